@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The group core of one CRG on one node: join (Fig. 4 and 5), commit (C1 to
+ * C8), the record (R1 to R4), lease (L1 to L3) and failover (F1 to F6).
+ *
+ * A pure state machine: `group_step (state, event, actions)`.  No I/O, clock,
+ * thread, allocation or callback; `struct group` holds no pointers and can be
+ * copied and hashed.  The daemon and the simulator feed the same object file.
+ * Actions come in the order in which the shell must carry them out: PERSIST
+ * is done (and fsynced) before the SEND that follows it.
+ *
+ * The rule of the house: nothing outside the group happens before commit
+ * (C4).  Whatever the core wants of the world (a copy hosted, a record told
+ * to the plugin, a mirror started) is derived from the committed state, level
+ * by level, so a lost or repeated event cannot leave it stuck.
+ */
+#ifndef CRG_GROUP_H
+#define CRG_GROUP_H
+
+#include "state.h"
+
+struct group_config {
+  uint32_t node_id;
+  uint64_t incarnation;      /* random, one a run of crgd; never 0 */
+  uint32_t token_ms;         /* C2 timers */
+  uint32_t lease_ms;         /* T of L1 */
+  uint32_t start_wait_ms;    /* cold start: wait for the named host */
+};
+
+enum host_role { HOST_NONE, HOST_MIRROR, HOST_PRODUCTION };
+
+enum group_event_kind {
+  GE_VIEW = 1,    /* view, members */
+  GE_DOWN,        /* no view: engine gone, or this node left */
+  GE_MSG,         /* from, buf, len */
+  GE_TICK,        /* time passed */
+  GE_PROBE,       /* answer to GA_PROBE: iasp, ok, reason, store */
+  GE_HOSTED,      /* answer to GA_HOST: iasp, role, tenure, ok, reason, store;
+                     also unasked when the plugin died for good */
+  GE_COPY_LOST,   /* plugin: iasp, site, reason: production waits (R2) */
+  GE_COPY_BACK,   /* plugin: iasp, site: the link is back, no removal needed */
+  GE_COPY_READY,  /* plugin: iasp, site, boot_id (R3) */
+  GE_DRAINED,     /* answer to GA_HOLD: iasp, ok, reason */
+  GE_STORE_FAILED,/* iasp, reason (F4) */
+  GE_REQUEST,     /* operator: request, id, node, flags (forced, ...) */
+};
+
+enum group_request {
+  GR_START = 1, GR_END, GR_DELETE, GR_SWITCHOVER, GR_MARK_FAILED, GR_UNBAR,
+};
+
+/* What a store says of itself (superblock), for R4, R5, R6, S1. */
+struct store_info {
+  bool can_host;             /* S1 (a, b): may be opened here and now */
+  bool has_super;
+  bool agrees_ids;           /* cluster, crg, iasp ids and site are ours */
+  bool clean;                /* graceful release */
+  bool restarted;            /* R5 */
+  bool unusable;             /* target of an unfinished resync */
+  uint64_t generation, tenure;
+  uint8_t lineage[CRG_ID_LEN];
+  uint8_t boot_id[CRG_ID_LEN];
+  uint64_t size;
+};
+
+struct group_event {
+  enum group_event_kind kind;
+  uint64_t now_ms;           /* CLOCK_BOOTTIME; the core knows no other time */
+  uint64_t view;
+  uint32_t members[CRG_MAX_NODES];
+  unsigned n_members;
+  uint32_t from;
+  const uint8_t *buf;        /* only during the step */
+  size_t len;
+  uint8_t iasp;              /* index in def.iasps */
+  uint8_t site;
+  uint8_t role;              /* enum host_role */
+  uint64_t tenure;
+  bool ok;
+  bool forced;
+  uint8_t boot_id[CRG_ID_LEN];
+  struct store_info store;
+  uint8_t request;           /* enum group_request */
+  uint64_t request_id;
+  uint32_t node;
+  char reason[CRG_REASON_MAX + 1];
+};
+
+enum group_action_kind {
+  GA_PERSIST = 1, /* write promised + state durably, or leave the group */
+  GA_SEND,        /* multicast buf */
+  GA_PROBE,       /* probe iasp's store -> GE_PROBE */
+  GA_HOST,        /* make it so: iasp in role (NONE stops it), tenure -> GE_HOSTED */
+  GA_RECORD,      /* the committed record of iasp changed: tell the plugin */
+  GA_MIRROR_START,/* message 6 reached: iasp, site, node.  On production: connect;
+                     on the copy: expect */
+  GA_UNMIRROR,    /* host of iasp's copy at site is gone */
+  GA_LEASE,       /* until_ms: absolute CLOCK_BOOTTIME (L1) */
+  GA_HOLD,        /* hold, drain, flush iasp -> GE_DRAINED (F6) */
+  GA_RESUME,      /* switchover given up, named again (F6) */
+  GA_REPLY,       /* to request_id: code (exit code of crgctl), reason */
+  GA_CONFIG,      /* message 4/5 delivered here: configuration of iasp, node = host */
+  GA_LEAVE,       /* leave the group (C6: fsync failed; deleted: forget) */
+  GA_NOTE,        /* for log and trace: note id, text */
+};
+
+struct group_action {
+  uint8_t kind;              /* enum group_action_kind */
+  uint8_t iasp, site, role;
+  uint32_t node;
+  uint64_t tenure;
+  uint64_t until_ms;
+  uint64_t request_id;
+  int code;
+  uint32_t off, len;         /* GA_SEND: bytes in group_actions.bytes */
+  char reason[CRG_REASON_MAX + 1];
+};
+
+#define GROUP_MAX_ACTIONS 64
+#define GROUP_BYTES_MAX (STATE_ENCODED_MAX + 64 * 1024)
+struct group_actions {
+  unsigned n;
+  struct group_action a[GROUP_MAX_ACTIONS];
+  size_t used;               /* of bytes[]; GA_SEND messages live here */
+  uint8_t bytes[GROUP_BYTES_MAX];
+};
+
+struct group;                /* defined in group_private.h: cores, tests and
+                                the simulator may embed it by value */
+
+/* `persisted` NULL: no, or a damaged, state file: no vote (C6). */
+extern void group_init (struct group *g, const struct group_config *cfg,
+                        const struct crg_state *persisted, uint64_t promised,
+                        uint64_t now_ms);
+extern void group_step (struct group *g, const struct group_event *ev,
+                        struct group_actions *out);
+
+/* Read-only views for the shell, status and tests. */
+extern const struct crg_state *group_committed (const struct group *g); /* or NULL */
+extern const struct crg_state *group_applied (const struct group *g);   /* to persist */
+extern uint64_t group_promised (const struct group *g);
+extern uint64_t group_next_tick_ms (const struct group *g); /* when TICK is due */
+
+#endif

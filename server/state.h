@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The group state of one CRG: what the members replicate, and nothing else.
+ *
+ * `struct crg_state` is one value: the definition (recovery domain, IASPs,
+ * policies) and the record of each IASP.  It changes only by
+ * `state_apply ()`, a pure and deterministic function, so that equal stamps
+ * mean equal content on every node (C2, C3).  Nothing here does I/O, reads a
+ * clock or allocates; the whole struct can be copied with `=`.
+ */
+#ifndef CRG_STATE_H
+#define CRG_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "limits.h"
+
+#define NO_NODE 0u      /* node ids start at 1 */
+#define NO_SITE 0xffu   /* a replicate has no site */
+
+/* C1: orders group states; compared by epoch, then version. */
+struct stamp {
+  uint64_t epoch;
+  uint64_t version;
+};
+
+enum takeover_order {
+  TAKEOVER_SAME_SITE_FIRST, /* F2, default */
+  TAKEOVER_ORDER,           /* F2, the patent family's rule */
+};
+
+enum member_role {
+  MEMBER_PRIMARY,   /* preferred production host */
+  MEMBER_BACKUP,
+  MEMBER_PEER,      /* access without preference */
+  MEMBER_REPLICATE, /* votes, keeps the state, can never host */
+};
+
+/* One node of the recovery domain.  `order` is the current backup order (F5),
+ * `preferred_order` the configured one; 0 is the first. */
+struct domain_node {
+  uint32_t id;
+  char name[CRG_NAME_MAX + 1];
+  uint8_t site;                 /* index into crg_def.sites or NO_SITE */
+  uint8_t preferred_role;       /* enum member_role */
+  uint8_t votes;
+  uint8_t new_votes;            /* C7: equal to votes unless in transition */
+  uint8_t order;
+  uint8_t preferred_order;
+  uint8_t n_addresses;
+  char addresses[CRG_MAX_ADDRS][CRG_ADDR_MAX + 1];
+  uint64_t expelled;            /* C8: incarnation expelled, or 0 */
+  bool marked_failed;           /* F5 */
+};
+
+struct iasp_def {
+  char name[CRG_NAME_MAX + 1];
+  uint8_t id[CRG_ID_LEN];
+  uint64_t size;                /* bytes of the export, never changes */
+  uint32_t dirty_block;         /* bytes */
+  uint16_t mirror_port;
+  bool tls;                     /* of the export */
+  char export[CRG_PATH_MAX + 1]; /* "unix:", "unix:PATH", "tcp:ADDR:PORT" */
+  char store[CRG_MAX_NODES][CRG_PATH_MAX + 1]; /* by index in nodes[] */
+};
+
+struct crg_def {
+  char name[CRG_NAME_MAX + 1];
+  uint8_t cluster_id[CRG_ID_LEN];
+  uint8_t id[CRG_ID_LEN];
+  uint8_t takeover;             /* enum takeover_order */
+  uint32_t suspend_timeout_ms;
+  uint32_t no_quorum_timeout_ms; /* 0 = never */
+  uint8_t n_sites, n_nodes, n_iasps;
+  char sites[CRG_MAX_SITES][CRG_NAME_MAX + 1];
+  struct domain_node nodes[CRG_MAX_NODES];
+  struct iasp_def iasps[CRG_MAX_IASPS];
+};
+
+/* The record, per copy (site) of an IASP. */
+struct copy_rec {
+  uint32_t host;                /* node id of the single host, or NO_NODE */
+  bool in_set;                  /* may take over (R4) */
+  uint64_t since;               /* generation at which it entered the set */
+  uint8_t boot_id[CRG_ID_LEN];  /* machine that had the store open (R5) */
+  bool barred;                  /* F4: no host until an operator clears it */
+  bool detached;                /* a fork (R6); never in the set */
+  char reason[CRG_REASON_MAX + 1]; /* why it is not in the set / barred */
+};
+
+/* The record of an IASP (R1 to R6). */
+struct iasp_rec {
+  uint64_t tenure;              /* R1: rises when the production host changes */
+  uint64_t generation;          /* R2: rises when the set shrinks */
+  uint64_t loss;                /* answered writes may be gone */
+  uint8_t production_site;      /* or NO_SITE */
+  struct copy_rec copies[CRG_MAX_SITES];
+};
+
+struct crg_state {
+  struct stamp stamp;
+  uint8_t lineage[CRG_ID_LEN];  /* C9 */
+  bool started;                 /* `crgctl start` / `end` */
+  bool deleted;
+  struct crg_def def;
+  struct iasp_rec rec[CRG_MAX_IASPS];
+};
+
+/* A change of the group state (C3).  It names what it expects, so that a
+ * second proposal of the same change is invalid and applied once. */
+enum change_kind {
+  CH_START = 1,   /* operator: host things */
+  CH_END,         /* operator: host nothing */
+  CH_DELETE,
+  CH_APPOINT,     /* new production host: L3, F2, F6.  All IASPs in mask */
+  CH_HOST,        /* new host of a mirror copy, or none: F3 */
+  CH_SHRINK,      /* a copy leaves the set: R2 */
+  CH_ENTER,       /* a copy enters the set: R3 */
+  CH_BAR,         /* F4, and its clearing by an operator */
+  CH_EXPEL,       /* C8 */
+  CH_MARK_FAILED, /* F5 */
+  CH_NODE,        /* C7: later */
+};
+
+struct change {
+  uint8_t kind;                 /* enum change_kind */
+  struct stamp base;            /* stamp the proposer saw; must be equal */
+  uint32_t iasps;               /* bit set of IASP indices it is about */
+  uint8_t site;
+  uint32_t node;                /* new host / expelled / marked node */
+  uint32_t expect_node;         /* host that it replaces */
+  uint64_t expect_tenure;       /* SHRINK, ENTER, BAR */
+  uint64_t incarnation;         /* EXPEL */
+  uint8_t boot_id[CRG_ID_LEN];  /* ENTER, APPOINT */
+  bool graceful;                /* APPOINT by switchover (F6): set kept */
+  bool forced;                  /* R4: operator accepts the loss */
+  bool clear;                   /* BAR, MARK_FAILED: undo */
+  char reason[CRG_REASON_MAX + 1];
+};
+
+/* Returns NULL if `c` is valid against `s`, else why not (static text). */
+extern const char *state_check (const struct crg_state *s,
+                                const struct change *c);
+/* Applies a change that state_check accepted; version rises by one. */
+extern void state_apply (struct crg_state *s, const struct change *c);
+/* The state of a new CRG: stamp (1, 0), tenure 1, generation 1, production
+ * at the first site of the backup order and only it in the set (R3), the
+ * first node of each site named as its host.  Returns NULL or why `def` is
+ * refused. */
+extern const char *state_create (struct crg_state *s,
+                                 const struct crg_def *def,
+                                 const uint8_t lineage[CRG_ID_LEN]);
+/* True if the nodes in `ids` hold a majority of the configured votes; in a
+ * transition of votes a majority of both (C7). */
+extern bool state_has_majority (const struct crg_state *s,
+                                const uint32_t *ids, unsigned n);
+extern int state_node_index (const struct crg_state *s, uint32_t id);
+extern int stamp_compare (struct stamp a, struct stamp b);
+
+/* Byte-wise codec, bounded and checked; decode returns 0 or -EBADMSG (as a
+ * negative constant of its own: cores know no errno.h). */
+#define STATE_ENCODED_MAX (256 * 1024)
+extern size_t state_encode (const struct crg_state *s, uint8_t *buf,
+                            size_t len); /* 0: does not fit */
+extern int state_decode (struct crg_state *s, const uint8_t *buf, size_t len);
+extern size_t change_encode (const struct change *c, uint8_t *buf, size_t len);
+extern int change_decode (struct change *c, const uint8_t *buf, size_t len);
+
+#endif
