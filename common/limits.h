@@ -92,4 +92,46 @@
 /* Connections not yet accepted. */
 #define JSONL_BACKLOG 16
 
+/* --- replication cores -------------------------------------------------------------------- */
+
+/* Requests of clients that the replication core holds at once, whatever the number of nbdkit's
+ * workers: further ones wait for a slot.  4 connections of 64. */
+#define REPL_MAX_SLOTS 256
+/* Resync blocks that are locked, read or waiting for the link; their buffers are allocated at
+ * start (at DIRTY_BLOCK_SIZE 2 MiB in all). */
+#define REPL_MAX_RSLOTS 32
+/* Actions of one step; the rest comes with the next.  One request granted makes at most
+ * 1 + CRG_MAX_SITES * 18. */
+#define REPL_MAX_ACTIONS 512
+/* Timeouts of the core are seen with this grain. */
+#define REPL_TICK_MS 100
+/* A copy may begin to enter the set (R3: writes wait for it) when it lacks no more blocks than
+ * this: few enough to take well under a second. */
+#define REPL_ENTER_BLOCKS 64
+/* ... and is left outside again when a write waits for it so long before it is in the set. */
+#define REPL_ENTER_STALL_MS 2000
+/* A resync block that the store could not read is tried again after this. */
+#define REPL_READ_RETRY_MS 5000
+/* One hole asked for at once: large enough to pass 1 TiB in 16 Ki steps, short enough for the
+ * application not to notice its lock. */
+#define REPL_HOLE_MAX (64 * 1024 * 1024)
+/* Ranges sent to a copy outside the set and not yet confirmed stable, in each of two epochs;
+ * when it is full, writes are marked dirty instead. */
+#define TRACK_MAX_SENT 1024
+/* A flush is asked of a copy being resynchronised after so many ranges, or so much time. */
+#define REPL_FLUSH_RANGES 256
+#define REPL_FLUSH_MS     500
+
+/* Operations that a mirror copy holds: as many as it offers as its window. */
+#define COPY_MAX_OPS LINK_WINDOW_FRAMES
+/* Actions of one step of the copy's core; the rest comes with CE_POLL. */
+#define COPY_MAX_ACTIONS 64
+/* Operations done after which an ACK goes out without waiting for the end of the input. */
+#define COPY_ACK_OPS 32
+
+/* Ciphertext received and not yet read as plaintext: four full TLS records. */
+#define TLSLINK_IN_BYTES (68 * 1024)
+/* Smallest ring for ciphertext to send: two frames of LINK_MAX_PAYLOAD with TLS's overhead. */
+#define TLSLINK_OUT_MIN (576 * 1024)
+
 #endif /* CRG_LIMITS_H */

@@ -1,69 +1,234 @@
-/* SPDX-License-Identifier: BSD-3-Clause
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The replication core of the side that holds production: what to send, when to complete, what
+ * to mark, when to clear.
  *
- * The replication core: what to send, when to complete, what to mark, when
- * to clear.
+ * A pure state machine, repl_step (state, event, actions): no I/O, clock, thread, allocation
+ * (the caller gives all memory) or callback.  The plugin's engine thread owns one and feeds
+ * it; the simulator feeds the same object file.  Actions come in the order in which the shell
+ * carries them out.  The shell owns every payload byte: the core names a slot (a client's
+ * request) or an rslot (a resync buffer) and an offset in it.
  *
- * Two pure state machines, one for the side that holds production (`repl`)
- * and one for the side that receives (`copy`).  Events in, actions out; no
- * I/O, clock, thread, allocation (the caller gives all memory at init) or
- * callback.  The plugin's engine thread and the simulator feed the same
- * object file.  Actions come in the order in which the shell carries them
- * out.  The shell owns payload bytes: the core names a request's slot and an
- * offset within it.
+ * Rules kept here: range lock; local write and sends are handed out together; a request
+ * completes when its local part is done, every copy in `must` has answered, and the lease is
+ * valid (L2); FLUSH and FUA also wait for those copies' own flush; R2 (a lost copy: hold until
+ * the record without it), R3 (entering the set), F4 (a failed store), F6 (hold and drain);
+ * resync below application writes.  `must` of a request = the committed in-set copies and
+ * those entering (R3), fixed when the request is granted its range lock.
  *
- * Rules kept here: write steps 1 to 4 (range lock, mark, submit together,
- * complete when local + every in-set copy answered + lease valid), FLUSH and
- * FUA wait for every in-set copy's own flush, R1 (tenure in every frame), R2
- * (a lost copy: hold until the record without it is committed), R3 (entering
- * the set), L2 (lease at completion), resync below application writes.
+ * It must never: complete what an in-set copy lacks; clear a dirty mark without a flush that
+ * the copy confirmed; wait without an owner and a reason (repl_waits).
  */
 #ifndef IASP_REPL_H
 #define IASP_REPL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#include "limits.h"
+#include "common/limits.h"
+#include "common/wire.h"
+#include "plugin/track.h"
 
 enum repl_op { RO_WRITE = 1, RO_ZERO, RO_TRIM, RO_FLUSH, RO_READ_WAIT };
 
 /* Flags of a request */
-#define RF_FUA 1u
-#define RF_MAY_TRIM 2u
+#define RF_FUA      1u
+#define RF_MAY_TRIM 2u /* RO_ZERO: a hole is fine */
+
+/* Slots 0 .. REPL_MAX_SLOTS - 1 are the shell's to hand out; this one is the core's own flush
+ * (hold, drain: F6).  It appears in RA_LOCAL and RE_LOCAL_DONE only. */
+#define REPL_SLOT_DRAIN REPL_MAX_SLOTS
 
 enum repl_event_kind {
-  RE_REQUEST = 1, /* slot, op, flags, offset, length: a client's request.
-                     RO_READ_WAIT: a read that overlapped a write in flight
-                     or met an expired lease; completes when it may */
-  RE_LOCAL_DONE,  /* slot, error: the local part is done (write, and for FUA
-                     or FLUSH its flush) */
-  RE_LINK_UP,     /* site, session, window_*: HELLO_OK came; resend what the
-                     copy lacks.  `fresh`: it does not hold our earlier
-                     frames' effects for sure (restarted, empty) */
-  RE_LINK_DOWN,   /* site, reason */
-  RE_ACK,         /* site, seq: cumulative */
-  RE_COPY_ERROR,  /* site, seq, reason: the copy could not do it */
-  RE_SENT,        /* site, bytes: room in the link's out buffer again */
-  RE_MIRROR,      /* site: MIRROR-START reached; kind of sync */
-  RE_UNMIRROR,    /* site: the group says that nobody hosts this copy */
-  RE_RECORD,      /* in_set bit set, generation: committed */
-  RE_LEASE,       /* until_ms, absolute */
-  RE_HOLD,        /* F6: hold new requests, drain, flush everywhere */
+  /* slot, op, flags, offset, length: a client's request, in arrival order.  length is 1 to
+   * NBD_MAX_REQUEST for RO_WRITE, to 4 GiB - 1 for RO_ZERO and RO_TRIM, 0 for RO_FLUSH.
+   * RO_TRIM only on a store that promises zeroes afterwards, else the shell ignores the TRIM.
+   * RO_READ_WAIT: a read (or an answer about to leave) met a write in flight, or an expired
+   * lease: completes when every overlapping write that arrived before it has completed and
+   * the lease is valid; what was read before the event was fed may then be answered.
+   * length 0: wait for the lease alone. */
+  RE_REQUEST = 1,
+  /* slot, error (0 or -errno): the local part is done, its flush included for RO_FLUSH and
+   * RF_FUA. */
+  RE_LOCAL_DONE,
+  /* site, restarted, empty, window_bytes, window_frames (HELLO_OK), room_bytes: a link is up,
+   * its sequence begins with 1.  room_bytes: plaintext bytes (headers and payloads) of
+   * operations that the link's out buffer takes now; the shell keeps room of its own for
+   * HELLO, PING, PONG, RECORD, BYE.  An up link that comes up again was down between. */
+  RE_LINK_UP,
+  RE_LINK_DOWN,   /* site, reason (PING deadline, TLS error, closed, REFUSE ...) */
+  RE_ACK,         /* site, seq: all up to seq are done */
+  RE_COPY_ERROR,  /* site, seq, reason: WIRE_ERROR came; the copy does no later operation */
+  RE_ROOM,        /* site, bytes: so much more fits in the link's out buffer again */
+  RE_MIRROR,      /* site, sync: MIRROR-START reached; connect is the shell's job */
+  RE_UNMIRROR,    /* site, reason: the group says that nobody hosts this copy */
+  RE_DETACHED,    /* site: out by the operator's will; shown as such */
+  RE_RECORD,      /* in_set (bit s = site s; own bit ignored), generation, seen: committed.
+                     seen: `no` of the newest RA_COPY_* that the controller had acted on when
+                     it took this record, so that no entry that it proposed before can still
+                     commit.  0 if it does not say (safe: a copy lost while its entry was on
+                     its way is then waited for until it is in the record or back). */
+  RE_LEASE,       /* until_ms: absolute, same clock as now_ms (L1); UINT64_MAX: no lease */
+  RE_HOLD,        /* reason: hold new requests, drain, flush everywhere (F6) */
   RE_RESUME,
-  RE_RESYNC_READ, /* rslot, error, is_zero: a resync read is done */
-  RE_TICK,
+  RE_RESYNC_READ, /* rslot, error, zero, length: RA_RESYNC_READ is done.  zero RZ_HOLE: the
+                     first `length` bytes are a hole (1 block to RA's length_max); else length
+                     is RA's length */
+  RE_STORE_FAILED,/* reason: the shell saw the production store fail elsewhere */
+  RE_TICK,        /* time passed: feed one every REPL_TICK_MS */
+  RE_MORE,        /* nothing new: after a step that set actions->more */
+};
+
+enum repl_zero { RZ_DATA, RZ_ZERO, RZ_HOLE };
+enum repl_sync { RS_NONE, RS_PARTIAL, RS_FULL };
+
+struct repl_event {
+  uint8_t kind;         /* enum repl_event_kind */
+  uint8_t op;           /* enum repl_op */
+  uint8_t site;
+  uint8_t sync;         /* enum repl_sync */
+  uint8_t zero;         /* enum repl_zero */
+  bool restarted;       /* R5: answered and not flushed may be gone */
+  bool empty;           /* nothing in it is of use */
+  uint16_t slot, rslot;
+  uint32_t flags;       /* RF_* */
+  int error;
+  uint64_t now_ms;      /* CLOCK_BOOTTIME; in every event */
+  uint64_t offset, length;
+  uint64_t seq;
+  uint64_t bytes;
+  uint32_t window_bytes, window_frames;
+  uint64_t room_bytes;
+  uint32_t in_set;
+  uint64_t generation;
+  uint64_t seen;
+  uint64_t until_ms;
+  const char *reason;   /* only during the step; may be NULL */
 };
 
 enum repl_action_kind {
-  RA_LOCAL = 1,   /* slot: submit the local part (op, offset, length, FUA) */
-  RA_SEND,        /* site, frame type, seq, slot, sub offset, length: enqueue
-                     on the link (payload from the slot, or from rslot) */
-  RA_COMPLETE,    /* slot, error: answer the client (or wake the reader) */
-  RA_RESYNC_READ, /* rslot, offset, length: read (or find it a hole) */
-  RA_COPY_LOST,   /* site, reason: ask for the removal (R2), level */
-  RA_COPY_BACK,   /* site: removal no longer wanted */
-  RA_COPY_READY,  /* site: ask for its entry (R3) */
-  RA_CLOSE_LINK,  /* site, reason */
-  RA_DRAINED,     /* F6: all answered, flushed everywhere */
-  RA_STATE,       /* site: its mirror state changed (for log and status) */
+  /* slot, op, flags, offset, length: submit the local part -> RE_LOCAL_DONE.  From here to
+   * RA_COMPLETE the range counts as in flight for readers. */
+  RA_LOCAL = 1,
+  /* site, frame (a whole header but for the tenure, with length and payload_len), and for
+   * WRITE: slot and slot_offset of its payload, for RESYNC_WRITE: rslot and slot_offset.
+   * ENTER: the shell makes the payload (wire_record) with `generation` as since.
+   * The shell has taken the payload (encrypted, or copied) when it has carried this out; it
+   * never needs the slot for this site again, unless the core sends it again. */
+  RA_SEND,
+  RA_COMPLETE,    /* slot, error: answer the client, or wake the reader; slot is free */
+  /* rslot, site, offset, length, length_max: read (or find a hole, of up to length_max) ->
+   * RE_RESYNC_READ.  Always answered, also when the link is gone by then. */
+  RA_RESYNC_READ,
+  RA_RSLOT_FREE,  /* rslot: its buffer is not needed any more */
+  RA_COPY_LOST,   /* site, no, generation, reason: ask for its removal from the set, or the
+                     end of its entry (R2); a level: stands until a record or COPY_BACK */
+  RA_COPY_BACK,   /* site, no: removal no longer wanted */
+  RA_COPY_READY,  /* site, no, generation: filled, flushed, superblock written: ask for its
+                     entry (R3).  Again when the generation rises meanwhile */
+  RA_CLOSE_LINK,  /* site, reason: close it; the core counts it as down already (no
+                     RE_LINK_DOWN expected, one does no harm); connect again as usual */
+  RA_DRAINED,     /* F6: all granted requests answered, flushed everywhere */
+  RA_STORE_FAILED,/* error, reason: F4; nothing completes any more */
+  RA_STATE,       /* site: its repl_site_state or reason changed (for log and status) */
 };
+
+struct repl_action {
+  uint8_t kind;         /* enum repl_action_kind */
+  uint8_t op;
+  uint8_t site;
+  uint16_t slot, rslot;
+  uint32_t flags;
+  int error;
+  uint64_t offset, length;
+  uint64_t length_max;
+  uint32_t slot_offset; /* RA_SEND: of the payload, bytes */
+  uint64_t no;
+  uint64_t generation;
+  const char *reason;   /* static, or in struct repl: valid until the next step */
+  struct wire_header frame;
+};
+
+struct repl_actions {
+  unsigned n;
+  bool more;            /* feed RE_MORE once these are carried out */
+  struct repl_action a[REPL_MAX_ACTIONS];
+};
+
+struct repl_config {
+  uint64_t size;             /* of the data, bytes */
+  uint32_t block_size;       /* dirty tracking, DIRTY_BLOCK_SIZE_MIN .. _MAX, a power of 2 */
+  uint8_t site;              /* own */
+  uint8_t n_sites;
+  uint8_t n_rslots;          /* resync buffers of block_size, 1 .. REPL_MAX_RSLOTS */
+  uint8_t share_percent;     /* of the resync window while the application works */
+  bool return_store_error;   /* F4 policy: return a local write's error instead of failing over */
+  uint32_t in_set;           /* R: the record at the appointment */
+  uint32_t unclean;          /* bit s: in-set copy that must leave first (R5, unclean end) */
+  uint64_t generation;
+  uint32_t suspend_timeout_ms;
+  uint32_t no_quorum_timeout_ms; /* L2: 0 = never an error */
+  /* Block states of each other site: track_memory_bytes () each; NULL for the own one. */
+  uint8_t *track_memory[CRG_MAX_SITES];
+  size_t track_memory_bytes;
+};
+
+enum repl_site_state {
+  SITE_IDLE,       /* no copy is mirrored to, nor expected */
+  SITE_CONNECTING, /* in the set or awaited; no link yet, or lost a moment ago */
+  SITE_MIRRORING,
+  SITE_RESYNCING,
+  SITE_SUSPENDED,  /* behind, and nothing flows; reason says why */
+  SITE_DETACHED,
+};
+extern const char *repl_site_state_name (unsigned state); /* "mirroring" */
+
+struct repl_site_status {
+  uint8_t state;                /* enum repl_site_state */
+  bool in_set, entering, link_up, lost;
+  const char *reason;           /* "" if all is well */
+  uint64_t since_ms;            /* in this state since */
+  uint64_t dirty_bytes;         /* what it lacks, or has and has not confirmed stable */
+  uint64_t done_bytes, total_bytes; /* of the resync: both never fall */
+  uint64_t rate_bytes_s;
+  uint64_t eta_s;               /* UINT64_MAX: unknown */
+  uint64_t unacked_bytes;
+  unsigned unacked_frames;
+  uint64_t lag_ms;              /* age of the oldest request that waits for it */
+};
+
+enum repl_wait_owner { RW_STORE, RW_COPY, RW_LEASE, RW_HOLD, RW_RANGE, RW_FAILED };
+struct repl_wait {
+  uint8_t owner;                /* enum repl_wait_owner */
+  uint8_t site;                 /* RW_COPY */
+  unsigned requests;            /* how many wait for it */
+  uint64_t age_ms;              /* of the oldest */
+  const char *reason;
+};
+#define REPL_MAX_WAITS (CRG_MAX_SITES + 5)
+
+struct repl_counters {
+  uint64_t requests, completed, errors, frames, resent_frames, resync_blocks, hole_blocks;
+  uint64_t illegal;             /* events that made no sense: counted, ignored */
+  uint64_t locks_waited, copies_lost, copies_back, copies_entered;
+};
+
+struct repl;                    /* defined in repl_private.h, for shells, tests and simulator
+                                   that embed it; about 200 KiB */
+
+/* Returns NULL, or why cfg is refused (static text). */
+extern const char *repl_init (struct repl *r, const struct repl_config *cfg, uint64_t now_ms);
+/* One event.  Actions of one step never exceed REPL_MAX_ACTIONS: what is left comes with
+ * RE_MORE (actions->more). */
+extern void repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
+
+extern void repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
+                              struct repl_site_status *st);
+extern unsigned repl_waits (const struct repl *r, uint64_t now_ms,
+                            struct repl_wait w[REPL_MAX_WAITS]);
+extern const struct repl_counters *repl_counters (const struct repl *r);
+extern bool repl_is_held (const struct repl *r, const char **reason); /* F6, lease, failed */
+extern unsigned repl_inflight (const struct repl *r); /* requests not yet completed */
+extern const struct track *repl_track (const struct repl *r, unsigned site);
+
+#endif

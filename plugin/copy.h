@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The core of the receiving side: one mirror copy, one link.
+ *
+ * A pure state machine, copy_step (state, event, actions), owned by the plugin's engine
+ * thread; the simulator feeds the same object file.  Frames come in stream order; operations
+ * that don't overlap are submitted at once, overlapping ones in stream order; FLUSH waits for
+ * all before it; acknowledgements are cumulative and batched.  It owns a fixed pool of
+ * operations, as many as the window that HELLO_OK offered.
+ *
+ * Rules kept here: R1 (the highest tenure is flushed before HELLO is answered, lower ones are
+ * refused, in every frame; one link, and a new HELLO is answered only when the old link's last
+ * store write has returned), R3 (ENTER: flush, then superblock), F4 (a failed store does
+ * nothing more), H8, C9; a copy is marked unusable on its disk before the first RESYNC block.
+ *
+ * It must never acknowledge an operation before all earlier ones are done, nor let an older
+ * write overtake a newer one.
+ */
+#ifndef IASP_COPY_H
+#define IASP_COPY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/limits.h"
+#include "common/wire.h"
+
+/* Who this copy is; fixed by role mirror.  Numbers as in the superblock. */
+struct copy_config {
+  uint8_t cluster_id[CRG_ID_LEN], lineage[CRG_ID_LEN], crg_id[CRG_ID_LEN];
+  uint8_t iasp_id[CRG_ID_LEN], boot_id[CRG_ID_LEN];
+  char crg[CRG_NAME_MAX + 1], iasp[CRG_NAME_MAX + 1], node[CRG_NAME_MAX + 1];
+  uint8_t site;
+  uint64_t size;
+  uint32_t block_size;         /* smallest write the store takes, bytes */
+  uint32_t dirty_block_size;
+  uint64_t session;            /* random, one a process */
+  uint64_t tenure;             /* highest seen: superblock and role command */
+  uint64_t generation, since;  /* of the superblock */
+  bool clean, restarted, empty, unusable, fork;
+  uint32_t window_bytes, window_frames; /* <= LINK_WINDOW_*, frames <= COPY_MAX_OPS */
+};
+
+enum copy_event_kind {
+  /* hello, peer: a HELLO was decoded on a connection whose certificate names `peer` (NULL:
+   * none).  conn: the shell's number of that connection, repeated in the answers. */
+  CE_HELLO = 1,
+  CE_FRAME,      /* conn, frame, buf: a frame from WRITE to RECORD; PING, PONG, BYE are the
+                    shell's.  buf: the shell's name of the payload's buffer */
+  CE_RECORD,     /* record: a RECORD frame's payload, or the role command's record */
+  CE_DONE,       /* op, error: CA_SUBMIT is done.  CA_SUPER: op = COPY_OP_SUPER */
+  CE_POLL,       /* the shell has fed all that it has: acknowledge what is done */
+  CE_CLOSED,     /* conn, reason: the connection ended */
+  CE_STOP,       /* role taken: refuse, finish what was submitted -> CA_IDLE */
+};
+#define COPY_OP_SUPER COPY_MAX_OPS
+
+struct copy_event {
+  uint8_t kind;                /* enum copy_event_kind */
+  uint16_t op;
+  int error;
+  uint32_t conn;
+  uint32_t buf;
+  uint64_t now_ms;
+  const char *peer;
+  const struct wire_hello *hello;
+  const struct wire_record *record; /* CE_RECORD; CE_FRAME of ENTER */
+  struct wire_header frame;
+};
+
+enum copy_action_kind {
+  CA_SUBMIT = 1, /* op, buf, frame: WRITE, ZERO, TRIM, RESYNC_* (WIRE_F_FUA: stable before
+                    CE_DONE), FLUSH -> CE_DONE.  Zeroes and trims read as zeroes after it */
+  CA_SUPER,      /* tenure, generation, since, unusable: superblock, flushed, after a flush of
+                    the data if flush_data -> CE_DONE with op COPY_OP_SUPER.  One at a time */
+  CA_RELEASE,    /* buf: the payload is not needed any more */
+  CA_HELLO_OK,   /* conn, hello_ok: answer; this is the link now */
+  CA_REFUSE,     /* conn, refuse: answer, then close */
+  CA_ACK,        /* conn, seq */
+  CA_ERROR,      /* conn, seq, failure: send ERROR, then close */
+  CA_CLOSE,      /* conn: an earlier link that a new HELLO has made moot */
+  CA_RECORD,     /* generation: write it to the superblock, lazily (R2) */
+  CA_FAILED,     /* error: the store failed (F4): say so to crgd */
+  CA_IDLE,       /* after CE_STOP: nothing is on its way to the store any more */
+};
+
+struct copy_action {
+  uint8_t kind;                /* enum copy_action_kind */
+  bool unusable, flush_data;
+  uint16_t op;
+  int error;
+  uint32_t conn, buf;
+  uint64_t seq;
+  uint64_t tenure, generation, since;
+  const char *reason;          /* static */
+  struct wire_header frame;
+  struct wire_hello_ok hello_ok;
+  struct wire_refuse refuse;
+  struct wire_failure failure;
+};
+
+struct copy_actions {
+  unsigned n;
+  bool more;                   /* feed CE_POLL once these are carried out */
+  struct copy_action a[COPY_MAX_ACTIONS];
+};
+
+struct copy_status {
+  bool linked, failed, unusable, in_set, closing;
+  uint64_t tenure, generation, since;
+  uint64_t seq_received, seq_acked;
+  unsigned ops;                /* received and not done */
+  uint64_t frames, bytes, acks, refused;
+  const char *reason;          /* last refusal or failure, static */
+};
+
+struct copy;                   /* defined in copy_private.h */
+
+extern const char *copy_init (struct copy *c, const struct copy_config *cfg, uint64_t now_ms);
+extern void copy_step (struct copy *c, const struct copy_event *ev, struct copy_actions *out);
+extern void copy_status (const struct copy *c, struct copy_status *st);
+
+#endif
