@@ -25,6 +25,7 @@ struct group_config {
   uint32_t token_ms;         /* C2 timers */
   uint32_t lease_ms;         /* T of L1 */
   uint32_t start_wait_ms;    /* cold start: wait for the named host */
+  uint8_t boot_id[CRG_ID_LEN]; /* of this machine (R5) */
 };
 
 enum host_role { HOST_NONE, HOST_MIRROR, HOST_PRODUCTION };
@@ -35,14 +36,19 @@ enum group_event_kind {
   GE_MSG,         /* from, buf, len */
   GE_TICK,        /* time passed */
   GE_PROBE,       /* answer to GA_PROBE: iasp, ok, reason, store */
-  GE_HOSTED,      /* answer to GA_HOST: iasp, role, tenure, ok, reason, store;
-                     also unasked when the plugin died for good */
-  GE_COPY_LOST,   /* plugin: iasp, site, reason: production waits (R2) */
-  GE_COPY_BACK,   /* plugin: iasp, site: the link is back, no removal needed */
-  GE_COPY_READY,  /* plugin: iasp, site, boot_id (R3) */
+  GE_HOSTED,      /* answer to GA_HOST: iasp, role, tenure, ok, reason, store.
+                     Unasked with ok = false, role HOST_NONE: the plugin died
+                     for good.  Unasked with ok = true and its role: it was
+                     restarted and has its role again; it is then told
+                     record, lease and mirrors again */
+  GE_COPY_LOST,   /* plugin: iasp, site, reason, seq: production waits (R2) */
+  GE_COPY_BACK,   /* plugin: iasp, site, seq: the link is back, no removal needed */
+  GE_COPY_READY,  /* plugin: iasp, site, boot_id, seq (R3) */
   GE_DRAINED,     /* answer to GA_HOLD: iasp, ok, reason */
   GE_STORE_FAILED,/* iasp, reason (F4) */
-  GE_REQUEST,     /* operator: request, id, node, flags (forced, ...) */
+  GE_REQUEST,     /* operator: request, request_id, node, forced, dry_run */
+  GE_REPORT,      /* volatile status of this node for all: buf, len; sent at
+                     most once a second (GROUP_REPORT_MAX bytes) */
 };
 
 enum group_request {
@@ -51,7 +57,8 @@ enum group_request {
 
 /* What a store says of itself (superblock), for R4, R5, R6, S1. */
 struct store_info {
-  bool can_host;             /* S1 (a, b): may be opened here and now */
+  bool can_host;             /* S1 (a, b): may be opened here and now; true as
+                                well if this node's own plugin has it open */
   bool has_super;
   bool agrees_ids;           /* cluster, crg, iasp ids and site are ours */
   bool clean;                /* graceful release */
@@ -78,6 +85,9 @@ struct group_event {
   uint64_t tenure;
   bool ok;
   bool forced;
+  bool dry_run;              /* SWITCHOVER: check and answer only */
+  uint64_t seq;              /* COPY_*: the plugin's own counter, rising; see
+                                GA_RECORD */
   uint8_t boot_id[CRG_ID_LEN];
   struct store_info store;
   uint8_t request;           /* enum group_request */
@@ -86,14 +96,25 @@ struct group_event {
   char reason[CRG_REASON_MAX + 1];
 };
 
+/* H7: what message 6 says about the copy. */
+enum mirror_sync { SYNC_NONE, SYNC_PARTIAL, SYNC_FULL };
+
 enum group_action_kind {
-  GA_PERSIST = 1, /* write promised + state durably, or leave the group */
+  GA_PERSIST = 1, /* write group_promised + group_applied durably.  On failure
+                     drop the rest of this step's actions, leave the group, and
+                     begin again from disk as a new incarnation (C6) */
   GA_SEND,        /* multicast buf */
   GA_PROBE,       /* probe iasp's store -> GE_PROBE */
   GA_HOST,        /* make it so: iasp in role (NONE stops it), tenure -> GE_HOSTED */
-  GA_RECORD,      /* the committed record of iasp changed: tell the plugin */
-  GA_MIRROR_START,/* message 6 reached: iasp, site, node.  On production: connect;
-                     on the copy: expect */
+  GA_RECORD,      /* tell the plugin the committed record of iasp.  `seq`: the
+                     outcome of every COPY_* event up to it is known, nothing
+                     is in flight.  R3: after copy-ready or copy-lost for X the
+                     plugin takes "X isn't in the set" as the outcome only from
+                     a record whose seq covers that event; an older record may
+                     cross with it */
+  GA_MIRROR_START,/* message 6 reached: iasp, site, node, sync.  On production:
+                     connect; on the copy: expect.  Emitted again, to the end
+                     concerned, after a plugin was restarted: level, not edge */
   GA_UNMIRROR,    /* host of iasp's copy at site is gone */
   GA_LEASE,       /* until_ms: absolute CLOCK_BOOTTIME (L1) */
   GA_HOLD,        /* hold, drain, flush iasp -> GE_DRAINED (F6) */
@@ -109,13 +130,16 @@ struct group_action {
   uint8_t iasp, site, role;
   uint32_t node;
   uint64_t tenure;
-  uint64_t until_ms;
+  uint64_t until_ms;         /* GA_LEASE; GA_HOST(PRODUCTION): lease now valid */
   uint64_t request_id;
+  uint64_t seq;              /* GA_RECORD */
+  uint8_t sync;              /* GA_MIRROR_START: enum mirror_sync (H7) */
   int code;
   uint32_t off, len;         /* GA_SEND: bytes in group_actions.bytes */
   char reason[CRG_REASON_MAX + 1];
 };
 
+#define GROUP_REPORT_MAX 4096
 #define GROUP_MAX_ACTIONS 64
 #define GROUP_BYTES_MAX (STATE_ENCODED_MAX + 64 * 1024)
 struct group_actions {
@@ -140,5 +164,80 @@ extern const struct crg_state *group_committed (const struct group *g); /* or NU
 extern const struct crg_state *group_applied (const struct group *g);   /* to persist */
 extern uint64_t group_promised (const struct group *g);
 extern uint64_t group_next_tick_ms (const struct group *g); /* when TICK is due */
+extern size_t group_sizeof (void);  /* for a shell that allocates one */
+/* The last report of a node (GE_REPORT), or NULL; age_ms tells how old. */
+extern const uint8_t *group_report (const struct group *g, uint32_t node,
+                                    uint64_t now_ms, size_t *len,
+                                    uint64_t *age_ms);
+
+enum group_phase {
+  PHASE_NO_VIEW,   /* engine gone */
+  PHASE_ANSWERING, /* C2: waiting for answers, or no majority is there */
+  PHASE_PROMISING, /* C2: START reached, waiting for promises */
+  PHASE_COMMITTING,/* C3: GROUP-STATE reached, not committed yet */
+  PHASE_STARTED,   /* a GROUP-STATE is committed in this view */
+};
+
+enum group_condition {
+  COND_INACTIVE,   /* created, not started */
+  COND_WAITING,    /* started; production is not served: see the reason */
+  COND_ACTIVE,     /* production is served */
+  COND_INDOUBT,    /* no view or no majority: nothing can change */
+  COND_ENDED,      /* deleted */
+};
+
+struct group_node_status {
+  uint32_t id;
+  bool in_view, present;      /* present: in the view, answered, not expelled */
+  uint64_t incarnation;
+  uint8_t order;
+  bool announced;
+};
+
+/* What a node said of one IASP in its last message 3 (ANNOUNCE). */
+struct group_host_status {
+  bool probed;                /* `store` and `can_host` mean something */
+  bool can_host;
+  uint8_t role;               /* enum host_role that it hosts now */
+  bool opened;                /* the plugin said that it is open in that role */
+  bool failed;                /* it couldn't host; see reason */
+  uint64_t tenure;
+  struct store_info store;
+  char reason[CRG_REASON_MAX + 1];
+};
+
+struct group_counters {
+  uint64_t group_state;       /* first of this incarnation, from another node */
+  uint64_t config;            /* messages 4 and 5 that reached this node */
+  uint64_t mirror_start;      /* message 6 that reached this copy host */
+  uint64_t views, rounds, commits, changes, proposals;
+  uint64_t dropped;           /* of another view or lineage (H5), or expelled */
+  uint64_t bad_messages;      /* undecodable */
+  uint64_t illegal;           /* events and messages that make no sense here */
+  uint64_t renew, renewed, alive;
+};
+
+struct group_status {
+  enum group_phase phase;
+  enum group_condition condition;
+  bool majority;              /* members that answered hold a majority */
+  bool has_state, votes;      /* C6 */
+  uint64_t view, round, promised;
+  struct stamp applied, committed;
+  unsigned n_nodes;
+  struct group_node_status nodes[CRG_MAX_NODES];
+  uint32_t lease_holder;      /* as far as this node knows */
+  uint64_t lease_until_ms;    /* only on the holder itself; else 0 */
+  char wait_owner[CRG_NAME_MAX + 1]; /* who waits: "crg", an IASP, a copy */
+  char wait_reason[2 * CRG_REASON_MAX + 2]; /* "" : nothing is waited for */
+  uint64_t wait_since_ms;
+  struct group_counters counters;
+};
+extern void group_status (const struct group *g, uint64_t now_ms,
+                          struct group_status *out);
+/* What `node` announced of `iasp` in this view, or NULL. */
+extern const struct group_host_status *group_announced (const struct group *g,
+                                                        uint32_t node,
+                                                        uint8_t iasp);
 
 #endif

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "limits.h"
+#include "common/limits.h"
 
 #define NO_NODE 0u      /* node ids start at 1 */
 #define NO_SITE 0xffu   /* a replicate has no site */
@@ -134,6 +134,7 @@ struct change {
   uint64_t expect_tenure;       /* SHRINK, ENTER, BAR */
   uint64_t incarnation;         /* EXPEL */
   uint8_t boot_id[CRG_ID_LEN];  /* ENTER, APPOINT */
+  uint16_t present;             /* APPOINT: bit set of present node indices (F5) */
   bool graceful;                /* APPOINT by switchover (F6): set kept */
   bool forced;                  /* R4: operator accepts the loss */
   bool clear;                   /* BAR, MARK_FAILED: undo */
@@ -157,11 +158,25 @@ extern const char *state_create (struct crg_state *s,
 extern bool state_has_majority (const struct crg_state *s,
                                 const uint32_t *ids, unsigned n);
 extern int state_node_index (const struct crg_state *s, uint32_t id);
+/* All IASPs of a CRG move together, so one node hosts the production of all
+ * of them.  NO_NODE: nobody is named. */
+extern uint32_t state_production_host (const struct crg_state *s);
+extern uint64_t state_tenure (const struct crg_state *s);
+extern uint32_t state_all_iasps (const struct crg_state *s); /* bit set */
 extern int stamp_compare (struct stamp a, struct stamp b);
 
+/* A takeover that isn't a graceful switchover leaves only the new production
+ * copy in the set: which blocks the dead host had in flight is not known, as
+ * hot regions aren't on disk yet.  With hot regions this becomes true: the
+ * set survives, and hot regions are copied instead. */
+#define SET_SURVIVES_TAKEOVER false
+
 /* Byte-wise codec, bounded and checked; decode returns 0 or -EBADMSG (as a
- * negative constant of its own: cores know no errno.h). */
+ * negative constant of its own: cores know no errno.h).  A decoded state is
+ * consistent: every index, count and string is in range. */
+#define STATE_EBADMSG 74
 #define STATE_ENCODED_MAX (256 * 1024)
+#define CHANGE_ENCODED_MAX 512
 extern size_t state_encode (const struct crg_state *s, uint8_t *buf,
                             size_t len); /* 0: does not fit */
 extern int state_decode (struct crg_state *s, const uint8_t *buf, size_t len);
