@@ -134,4 +134,23 @@
 /* Smallest ring for ciphertext to send: two frames of LINK_MAX_PAYLOAD with TLS's overhead. */
 #define TLSLINK_OUT_MIN (576 * 1024)
 
+/* --- configuration files ----------------------------------------------------------------- */
+
+/* One line of a configuration file: a key and four addresses, or a key and a path. */
+#define CONF_MAX_LINE 1023
+/* Lines with content in one file: 16 nodes of 7, 8 IASPs of 29 (a store for each node and site). */
+#define CONF_MAX_ENTRIES 512
+/* A configuration file: CONF_MAX_ENTRIES lines with as much comment again. */
+#define CONF_MAX_FILE (256 * 1024)
+/* An error or a warning about a configuration: a path, a value and what is allowed. */
+#define CONF_ERR_MAX 1023
+/* A node's id; fits 16 bits, 0 is no node. */
+#define CONF_MAX_NODE_ID 65535
+/* Votes of one node; state.h keeps them in 8 bits, and nobody needs as many. */
+#define CONF_MAX_VOTES 100
+/* Any timeout of a CRG: a day. */
+#define CONF_MAX_TIMEOUT_MS 86400000
+/* Mirror port of a CRG's first IASP, if the definition gives none; the next one is one higher. */
+#define CONF_MIRROR_PORT 10810
+
 #endif /* CRG_LIMITS_H */

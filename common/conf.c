@@ -1,0 +1,1300 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* See conf.h.  One table names each key, its type and its bounds; the checks that need several
+ * keys follow in check_crg (), which files and JSON share and which says what is wrong and where,
+ * so that the reader of a file can add the line.
+ */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/conf.h"
+#include "common/ident.h"
+#include "common/ini.h"
+#include "common/util-posix.h"
+#include "common/util.h"
+
+/* ---- the keys --------------------------------------------------------------------------- */
+
+enum section { SEC_NODE, SEC_ENGINE, SEC_LEASE, SEC_CRG, SEC_DOMAIN, SEC_IASP, N_SECTIONS };
+
+enum type { T_NAME, T_PATH, T_NUMBER, T_SIZE, T_WORD, T_ONOFF, T_ADDRESSES, T_EXPORT, T_STORE };
+
+struct key {
+  enum section section;
+  const char *name;
+  enum type type;
+  size_t offset; /* in the section's struct */
+  bool required;
+  uint64_t min, max;        /* T_NUMBER */
+  const char *const *words; /* T_WORD: by value, NULL at the end */
+};
+
+static const char *const engine_words[] = { "local", NULL };
+static const char *const takeover_words[] = { "same-site-first", "order", NULL };
+static const char *const role_words[] = { "primary", "backup", "peer", "replicate", NULL };
+
+#define D(field) offsetof (struct conf_crgd, field)
+#define C(field) offsetof (struct conf_crg, field)
+#define N(field) offsetof (struct conf_node, field)
+#define I(field) offsetof (struct conf_iasp, field)
+
+static const struct key keys[] = {
+  { SEC_NODE, "name", T_NAME, D (name), .required = true },
+  { SEC_NODE, "state-dir", T_PATH, D (state_dir) },
+  { SEC_NODE, "run-dir", T_PATH, D (run_dir) },
+  { SEC_NODE, "tls-certificates", T_PATH, D (tls_dir) },
+  { SEC_NODE, "socket-group", T_NAME, D (socket_group) },
+  { SEC_NODE, "nbdkit", T_PATH, D (nbdkit) },
+  { SEC_NODE, "plugin", T_PATH, D (plugin) },
+
+  { SEC_ENGINE, "type", T_WORD, D (engine), .words = engine_words },
+  { SEC_ENGINE, "socket", T_PATH, D (engine_socket) },
+  { SEC_ENGINE, "token-ms", T_NUMBER, D (token_ms), .min = 50, .max = 60000 },
+
+  { SEC_LEASE, "lease-ms", T_NUMBER, D (lease_ms), .min = 100, .max = 300000 },
+  { SEC_LEASE, "start-wait-ms", T_NUMBER, D (start_wait_ms), .min = 0, .max = 3600000 },
+
+  { SEC_CRG, "name", T_NAME, C (name), .required = true },
+  { SEC_CRG, "takeover", T_WORD, C (takeover), .words = takeover_words },
+  { SEC_CRG, "suspend-timeout-ms", T_NUMBER, C (suspend_timeout_ms), .min = 100, .max = 600000 },
+  { SEC_CRG, "no-quorum-timeout-ms", T_NUMBER, C (no_quorum_timeout_ms), .min = 0, .max = CONF_MAX_TIMEOUT_MS },
+
+  { SEC_DOMAIN, "id", T_NUMBER, N (id), .required = true, .min = 1, .max = CONF_MAX_NODE_ID },
+  { SEC_DOMAIN, "site", T_NAME, N (site) },
+  { SEC_DOMAIN, "role", T_WORD, N (role), .required = true, .words = role_words },
+  { SEC_DOMAIN, "votes", T_NUMBER, N (votes), .min = 0, .max = CONF_MAX_VOTES },
+  { SEC_DOMAIN, "order", T_NUMBER, N (order), .min = 0, .max = CRG_MAX_NODES - 1 },
+  { SEC_DOMAIN, "address", T_ADDRESSES, N (addresses), .required = true },
+
+  { SEC_IASP, "size", T_SIZE, I (size) },
+  { SEC_IASP, "block-size", T_SIZE, I (block_size) },
+  { SEC_IASP, "export", T_EXPORT, I (export) },
+  { SEC_IASP, "tls", T_ONOFF, I (tls) },
+  { SEC_IASP, "mirror-port", T_NUMBER, I (mirror_port), .min = 1, .max = 65535 },
+  { SEC_IASP, "store", T_STORE, I (store) },
+};
+
+struct section_info {
+  const char *name;
+  bool named; /* [node p1] */
+};
+
+static const struct section_info sections[N_SECTIONS] = {
+  [SEC_NODE] = { "node", false },  [SEC_ENGINE] = { "engine", false },
+  [SEC_LEASE] = { "lease", false }, [SEC_CRG] = { "crg", false },
+  [SEC_DOMAIN] = { "node", true },  [SEC_IASP] = { "iasp", true },
+};
+
+#define SECTIONS_CRGD (1u << SEC_NODE | 1u << SEC_ENGINE | 1u << SEC_LEASE)
+#define SECTIONS_CRG (1u << SEC_CRG | 1u << SEC_DOMAIN | 1u << SEC_IASP)
+
+void
+conf_print_keys (FILE *fp)
+{
+  size_t i;
+
+  for (i = 0; i < ARRAY_SIZE (keys); i++)
+    fprintf (fp, "%s%s %s\n", sections[keys[i].section].name,
+             sections[keys[i].section].named ? "-NAME" : "", keys[i].name);
+}
+
+const char *
+conf_takeover_name (uint32_t takeover)
+{
+  return takeover < ARRAY_SIZE (takeover_words) - 1 ? takeover_words[takeover] : "?";
+}
+
+const char *
+conf_role_name (uint32_t role)
+{
+  return role < ARRAY_SIZE (role_words) - 1 ? role_words[role] : "?";
+}
+
+const char *
+conf_engine_name (uint32_t engine)
+{
+  return engine < ARRAY_SIZE (engine_words) - 1 ? engine_words[engine] : "?";
+}
+
+uint32_t
+conf_detection_ms (const struct conf_crgd *conf)
+{
+  return conf->token_ms; /* local: the hub drops a member that is silent for so long */
+}
+
+/* ---- what is wrong, and where ----------------------------------------------------------- */
+
+/* A check reports a place in the definition; the reader of a file turns it into a line. */
+struct place {
+  enum section section;
+  unsigned index;  /* of the node or IASP */
+  const char *key; /* or NULL: the section */
+  char text[CONF_ERR_MAX + 1];
+};
+
+UTIL_PRINTF (5, 6)
+static int
+wrong (struct place *pl, enum section section, unsigned index, const char *key, const char *fmt, ...)
+{
+  va_list ap;
+
+  pl->section = section;
+  pl->index = index;
+  pl->key = key;
+  va_start (ap, fmt);
+  vsnprintf (pl->text, sizeof pl->text, fmt, ap);
+  va_end (ap);
+  return -EINVAL;
+}
+
+/* Levenshtein distance of two short words; CONF_MAX_LINE or so if they are not short. */
+static unsigned
+distance (const char *a, const char *b)
+{
+  unsigned row[33], i, j, diagonal, above;
+  size_t la = strlen (a), lb = strlen (b);
+
+  if (la > 32 || lb > 32)
+    return CONF_MAX_LINE;
+  for (j = 0; j <= lb; j++)
+    row[j] = j;
+  for (i = 1; i <= la; i++) {
+    diagonal = row[0];
+    row[0] = i;
+    for (j = 1; j <= lb; j++) {
+      above = row[j];
+      diagonal += a[i - 1] != b[j - 1];
+      row[j] = MIN (above, row[j - 1]) + 1;
+      row[j] = MIN (row[j], diagonal);
+      diagonal = above;
+    }
+  }
+  return row[lb];
+}
+
+struct words {
+  const char *word[64];
+  unsigned n;
+};
+
+static void
+words_add (struct words *w, const char *word)
+{
+  if (w->n < ARRAY_SIZE (w->word))
+    w->word[w->n++] = word;
+}
+
+/* "did you mean 'x'?" or "allowed: a, b, c". */
+static const char *
+advise (const struct words *w, const char *given, char *buf, size_t len)
+{
+  unsigned i, d, best = 3, at = 0;
+  size_t used;
+
+  for (i = 0; i < w->n; i++) {
+    d = distance (given, w->word[i]);
+    if (d < best) {
+      best = d;
+      at = i;
+    }
+  }
+  if (best < 3) {
+    snprintf (buf, len, "did you mean '%s'?", w->word[at]);
+    return buf;
+  }
+  snprintf (buf, len, "allowed: ");
+  for (i = 0; i < w->n; i++) {
+    used = strlen (buf);
+    snprintf (buf + used, len - used, "%s%s", i ? ", " : "", w->word[i]);
+  }
+  return buf;
+}
+
+/* ---- values ----------------------------------------------------------------------------- */
+
+static int
+parse_number (const char *text, uint64_t *value)
+{
+  uint64_t v = 0;
+  unsigned digit;
+
+  if (!*text)
+    return -EINVAL;
+  for (; *text; text++) {
+    if (*text < '0' || *text > '9')
+      return -EINVAL;
+    digit = (unsigned) (*text - '0');
+    if (v > (UINT64_MAX - digit) / 10)
+      return -ERANGE;
+    v = v * 10 + digit;
+  }
+  *value = v;
+  return 0;
+}
+
+int
+conf_parse_size (const char *text, uint64_t *bytes)
+{
+  static const char suffixes[] = "KMGT";
+  char digits[24];
+  size_t len = strlen (text);
+  const char *s;
+  unsigned shift = 0;
+  int r;
+
+  if (len > 0 && text[len - 1] && (s = strchr (suffixes, text[len - 1]))) {
+    shift = 10 * (unsigned) (s - suffixes + 1);
+    len--;
+  }
+  if (len == 0)
+    return -EINVAL;
+  if (len >= sizeof digits)
+    return -ERANGE;
+  memcpy (digits, text, len);
+  digits[len] = '\0';
+  r = parse_number (digits, bytes);
+  if (r < 0)
+    return r;
+  if (*bytes > UINT64_MAX >> shift)
+    return -ERANGE;
+  *bytes <<= shift;
+  return 0;
+}
+
+/* An IPv4 or IPv6 address as people write it, the latter with an optional %scope. */
+static const char *
+address_error (const char *text)
+{
+  struct in6_addr six;
+  struct in_addr four;
+  char plain[CRG_ADDR_MAX + 1];
+  char *scope;
+
+  if (strlen (text) > CRG_ADDR_MAX)
+    return "is too long";
+  if (inet_pton (AF_INET, text, &four) == 1) {
+    if (four.s_addr == htonl (INADDR_ANY))
+      return "is the wildcard address; name the one the other nodes connect to";
+    if ((ntohl (four.s_addr) >> 28) == 0xe)
+      return "is a multicast address";
+    return NULL;
+  }
+  strcpy (plain, text);
+  scope = strchr (plain, '%');
+  if (scope) {
+    *scope++ = '\0';
+    if (!*scope)
+      return "has an empty scope";
+  }
+  if (inet_pton (AF_INET6, plain, &six) != 1)
+    return "is neither an IPv4 nor an IPv6 address (host names are not allowed here)";
+  if (IN6_IS_ADDR_UNSPECIFIED (&six))
+    return "is the wildcard address; name the one the other nodes connect to";
+  if (IN6_IS_ADDR_MULTICAST (&six))
+    return "is a multicast address";
+  return NULL;
+}
+
+static bool
+is_loopback (const char *address)
+{
+  struct in_addr four;
+
+  if (inet_pton (AF_INET, address, &four) == 1)
+    return ntohl (four.s_addr) >> 24 == 127;
+  return strcmp (address, "::1") == 0;
+}
+
+static const char *
+path_error (const char *text)
+{
+  if (text[0] != '/')
+    return "is not an absolute path";
+  if (strlen (text) > CRG_PATH_MAX)
+    return "is longer than 255 bytes";
+  return NULL;
+}
+
+/* Splits tcp:ADDR:PORT.  'address' becomes "" for tcp::PORT. */
+static int
+split_tcp (const char *export, char address[CRG_ADDR_MAX + 1], uint64_t *port)
+{
+  const char *colon, *begin = export + 4;
+  size_t len;
+
+  if (strncmp (export, "tcp:", 4) != 0)
+    return -EINVAL;
+  colon = strrchr (begin, ':');
+  if (!colon)
+    return -EINVAL;
+  len = (size_t) (colon - begin);
+  if (begin[0] == '[' && len >= 2 && begin[len - 1] == ']') {
+    begin++;
+    len -= 2;
+  }
+  else if (memchr (begin, ':', len))
+    return -EINVAL;
+  if (len > CRG_ADDR_MAX)
+    return -EINVAL;
+  memcpy (address, begin, len);
+  address[len] = '\0';
+  if (parse_number (colon + 1, port) < 0 || *port < 1 || *port > 65535)
+    return -ERANGE;
+  return 0;
+}
+
+#define EXPORT_FORMS "unix:, unix:/PATH, tcp::PORT, tcp:ADDRESS:PORT (an IPv6 address in [])"
+
+static int
+check_export (struct place *pl, unsigned index, const char *text)
+{
+  char address[CRG_ADDR_MAX + 1];
+  const char *error;
+  uint64_t port;
+  int r;
+
+  if (strlen (text) > CRG_PATH_MAX)
+    return wrong (pl, SEC_IASP, index, "export", "export is longer than %d bytes", CRG_PATH_MAX);
+  if (strcmp (text, "unix:") == 0)
+    return 0;
+  if (strncmp (text, "unix:", 5) == 0) {
+    error = path_error (text + 5);
+    if (!error && strlen (text + 5) > CRG_SOCK_PATH_MAX)
+      error = "is longer than a socket's path can be (107 bytes)";
+    if (error)
+      return wrong (pl, SEC_IASP, index, "export", "export '%s': the socket %s", text, error);
+    return 0;
+  }
+  r = split_tcp (text, address, &port);
+  if (r == -ERANGE)
+    return wrong (pl, SEC_IASP, index, "export", "export '%s': a port is a number from 1 to 65535",
+                  text);
+  if (r < 0)
+    return wrong (pl, SEC_IASP, index, "export", "export '%s' is not of a known form; allowed: %s",
+                  text, EXPORT_FORMS);
+  if (address[0] && (error = address_error (address)))
+    return wrong (pl, SEC_IASP, index, "export", "export '%s': the address %s", text, error);
+  return 0;
+}
+
+/* ---- the whole definition --------------------------------------------------------------- */
+
+static bool
+can_host (const struct conf_node *n)
+{
+  return n->role == CONF_PRIMARY || n->role == CONF_BACKUP;
+}
+
+UTIL_PRINTF (2, 3)
+static void
+warn (struct conf_crg *c, const char *fmt, ...)
+{
+  va_list ap;
+
+  if (c->n_warnings == CONF_MAX_WARNINGS)
+    return;
+  va_start (ap, fmt);
+  vsnprintf (c->warnings[c->n_warnings++], CONF_ERR_MAX + 1, fmt, ap);
+  va_end (ap);
+}
+
+static int
+check_node (struct conf_crg *c, unsigned i, struct place *pl)
+{
+  const struct conf_node *n = &c->nodes[i], *m;
+  const char *error;
+  unsigned a, b, j;
+
+  if (!ident_name_is_valid (n->name))
+    return wrong (pl, SEC_DOMAIN, i, NULL, "bad node name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
+                  "beginning with a letter or digit", n->name, CRG_NAME_MAX);
+  if (n->id < 1 || n->id > CONF_MAX_NODE_ID)
+    return wrong (pl, SEC_DOMAIN, i, "id", "id %" PRIu32 " of node '%s'; allowed: 1 to %d", n->id,
+                  n->name, CONF_MAX_NODE_ID);
+  if (n->votes > CONF_MAX_VOTES)
+    return wrong (pl, SEC_DOMAIN, i, "votes", "node '%s' has %" PRIu32 " votes; allowed: 0 to %d",
+                  n->name, n->votes, CONF_MAX_VOTES);
+  if (n->role == CONF_REPLICATE && n->site[0])
+    return wrong (pl, SEC_DOMAIN, i, "site", "replicate '%s' has a site; a replicate holds no copy: "
+                  "remove 'site', or make it a backup or peer", n->name);
+  if (n->role != CONF_REPLICATE && !n->site[0])
+    return wrong (pl, SEC_DOMAIN, i, NULL, "%s '%s' has no site; add 'site = NAME', or make it a "
+                  "replicate", conf_role_name (n->role), n->name);
+  if (n->site[0] && !ident_name_is_valid (n->site))
+    return wrong (pl, SEC_DOMAIN, i, "site", "bad site name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
+                  "beginning with a letter or digit", n->site, CRG_NAME_MAX);
+  if (n->n_addresses < 1 || n->n_addresses > CRG_MAX_ADDRS)
+    return wrong (pl, SEC_DOMAIN, i, "address", "node '%s' has %u addresses; allowed: 1 to %d",
+                  n->name, n->n_addresses, CRG_MAX_ADDRS);
+  for (a = 0; a < n->n_addresses; a++) {
+    error = address_error (n->addresses[a]);
+    if (error)
+      return wrong (pl, SEC_DOMAIN, i, "address", "address '%s' of node '%s' %s", n->addresses[a],
+                    n->name, error);
+    for (j = 0; j <= i; j++)
+      for (m = &c->nodes[j], b = 0; b < (j == i ? a : m->n_addresses); b++)
+        if (strcmp (n->addresses[a], m->addresses[b]) == 0)
+          return wrong (pl, SEC_DOMAIN, i, "address",
+                        "address '%s' of node '%s' is already given to node '%s'", n->addresses[a],
+                        n->name, m->name);
+  }
+  for (j = 0; j < i; j++) {
+    m = &c->nodes[j];
+    if (strcmp (n->name, m->name) == 0)
+      return wrong (pl, SEC_DOMAIN, i, NULL, "there are two nodes '%s'; names are unique", n->name);
+    if (n->id == m->id)
+      return wrong (pl, SEC_DOMAIN, i, "id", "node '%s' has id %" PRIu32 ", which node '%s' has; ids "
+                    "are unique", n->name, n->id, m->name);
+    if (n->role == CONF_PRIMARY && m->role == CONF_PRIMARY)
+      return wrong (pl, SEC_DOMAIN, i, "role", "nodes '%s' and '%s' are both primary; make one of "
+                    "them a backup", m->name, n->name);
+    if (can_host (n) && can_host (m) && n->order == m->order)
+      return wrong (pl, SEC_DOMAIN, i, "order", "node '%s' has order %" PRIu32 ", which node '%s' "
+                    "has; each place is given once", n->name, n->order, m->name);
+  }
+  return 0;
+}
+
+static bool
+same_site (const struct conf_node *a, const struct conf_node *b)
+{
+  return strcmp (a->site, b->site) == 0;
+}
+
+/* Who votes, who can host. */
+static int
+check_domain (struct conf_crg *c, struct place *pl)
+{
+  unsigned i, j, hosts, sites = 0, voters = 0, primaries = 0, total = 0, at_site;
+  const struct conf_node *n, *p = NULL;
+
+  for (i = 0; i < c->n_nodes; i++) {
+    n = &c->nodes[i];
+    total += n->votes;
+    voters += n->votes > 0;
+    if (n->role == CONF_PRIMARY) {
+      primaries++;
+      p = n;
+    }
+  }
+  if (primaries == 0)
+    return wrong (pl, SEC_CRG, 0, NULL, "no node is primary; give one of them 'role = primary'");
+  if (total == 0)
+    return wrong (pl, SEC_CRG, 0, NULL, "no node has a vote, so there is never a majority; give "
+                  "votes to some");
+
+  for (i = 0; i < c->n_nodes; i++) {
+    n = &c->nodes[i];
+    if (can_host (n) && n->order < p->order)
+      return wrong (pl, SEC_DOMAIN, i, "order", "node '%s' stands before the primary '%s' in the "
+                    "backup order; the primary is the first", n->name, p->name);
+    if (!n->site[0])
+      continue;
+    for (j = 0; j < i && !same_site (&c->nodes[j], n); j++)
+      ;
+    if (j < i)
+      continue; /* this site was looked at */
+    if (++sites > CRG_MAX_SITES)
+      return wrong (pl, SEC_DOMAIN, i, "site", "'%s' is one site too many; allowed: %d", n->site,
+                    CRG_MAX_SITES);
+    hosts = at_site = 0;
+    for (j = i; j < c->n_nodes; j++)
+      if (same_site (&c->nodes[j], n)) {
+        hosts += can_host (&c->nodes[j]);
+        at_site += c->nodes[j].votes;
+      }
+    if (hosts == 0)
+      return wrong (pl, SEC_DOMAIN, i, "site", "site '%s' has no node that can host a copy; make one "
+                    "of its nodes primary or backup", n->site);
+    if (voters > 2 && at_site * 2 == total)
+      warn (c, "site '%s' has exactly half of the votes: if it is lost, or cut off, no site has a "
+            "majority and service stops; add a replicate at a third site", n->site);
+  }
+  if (sites == 1)
+    warn (c, "all nodes are at one site, so there is one copy and no mirror; name a second site");
+  if (voters == 2 && c->n_nodes == 2 && c->nodes[0].votes == c->nodes[1].votes)
+    warn (c, "two nodes with equal votes: the loss of either stops service; give the preferred "
+          "site's node 2 votes (it survives alone, the other does not), or add a replicate as a "
+          "third vote (either survives)");
+  return 0;
+}
+
+static int
+check_ports (struct conf_crg *c, unsigned i, struct place *pl)
+{
+  const struct conf_iasp *s = &c->iasps[i], *t;
+  char a[CRG_ADDR_MAX + 1] = "", b[CRG_ADDR_MAX + 1] = "";
+  uint64_t port_a = 0, port_b;
+  unsigned j;
+
+  if (s->mirror_port < 1 || s->mirror_port > 65535)
+    return wrong (pl, SEC_IASP, i, "mirror-port", "mirror-port %" PRIu32 "; allowed: 1 to 65535",
+                  s->mirror_port);
+  split_tcp (s->export, a, &port_a);
+  for (j = 0; j < c->n_iasps; j++) {
+    t = &c->iasps[j];
+    if (j < i && s->mirror_port == t->mirror_port)
+      return wrong (pl, SEC_IASP, i, "mirror-port", "mirror-port %" PRIu32 " is already that of IASP "
+                    "'%s'; each needs its own", s->mirror_port, t->name);
+    if (port_a && port_a == t->mirror_port)
+      return wrong (pl, SEC_IASP, i, "export", "export '%s' has the mirror port of IASP '%s'; choose "
+                    "another", s->export, t->name);
+    port_b = 0;
+    if (j < i && port_a && split_tcp (t->export, b, &port_b) == 0 && port_a == port_b
+        && (!a[0] || !b[0] || strcmp (a, b) == 0))
+      return wrong (pl, SEC_IASP, i, "export", "export '%s' has the port of IASP '%s'; choose another",
+                    s->export, t->name);
+    if (j < i && strncmp (s->export, "unix:/", 6) == 0 && strcmp (s->export, t->export) == 0)
+      return wrong (pl, SEC_IASP, i, "export", "export '%s' is already that of IASP '%s'", s->export,
+                    t->name);
+  }
+  return 0;
+}
+
+static int
+check_stores (struct conf_crg *c, unsigned i, struct place *pl)
+{
+  const struct conf_iasp *s = &c->iasps[i];
+  const struct conf_node *n, *m;
+  const char *error;
+  unsigned j, k;
+
+  for (j = 0; j < c->n_nodes; j++) {
+    n = &c->nodes[j];
+    if (!can_host (n)) {
+      if (s->store[j][0])
+        return wrong (pl, SEC_IASP, i, "store", "IASP '%s' has a store for %s '%s', which never hosts "
+                      "a copy", s->name, conf_role_name (n->role), n->name);
+      continue;
+    }
+    if (!s->store[j][0])
+      return wrong (pl, SEC_IASP, i, NULL, "IASP '%s' has no store on node '%s'; add 'store = PATH' "
+                    "for all nodes, or 'store.%s = PATH'", s->name, n->name, n->name);
+    error = path_error (s->store[j]);
+    if (error)
+      return wrong (pl, SEC_IASP, i, "store", "store '%s' %s", s->store[j], error);
+    for (k = 0; k < i; k++)
+      if (strcmp (s->store[j], c->iasps[k].store[j]) == 0)
+        return wrong (pl, SEC_IASP, i, "store", "store '%s' on node '%s' is already that of IASP "
+                      "'%s'", s->store[j], n->name, c->iasps[k].name);
+    /* On one machine two sites with one path would be two copies in one file. */
+    for (k = 0; k < j; k++) {
+      m = &c->nodes[k];
+      if (can_host (m) && !same_site (n, m) && strcmp (s->store[j], s->store[k]) == 0
+          && is_loopback (n->addresses[0]) && is_loopback (m->addresses[0]))
+        return wrong (pl, SEC_IASP, i, "store", "nodes '%s' and '%s' are at two sites on this machine "
+                      "(loopback addresses) and share the store '%s'; give each site its own with "
+                      "'store.SITE = PATH'", m->name, n->name, s->store[j]);
+    }
+  }
+  return 0;
+}
+
+static int
+check_iasp (struct conf_crg *c, unsigned i, struct place *pl)
+{
+  const struct conf_iasp *s = &c->iasps[i];
+  unsigned j;
+  int r;
+
+  if (!ident_name_is_valid (s->name))
+    return wrong (pl, SEC_IASP, i, NULL, "bad IASP name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
+                  "beginning with a letter or digit", s->name, CRG_NAME_MAX);
+  for (j = 0; j < i; j++)
+    if (strcmp (s->name, c->iasps[j].name) == 0)
+      return wrong (pl, SEC_IASP, i, NULL, "there are two IASPs '%s'; names are unique", s->name);
+  if (s->size % META_BLOCK_SIZE != 0 || s->size > STORE_MAX_BYTES)
+    return wrong (pl, SEC_IASP, i, "size", "size %" PRIu64 "; allowed: a multiple of %d bytes, at "
+                  "most 1 EiB", s->size, META_BLOCK_SIZE);
+  if (!is_power_of_2 (s->block_size) || s->block_size < DIRTY_BLOCK_SIZE_MIN
+      || s->block_size > DIRTY_BLOCK_SIZE_MAX)
+    return wrong (pl, SEC_IASP, i, "block-size", "block-size %" PRIu32 "; allowed: a power of two "
+                  "from 4K to 1M", s->block_size);
+  r = check_export (pl, i, s->export);
+  if (r < 0)
+    return r;
+  r = check_ports (c, i, pl);
+  if (r < 0)
+    return r;
+  return check_stores (c, i, pl);
+}
+
+/* All but the IASPs. */
+static int
+check_group (struct conf_crg *c, struct place *pl)
+{
+  unsigned i;
+  int r;
+
+  c->n_warnings = 0;
+  if (!ident_name_is_valid (c->name))
+    return wrong (pl, SEC_CRG, 0, "name", "bad CRG name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
+                  "beginning with a letter or digit", c->name, CRG_NAME_MAX);
+  if (c->n_nodes == 0)
+    return wrong (pl, SEC_CRG, 0, NULL, "no [node NAME]; the recovery domain needs at least one");
+  if (c->n_iasps == 0)
+    return wrong (pl, SEC_CRG, 0, NULL, "no [iasp NAME]; a CRG needs at least one");
+  for (i = 0; i < c->n_nodes; i++) {
+    r = check_node (c, i, pl);
+    if (r < 0)
+      return r;
+  }
+  return check_domain (c, pl);
+}
+
+static int
+check_crg (struct conf_crg *c, struct place *pl)
+{
+  unsigned i;
+  int r = check_group (c, pl);
+
+  if (r < 0)
+    return r;
+  for (i = 0; i < c->n_iasps; i++) {
+    r = check_iasp (c, i, pl);
+    if (r < 0)
+      return r;
+  }
+  return 0;
+}
+
+int
+conf_check_crg (struct conf_crg *conf, char *err, size_t errlen)
+{
+  struct place pl;
+
+  if (check_crg (conf, &pl) == 0)
+    return 0;
+  snprintf (err, errlen, "%s", pl.text);
+  return -EINVAL;
+}
+
+/* ---- files ------------------------------------------------------------------------------ */
+
+/* What was read, for duplicates and for the lines of later errors. */
+struct seen {
+  enum section section;
+  unsigned index;
+  const char *key; /* of the table, or NULL: the section's own line */
+  char suffix[CRG_NAME_MAX + 1]; /* store.SUFFIX */
+  char value[CRG_PATH_MAX + 1];  /* of a store */
+  unsigned line;
+};
+
+struct reader {
+  const char *file;
+  unsigned allowed; /* bits of enum section */
+  struct conf_crgd *crgd;
+  struct conf_crg *crg;
+  char *err;
+  size_t errlen;
+  /* the section being read */
+  enum section section;
+  unsigned index;
+  bool in_section;
+  unsigned n_seen;
+  struct seen seen[CONF_MAX_ENTRIES];
+};
+
+UTIL_PRINTF (3, 4)
+static int
+fail (struct reader *r, unsigned line, const char *fmt, ...)
+{
+  va_list ap;
+  int n;
+
+  if (line)
+    n = snprintf (r->err, r->errlen, "%s:%u: ", r->file, line);
+  else
+    n = snprintf (r->err, r->errlen, "%s: ", r->file);
+  if (n >= 0 && (size_t) n < r->errlen) {
+    va_start (ap, fmt);
+    vsnprintf (r->err + n, r->errlen - (size_t) n, fmt, ap);
+    va_end (ap);
+  }
+  return -EINVAL;
+}
+
+static unsigned
+find_line (const struct reader *r, enum section section, unsigned index, const char *key)
+{
+  unsigned i, line = 0;
+
+  for (i = 0; i < r->n_seen; i++) {
+    const struct seen *s = &r->seen[i];
+
+    if (s->section != section || s->index != index)
+      continue;
+    if (!s->key)
+      line = s->line;
+    else if (key && strcmp (s->key, key) == 0)
+      return s->line;
+  }
+  return line;
+}
+
+static struct seen *
+remember (struct reader *r, const char *key, unsigned line)
+{
+  struct seen *s;
+
+  if (r->n_seen == CONF_MAX_ENTRIES) {
+    fail (r, line, "more than %d lines with content", CONF_MAX_ENTRIES);
+    return NULL;
+  }
+  s = &r->seen[r->n_seen++];
+  memset (s, 0, sizeof *s);
+  s->section = r->section;
+  s->index = r->index;
+  s->key = key;
+  s->line = line;
+  return s;
+}
+
+/* "[iasp payroll]" */
+static const char *
+section_text (const struct reader *r, char *buf, size_t len)
+{
+  const char *name = "";
+
+  if (r->section == SEC_DOMAIN)
+    name = r->crg->nodes[r->index].name;
+  else if (r->section == SEC_IASP)
+    name = r->crg->iasps[r->index].name;
+  snprintf (buf, len, "[%s%s%s]", sections[r->section].name, *name ? " " : "", name);
+  return buf;
+}
+
+static int
+begin_section (struct reader *r, const struct ini_item *item)
+{
+  struct words w = { .n = 0 };
+  char advice[CONF_ERR_MAX + 1];
+  unsigned i, line;
+  enum section s;
+
+  for (s = 0; s < N_SECTIONS; s++)
+    if (r->allowed & 1u << s) {
+      if (strcmp (sections[s].name, item->name) == 0)
+        break;
+      words_add (&w, sections[s].name);
+    }
+  if (s == N_SECTIONS)
+    return fail (r, item->line, "unknown section [%s]; %s", item->name,
+                 advise (&w, item->name, advice, sizeof advice));
+  if (sections[s].named && !item->arg[0])
+    return fail (r, item->line, "[%s] needs a name, as in [%s NAME]", item->name, item->name);
+  if (!sections[s].named && item->arg[0])
+    return fail (r, item->line, "[%s %s] takes no name here; write [%s]", item->name, item->arg,
+                 item->name);
+  if (sections[s].named && !ident_name_is_valid (item->arg))
+    return fail (r, item->line, "bad %s name '%.100s'; allowed: 1 to %d of a-z 0-9 _ . -, beginning "
+                 "with a letter or digit", s == SEC_IASP ? "IASP" : "node", item->arg, CRG_NAME_MAX);
+
+  r->section = s;
+  r->index = 0;
+  if (s == SEC_DOMAIN) {
+    for (i = 0; i < r->crg->n_nodes; i++)
+      if (strcmp (r->crg->nodes[i].name, item->arg) == 0)
+        return fail (r, item->line, "there are two [node %s]; the first is in line %u", item->arg,
+                     find_line (r, SEC_DOMAIN, i, NULL));
+    if (r->crg->n_nodes == CRG_MAX_NODES)
+      return fail (r, item->line, "more than %d nodes", CRG_MAX_NODES);
+    r->index = r->crg->n_nodes++;
+    strcpy (r->crg->nodes[r->index].name, item->arg);
+    r->crg->nodes[r->index].votes = 1;
+  }
+  else if (s == SEC_IASP) {
+    for (i = 0; i < r->crg->n_iasps; i++)
+      if (strcmp (r->crg->iasps[i].name, item->arg) == 0)
+        return fail (r, item->line, "there are two [iasp %s]; the first is in line %u", item->arg,
+                     find_line (r, SEC_IASP, i, NULL));
+    if (r->crg->n_iasps == CRG_MAX_IASPS)
+      return fail (r, item->line, "more than %d IASPs", CRG_MAX_IASPS);
+    r->index = r->crg->n_iasps++;
+    strcpy (r->crg->iasps[r->index].name, item->arg);
+    strcpy (r->crg->iasps[r->index].export, "unix:");
+    r->crg->iasps[r->index].block_size = DIRTY_BLOCK_SIZE;
+    r->crg->iasps[r->index].tls = true;
+    r->crg->iasps[r->index].mirror_port = CONF_MIRROR_PORT + r->index;
+  }
+  else {
+    line = find_line (r, s, 0, NULL);
+    if (line)
+      return fail (r, item->line, "there are two [%s]; the first is in line %u", item->name, line);
+  }
+  r->in_section = true;
+  return remember (r, NULL, item->line) ? 0 : -EINVAL;
+}
+
+static int
+set_addresses (struct reader *r, struct conf_node *n, const struct ini_item *item)
+{
+  char value[CONF_MAX_LINE + 1], *save = NULL, *word;
+
+  snprintf (value, sizeof value, "%s", item->arg);
+  for (word = strtok_r (value, ", \t", &save); word; word = strtok_r (NULL, ", \t", &save)) {
+    if (n->n_addresses == CRG_MAX_ADDRS)
+      return fail (r, item->line, "node '%s' has more than %d addresses", n->name, CRG_MAX_ADDRS);
+    if (strlen (word) > CRG_ADDR_MAX)
+      return fail (r, item->line, "address '%.80s' is too long", word);
+    strcpy (n->addresses[n->n_addresses++], word);
+  }
+  return 0;
+}
+
+static int
+set_value (struct reader *r, const struct key *k, const struct ini_item *item, void *base)
+{
+  char *field = (char *) base + k->offset;
+  char advice[CONF_ERR_MAX + 1], where[CRG_NAME_MAX + 16];
+  struct words w = { .n = 0 };
+  const char *error;
+  uint64_t value = 0;
+  unsigned i;
+
+  section_text (r, where, sizeof where);
+  switch (k->type) {
+  case T_NAME:
+    if (!ident_name_is_valid (item->arg))
+      return fail (r, item->line, "bad %s '%.100s' in %s; allowed: 1 to %d of a-z 0-9 _ . -, "
+                   "beginning with a letter or digit", k->name, item->arg, where, CRG_NAME_MAX);
+    strcpy (field, item->arg);
+    return 0;
+  case T_PATH:
+    error = path_error (item->arg);
+    if (error)
+      return fail (r, item->line, "%s '%.300s' in %s %s", k->name, item->arg, where, error);
+    strcpy (field, item->arg);
+    return 0;
+  case T_NUMBER:
+    if (parse_number (item->arg, &value) < 0 || value < k->min || value > k->max)
+      return fail (r, item->line, "bad %s '%.100s' in %s; allowed: a number from %" PRIu64
+                   " to %" PRIu64, k->name, item->arg, where, k->min, k->max);
+    memcpy (field, &(uint32_t){ (uint32_t) value }, sizeof (uint32_t));
+    return 0;
+  case T_SIZE:
+    if (conf_parse_size (item->arg, &value) < 0 || value == 0
+        || (k->offset == I (block_size) && value > UINT32_MAX))
+      return fail (r, item->line, "bad %s '%.100s' in %s; allowed: bytes with a suffix K, M, G or T, "
+                   "as in 64K or 1G", k->name, item->arg, where);
+    if (k->offset == I (block_size))
+      ((struct conf_iasp *) base)->block_size = (uint32_t) value;
+    else
+      ((struct conf_iasp *) base)->size = value;
+    return 0;
+  case T_WORD:
+    for (i = 0; k->words[i]; i++) {
+      if (strcmp (k->words[i], item->arg) == 0) {
+        memcpy (field, &(uint32_t){ i }, sizeof (uint32_t));
+        return 0;
+      }
+      words_add (&w, k->words[i]);
+    }
+    return fail (r, item->line, "bad %s '%.100s' in %s; %s", k->name, item->arg, where,
+                 advise (&w, item->arg, advice, sizeof advice));
+  case T_ONOFF:
+    if (strcmp (item->arg, "on") != 0 && strcmp (item->arg, "off") != 0)
+      return fail (r, item->line, "bad %s '%.100s' in %s; allowed: on, off", k->name, item->arg,
+                   where);
+    *(bool *) field = strcmp (item->arg, "on") == 0;
+    return 0;
+  case T_ADDRESSES:
+    return set_addresses (r, base, item);
+  case T_EXPORT:
+    if (strlen (item->arg) > CRG_PATH_MAX)
+      return fail (r, item->line, "export in %s is longer than %d bytes", where, CRG_PATH_MAX);
+    strcpy (field, item->arg);
+    return 0;
+  case T_STORE:
+    error = path_error (item->arg);
+    if (error)
+      return fail (r, item->line, "%s '%.300s' in %s %s", item->name, item->arg, where, error);
+    return 0; /* kept in 'seen': nodes may come later in the file */
+  }
+  return 0;
+}
+
+static int
+read_key (struct reader *r, const struct ini_item *item)
+{
+  char advice[CONF_ERR_MAX + 1], where[CRG_NAME_MAX + 16], name[CONF_MAX_LINE + 1];
+  const char *suffix = "";
+  struct words w = { .n = 0 };
+  const struct key *k = NULL;
+  struct seen *seen;
+  unsigned i;
+  void *base;
+  char *dot;
+
+  if (!r->in_section)
+    return fail (r, item->line, "'%.100s' stands before the first section; the file begins with [%s]",
+                 item->name, r->crg ? "crg" : "node");
+  section_text (r, where, sizeof where);
+  snprintf (name, sizeof name, "%s", item->name);
+  dot = strchr (name, '.');
+  if (dot)
+    *dot++ = '\0';
+  for (i = 0; i < ARRAY_SIZE (keys); i++)
+    if (keys[i].section == r->section) {
+      if (strcmp (keys[i].name, name) == 0 && (!dot || keys[i].type == T_STORE))
+        k = &keys[i];
+      words_add (&w, keys[i].name);
+    }
+  if (!k)
+    return fail (r, item->line, "unknown key '%.100s' in %s; %s", item->name, where,
+                 advise (&w, name, advice, sizeof advice));
+  if (dot) {
+    suffix = dot;
+    if (!ident_name_is_valid (suffix))
+      return fail (r, item->line, "bad name in '%.100s' in %s; write store.NODE or store.SITE",
+                   item->name, where);
+  }
+  for (i = 0; i < r->n_seen; i++) {
+    const struct seen *s = &r->seen[i];
+
+    if (s->section == r->section && s->index == r->index && s->key && strcmp (s->key, k->name) == 0
+        && strcmp (s->suffix, suffix) == 0)
+      return fail (r, item->line, "'%s' is given twice in %s; first in line %u", item->name, where,
+                   s->line);
+  }
+  if (!item->arg[0])
+    return fail (r, item->line, "'%s' in %s has no value", item->name, where);
+
+  base = r->crgd;
+  if (r->section == SEC_CRG)
+    base = r->crg;
+  else if (r->section == SEC_DOMAIN)
+    base = &r->crg->nodes[r->index];
+  else if (r->section == SEC_IASP)
+    base = &r->crg->iasps[r->index];
+  if (set_value (r, k, item, base) < 0)
+    return -EINVAL;
+  seen = remember (r, k->name, item->line);
+  if (!seen)
+    return -EINVAL;
+  strcpy (seen->suffix, suffix);
+  if (k->type == T_STORE)
+    strcpy (seen->value, item->arg); /* path_error bounded it */
+  return 0;
+}
+
+/* Every required key of every section that is there. */
+static int
+check_required (struct reader *r)
+{
+  char where[CRG_NAME_MAX + 16];
+  unsigned i, j, n, index;
+  size_t k;
+
+  n = r->n_seen;
+  for (i = 0; i < n; i++) {
+    if (r->seen[i].key)
+      continue;
+    for (k = 0; k < ARRAY_SIZE (keys); k++) {
+      if (!keys[k].required || keys[k].section != r->seen[i].section)
+        continue;
+      index = r->seen[i].index;
+      for (j = 0; j < n; j++)
+        if (r->seen[j].section == keys[k].section && r->seen[j].index == index && r->seen[j].key
+            && strcmp (r->seen[j].key, keys[k].name) == 0)
+          break;
+      if (j == n) {
+        r->section = keys[k].section;
+        r->index = index;
+        return fail (r, r->seen[i].line, "%s has no '%s'; it is required",
+                     section_text (r, where, sizeof where), keys[k].name);
+      }
+    }
+  }
+  return 0;
+}
+
+static int
+read_items (struct reader *r, char *text, size_t len)
+{
+  struct ini_cursor cursor;
+  struct ini_item item;
+  int rc;
+
+  ini_init (&cursor, text, len);
+  for (;;) {
+    switch (ini_next (&cursor, &item)) {
+    case INI_END:
+      return check_required (r);
+    case INI_BAD:
+      return fail (r, item.line, "%s", item.error);
+    case INI_SECTION:
+      rc = begin_section (r, &item);
+      break;
+    case INI_KEY:
+      rc = read_key (r, &item);
+      break;
+    }
+    if (rc < 0)
+      return rc;
+  }
+}
+
+/* Backup order: as numbered, else the primary first, then as they appear. */
+static int
+resolve_order (struct reader *r)
+{
+  struct conf_crg *c = r->crg;
+  unsigned i, next = 1, given = 0, line[CRG_MAX_NODES] = { 0 };
+
+  for (i = 0; i < r->n_seen; i++)
+    if (r->seen[i].section == SEC_DOMAIN && r->seen[i].key && strcmp (r->seen[i].key, "order") == 0) {
+      line[r->seen[i].index] = r->seen[i].line;
+      given = given ? given : r->seen[i].line;
+    }
+  for (i = 0; i < c->n_nodes; i++) {
+    const struct conf_node *n = &c->nodes[i];
+
+    if (line[i] && !can_host (n))
+      return fail (r, line[i], "%s '%s' has no place in the backup order; remove 'order'",
+                   conf_role_name (n->role), n->name);
+  }
+  for (i = 0; i < c->n_nodes; i++) {
+    const struct conf_node *n = &c->nodes[i];
+
+    if (given && !line[i] && can_host (n))
+      return fail (r, find_line (r, SEC_DOMAIN, i, NULL), "node '%s' has no 'order', but others have "
+                   "(line %u); give it to all that can host, or to none", n->name, given);
+    if (!given && can_host (n))
+      c->nodes[i].order = n->role == CONF_PRIMARY ? 0 : next++;
+  }
+  return 0;
+}
+
+/* store.NODE, then store.SITE, then store. */
+static int
+resolve_stores (struct reader *r)
+{
+  struct conf_crg *c = r->crg;
+  unsigned i, j, rank, best[CRG_MAX_IASPS][CRG_MAX_NODES];
+  char advice[CONF_ERR_MAX + 1];
+  bool is_node, is_site;
+  struct words w;
+
+  memset (best, 0, sizeof best);
+  for (i = 0; i < r->n_seen; i++) {
+    const struct seen *s = &r->seen[i];
+
+    if (s->section != SEC_IASP || !s->key || strcmp (s->key, "store") != 0)
+      continue;
+    is_node = is_site = false;
+    w.n = 0;
+    for (j = 0; j < c->n_nodes; j++) {
+      is_node |= strcmp (s->suffix, c->nodes[j].name) == 0;
+      is_site |= strcmp (s->suffix, c->nodes[j].site) == 0;
+      words_add (&w, c->nodes[j].name);
+    }
+    for (j = 0; j < c->n_nodes; j++)
+      if (c->nodes[j].site[0] && (j == 0 || !same_site (&c->nodes[j], &c->nodes[j - 1])))
+        words_add (&w, c->nodes[j].site);
+    if (s->suffix[0] && !is_node && !is_site)
+      return fail (r, s->line, "'store.%s' names neither a node nor a site; %s", s->suffix,
+                   advise (&w, s->suffix, advice, sizeof advice));
+    if (s->suffix[0] && is_node && is_site)
+      return fail (r, s->line, "'store.%s' names a node and a site; rename one of them", s->suffix);
+    for (j = 0; j < c->n_nodes; j++) {
+      if (!can_host (&c->nodes[j])) {
+        if (s->suffix[0] && strcmp (s->suffix, c->nodes[j].name) == 0)
+          return fail (r, s->line, "'store.%s': %s '%s' never hosts a copy", s->suffix,
+                       conf_role_name (c->nodes[j].role), c->nodes[j].name);
+        continue;
+      }
+      rank = !s->suffix[0] ? 1
+             : strcmp (s->suffix, c->nodes[j].name) == 0 ? 3
+             : strcmp (s->suffix, c->nodes[j].site) == 0 ? 2
+                                                         : 0;
+      if (rank > best[s->index][j]) {
+        best[s->index][j] = rank;
+        strcpy (c->iasps[s->index].store[j], s->value);
+      }
+    }
+  }
+  return 0;
+}
+
+static struct reader *
+reader_new (const char *file, char *err, size_t errlen)
+{
+  struct reader *r = calloc (1, sizeof *r);
+
+  if (!r) {
+    snprintf (err, errlen, "%s: out of memory", file);
+    return NULL;
+  }
+  r->file = file;
+  r->err = err;
+  r->errlen = errlen;
+  return r;
+}
+
+static int
+parse_crgd (struct reader *r, char *text, size_t len)
+{
+  struct conf_crgd *c = r->crgd;
+
+  memset (c, 0, sizeof *c);
+  strcpy (c->state_dir, "/var/lib/nbd-crg");
+  strcpy (c->run_dir, "/run/nbd-crg");
+  strcpy (c->tls_dir, "/etc/nbd-crg/pki");
+  strcpy (c->engine_socket, "/run/nbd-crg/hub.sock");
+  c->token_ms = 1000;
+  c->lease_ms = 3000;
+  c->start_wait_ms = 60000;
+  r->allowed = SECTIONS_CRGD;
+  if (read_items (r, text, len) < 0)
+    return -EINVAL;
+  if (!find_line (r, SEC_NODE, 0, NULL))
+    return fail (r, 0, "there is no [node] section; it gives at least 'name'");
+  if (strlen (c->run_dir) + strlen ("/crgd.sock") > CRG_SOCK_PATH_MAX)
+    return fail (r, find_line (r, SEC_NODE, 0, "run-dir"), "run-dir '%s' is too long for the sockets "
+                 "in it; allowed: %d bytes", c->run_dir,
+                 CRG_SOCK_PATH_MAX - (int) strlen ("/crgd.sock"));
+  if (strlen (c->engine_socket) > CRG_SOCK_PATH_MAX)
+    return fail (r, find_line (r, SEC_ENGINE, 0, "socket"), "socket '%s' is longer than %d bytes",
+                 c->engine_socket, CRG_SOCK_PATH_MAX);
+  if (strcmp (c->state_dir, c->run_dir) == 0)
+    return fail (r, find_line (r, SEC_NODE, 0, "run-dir"), "run-dir and state-dir are both '%s'; what "
+                 "is in state-dir must survive a restart of the machine", c->run_dir);
+  if ((uint64_t) c->lease_ms * 4 < (uint64_t) conf_detection_ms (c) * 5)
+    return fail (r, find_line (r, SEC_LEASE, 0, "lease-ms"), "lease-ms %" PRIu32 " is too short for "
+                 "token-ms %" PRIu32 " (L1); allowed: at least %" PRIu64 ", which is 1.25 x the time "
+                 "in which a death is seen", c->lease_ms, c->token_ms,
+                 ((uint64_t) conf_detection_ms (c) * 5 + 3) / 4);
+  return 0;
+}
+
+static int
+parse_crg (struct reader *r, char *text, size_t len)
+{
+  struct conf_crg *c = r->crg;
+  struct place pl;
+
+  memset (c, 0, sizeof *c);
+  c->suspend_timeout_ms = 10000;
+  r->allowed = SECTIONS_CRG;
+  if (read_items (r, text, len) < 0)
+    return -EINVAL;
+  if (!find_line (r, SEC_CRG, 0, NULL))
+    return fail (r, 0, "there is no [crg] section; it gives at least 'name'");
+  if (resolve_order (r) < 0)
+    return -EINVAL;
+  /* A store is given by node or site, so these come first. */
+  if (check_group (c, &pl) < 0)
+    return fail (r, find_line (r, pl.section, pl.index, pl.key), "%s", pl.text);
+  if (resolve_stores (r) < 0)
+    return -EINVAL;
+  if (check_crg (c, &pl) < 0)
+    return fail (r, find_line (r, pl.section, pl.index, pl.key), "%s", pl.text);
+  return 0;
+}
+
+int
+conf_parse_crgd (const char *file, char *text, size_t len, struct conf_crgd *conf, char *err,
+                 size_t errlen)
+{
+  CLEANUP_FREE struct reader *r = reader_new (file, err, errlen);
+
+  if (!r)
+    return -ENOMEM;
+  r->crgd = conf;
+  return parse_crgd (r, text, len);
+}
+
+int
+conf_parse_crg (const char *file, char *text, size_t len, struct conf_crg *conf, char *err,
+                size_t errlen)
+{
+  CLEANUP_FREE struct reader *r = reader_new (file, err, errlen);
+
+  if (!r)
+    return -ENOMEM;
+  r->crg = conf;
+  return parse_crg (r, text, len);
+}
+
+/* The whole file and a NUL, or NULL with -errno in *rc. */
+static char *
+read_file (const char *path, size_t *len, int *rc, char *err, size_t errlen)
+{
+  CLEANUP_CLOSE int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  CLEANUP_FREE char *text = NULL;
+  struct stat st;
+  char *result;
+  ssize_t n;
+
+  if (fd < 0 || fstat (fd, &st) < 0) {
+    *rc = -errno;
+    snprintf (err, errlen, "%s: %s", path, strerror (errno));
+    return NULL;
+  }
+  if ((!S_ISREG (st.st_mode) && !S_ISFIFO (st.st_mode)) || fcntl (fd, F_SETFL, 0) < 0) {
+    *rc = -EINVAL;
+    snprintf (err, errlen, "%s: not a file", path);
+    return NULL;
+  }
+  text = malloc (CONF_MAX_FILE + 2);
+  if (!text) {
+    *rc = -ENOMEM;
+    snprintf (err, errlen, "%s: out of memory", path);
+    return NULL;
+  }
+  for (*len = 0; *len <= CONF_MAX_FILE; *len += (size_t) n) {
+    n = read (fd, text + *len, CONF_MAX_FILE + 1 - *len);
+    if (n < 0 && errno == EINTR)
+      n = 0;
+    else if (n < 0) {
+      *rc = -errno;
+      snprintf (err, errlen, "%s: %s", path, strerror (errno));
+      return NULL;
+    }
+    else if (n == 0)
+      break;
+  }
+  if (*len > CONF_MAX_FILE) {
+    *rc = -EFBIG;
+    snprintf (err, errlen, "%s: longer than %d bytes; is this a configuration file?", path,
+              CONF_MAX_FILE);
+    return NULL;
+  }
+  text[*len] = '\0';
+  *rc = 0;
+  result = text;
+  text = NULL;
+  return result;
+}
+
+int
+conf_read_crgd (const char *path, struct conf_crgd *conf, char *err, size_t errlen)
+{
+  CLEANUP_FREE char *text = NULL;
+  size_t len;
+  int rc;
+
+  text = read_file (path, &len, &rc, err, errlen);
+  return text ? conf_parse_crgd (path, text, len, conf, err, errlen) : rc;
+}
+
+int
+conf_read_crg (const char *path, struct conf_crg *conf, char *err, size_t errlen)
+{
+  CLEANUP_FREE char *text = NULL;
+  size_t len;
+  int rc;
+
+  text = read_file (path, &len, &rc, err, errlen);
+  return text ? conf_parse_crg (path, text, len, conf, err, errlen) : rc;
+}
