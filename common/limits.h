@@ -78,6 +78,12 @@
 #define DIRTY_BLOCK_SIZE_MAX (1024 * 1024)
 /* The smallest hot region for which space is reserved; real ones may be larger. */
 #define HOT_REGION_SIZE_MIN (1024 * 1024)
+/* The largest: a resync after a crash copies whole regions. */
+#define HOT_REGION_SIZE_MAX (64 * 1024 * 1024)
+/* Regions of one store: 16 TiB at 4 MiB; the index of a map costs 2 bytes for each. */
+#define HOT_MAX_REGIONS (4 * 1024 * 1024)
+/* Regions that are hot at one time; bounds the resync after a crash, and fits 16 bits. */
+#define HOT_MAX_ENTRIES 8192
 /* Largest store: byte offsets are signed 64 bit in the kernel; 1 EiB leaves room for sums. */
 #define STORE_MAX_BYTES (UINT64_C (1) << 60)
 

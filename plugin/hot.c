@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Hot regions: see hot.h.  An entry exists for each region that is wanted, marking or hot; the
+ * index finds it in one step.  The bit in the map is the disk's view: set from the batch that
+ * marks the region until the batch that carries its clearing.
+ */
+#include "plugin/hot.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "common/super.h"
+#include "common/util.h"
+
+#define X HOT_ILLEGAL
+const uint8_t hot_table[HS_STATES][HM_MOVES] = {
+  /*                WANT        BATCH       MARKED  FAILED     CLEAR   */
+  [HS_COLD]    = { HS_WANTED,  X,          X,      X,         X       },
+  [HS_WANTED]  = { HS_WANTED,  HS_MARKING, X,      X,         X       },
+  [HS_MARKING] = { HS_MARKING, X,          HS_HOT, HS_WANTED, X       },
+  [HS_HOT]     = { HS_HOT,     X,          X,      X,         HS_COLD },
+};
+#undef X
+
+const char *
+hot_state_name (unsigned state)
+{
+  static const char *const names[HS_STATES] = { "cold", "wanted", "marking", "hot" };
+  return state < HS_STATES ? names[state] : "?";
+}
+
+static uint64_t
+first_region (const struct hot *h, uint64_t offset)
+{
+  return offset / h->region_size;
+}
+
+static uint64_t
+last_region (const struct hot *h, uint64_t offset, uint64_t length)
+{
+  return (offset + length - 1) / h->region_size;
+}
+
+static void
+move (struct hot *h, struct hot_entry *e, enum hot_move m)
+{
+  uint8_t next = hot_table[e->state][m];
+
+  assert (next != HOT_ILLEGAL);
+  h->n_state[e->state]--;
+  h->n_state[next]++;
+  e->state = next;
+}
+
+static bool
+bit (const uint8_t *map, uint64_t i)
+{
+  return map[i / 8] >> (i % 8) & 1;
+}
+
+static void
+set_bit (struct hot *h, uint64_t region, bool on)
+{
+  if (bit (h->map, region) == on)
+    return;
+  h->map[region / 8] ^= (uint8_t) (1u << (region % 8));
+  h->block_dirty[region / META_BLOCK_BITS / 8] |=
+    (uint8_t) (1u << (region / META_BLOCK_BITS % 8));
+}
+
+uint32_t
+hot_region_size (uint64_t data_bytes, uint64_t max_hot_bytes)
+{
+  uint32_t size = HOT_REGION_SIZE_MIN;
+
+  while (size < HOT_REGION_SIZE_MAX &&
+         (data_bytes / size > HOT_MAX_REGIONS || max_hot_bytes / size > HOT_MAX_ENTRIES))
+    size *= 2;
+  return size;
+}
+
+static size_t
+map_bytes (uint64_t n_regions)
+{
+  return div_round_up (n_regions, META_BLOCK_BITS) * META_BLOCK_PAYLOAD;
+}
+
+size_t
+hot_memory_bytes (uint64_t data_bytes, uint32_t region_size, unsigned max_entries)
+{
+  uint64_t n = div_round_up (data_bytes, region_size);
+
+  return sizeof (struct hot_entry) * max_entries + round_up (n * sizeof (uint16_t), 8) +
+         map_bytes (n) + div_round_up (div_round_up (n, META_BLOCK_BITS), 8);
+}
+
+void
+hot_init (struct hot *h, void *memory, uint64_t data_bytes, uint32_t region_size,
+          unsigned max_entries)
+{
+  uint8_t *p = memory;
+
+  assert (is_power_of_2 (region_size) && region_size >= HOT_REGION_SIZE_MIN);
+  assert (max_entries >= 2 * HOT_MAX_SPAN && max_entries <= HOT_MAX_ENTRIES);
+  memset (h, 0, sizeof *h);
+  memset (memory, 0, hot_memory_bytes (data_bytes, region_size, max_entries));
+  h->n_regions = div_round_up (data_bytes, region_size);
+  h->n_blocks = div_round_up (h->n_regions, META_BLOCK_BITS);
+  h->region_size = region_size;
+  h->max_entries = max_entries;
+  h->clear_above = max_entries / 2;
+  h->n_state[HS_COLD] = max_entries;
+  h->entry = (void *) p;
+  p += sizeof (struct hot_entry) * max_entries;
+  h->index = (void *) p;
+  p += round_up (h->n_regions * sizeof (uint16_t), 8);
+  h->map = p;
+  p += map_bytes (h->n_regions);
+  h->block_dirty = p;
+  h->cycle = 1;
+}
+
+static struct hot_entry *
+find (const struct hot *h, uint64_t region)
+{
+  return h->index[region] ? &h->entry[h->index[region] - 1] : NULL;
+}
+
+void
+hot_found (struct hot *h, uint64_t region)
+{
+  if (region < h->n_regions)
+    h->map[region / 8] |= (uint8_t) (1u << (region % 8));
+}
+
+bool
+hot_is_marked (const struct hot *h, uint64_t region)
+{
+  return region < h->n_regions && bit (h->map, region);
+}
+
+void
+hot_settle (struct hot *h, uint64_t region)
+{
+  struct hot_entry *e;
+
+  if (region >= h->n_regions)
+    return;
+  e = find (h, region);
+  if (e)
+    e->found = false;
+  else
+    set_bit (h, region, false);
+}
+
+uint64_t
+hot_next (const struct hot *h, uint64_t from)
+{
+  for (; from < h->n_regions; from++) {
+    if (from % 8 == 0)
+      while (from < h->n_regions && h->map[from / 8] == 0)
+        from += 8;
+    if (from < h->n_regions && bit (h->map, from))
+      return from;
+  }
+  return h->n_regions;
+}
+
+bool
+hot_ready (const struct hot *h, uint64_t offset, uint64_t length)
+{
+  for (uint64_t r = first_region (h, offset); r <= last_region (h, offset, length); r++) {
+    const struct hot_entry *e = find (h, r);
+    if (!e || e->state != HS_HOT)
+      return false;
+  }
+  return true;
+}
+
+static struct hot_entry *
+new_entry (struct hot *h, uint64_t region)
+{
+  /* Entries in use are dense: 0 .. n_entries - 1. */
+  struct hot_entry *e = &h->entry[h->n_entries];
+
+  memset (e, 0, sizeof *e);
+  e->region = region;
+  h->n_entries++;
+  h->index[region] = (uint16_t) h->n_entries;
+  return e;
+}
+
+static void
+drop_entry (struct hot *h, struct hot_entry *e)
+{
+  struct hot_entry *last = &h->entry[h->n_entries - 1];
+
+  assert (e->state == HS_COLD && e->writers == 0);
+  h->index[e->region] = 0;
+  if (e != last) {
+    *e = *last;
+    h->index[e->region] = (uint16_t) (e - h->entry + 1);
+  }
+  h->n_entries--;
+}
+
+bool
+hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
+{
+  uint64_t first = first_region (h, offset), last = last_region (h, offset, length);
+  unsigned missing = 0;
+  bool ready = true;
+
+  assert (length > 0 && last < h->n_regions && last - first < HOT_MAX_SPAN);
+  *full = false;
+  for (uint64_t r = first; r <= last; r++)
+    missing += !find (h, r);
+  if (h->n_entries + missing > h->max_entries) {
+    *full = true;
+    h->waits++;
+    return false;
+  }
+  for (uint64_t r = first; r <= last; r++) {
+    struct hot_entry *e = find (h, r);
+    if (!e)
+      e = new_entry (h, r);
+    if (e->state == HS_COLD && bit (h->map, r)) {
+      /* Found hot at open: the mark is on stable storage already. */
+      e->found = true;
+      move (h, e, HM_WANT);
+      move (h, e, HM_BATCH);
+      move (h, e, HM_MARKED);
+    }
+    else
+      move (h, e, HM_WANT);
+    e->writers++;
+    ready &= e->state == HS_HOT;
+  }
+  if (!ready)
+    h->waits++;
+  return ready;
+}
+
+void
+hot_end (struct hot *h, uint64_t offset, uint64_t length)
+{
+  for (uint64_t r = first_region (h, offset); r <= last_region (h, offset, length); r++) {
+    struct hot_entry *e = find (h, r);
+    assert (e && e->writers > 0);
+    e->writers--;
+    e->cycle = h->cycle;
+  }
+}
+
+static bool
+any_block_dirty (const struct hot *h)
+{
+  for (uint64_t i = 0; i < div_round_up (h->n_blocks, 8); i++)
+    if (h->block_dirty[i])
+      return true;
+  return false;
+}
+
+bool
+hot_wants_batch (const struct hot *h, bool idle)
+{
+  if (h->batch)
+    return false;
+  return h->n_state[HS_WANTED] > 0 || (idle && any_block_dirty (h));
+}
+
+unsigned
+hot_batch (struct hot *h, uint64_t *blocks, unsigned max, bool idle)
+{
+  unsigned n = 0;
+
+  if (!hot_wants_batch (h, idle))
+    return 0;
+  for (unsigned i = 0; i < h->n_entries; i++)
+    if (h->entry[i].state == HS_WANTED) {
+      uint64_t b = h->entry[i].region / META_BLOCK_BITS;
+      unsigned k = 0;
+      /* The bit may be set already (a failed batch, or a clearing that never went out). */
+      set_bit (h, h->entry[i].region, true);
+      while (k < n && blocks[k] != b)
+        k++;
+      if (k == n) {
+        if (n == max)
+          continue; /* goes with the next batch */
+        blocks[n++] = b;
+      }
+      move (h, &h->entry[i], HM_BATCH);
+      h->marks++;
+    }
+  if (n == 0) /* idle: clearings alone */
+    for (uint64_t b = 0; b < h->n_blocks && n < max; b++)
+      if (h->block_dirty[b / 8] >> (b % 8) & 1)
+        blocks[n++] = b;
+  for (unsigned k = 0; k < n; k++)
+    h->block_dirty[blocks[k] / 8] &= (uint8_t) ~(1u << (blocks[k] % 8));
+  h->batch = n > 0;
+  h->batches += n > 0;
+  return n;
+}
+
+void
+hot_batch_done (struct hot *h, bool ok)
+{
+  assert (h->batch);
+  h->batch = false;
+  for (unsigned i = 0; i < h->n_entries; i++)
+    if (h->entry[i].state == HS_MARKING)
+      move (h, &h->entry[i], ok ? HM_MARKED : HM_FAILED);
+}
+
+const uint8_t *
+hot_block (const struct hot *h, uint64_t block)
+{
+  assert (block < h->n_blocks);
+  return h->map + block * META_BLOCK_PAYLOAD;
+}
+
+uint64_t
+hot_flush_begin (struct hot *h)
+{
+  /* What ends from here on carries the new number and is not covered. */
+  return h->cycle++;
+}
+
+void
+hot_flush_done (struct hot *h, uint64_t cycle)
+{
+  if (cycle < h->cycle && cycle > h->cycle_done)
+    h->cycle_done = cycle;
+}
+
+static bool
+is_clearable (const struct hot *h, const struct hot_entry *e)
+{
+  return e->state == HS_HOT && e->writers == 0 && !e->found && e->cycle <= h->cycle_done;
+}
+
+unsigned
+hot_clear (struct hot *h, bool all)
+{
+  unsigned n = 0;
+
+  if (h->n_entries == 0 || (!all && h->n_entries <= h->clear_above))
+    return 0;
+  for (unsigned looked = h->n_entries; looked > 0 && h->n_entries > 0; looked--) {
+    if (!all && h->n_entries <= h->clear_above)
+      break;
+    if (h->hand >= h->n_entries)
+      h->hand = 0;
+    struct hot_entry *e = &h->entry[h->hand];
+    if (is_clearable (h, e)) {
+      move (h, e, HM_CLEAR);
+      set_bit (h, e->region, false);
+      drop_entry (h, e);
+      h->clears++;
+      n++;
+    }
+    else
+      h->hand++;
+  }
+  return n;
+}
+
+unsigned
+hot_flushable (const struct hot *h)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < h->n_entries; i++) {
+    const struct hot_entry *e = &h->entry[i];
+    n += e->state == HS_HOT && e->writers == 0 && e->cycle > h->cycle_done;
+  }
+  return n;
+}

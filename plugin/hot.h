@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Hot regions: which parts of the store may hold a write that is not yet stable on every copy
+ * of the in-sync set.
+ *
+ * A region is hot on stable storage before its first write is submitted anywhere, and stays so
+ * until every in-set copy, production's own store included, has flushed after its last write.
+ * So after a crash the copies can differ in hot regions only.  Production keeps one such map on
+ * its store and each mirror copy one on its own.
+ *
+ * Pure: no I/O, clock, thread, allocation.  Marks of concurrent writes share one metadata write
+ * and one flush (group commit): while a batch is on its way, new wishes gather for the next.
+ * Clearing is lazy and needs no flush of its own: a stale mark costs a resync, never an answer.
+ * The number of hot regions is bounded, which bounds the resync after a crash.
+ *
+ * It must never: say that a region is hot before its mark's flush was confirmed; clear a region
+ * that has a writer, or a write that no finished flush covers.
+ */
+#ifndef IASP_HOT_H
+#define IASP_HOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/limits.h"
+
+enum hot_state {
+  HS_COLD,    /* not marked; nothing may be written there */
+  HS_WANTED,  /* a write waits; its mark goes with the next batch */
+  HS_MARKING, /* the mark is on its way to the disk */
+  HS_HOT,     /* marked on stable storage: writes may go */
+  HS_STATES,
+};
+
+enum hot_move {
+  HM_WANT,   /* a write asks for it */
+  HM_BATCH,  /* a batch takes the wish */
+  HM_MARKED, /* the batch's write and flush are confirmed */
+  HM_FAILED, /* the batch failed: the mark may or may not be there */
+  HM_CLEAR,  /* no writer, and a flush of every copy covers its last write */
+  HM_MOVES,
+};
+
+#define HOT_ILLEGAL 0xff
+/* The table: next state, or HOT_ILLEGAL. */
+extern const uint8_t hot_table[HS_STATES][HM_MOVES];
+extern const char *hot_state_name (unsigned state);
+
+struct hot_entry {
+  uint64_t region;
+  uint64_t cycle;    /* the flush cycle in which its last write ended */
+  uint32_t writers;  /* writes granted or waiting, not yet ended */
+  uint8_t state;     /* enum hot_state; HS_COLD: the entry is free */
+  bool found;        /* hot when the store was opened: only hot_settle () lets go of it */
+};
+
+struct hot {
+  uint64_t n_regions;
+  uint32_t region_size;    /* bytes, a power of two */
+  unsigned max_entries, n_entries;
+  unsigned n_state[HS_STATES];
+  unsigned clear_above;    /* lazily keep so many hot */
+  uint16_t *index;         /* region -> entry + 1, or 0 */
+  uint8_t *map;            /* payload of the map's blocks, as it is to be on disk */
+  uint8_t *block_dirty;    /* one bit a block of the map */
+  uint64_t n_blocks;
+  struct hot_entry *entry; /* max_entries */
+  uint64_t cycle;          /* of flushes: rises when one begins */
+  uint64_t cycle_done;     /* the highest that is confirmed */
+  unsigned hand;           /* where the search for entries to clear goes on */
+  bool batch;              /* one is on its way */
+  uint64_t marks, batches, clears, waits, illegal;
+};
+
+/* The region's size, so that `max_hot_bytes` (what a resync after a crash may cost) holds at
+ * least 64 regions and the map no more than HOT_MAX_REGIONS; HOT_REGION_SIZE_MIN or more. */
+extern uint32_t hot_region_size (uint64_t data_bytes, uint64_t max_hot_bytes);
+/* Bytes of memory that hot_init wants for this store. */
+extern size_t hot_memory_bytes (uint64_t data_bytes, uint32_t region_size, unsigned max_entries);
+/* Starts with an empty map.  max_entries: 64 to HOT_MAX_ENTRIES. */
+extern void hot_init (struct hot *h, void *memory, uint64_t data_bytes, uint32_t region_size,
+                      unsigned max_entries);
+
+/* What the store's own map says at open: a region that may differ.  The caller has flushed the
+ * store since it was opened, so the mark is stable.  Found regions stay hot until hot_settle (),
+ * beside the bound (they hold no entry until they are written). */
+extern void hot_found (struct hot *h, uint64_t region);
+extern bool hot_is_marked (const struct hot *h, uint64_t region);
+/* The found region is equal and stable on all copies of the set, or dirty on disk for those that
+ * lack it: its mark may go, unless a write has made it hot again. */
+extern void hot_settle (struct hot *h, uint64_t region);
+/* The first marked region at or after `from`, or n_regions. */
+extern uint64_t hot_next (const struct hot *h, uint64_t from);
+
+/* A write to [offset, offset + length) begins.  True: every region is hot, go.  False: a mark is
+ * missing; ask again with hot_ready () after the next batch.  Either way the regions count one
+ * writer more until hot_end ().  No entry free: *full, nothing is counted; ask again after
+ * hot_clear () has found some (a flush is needed). */
+extern bool hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full);
+extern bool hot_ready (const struct hot *h, uint64_t offset, uint64_t length);
+/* The write is answered by all that should have it, or dirty for those that lack it. */
+extern void hot_end (struct hot *h, uint64_t offset, uint64_t length);
+/* Most regions that one write may touch; longer ones are split by the caller. */
+#define HOT_MAX_SPAN 64
+
+/* Is there anything worth a batch (a wish; or clears alone, when idle)? */
+extern bool hot_wants_batch (const struct hot *h, bool idle);
+/* Starts a batch: fills blocks[] with the numbers of the map's blocks to be written (then
+ * flushed), at most `max`.  0: nothing to do, or one is on its way. */
+extern unsigned hot_batch (struct hot *h, uint64_t *blocks, unsigned max, bool idle);
+extern void hot_batch_done (struct hot *h, bool ok);
+/* The payload of a block of the map (META_BLOCK_PAYLOAD bytes), to be sealed and written. */
+extern const uint8_t *hot_block (const struct hot *h, uint64_t block);
+
+/* A flush of the own store and of every in-set copy begins: returns its number. */
+extern uint64_t hot_flush_begin (struct hot *h);
+/* ... was confirmed by all: what ended before it began may be cleared. */
+extern void hot_flush_done (struct hot *h, uint64_t cycle);
+/* Clears what a flush covers, down to clear_above (or all, if `all`).  Returns how many.  The
+ * cleared marks reach the disk with a later batch. */
+extern unsigned hot_clear (struct hot *h, bool all);
+/* Hot regions that only wait for a flush: if many, the caller flushes. */
+extern unsigned hot_flushable (const struct hot *h);
+
+#endif

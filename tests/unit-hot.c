@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Hot regions: the table, exhaustively; then random writes, batches, flushes and power losses
+ * against a model of the disk.  The rule under test: whatever write was let go and is not
+ * covered by a finished flush has its region's mark on stable storage.
+ */
+#include "plugin/hot.h"
+
+#include <stdlib.h>
+
+#include "common/super.h"
+#include "common/util.h"
+#include "tests/tap.h"
+
+#define MIB ((uint64_t) 1 << 20)
+
+static void
+test_table (void)
+{
+  unsigned legal = 0;
+
+  for (unsigned s = 0; s < HS_STATES; s++)
+    for (unsigned m = 0; m < HM_MOVES; m++) {
+      uint8_t next = hot_table[s][m];
+      legal += next != HOT_ILLEGAL;
+      check (next == HOT_ILLEGAL || next < HS_STATES, "%u %u", s, m);
+      /* Only a confirmed batch makes hot, only a clearing makes cold. */
+      check (next != HS_HOT || s == HS_HOT || m == HM_MARKED, "%u %u", s, m);
+      check (next != HS_COLD || m == HM_CLEAR, "%u %u", s, m);
+    }
+  is (legal, 8, "eight legal moves");
+}
+
+static uint64_t rng = 1;
+static uint64_t
+rnd (uint64_t n)
+{
+  rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
+  return rng % n;
+}
+
+enum { REGIONS = 256, WRITES = 40, ENTRIES = 2 * HOT_MAX_SPAN };
+
+struct pending {
+  bool used, granted;
+  uint64_t offset, length;
+};
+
+/* One life of a store between two opens. */
+struct model {
+  bool stable[REGIONS];        /* marks on the medium */
+  bool needs[REGIONS];         /* a write went that no finished flush covers */
+  bool ended_since[REGIONS];   /* ... ended after the running flush began */
+  struct pending w[WRITES];
+};
+
+static unsigned
+count_violations (const struct model *m)
+{
+  unsigned bad = 0;
+  for (unsigned r = 0; r < REGIONS; r++)
+    bad += m->needs[r] && !m->stable[r];
+  return bad;
+}
+
+static void
+grant (struct model *m, struct pending *p)
+{
+  p->granted = true;
+  for (uint64_t r = p->offset / MIB; r <= (p->offset + p->length - 1) / MIB; r++)
+    m->needs[r] = true;
+}
+
+static void
+run_model (uint64_t seed, struct hot *h, void *memory)
+{
+  static struct model m;
+  static uint8_t in_flight[META_BLOCK_PAYLOAD];
+  bool batch = false, flushing = false;
+  uint64_t cycle = 0;
+
+  rng = seed * 2654435761u + 88172645463325252u;
+  memset (&m, 0, sizeof m);
+  hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
+  for (unsigned step = 0; step < 3000; step++) {
+    struct pending *p = &m.w[rnd (WRITES)];
+    switch (rnd (8)) {
+    case 0: case 1: case 2:
+      if (!p->used) {
+        bool full;
+        p->offset = rnd (REGIONS * MIB - 4 * MIB);
+        p->length = 1 + rnd (3 * MIB);
+        bool ready = hot_begin (h, p->offset, p->length, &full);
+        check (!(ready && full), "ready and full");
+        if (!full) {
+          *p = (struct pending) { .used = true, .offset = p->offset, .length = p->length };
+          if (ready)
+            grant (&m, p);
+        }
+      }
+      else if (!p->granted && hot_ready (h, p->offset, p->length))
+        grant (&m, p);
+      else if (p->granted) {
+        hot_end (h, p->offset, p->length);
+        for (uint64_t r = p->offset / MIB; r <= (p->offset + p->length - 1) / MIB; r++)
+          m.ended_since[r] = true;
+        p->used = false;
+      }
+      break;
+    case 3:
+      if (!batch) {
+        uint64_t blocks[4];
+        unsigned n = hot_batch (h, blocks, 4, rnd (2));
+        check (n <= 1, "one block holds this map");
+        if (n) {
+          memcpy (in_flight, hot_block (h, blocks[0]), sizeof in_flight);
+          batch = true;
+        }
+      }
+      break;
+    case 4:
+      if (batch) {
+        bool good = rnd (10) != 0;
+        if (good) /* a failed one may or may not have reached the medium: worst case it did not */
+          for (unsigned r = 0; r < REGIONS; r++)
+            m.stable[r] = in_flight[r / 8] >> (r % 8) & 1;
+        hot_batch_done (h, good);
+        batch = false;
+      }
+      break;
+    case 5:
+      if (!flushing) {
+        cycle = hot_flush_begin (h);
+        memset (m.ended_since, 0, sizeof m.ended_since);
+        flushing = true;
+      }
+      break;
+    case 6:
+      if (flushing) {
+        hot_flush_done (h, cycle);
+        flushing = false;
+        for (unsigned r = 0; r < REGIONS; r++) {
+          bool writer = false;
+          for (unsigned i = 0; i < WRITES; i++)
+            writer |= m.w[i].used && m.w[i].granted && m.w[i].offset / MIB <= r &&
+                      r <= (m.w[i].offset + m.w[i].length - 1) / MIB;
+          if (!writer && !m.ended_since[r])
+            m.needs[r] = false;
+        }
+      }
+      break;
+    case 7:
+      hot_clear (h, rnd (2));
+      break;
+    }
+    unsigned bad = count_violations (&m);
+    if (bad) {
+      ok (false, "seed %llu step %u: %u regions written without a stable mark",
+          (unsigned long long) seed, step, bad);
+      return;
+    }
+  }
+}
+
+static void
+test_found (struct hot *h, void *memory)
+{
+  bool full;
+
+  hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
+  hot_found (h, 7);
+  hot_found (h, 200);
+  is (hot_next (h, 0), 7, "the first found region");
+  is (hot_next (h, 8), 200, "the next");
+  is (hot_next (h, 201), REGIONS, "no more");
+  ok (hot_begin (h, 7 * MIB, 4096, &full), "a found region is marked already");
+  hot_end (h, 7 * MIB, 4096);
+  hot_flush_done (h, hot_flush_begin (h));
+  is (hot_clear (h, true), 0, "and not cleared before it is settled");
+  hot_settle (h, 7);
+  is (hot_clear (h, true), 1, "settled and flushed: cleared");
+  ok (!hot_is_marked (h, 7), "its mark is gone from the map");
+  hot_settle (h, 200);
+  ok (!hot_is_marked (h, 200), "an unwritten one goes with settle alone");
+}
+
+static void
+test_bound (struct hot *h, void *memory)
+{
+  bool full = false;
+  uint64_t blocks[4];
+  unsigned n = 0;
+
+  hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
+  while (!full && n < REGIONS)
+    if (hot_begin (h, n * MIB, 1, &full) || !full)
+      n++;
+  is (n, ENTRIES, "no more than the bound");
+  is (hot_batch (h, blocks, 4, false), 1, "all marks share one batch");
+  hot_batch_done (h, true);
+  is (h->n_state[HS_HOT], ENTRIES, "all are hot after it");
+  for (unsigned i = 0; i < n; i++)
+    hot_end (h, i * MIB, 1);
+  is (hot_clear (h, true), 0, "nothing is cleared without a flush");
+  is (hot_flushable (h), ENTRIES, "all wait for one");
+  uint64_t cycle = hot_flush_begin (h);
+  ok (hot_begin (h, 5 * MIB, 1, &full), "a hot region is written at once");
+  hot_end (h, 5 * MIB, 1);
+  hot_flush_done (h, cycle);
+  is (hot_clear (h, true), ENTRIES - 1, "a flush clears what ended before it began");
+  is (h->n_entries, 1, "the one written since stays");
+}
+
+int
+main (void)
+{
+  static struct hot h;
+  void *memory = malloc (hot_memory_bytes (REGIONS * MIB, MIB, ENTRIES));
+
+  test_table ();
+  test_found (&h, memory);
+  test_bound (&h, memory);
+  unsigned failed = tap_failed;
+  for (uint64_t seed = 1; seed <= 300; seed++)
+    run_model (seed, &h, memory);
+  ok (tap_failed == failed, "300 random lives: no write without a stable mark");
+  const uint64_t tib = (uint64_t) 1 << 40;
+  uint32_t size = hot_region_size (16 * tib, 3 * (tib >> 10));
+  size_t bytes = hot_memory_bytes (16 * tib, size, HOT_MAX_ENTRIES);
+  printf ("# 16 TiB: regions of %u MiB, %zu KiB of memory\n", size >> 20, bytes >> 10);
+  ok (bytes < 10 << 20, "the map of 16 TiB fits 10 MiB");
+  free (memory);
+  return tap_done ();
+}
