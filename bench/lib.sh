@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Words of the benchmark: starting the set-ups, measuring one cell, keeping the rows.
+# Sourced by bench/run.  Every process started here is in `pids` and is ended by pid.
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/crg-bench-XXXXXX") || exit 1
+fast=$(mktemp -d "/dev/shm/crg-bench-XXXXXX") || exit 1
+pids=()
+
+stop_all ()
+{
+  local p
+  for p in "${pids[@]}"; do kill "$p" 2>/dev/null; done
+  for p in "${pids[@]}"; do
+    for _ in {1..50}; do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
+    kill -KILL "$p" 2>/dev/null
+    wait "$p" 2>/dev/null
+  done
+  pids=()
+}
+trap 'stop_all; rm -rf "$work" "$fast"' EXIT
+trap 'exit 130' INT TERM
+
+die () { echo "bench: $*" >&2; exit 1; }
+
+wait_for ()
+{
+  local what=$1; shift
+  for _ in {1..200}; do "$@" >/dev/null 2>&1 && return 0; sleep 0.05; done
+  echo "bench: $what did not come" >&2
+  return 1
+}
+
+make_certificates ()
+{
+  mkdir "$work/pki"
+  (
+    cd "$work/pki" || exit 1
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+      -keyout ca-key.pem -out ca-cert.pem -subj /CN=bench || exit 1
+    for n in server client; do
+      openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $n-key.pem \
+        -out $n.csr -subj "/CN=localhost" || exit 1
+      openssl x509 -req -in $n.csr -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -days 2 \
+        -extfile <(echo 'subjectAltName=DNS:localhost,IP:127.0.0.1') -out $n-cert.pem || exit 1
+    done
+  ) >"$work/pki.log" 2>&1 || die "certificates: $(tail -3 "$work/pki.log")"
+}
+
+# A loopback port that is free now.
+free_port ()
+{
+  local port
+  for _ in {1..50}; do
+    port=$((20000 + RANDOM % 12000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo $port; return; }
+  done
+  return 1
+}
+
+# Microseconds of CPU that processes have used, with the threads that have ended: counted in
+# clock ticks, so a cell has to last some seconds.
+cpu_us ()
+{
+  local p sum=0 user system tick
+  tick=$((1000000 / $(getconf CLK_TCK)))
+  for p; do
+    read -r user system < <(sed 's/.*) //' "/proc/$p/stat" | cut -d' ' -f12,13)
+    sum=$((sum + (user + system) * tick))
+  done
+  echo "$sum"
+}
+
+rss_kib ()
+{
+  local p sum=0 kib
+  for p; do
+    kib=$(awk '/^VmHWM/ { print $2 }' "/proc/$p/status" 2>/dev/null)
+    sum=$((sum + ${kib:-0}))
+  done
+  echo "$sum"
+}
+
+# The remote copy of the qemu set-ups: nbdkit with TLS on loopback.
+start_remote ()
+{
+  port=$(free_port) || die "no free port"
+  nbdkit -f -i 127.0.0.1 -p "$port" --tls=require --tls-verify-peer \
+    --tls-certificates="$work/pki" file "$dir/remote.img" 2>>"$work/log" &
+  pids+=($!)
+  wait_for "the remote nbdkit" bash -c "exec 3<>/dev/tcp/127.0.0.1/$port" || return 1
+}
+
+# setup_NAME: starts it; sets uri.  $dir holds the stores, $size their bytes.
+setup_nbdkit_file ()
+{
+  nbdkit -f -t 64 -U "$work/s" file "$dir/local.img" 2>>"$work/log" &
+  pids+=($!)
+  uri="nbd+unix:///?socket=$work/s"
+}
+
+setup_iasp_0copy ()
+{
+  nbdkit -f -t 64 -U "$work/s" "$plugin" name=bench store="$dir/local.img" role=production \
+    2>>"$work/log" &
+  pids+=($!)
+  uri="nbd+unix:///?socket=$work/s"
+}
+
+setup_qemu_quorum_tls ()
+{
+  start_remote || return 1
+  qemu-nbd -k "$work/s" -t -e 16 \
+    --object tls-creds-x509,id=tls0,endpoint=client,dir="$work/pki" --image-opts \
+    "driver=quorum,vote-threshold=1,read-pattern=fifo,children.0.driver=file,children.0.filename=$dir/local.img,children.1.driver=nbd,children.1.server.type=inet,children.1.server.host=127.0.0.1,children.1.server.port=$port,children.1.tls-creds=tls0,children.1.tls-hostname=localhost" \
+    2>>"$work/log" &
+  pids+=($!)
+  uri="nbd+unix:///?socket=$work/s"
+}
+
+setup_qemu_mirror_tls ()
+{
+  start_remote || return 1
+  mkfifo "$work/qmp.in"
+  qemu-storage-daemon \
+    --object tls-creds-x509,id=tls0,endpoint=client,dir="$work/pki" \
+    --blockdev driver=file,node-name=local,filename="$dir/local.img" \
+    --blockdev driver=nbd,node-name=remote,server.type=inet,server.host=127.0.0.1,server.port="$port",tls-creds=tls0,tls-hostname=localhost \
+    --chardev "stdio,id=qmp" --monitor chardev=qmp \
+    <"$work/qmp.in" >"$work/qmp.out" 2>>"$work/log" &
+  pids+=($!)
+  exec 7>"$work/qmp.in"
+  rm "$work/qmp.in"
+  {
+    echo '{"execute":"qmp_capabilities"}'
+    echo '{"execute":"blockdev-mirror","arguments":{"job-id":"m","device":"local","target":"remote","sync":"none","copy-mode":"write-blocking","filter-node-name":"top"}}'
+    echo '{"execute":"nbd-server-start","arguments":{"addr":{"type":"unix","data":{"path":"'"$work/s"'"}}}}'
+    echo '{"execute":"block-export-add","arguments":{"type":"nbd","id":"e","node-name":"top","name":"","writable":true}}'
+  } >&7
+  wait_for "qemu's mirror" grep -q BLOCK_JOB_READY "$work/qmp.out" || { cat "$work/qmp.out" >&2; return 1; }
+  uri="nbd+unix:///?socket=$work/s"
+}
+
+# teardown: ends the set-up's processes.
+teardown ()
+{
+  exec 7>&-
+  stop_all
+  rm -f "$work/s" "$work/qmp.out"
+}
+
+# measure SETUP WORKLOAD: one cell of one round; appends a row to $work/rows.
+measure ()
+{
+  local setup=$1 workload=$2 rw bs qd extra jobs out c0 c1
+  IFS='|' read -r rw bs qd jobs extra <<<"${workloads[$workload]}"
+  rm -f "$dir/local.img" "$dir/remote.img"
+  truncate -s "$size" "$dir/local.img" "$dir/remote.img"
+  if [ "$setup" = floor ]; then
+    case $rw in randwrite) out=rand ;; write) out=seq ;; *) return 0 ;; esac
+    [ -z "$extra" ] && [ "$jobs" = 1 ] || return 0
+    "$floor" "$dir/local.img" "$dir/remote.img" "$work/pki/server-cert.pem" \
+      "$work/pki/server-key.pem" "$bs" "$qd" "$seconds" $out "$size" >"$work/cell" || return 1
+    jq -c --arg w "$workload" --arg s "$setup" --arg m "$medium" --argjson r "$round" \
+      '{workload: $w, setup: $s, medium: $m, round: $r} + .' "$work/cell" >>"$work/rows"
+    return
+  fi
+  # Unwritten space is no load: fill once, as a client would have.
+  fallocate -l "$size" "$dir/local.img"; fallocate -l "$size" "$dir/remote.img"
+  "setup_${setup//-/_}" || { teardown; return 1; }
+  wait_for "the socket of $setup" test -S "$work/s" || { cat "$work/log" >&2; teardown; return 1; }
+  if [[ $rw == *read* || $rw == *rw* ]]; then
+    fio --name=fill --ioengine=nbd --uri="$uri" --rw=write --bs=1m --iodepth=4 --size="$size" \
+      >/dev/null 2>>"$work/log" || { teardown; return 1; }
+  fi
+  c0=$(cpu_us "${pids[@]}")
+  # shellcheck disable=SC2086
+  fio --name=x --ioengine=nbd --uri="$uri" --rw="$rw" --bs="$bs" --iodepth="$qd" \
+    --numjobs="$jobs" --group_reporting --size="$size" --runtime="$seconds" --time_based \
+    --randrepeat=1 $extra --output-format=json --output="$work/fio" >>"$work/log" 2>&1 ||
+    { teardown; return 1; }
+  # Some versions write notes before the JSON.
+  sed -n "/^{/,\$p" "$work/fio" >"$work/cell"
+  c1=$(cpu_us "${pids[@]}")
+  jq -c --arg w "$workload" --arg s "$setup" --arg m "$medium" --argjson r "$round" \
+    --argjson cpu $((c1 - c0)) --argjson rss "$(rss_kib "${pids[@]}")" '
+    .jobs[0] as $j | ($j.read.total_ios + $j.write.total_ios) as $n
+    | (if $j.write.total_ios > 0 then $j.write else $j.read end) as $d
+    | {workload: $w, setup: $s, medium: $m, round: $r,
+       iops: ($j.read.iops + $j.write.iops),
+       mb_s: (($j.read.bw_bytes + $j.write.bw_bytes) / 1e6),
+       lat_us: (($d.clat_ns.percentile["50.000000"] // 0) / 1000),
+       p99_us: (($d.clat_ns.percentile["99.000000"] // 0) / 1000),
+       cpu_us_per_op: ($cpu / $n),
+       client_cpu_us_per_op: (($j.usr_cpu + $j.sys_cpu) / 100 * $j.job_runtime * 1000 / $n),
+       rss_mib: ($rss / 1024)}' "$work/cell" >>"$work/rows"
+  teardown
+}
