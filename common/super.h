@@ -18,7 +18,9 @@
  * + 1), then a flush.  A crash leaves the old or the new one.  A change that forbids something
  * (unusable, fork, a higher tenure, removal from the set, open) is written to the one slot and
  * then the other, each flushed, before anybody relies on it: so damage to one slot later can
- * not bring back a more permissive past.
+ * not bring back a more permissive past.  A change that allows something (clean, entering the
+ * set) needs one slot.  Formatting first fills both slots with zeroes, flushed, then writes
+ * sequence 1 to slot 0 and 2 to slot 1.
  */
 #ifndef CRG_SUPER_H
 #define CRG_SUPER_H
@@ -47,7 +49,7 @@ struct meta_layout {
   uint64_t slot_offset[2];   /* superblocks */
 };
 
-/* Smallest store: what the fixed areas and one block of each map need, and 64 KiB of data. */
+/* Smallest store: the metadata needs at least 308 KiB; the rest is data. */
 #define META_MIN_STORE_BYTES (1024 * 1024)
 
 /* Computes the layout.  0; -EINVAL if dirty_block_size is no power of two or out of
@@ -60,7 +62,8 @@ extern int meta_layout (uint64_t store_bytes, uint32_t dirty_block_size,
  * -EFBIG. */
 extern int meta_slot_offsets (uint64_t store_bytes, uint64_t slot_offset[2]);
 
-/* The smallest store that has room for data_bytes; 0 if there is none (or bad arguments). */
+/* A size of store that has room for data_bytes: the smallest, or a few blocks more.  0 if there
+ * is none (or the arguments are bad). */
 extern uint64_t meta_store_bytes_for (uint64_t data_bytes, uint32_t dirty_block_size);
 
 /* ---- blocks of the maps ----------------------------------------------------------------- */
@@ -150,7 +153,7 @@ struct superblock {
 
 enum super_status {
   SUPER_OK = 0,
-  SUPER_EMPTY,         /* no superblock of ours: not one byte of the magic's block is set, or another magic */
+  SUPER_EMPTY,         /* no superblock of ours: another magic, or none */
   SUPER_BAD_CRC,       /* ours, but damaged or torn */
   SUPER_BAD_MAJOR,     /* ours, whole, of a format that we do not know */
   SUPER_BAD_FIELD,     /* ours, whole, and senseless */
@@ -167,13 +170,15 @@ extern enum super_status super_decode (const uint8_t block[META_BLOCK_SIZE], uns
 struct super_choice {
   enum super_status status[2]; /* of each slot */
   int slot;                    /* of the one to use, or -1 */
-  bool damaged;                /* the other slot is not what our writer leaves behind: a newer state
-                                  may have been lost; treat as not clean, never as in the set */
+  bool damaged;                /* the other slot is torn, damaged or older than our writer leaves it.
+                                * What was relied on is in the chosen one (see Writing); write
+                                * both slots anew before relying on anything further */
 };
 
 /* Chooses the newest valid superblock.  SUPER_OK: *sb is it.  SUPER_EMPTY: neither slot is ours.
  * A whole slot of an unknown major refuses the store, even if the other is known: a later
- * release has been here.  One slot empty and the other valid, with sequence 1: fresh, fine. */
+ * release has been here; so does a whole one with a senseless field, and a pair that no writer
+ * leaves behind (SUPER_CONFLICT).  One slot empty and the other valid with sequence 1: fresh. */
 extern enum super_status super_choose (const uint8_t slot0[META_BLOCK_SIZE],
                                        const uint8_t slot1[META_BLOCK_SIZE],
                                        struct superblock *sb, struct super_choice *choice);

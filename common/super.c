@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Layout and codec of the metadata at the end of a store.  Pure: numbers and buffers in,
+ * structures out; no state, any thread.  Never accepts a block that is not whole, of a known
+ * format and sensible in every field.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "common/crc32c.h"
+#include "common/ident.h"
+#include "common/super.h"
+#include "common/util.h"
+
+/* ---- layout -------------------------------------------------------------------------------- */
+
+/* 256 KiB: room for a journal of hot marks, whatever its form will be. */
+#define LOG_BLOCKS 64
+
+static int
+store_size_check (uint64_t store_bytes)
+{
+  if (store_bytes < META_MIN_STORE_BYTES)
+    return -ENOSPC;
+  if (store_bytes > STORE_MAX_BYTES)
+    return -EFBIG;
+  return 0;
+}
+
+static bool
+dirty_block_size_is_valid (uint32_t size)
+{
+  return is_power_of_2 (size) && size >= DIRTY_BLOCK_SIZE_MIN && size <= DIRTY_BLOCK_SIZE_MAX;
+}
+
+int
+meta_slot_offsets (uint64_t store_bytes, uint64_t slot_offset[2])
+{
+  int r = store_size_check (store_bytes);
+  uint64_t end = round_down (store_bytes, META_BLOCK_SIZE);
+
+  if (r < 0)
+    return r;
+  slot_offset[0] = end - 2 * META_BLOCK_SIZE;
+  slot_offset[1] = end - META_BLOCK_SIZE;
+  return 0;
+}
+
+int
+meta_layout (uint64_t store_bytes, uint32_t dirty_block_size, struct meta_layout *layout)
+{
+  uint64_t at, map_blocks, hot_blocks;
+  unsigned site;
+  int r;
+
+  if (!dirty_block_size_is_valid (dirty_block_size))
+    return -EINVAL;
+  r = store_size_check (store_bytes);
+  if (r < 0)
+    return r;
+
+  /* Maps are made for the whole store, metadata included: a little too large, but the size of
+   * the data then follows without a search. */
+  map_blocks = div_round_up (div_round_up (store_bytes, dirty_block_size), META_BLOCK_BITS);
+  hot_blocks = div_round_up (div_round_up (store_bytes, HOT_REGION_SIZE_MIN), META_BLOCK_BITS);
+
+  memset (layout, 0, sizeof *layout);
+  layout->store_bytes = store_bytes;
+  layout->dirty_block_size = dirty_block_size;
+
+  /* From the end to the front. */
+  at = round_down (store_bytes, META_BLOCK_SIZE);
+  layout->slot_offset[1] = at -= META_BLOCK_SIZE;
+  layout->slot_offset[0] = at -= META_BLOCK_SIZE;
+  for (site = CRG_MAX_SITES; site-- > 0;) {
+    at -= map_blocks * META_BLOCK_SIZE;
+    layout->bitmap[site] = (struct meta_area) { at, map_blocks };
+  }
+  at -= LOG_BLOCKS * META_BLOCK_SIZE;
+  layout->log = (struct meta_area) { at, LOG_BLOCKS };
+  at -= 2 * hot_blocks * META_BLOCK_SIZE;
+  layout->hot = (struct meta_area) { at, 2 * hot_blocks };
+  at -= map_blocks * META_BLOCK_SIZE;
+  layout->written = (struct meta_area) { at, map_blocks };
+  layout->data_bytes = at;
+  return 0;
+}
+
+uint64_t
+meta_store_bytes_for (uint64_t data_bytes, uint32_t dirty_block_size)
+{
+  struct meta_layout layout;
+  uint64_t low, high, middle;
+
+  if (data_bytes == 0 || data_bytes > STORE_MAX_BYTES)
+    return 0;
+  low = META_MIN_STORE_BYTES / META_BLOCK_SIZE;
+  high = STORE_MAX_BYTES / META_BLOCK_SIZE;
+  if (meta_layout (high * META_BLOCK_SIZE, dirty_block_size, &layout) < 0
+      || layout.data_bytes < data_bytes)
+    return 0;
+  /* While the store grows the room for data falls now and then, by the blocks that each map
+   * gains.  'high' always has the room, so the result has; it may miss the very smallest size
+   * by those few blocks. */
+  while (low < high) {
+    middle = low + (high - low) / 2;
+    if (meta_layout (middle * META_BLOCK_SIZE, dirty_block_size, &layout) == 0
+        && layout.data_bytes >= data_bytes)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low * META_BLOCK_SIZE;
+}
+
+/* ---- blocks of the maps -------------------------------------------------------------------- */
+
+#define META_MAGIC   UINT32_C (0x4d475243) /* "CRGM" */
+#define META_VERSION 1
+
+/* Of all the block but the CRC's own four bytes at 60. */
+static uint32_t
+meta_block_crc (const uint8_t *block)
+{
+  return crc32c (crc32c (0, block, 60), block + 64, META_BLOCK_SIZE - 64);
+}
+
+static void
+meta_header_put (uint8_t header[META_BLOCK_HEADER], const struct meta_block_id *id,
+                 uint64_t sequence)
+{
+  memset (header, 0, META_BLOCK_HEADER);
+  put_le32 (header, META_MAGIC);
+  header[4] = id->kind;
+  header[5] = id->site;
+  put_le16 (header + 6, META_VERSION);
+  put_le64 (header + 8, id->index);
+  put_le64 (header + 16, sequence);
+  memcpy (header + 24, id->store_id, CRG_ID_LEN);
+}
+
+void
+meta_block_seal (uint8_t block[META_BLOCK_SIZE], const struct meta_block_id *id,
+                 uint64_t sequence)
+{
+  assert (id->kind >= META_WRITTEN && id->kind <= META_BITMAP && id->site < CRG_MAX_SITES);
+  meta_header_put (block, id, sequence);
+  put_le32 (block + 60, meta_block_crc (block));
+}
+
+int
+meta_block_check (const uint8_t block[META_BLOCK_SIZE], const struct meta_block_id *id,
+                  uint64_t *sequence)
+{
+  uint8_t want[META_BLOCK_HEADER];
+
+  if (is_all_zero (block, META_BLOCK_SIZE))
+    return -ENODATA;
+  meta_header_put (want, id, get_le64 (block + 16));
+  if (memcmp (block, want, 60) != 0 || get_le32 (block + 60) != meta_block_crc (block))
+    return -EBADMSG;
+  *sequence = get_le64 (block + 16);
+  return 0;
+}
+
+/* ---- superblock ----------------------------------------------------------------------------
+ * Bytes:
+ *    0 magic "nbd-crg\n" | 8 major u16 | 10 minor u16 | 12 slot u8 | 13 site u8 | 14 role u8
+ *   15 zero | 16 sequence u64 | 24 flags u16 | 26 zero u16 | 28 block size u32
+ *   32 dirty block size u32 | 36 in-set u32 | 40 store bytes u64 | 48 data bytes u64
+ *   56 tenure u64 | 64 generation u64 | 72 since u64 | 80 loss u64 | 88 open session u64
+ *   96 store id | 112 cluster id | 128 crg id | 144 iasp id | 160 lineage | 176 open boot id
+ *  192 crg, 64 bytes, NUL-padded | 256 iasp | 320 site | 384 open node
+ *  448 zero up to 4092 | 4092 CRC32C of bytes 0 to 4091
+ */
+
+static const uint8_t super_magic[8] = "nbd-crg\n";
+
+enum {
+  O_MAJOR = 8,
+  O_MINOR = 10,
+  O_SLOT = 12,
+  O_SITE = 13,
+  O_ROLE = 14,
+  O_ZERO0 = 15,
+  O_SEQUENCE = 16,
+  O_FLAGS = 24,
+  O_ZERO1 = 26,
+  O_BLOCK_SIZE = 28,
+  O_DIRTY_BLOCK_SIZE = 32,
+  O_IN_SET = 36,
+  O_STORE_BYTES = 40,
+  O_DATA_BYTES = 48,
+  O_TENURE = 56,
+  O_GENERATION = 64,
+  O_SINCE = 72,
+  O_LOSS = 80,
+  O_OPEN_SESSION = 88,
+  O_STORE_ID = 96,
+  O_CLUSTER_ID = 112,
+  O_CRG_ID = 128,
+  O_IASP_ID = 144,
+  O_LINEAGE = 160,
+  O_OPEN_BOOT_ID = 176,
+  O_CRG = 192,
+  O_IASP = 256,
+  O_SITE_NAME = 320,
+  O_OPEN_NODE = 384,
+  O_END = 448,
+  O_CRC = META_BLOCK_SIZE - 4,
+};
+
+#define NAME_FIELD (CRG_NAME_MAX + 1)
+
+const char *
+super_strerror (enum super_status status)
+{
+  switch (status) {
+  case SUPER_OK:
+    return "fine";
+  case SUPER_EMPTY:
+    return "no superblock";
+  case SUPER_BAD_CRC:
+    return "damaged superblock (CRC)";
+  case SUPER_BAD_MAJOR:
+    return "superblock of a format that this release does not know";
+  case SUPER_BAD_FIELD:
+    return "superblock with a senseless field";
+  case SUPER_CONFLICT:
+    return "two superblocks that contradict each other";
+  }
+  return "unknown status";
+}
+
+const char *
+super_role_name (uint8_t role)
+{
+  switch (role) {
+  case SUPER_ROLE_NONE:
+    return "none";
+  case SUPER_ROLE_MIRROR:
+    return "mirror";
+  case SUPER_ROLE_PRODUCTION:
+    return "production";
+  case SUPER_ROLE_DETACHED:
+    return "detached";
+  }
+  return "role?";
+}
+
+static bool
+name_is_valid_or_empty (const char *name)
+{
+  return name[0] == '\0' || ident_name_is_valid (name);
+}
+
+/* The rules that every superblock keeps, whoever wrote it. */
+static bool
+super_is_valid (const struct superblock *sb)
+{
+  struct meta_layout layout;
+  bool owned = !ident_id_is_zero (sb->crg_id);
+
+  return sb->sequence > 0 && !ident_id_is_zero (sb->store_id) && sb->site < CRG_MAX_SITES
+         && sb->role <= SUPER_ROLE_DETACHED && (sb->flags & ~SUPER_F_ALL) == 0
+         && (sb->flags & (SUPER_F_OPEN | SUPER_F_CLEAN)) != (SUPER_F_OPEN | SUPER_F_CLEAN)
+         && is_power_of_2 (sb->block_size) && sb->block_size <= META_BLOCK_SIZE
+         && meta_layout (sb->store_bytes, sb->dirty_block_size, &layout) == 0
+         && sb->data_bytes > 0 && sb->data_bytes <= layout.data_bytes
+         && sb->since <= sb->generation && sb->in_set >> CRG_MAX_SITES == 0
+         && name_is_valid_or_empty (sb->crg) && name_is_valid_or_empty (sb->iasp)
+         && name_is_valid_or_empty (sb->site_name) && name_is_valid_or_empty (sb->open_node)
+         /* One that belongs to a CRG says to which; one that doesn't, plays no role. */
+         && (owned ? sb->crg[0] && sb->iasp[0] && !ident_id_is_zero (sb->iasp_id)
+                   : sb->role == SUPER_ROLE_NONE);
+}
+
+void
+super_encode (const struct superblock *sb, unsigned slot, uint8_t block[META_BLOCK_SIZE])
+{
+  assert (slot < 2);
+  assert (super_is_valid (sb));
+
+  memset (block, 0, META_BLOCK_SIZE);
+  memcpy (block, super_magic, sizeof super_magic);
+  put_le16 (block + O_MAJOR, SUPER_MAJOR);
+  put_le16 (block + O_MINOR, SUPER_MINOR);
+  block[O_SLOT] = (uint8_t) slot;
+  block[O_SITE] = sb->site;
+  block[O_ROLE] = sb->role;
+  put_le64 (block + O_SEQUENCE, sb->sequence);
+  put_le16 (block + O_FLAGS, sb->flags);
+  put_le32 (block + O_BLOCK_SIZE, sb->block_size);
+  put_le32 (block + O_DIRTY_BLOCK_SIZE, sb->dirty_block_size);
+  put_le32 (block + O_IN_SET, sb->in_set);
+  put_le64 (block + O_STORE_BYTES, sb->store_bytes);
+  put_le64 (block + O_DATA_BYTES, sb->data_bytes);
+  put_le64 (block + O_TENURE, sb->tenure);
+  put_le64 (block + O_GENERATION, sb->generation);
+  put_le64 (block + O_SINCE, sb->since);
+  put_le64 (block + O_LOSS, sb->loss);
+  put_le64 (block + O_OPEN_SESSION, sb->open_session);
+  memcpy (block + O_STORE_ID, sb->store_id, CRG_ID_LEN);
+  memcpy (block + O_CLUSTER_ID, sb->cluster_id, CRG_ID_LEN);
+  memcpy (block + O_CRG_ID, sb->crg_id, CRG_ID_LEN);
+  memcpy (block + O_IASP_ID, sb->iasp_id, CRG_ID_LEN);
+  memcpy (block + O_LINEAGE, sb->lineage, CRG_ID_LEN);
+  memcpy (block + O_OPEN_BOOT_ID, sb->open_boot_id, CRG_ID_LEN);
+  memcpy (block + O_CRG, sb->crg, strlen (sb->crg));
+  memcpy (block + O_IASP, sb->iasp, strlen (sb->iasp));
+  memcpy (block + O_SITE_NAME, sb->site_name, strlen (sb->site_name));
+  memcpy (block + O_OPEN_NODE, sb->open_node, strlen (sb->open_node));
+  put_le32 (block + O_CRC, crc32c (0, block, O_CRC));
+}
+
+/* False if the field isn't NUL-terminated and NUL-padded: two encodings of one name would be
+ * two truths. */
+static bool
+get_name_field (const uint8_t *p, char name[NAME_FIELD])
+{
+  size_t n;
+
+  memcpy (name, p, NAME_FIELD);
+  n = strnlen (name, NAME_FIELD);
+  return n < NAME_FIELD && is_all_zero (name + n, NAME_FIELD - n);
+}
+
+enum super_status
+super_decode (const uint8_t block[META_BLOCK_SIZE], unsigned slot, struct superblock *sb)
+{
+  struct superblock out;
+  bool good = true;
+
+  if (memcmp (block, super_magic, sizeof super_magic) != 0)
+    return SUPER_EMPTY;
+  /* The CRC has its place in every format, so that "damaged" and "newer" can be told apart. */
+  if (get_le32 (block + O_CRC) != crc32c (0, block, O_CRC))
+    return SUPER_BAD_CRC;
+  if (get_le16 (block + O_MAJOR) != SUPER_MAJOR)
+    return SUPER_BAD_MAJOR;
+
+  memset (&out, 0, sizeof out);
+  out.minor = get_le16 (block + O_MINOR);
+  out.site = block[O_SITE];
+  out.role = block[O_ROLE];
+  out.sequence = get_le64 (block + O_SEQUENCE);
+  out.flags = get_le16 (block + O_FLAGS);
+  out.block_size = get_le32 (block + O_BLOCK_SIZE);
+  out.dirty_block_size = get_le32 (block + O_DIRTY_BLOCK_SIZE);
+  out.in_set = get_le32 (block + O_IN_SET);
+  out.store_bytes = get_le64 (block + O_STORE_BYTES);
+  out.data_bytes = get_le64 (block + O_DATA_BYTES);
+  out.tenure = get_le64 (block + O_TENURE);
+  out.generation = get_le64 (block + O_GENERATION);
+  out.since = get_le64 (block + O_SINCE);
+  out.loss = get_le64 (block + O_LOSS);
+  out.open_session = get_le64 (block + O_OPEN_SESSION);
+  memcpy (out.store_id, block + O_STORE_ID, CRG_ID_LEN);
+  memcpy (out.cluster_id, block + O_CLUSTER_ID, CRG_ID_LEN);
+  memcpy (out.crg_id, block + O_CRG_ID, CRG_ID_LEN);
+  memcpy (out.iasp_id, block + O_IASP_ID, CRG_ID_LEN);
+  memcpy (out.lineage, block + O_LINEAGE, CRG_ID_LEN);
+  memcpy (out.open_boot_id, block + O_OPEN_BOOT_ID, CRG_ID_LEN);
+  good &= get_name_field (block + O_CRG, out.crg);
+  good &= get_name_field (block + O_IASP, out.iasp);
+  good &= get_name_field (block + O_SITE_NAME, out.site_name);
+  good &= get_name_field (block + O_OPEN_NODE, out.open_node);
+
+  if (!good || block[O_SLOT] != slot || !super_is_valid (&out))
+    return SUPER_BAD_FIELD;
+  /* A later minor may use these bytes; ours are zero. */
+  if (out.minor <= SUPER_MINOR
+      && (block[O_ZERO0] != 0 || get_le16 (block + O_ZERO1) != 0
+          || !is_all_zero (block + O_END, O_CRC - O_END)))
+    return SUPER_BAD_FIELD;
+  *sb = out;
+  return SUPER_OK;
+}
+
+enum super_status
+super_choose (const uint8_t slot0[META_BLOCK_SIZE], const uint8_t slot1[META_BLOCK_SIZE],
+              struct superblock *sb, struct super_choice *choice)
+{
+  struct superblock found[2];
+  unsigned newer;
+
+  choice->status[0] = super_decode (slot0, 0, &found[0]);
+  choice->status[1] = super_decode (slot1, 1, &found[1]);
+  choice->slot = -1;
+  choice->damaged = false;
+
+  /* No crash and no disk makes these: a later release, or a store that was cut or moved. */
+  if (choice->status[0] == SUPER_BAD_MAJOR || choice->status[1] == SUPER_BAD_MAJOR)
+    return SUPER_BAD_MAJOR;
+  if (choice->status[0] == SUPER_BAD_FIELD || choice->status[1] == SUPER_BAD_FIELD)
+    return SUPER_BAD_FIELD;
+
+  if (choice->status[0] == SUPER_OK && choice->status[1] == SUPER_OK) {
+    /* Each write goes to the other slot with the next number: two of one number, of two
+     * formattings, or further apart were not written by one writer. */
+    if (!ident_id_equal (found[0].store_id, found[1].store_id)
+        || found[0].sequence == found[1].sequence)
+      return SUPER_CONFLICT;
+    newer = found[1].sequence > found[0].sequence;
+    if (found[newer].sequence - found[!newer].sequence != 1)
+      choice->damaged = true;
+    /* What only rises must not have fallen. */
+    if (found[newer].tenure < found[!newer].tenure)
+      return SUPER_CONFLICT;
+  }
+  else if (choice->status[0] == SUPER_OK || choice->status[1] == SUPER_OK) {
+    newer = choice->status[1] == SUPER_OK;
+    /* The first superblock of a formatting is alone. */
+    choice->damaged = choice->status[!newer] != SUPER_EMPTY || found[newer].sequence != 1;
+  }
+  else if (choice->status[0] == SUPER_EMPTY && choice->status[1] == SUPER_EMPTY)
+    return SUPER_EMPTY;
+  else
+    return SUPER_BAD_CRC;
+
+  choice->slot = (int) newer;
+  *sb = found[newer];
+  return SUPER_OK;
+}
