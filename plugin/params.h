@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The plugin's configuration: the key=value pairs of its command line, checked one by one and
+ * then as a whole.  Plain data once complete; the main thread fills it before any other thread
+ * exists.  Includes nothing of the host, so that it can be tested alone.
+ */
+#ifndef IASP_PARAMS_H
+#define IASP_PARAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/limits.h"
+#include "plugin/store.h"
+
+#define PARAMS_SUSPEND_TIMEOUT_MS 10000u
+/* Longest time-out that can be asked for: a day. */
+#define PARAMS_MAX_TIMEOUT_MS 86400000u
+
+struct params {
+  char name[CRG_NAME_MAX + 1];
+  char store[CRG_PATH_MAX + 1]; /* absolute */
+  enum store_direct direct;
+  bool role_production; /* role=production: by hand, unmirrored */
+
+  /* With a controller only. */
+  char control[CRG_SOCK_PATH_MAX + 1]; /* empty: no controller */
+  char node[CRG_NAME_MAX + 1];
+  char site[CRG_NAME_MAX + 1];
+  char crg[CRG_NAME_MAX + 1];
+  uint8_t cluster_id[CRG_ID_LEN];
+  uint8_t crg_id[CRG_ID_LEN];
+  uint8_t iasp_id[CRG_ID_LEN];
+  uint8_t lineage[CRG_ID_LEN];
+  uint64_t size;            /* bytes of the export */
+  uint32_t dirty_block;     /* bytes */
+  unsigned n_listen;        /* 0: no mirroring from or to here */
+  char listen[CRG_MAX_ADDRS][CRG_ADDR_MAX + 1];
+  uint16_t listen_port;
+  char tls_ca[CRG_PATH_MAX + 1];
+  char tls_cert[CRG_PATH_MAX + 1];
+  char tls_key[CRG_PATH_MAX + 1];
+  uint32_t suspend_timeout_ms;
+  uint32_t no_quorum_timeout_ms; /* 0: never */
+  uint32_t fault_flush_delay_ms; /* the test build only */
+  uint32_t fault_write_delay_ms; /* the test build only */
+
+  uint32_t seen; /* bit by index of the key */
+};
+
+extern void params_init (struct params *p);
+/* One key.  0 or -EINVAL, with a sentence in 'err'. */
+extern int params_set (struct params *p, const char *key, const char *value, char *err,
+                       size_t errlen);
+/* Are all there that belong together?  0 or -EINVAL, with a sentence in 'err'. */
+extern int params_complete (struct params *p, char *err, size_t errlen);
+/* One line of help for each key. */
+extern const char *params_help (void);
+/* Name of the key with index i, NULL after the last: for tests of the manual. */
+extern const char *params_key (unsigned i);
+
+#endif /* IASP_PARAMS_H */

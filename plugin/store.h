@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The store: a regular file or block device that holds one copy of an IASP.  Owns the open file
+ * description that carries all I/O and the lock on it (S1), knows how the store wants to be
+ * addressed (direct I/O, alignment, holes), and offers each operation in a form that blocks the
+ * calling thread.  Any number of threads may be in an operation at once; opening and closing is
+ * one thread's, while nobody is in an operation.  It knows nothing of roles, leases or mirrors.
+ *
+ * Errors are -errno.  A failed flush (also the one in a write with FUA) is never retried into
+ * success: the store is failed from then on and every later write and flush says so (F4).
+ */
+#ifndef IASP_STORE_H
+#define IASP_STORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/limits.h"
+
+/* Locks for read-modify-write, by megabyte of the store. */
+#define STORE_RMW_SHARDS 64
+#define STORE_RMW_SHIFT  20
+
+/* A bounce buffer of one thread; larger requests go in pieces of this.  Bounds the plugin's own
+ * memory for each worker. */
+#define STORE_BOUNCE_BYTES (256u * 1024)
+
+enum store_direct {
+  STORE_DIRECT_AUTO, /* if the store can */
+  STORE_DIRECT_ON,   /* or refuse */
+  STORE_DIRECT_OFF,
+};
+
+struct store {
+  int fd; /* -1: closed */
+  bool is_block;
+  bool is_rotational;
+  bool direct;
+  bool can_extents;
+  uint32_t align;       /* of offset, length and memory; 1 if not direct */
+  uint32_t sector;      /* smallest write of the medium, bytes */
+  uint64_t store_bytes; /* of the file or device */
+  uint64_t data_bytes;  /* of the export, from offset 0; <= store_bytes */
+  _Atomic bool no_punch, no_zero_range; /* learnt from the first refusal */
+  _Atomic int failed;                   /* 0, or the errno of the first failed flush */
+  pthread_rwlock_t rmw[STORE_RMW_SHARDS];
+};
+
+#define STORE_F_FUA       1u
+#define STORE_F_MAY_TRIM  2u
+#define STORE_F_FAST_ZERO 4u
+
+/* Process wide: per-thread bounce buffers.  store_unload when no thread is left. */
+extern int store_load (void);
+extern void store_unload (void);
+
+extern void store_init (struct store *s);
+extern void store_destroy (struct store *s);
+
+/* Opens 'path', probes it, sets data_bytes = store_bytes.  0 or -errno; then 'err' says what,
+ * which object and what to do next. */
+extern int store_open (struct store *s, const char *path, enum store_direct direct, char *err,
+                       size_t errlen);
+/* The lock of S1, on the description that carries the I/O, so that it is free exactly when no
+ * I/O of ours can be under way any more.  0; -EBUSY: another process has the store open. */
+extern int store_lock (struct store *s);
+/* Closes, and with it unlocks. */
+extern void store_close (struct store *s);
+
+extern int store_pread (struct store *s, void *buf, uint32_t count, uint64_t offset);
+extern int store_pwrite (struct store *s, const void *buf, uint32_t count, uint64_t offset,
+                         unsigned flags);
+extern int store_flush (struct store *s);
+/* Any length up to 4 GiB - 1.  -EOPNOTSUPP only with STORE_F_FAST_ZERO. */
+extern int store_zero (struct store *s, uint32_t count, uint64_t offset, unsigned flags);
+/* A trimmed range reads as zeroes; a store that can't promise that ignores the request. */
+extern int store_trim (struct store *s, uint32_t count, uint64_t offset, unsigned flags);
+extern int store_cache (struct store *s, uint32_t count, uint64_t offset);
+/* One run that begins at 'offset': its length, at most 'count', and whether it is a hole. */
+extern int store_extent (struct store *s, uint64_t offset, uint64_t count, uint64_t *length,
+                         bool *is_hole);
+
+/* The mode of fallocate for a zero or trim as the store takes it now; -1: it has to be written,
+ * or (trim) ignored.  store_learn notes that fallocate with 'mode' was refused; true if trying
+ * the next mode makes sense. */
+extern int store_zero_mode (const struct store *s, bool may_trim);
+extern bool store_learn (struct store *s, int mode, int err);
+
+/* Notes a failed flush (err > 0) and returns true the first time. */
+extern bool store_fail (struct store *s, int err);
+
+/* Aligned memory of at least 'len' <= STORE_BOUNCE_BYTES that belongs to the calling thread until
+ * its next call; NULL: no memory. */
+extern void *store_bounce (size_t len);
+
+#endif /* IASP_STORE_H */

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Requests of clients, on the host's worker threads.  Where the hand-over to the engine would
+ * cost more than the work, the worker does it: all reads, and everything of an unmirrored
+ * export.  Called by any number of threads at once; owns nothing but the calling thread's
+ * bounce buffer.  It must never answer a read or a write without a valid lease (L2), or a read
+ * that may have seen a write in flight.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/util.h"
+#include "plugin/engine.h"
+#include "plugin/iasp.h"
+
+static void
+cleanup_gate (struct gate_pass *pass)
+{
+  gate_leave (pass);
+}
+#define GATE_SCOPE __attribute__ ((__cleanup__ (cleanup_gate))) struct gate_pass
+
+/* The worker has done its part under 'pass' and is about to answer. */
+static int
+before_answer (struct iasp *ia, struct gate_pass *pass, uint64_t offset, uint64_t length, bool is_read)
+{
+  bool wait = is_read && pass->mode == GATE_ENGINE && gate_is_marked (&ia->gate, offset, length);
+  struct engine_request rq = { .op = RO_READ_WAIT };
+
+  if (!ia->engine)
+    return 0;
+  if (!wait && gate_lease_is_valid (&ia->gate, clock_boottime_ms ()))
+    return 0;
+  rq.offset = wait ? offset : 0;
+  rq.length = wait ? length : 0;
+  rq.epoch = pass->epoch;
+  gate_leave (pass);
+  return engine_submit (ia->engine, &rq);
+}
+
+static unsigned
+store_flags (unsigned flags)
+{
+  return (flags & WORK_F_FUA ? STORE_F_FUA : 0) | (flags & WORK_F_MAY_TRIM ? STORE_F_MAY_TRIM : 0)
+         | (flags & WORK_F_FAST_ZERO ? STORE_F_FAST_ZERO : 0);
+}
+
+static int
+pread_piece (struct iasp *ia, void *buf, uint32_t count, uint64_t offset)
+{
+  GATE_SCOPE pass = gate_enter (&ia->gate);
+  int r;
+
+  if (pass.mode == GATE_CLOSED)
+    return -ESHUTDOWN;
+  r = store_pread (&ia->store, buf, count, offset);
+  return r < 0 ? r : before_answer (ia, &pass, offset, count, true);
+}
+
+int
+work_pread (struct iasp *ia, void *buf, uint32_t count, uint64_t offset)
+{
+  char *p = buf;
+
+  /* Split, so that one request never holds the gate for long. */
+  while (count > 0) {
+    uint32_t n = MIN (count, (uint32_t) NBD_MAX_REQUEST);
+    int r = pread_piece (ia, p, n, offset);
+
+    if (r < 0)
+      return r;
+    p += n;
+    offset += n;
+    count -= n;
+  }
+  return 0;
+}
+
+/* Hands a changing request to the engine, its range marked for readers until it is answered. */
+static int
+submit_change (struct iasp *ia, struct gate_pass *pass, struct engine_request *rq)
+{
+  int r;
+
+  rq->epoch = pass->epoch;
+  gate_leave (pass);
+  gate_mark (&ia->gate, rq->offset, rq->length);
+  r = engine_submit (ia->engine, rq);
+  gate_unmark (&ia->gate, rq->offset, rq->length);
+  return r;
+}
+
+static int
+pwrite_piece (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset, unsigned flags)
+{
+  struct engine_request rq = { .op = RO_WRITE, .offset = offset, .length = count };
+  GATE_SCOPE pass = gate_enter (&ia->gate);
+  int r;
+
+  switch (pass.mode) {
+  case GATE_CLOSED:
+    return -ESHUTDOWN;
+
+  case GATE_FAST:
+    r = store_pwrite (&ia->store, buf, count, offset, store_flags (flags));
+    return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
+
+  default:
+    rq.flags = flags & WORK_F_FUA ? RF_FUA : 0;
+    rq.data = buf;
+    if (ia->store.direct) {
+      char *bounce = store_bounce (STORE_BOUNCE_BYTES);
+
+      if (!bounce)
+        return -ENOMEM;
+      memcpy (bounce + (offset & (ia->store.align - 1)), buf, count);
+      rq.data = bounce + (offset & (ia->store.align - 1));
+    }
+    return submit_change (ia, &pass, &rq);
+  }
+}
+
+int
+work_pwrite (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset, unsigned flags)
+{
+  const char *p = buf;
+
+  while (count > 0) {
+    /* Pieces end on multiples of the bounce buffer's size, so that only the first and the last
+     * can be unaligned, and any piece fits the buffer with its alignment. */
+    uint32_t n = (uint32_t) MIN ((uint64_t) count, STORE_BOUNCE_BYTES - offset % STORE_BOUNCE_BYTES);
+    int r = pwrite_piece (ia, p, n, offset, flags);
+
+    if (r < 0)
+      return r;
+    p += n;
+    offset += n;
+    count -= n;
+  }
+  return 0;
+}
+
+int
+work_flush (struct iasp *ia)
+{
+  struct engine_request rq = { .op = RO_FLUSH };
+  GATE_SCOPE pass = gate_enter (&ia->gate);
+  int r;
+
+  switch (pass.mode) {
+  case GATE_CLOSED:
+    return -ESHUTDOWN;
+  case GATE_FAST:
+    r = store_flush (&ia->store);
+    return r < 0 ? r : before_answer (ia, &pass, 0, 0, false);
+  default:
+    rq.epoch = pass.epoch;
+    gate_leave (&pass);
+    return engine_submit (ia->engine, &rq);
+  }
+}
+
+int
+work_zero (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags)
+{
+  struct engine_request rq = { .op = RO_ZERO, .offset = offset, .length = count };
+  GATE_SCOPE pass = gate_enter (&ia->gate);
+  int r;
+
+  if (count == 0)
+    return 0;
+  switch (pass.mode) {
+  case GATE_CLOSED:
+    return -ESHUTDOWN;
+
+  case GATE_FAST:
+    r = store_zero (&ia->store, count, offset, store_flags (flags));
+    return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
+
+  default:
+    /* What a copy can do is not known here; the local store decides what is fast. */
+    if ((flags & WORK_F_FAST_ZERO) && store_zero_mode (&ia->store, flags & WORK_F_MAY_TRIM) == -1)
+      return -EOPNOTSUPP;
+    rq.flags = (flags & WORK_F_FUA ? RF_FUA : 0) | (flags & WORK_F_MAY_TRIM ? RF_MAY_TRIM : 0);
+    return submit_change (ia, &pass, &rq);
+  }
+}
+
+int
+work_trim (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags)
+{
+  struct engine_request rq = { .op = RO_TRIM, .offset = offset, .length = count };
+  GATE_SCOPE pass = gate_enter (&ia->gate);
+  int r;
+
+  if (count == 0)
+    return 0;
+  switch (pass.mode) {
+  case GATE_CLOSED:
+    return -ESHUTDOWN;
+
+  case GATE_FAST:
+    r = store_trim (&ia->store, count, offset, store_flags (flags));
+    return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
+
+  default:
+    rq.flags = flags & WORK_F_FUA ? RF_FUA : 0;
+    /* A store that can't promise zeroes ignores the request, on every copy alike. */
+    if (store_zero_mode (&ia->store, true) == -1) {
+      rq.op = RO_FLUSH;
+      rq.offset = rq.length = 0;
+      if (!(flags & WORK_F_FUA))
+        return before_answer (ia, &pass, offset, count, false);
+    }
+    return submit_change (ia, &pass, &rq);
+  }
+}
+
+int
+work_cache (struct iasp *ia, uint32_t count, uint64_t offset)
+{
+  GATE_SCOPE pass = gate_enter (&ia->gate);
+
+  return pass.mode == GATE_CLOSED ? -ESHUTDOWN : store_cache (&ia->store, count, offset);
+}
+
+int
+work_extents (struct iasp *ia, uint32_t count, uint64_t offset,
+              int (*add) (void *opaque, uint64_t offset, uint64_t length, bool is_hole),
+              void *opaque)
+{
+  GATE_SCOPE pass = gate_enter (&ia->gate);
+  uint64_t pos = offset, end = offset + count;
+  int r = 0;
+
+  if (pass.mode == GATE_CLOSED)
+    return -ESHUTDOWN;
+  while (pos < end && r == 0) {
+    uint64_t length;
+    bool is_hole;
+
+    r = store_extent (&ia->store, pos, end - pos, &length, &is_hole);
+    if (r == 0)
+      r = add (opaque, pos, length, is_hole);
+    pos += length;
+  }
+  if (r < 0)
+    return r;
+  return before_answer (ia, &pass, offset, pos - offset, true);
+}
