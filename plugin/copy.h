@@ -110,7 +110,7 @@ struct copy_status {
   uint64_t tenure, generation, since;
   uint64_t seq_received, seq_acked;
   unsigned ops;                /* received and not done */
-  uint64_t frames, bytes, acks, refused;
+  uint64_t frames, bytes, acks, refused, illegal;
   const char *reason;          /* last refusal or failure, static */
 };
 

@@ -38,6 +38,7 @@ enum repl_op { RO_WRITE = 1, RO_ZERO, RO_TRIM, RO_FLUSH, RO_READ_WAIT };
 /* Slots 0 .. REPL_MAX_SLOTS - 1 are the shell's to hand out; this one is the core's own flush
  * (hold, drain: F6).  It appears in RA_LOCAL and RE_LOCAL_DONE only. */
 #define REPL_SLOT_DRAIN REPL_MAX_SLOTS
+#define REPL_NO_SLOT    0xffffu
 
 enum repl_event_kind {
   /* slot, op, flags, offset, length: a client's request, in arrival order.  length is 1 to
@@ -59,15 +60,16 @@ enum repl_event_kind {
   RE_LINK_DOWN,   /* site, reason (PING deadline, TLS error, closed, REFUSE ...) */
   RE_ACK,         /* site, seq: all up to seq are done */
   RE_COPY_ERROR,  /* site, seq, reason: WIRE_ERROR came; the copy does no later operation */
-  RE_ROOM,        /* site, bytes: so much more fits in the link's out buffer again */
+  RE_ROOM,        /* site, room_bytes: fits in the link's out buffer now, all actions so far
+                     carried out */
   RE_MIRROR,      /* site, sync: MIRROR-START reached; connect is the shell's job */
   RE_UNMIRROR,    /* site, reason: the group says that nobody hosts this copy */
   RE_DETACHED,    /* site: out by the operator's will; shown as such */
   RE_RECORD,      /* in_set (bit s = site s; own bit ignored), generation, seen: committed.
-                     seen: `no` of the newest RA_COPY_* that the controller had acted on when
-                     it took this record, so that no entry that it proposed before can still
-                     commit.  0 if it does not say (safe: a copy lost while its entry was on
-                     its way is then waited for until it is in the record or back). */
+                     seen: the outcome of every RA_COPY_* up to this `no` is known and in this
+                     record, none is in flight (GA_RECORD's seq).  0 if the controller does
+                     not say: a copy lost while its entry was on its way is then waited for
+                     until it is in the record or back */
   RE_LEASE,       /* until_ms: absolute, same clock as now_ms (L1); UINT64_MAX: no lease */
   RE_HOLD,        /* reason: hold new requests, drain, flush everywhere (F6) */
   RE_RESUME,
@@ -96,7 +98,6 @@ struct repl_event {
   uint64_t now_ms;      /* CLOCK_BOOTTIME; in every event */
   uint64_t offset, length;
   uint64_t seq;
-  uint64_t bytes;
   uint32_t window_bytes, window_frames;
   uint64_t room_bytes;
   uint32_t in_set;
@@ -110,8 +111,9 @@ enum repl_action_kind {
   /* slot, op, flags, offset, length: submit the local part -> RE_LOCAL_DONE.  From here to
    * RA_COMPLETE the range counts as in flight for readers. */
   RA_LOCAL = 1,
-  /* site, frame (a whole header but for the tenure, with length and payload_len), and for
-   * WRITE: slot and slot_offset of its payload, for RESYNC_WRITE: rslot and slot_offset.
+  /* site, frame (a whole header but for the tenure, with length and payload_len).  Where
+   * payload_len > 0 the payload begins at slot_offset in the buffer of slot, or, if slot is
+   * REPL_NO_SLOT, in that of rslot.
    * ENTER: the shell makes the payload (wire_record) with `generation` as since.
    * The shell has taken the payload (encrypted, or copied) when it has carried this out; it
    * never needs the slot for this site again, unless the core sends it again. */
@@ -120,7 +122,6 @@ enum repl_action_kind {
   /* rslot, site, offset, length, length_max: read (or find a hole, of up to length_max) ->
    * RE_RESYNC_READ.  Always answered, also when the link is gone by then. */
   RA_RESYNC_READ,
-  RA_RSLOT_FREE,  /* rslot: its buffer is not needed any more */
   RA_COPY_LOST,   /* site, no, generation, reason: ask for its removal from the set, or the
                      end of its entry (R2); a level: stands until a record or COPY_BACK */
   RA_COPY_BACK,   /* site, no: removal no longer wanted */
@@ -129,7 +130,8 @@ enum repl_action_kind {
   RA_CLOSE_LINK,  /* site, reason: close it; the core counts it as down already (no
                      RE_LINK_DOWN expected, one does no harm); connect again as usual */
   RA_DRAINED,     /* F6: all granted requests answered, flushed everywhere */
-  RA_STORE_FAILED,/* error, reason: F4; nothing completes any more */
+  RA_STORE_FAILED,/* error, reason: F4; nothing completes any more, and the shell lets no read
+                     be answered either */
   RA_STATE,       /* site: its repl_site_state or reason changed (for log and status) */
 };
 
@@ -214,7 +216,7 @@ struct repl_counters {
 };
 
 struct repl;                    /* defined in repl_private.h, for shells, tests and simulator
-                                   that embed it; about 200 KiB */
+                                   that embed it; about 500 KiB */
 
 /* Returns NULL, or why cfg is refused (static text). */
 extern const char *repl_init (struct repl *r, const struct repl_config *cfg, uint64_t now_ms);

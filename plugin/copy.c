@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The core of the receiving side: see copy.h.  Pure; called by the plugin's engine thread and
+ * by the simulator.  It must never acknowledge an operation before all earlier ones are done,
+ * nor let an older write overtake a newer one.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "plugin/copy_private.h"
+
+#define NO_BUF UINT32_MAX
+/* What any step may need beside its loops. */
+#define RESERVED 12
+
+static struct copy_action *
+act (struct copy_actions *out, enum copy_action_kind kind)
+{
+  struct copy_action *a = &out->a[out->n++];
+  memset (a, 0, sizeof *a);
+  a->kind = (uint8_t) kind;
+  return a;
+}
+
+static bool
+has_space (const struct copy_actions *out)
+{
+  return out->n + RESERVED < COPY_MAX_ACTIONS;
+}
+
+const char *
+copy_init (struct copy *c, const struct copy_config *cfg, uint64_t now_ms)
+{
+  (void) now_ms;
+  if (cfg->size == 0 || cfg->size > STORE_MAX_BYTES)
+    return "the size of the data is out of its limits";
+  if (cfg->window_frames < 8 || cfg->window_frames > COPY_MAX_OPS
+      || cfg->window_frames > LINK_WINDOW_FRAMES)
+    return "the window's number of frames is out of its limits";
+  if (cfg->window_bytes < 2 * DIRTY_BLOCK_SIZE_MAX || cfg->window_bytes > LINK_WINDOW_BYTES)
+    return "the window's number of bytes is out of its limits";
+  if (cfg->site >= CRG_MAX_SITES)
+    return "the site is out of range";
+  memset (c, 0, sizeof *c);
+  c->cfg = *cfg;
+  c->tenure = cfg->tenure;
+  c->generation = cfg->generation;
+  c->since = cfg->since;
+  c->restarted = cfg->restarted;
+  c->empty = cfg->empty;
+  c->unusable = cfg->unusable;
+  c->status.reason = "";
+  return NULL;
+}
+
+static struct copy_op *
+op_of (struct copy *c, uint64_t seq)
+{
+  return &c->ops[seq % COPY_MAX_OPS];
+}
+
+/* --- superblock: one write at a time --------------------------------------------------------- */
+
+static void
+write_super (struct copy *c, enum copy_super why, bool flush_data, struct copy_actions *out)
+{
+  struct copy_action *a = act (out, CA_SUPER);
+
+  assert (c->super == SUPER_IDLE);
+  c->super = (uint8_t) why;
+  a->op = COPY_OP_SUPER;
+  a->tenure = c->tenure;
+  a->generation = c->generation;
+  a->since = c->since;
+  a->unusable = c->unusable;
+  a->flush_data = flush_data;
+}
+
+/* --- ending a link --------------------------------------------------------------------------- */
+
+static void
+end_link (struct copy *c)
+{
+  if (c->linked) {
+    c->linked = false;
+    c->closing = true;
+  }
+}
+
+static void
+fail_link (struct copy *c, uint64_t seq, enum wire_error_code code, const char *reason,
+           struct copy_actions *out)
+{
+  struct copy_action *a = act (out, CA_ERROR);
+  size_t n = strlen (reason);
+
+  if (n > CRG_REASON_MAX)
+    n = CRG_REASON_MAX;
+  a->conn = c->conn;
+  a->seq = seq;
+  a->failure.code = code;
+  memcpy (a->failure.reason, reason, n);
+  a->reason = c->status.reason = reason;
+  end_link (c);
+}
+
+static void
+store_failed (struct copy *c, uint64_t seq, int error, struct copy_actions *out)
+{
+  struct copy_action *a;
+  const bool full = error == -ENOSPC;
+
+  if (c->failed)
+    return;
+  c->failed = true; /* F4: nothing more, whatever it was */
+  c->status.reason = full ? "the copy's store is full" : "the copy's store failed";
+  if (c->linked)
+    fail_link (c, seq, full ? WIRE_E_NO_SPACE : WIRE_E_IO, c->status.reason, out);
+  a = act (out, CA_FAILED);
+  a->error = error;
+  a->reason = c->status.reason;
+}
+
+/* --- HELLO ----------------------------------------------------------------------------------- */
+
+static void
+refuse (struct copy *c, const struct copy_event *ev, enum wire_refuse_code code,
+        const char *reason, struct copy_actions *out)
+{
+  struct copy_action *a = act (out, CA_REFUSE);
+  size_t n = strlen (reason);
+
+  if (n > CRG_REASON_MAX)
+    n = CRG_REASON_MAX;
+  a->conn = ev->conn;
+  a->refuse.code = code;
+  a->refuse.tenure = code == WIRE_REFUSE_TENURE ? c->tenure : 0;
+  memcpy (a->refuse.reason, reason, n);
+  a->reason = c->status.reason = reason;
+  c->status.refused++;
+}
+
+static void
+hello_ok (struct copy *c, struct copy_actions *out)
+{
+  struct copy_action *a = act (out, CA_HELLO_OK);
+  struct wire_hello_ok *m = &a->hello_ok;
+
+  c->hello_waits = false;
+  c->linked = true;
+  c->conn = c->hello_conn;
+  c->link_tenure = c->hello_tenure;
+  c->seq = c->done_seq = c->acked_seq = 0;
+  c->window_used = 0;
+  c->status.reason = "";
+  a->conn = c->conn;
+  m->proto = WIRE_PROTO_MAX;
+  m->features = c->hello_features;
+  m->flags = (uint16_t) ((c->cfg.clean ? WIRE_OK_CLEAN : 0)
+                         | (c->restarted ? WIRE_OK_RESTARTED : 0)
+                         | (c->empty ? WIRE_OK_EMPTY : 0)
+                         | (c->unusable ? WIRE_OK_UNUSABLE : 0));
+  memcpy (m->boot_id, c->cfg.boot_id, CRG_ID_LEN);
+  m->session = c->cfg.session;
+  m->tenure = c->tenure;
+  m->generation = c->generation;
+  m->since = c->since;
+  m->dirty_bytes = UINT64_MAX;
+  m->window_bytes = c->cfg.window_bytes;
+  m->window_frames = c->cfg.window_frames;
+  memcpy (m->node, c->cfg.node, sizeof m->node);
+}
+
+static void
+hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
+{
+  const struct wire_hello *h = ev->hello;
+  struct copy_action *a;
+
+  if (c->stopped)
+    refuse (c, ev, WIRE_REFUSE_ROLE, "this node does not hold a mirror copy now", out);
+  else if (ev->peer == NULL || strcmp (ev->peer, h->node) != 0)
+    refuse (c, ev, WIRE_REFUSE_NAME, "the certificate names another node than HELLO does", out);
+  else if (h->proto_min > WIRE_PROTO_MAX || h->proto_max < WIRE_PROTO_MIN)
+    refuse (c, ev, WIRE_REFUSE_VERSION, "no common version of the mirror protocol: upgrade the "
+                                        "older node", out);
+  else if (memcmp (h->cluster_id, c->cfg.cluster_id, CRG_ID_LEN) != 0
+           || memcmp (h->crg_id, c->cfg.crg_id, CRG_ID_LEN) != 0
+           || memcmp (h->iasp_id, c->cfg.iasp_id, CRG_ID_LEN) != 0
+           || h->peer_site != c->cfg.site || h->site == c->cfg.site)
+    refuse (c, ev, WIRE_REFUSE_IDENTITY, "another cluster, CRG, IASP or site is meant", out);
+  else if (memcmp (h->lineage, c->cfg.lineage, CRG_ID_LEN) != 0)
+    refuse (c, ev, WIRE_REFUSE_LINEAGE, "another lineage: this group was recovered without one "
+                                        "of the two (C9)", out);
+  else if (c->cfg.fork)
+    refuse (c, ev, WIRE_REFUSE_FORK, "this store diverged: reattach it", out);
+  else if (h->tenure < c->tenure)
+    refuse (c, ev, WIRE_REFUSE_TENURE, "a newer production host was seen (R1)", out);
+  else if (c->failed)
+    refuse (c, ev, WIRE_REFUSE_STORE, "the copy's store failed", out);
+  else if (h->size > c->cfg.size)
+    refuse (c, ev, WIRE_REFUSE_SIZE, "this store is too small for the data (H8)", out);
+  else if (h->block_size < c->cfg.block_size || h->block_size % c->cfg.block_size != 0
+           || h->dirty_block_size != c->cfg.dirty_block_size)
+    refuse (c, ev, WIRE_REFUSE_BLOCK_SIZE, "the block sizes of the stores do not agree (H8)", out);
+  else if (c->linked || c->closing || c->hello_waits || c->super != SUPER_IDLE) {
+    /* R1: one link, and the old one's last write must have returned.  The newer connection
+     * ends the older, and comes again. */
+    if (c->linked) {
+      a = act (out, CA_CLOSE);
+      a->conn = c->conn;
+      a->reason = "a new link from production";
+      end_link (c);
+    }
+    refuse (c, ev, WIRE_REFUSE_BUSY, "an earlier link is not over yet: try again", out);
+  }
+  else {
+    c->hello_waits = true;
+    c->hello_conn = ev->conn;
+    c->hello_tenure = h->tenure;
+    c->hello_features = 0; /* tracking and digests are not offered */
+    if (h->tenure > c->tenure) {
+      /* R1: on disk before the answer. */
+      c->tenure = h->tenure;
+      write_super (c, SUPER_HELLO, false, out);
+    }
+    else
+      hello_ok (c, out);
+  }
+}
+
+/* --- operations ------------------------------------------------------------------------------ */
+
+static bool
+is_data (unsigned type)
+{
+  return type == WIRE_WRITE || type == WIRE_ZERO || type == WIRE_TRIM
+         || type == WIRE_RESYNC_WRITE || type == WIRE_RESYNC_ZERO;
+}
+
+static bool
+is_resync (unsigned type)
+{
+  return type == WIRE_RESYNC_WRITE || type == WIRE_RESYNC_ZERO;
+}
+
+/* Must a, earlier, be done before b is submitted? */
+static bool
+must_precede (const struct wire_header *a, const struct wire_header *b)
+{
+  if (!is_data (b->type)) /* FLUSH, ENTER: all before them */
+    return true;
+  return is_data (a->type) && a->offset < b->offset + b->length
+         && b->offset < a->offset + a->length;
+}
+
+static bool
+is_runnable (const struct copy_op *o)
+{
+  return o->state == OP_BLOCKED && o->blockers == 0 && !o->after_super;
+}
+
+static void
+release_buf (const struct copy_op *o, struct copy_actions *out)
+{
+  if (o->frame.payload_len > 0 && o->frame.type != WIRE_ENTER)
+    act (out, CA_RELEASE)->buf = o->buf;
+}
+
+static void
+frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
+{
+  const struct wire_header *f = &ev->frame;
+  const char *bad = NULL;
+  enum wire_error_code code = WIRE_E_PROTOCOL;
+  struct copy_op *o;
+
+  if (!c->linked || ev->conn != c->conn) {
+    if (f->payload_len > 0 && f->type != WIRE_ENTER && f->type != WIRE_RECORD)
+      act (out, CA_RELEASE)->buf = ev->buf; /* late, of a link that is over */
+    return;
+  }
+  if (f->tenure < c->tenure) {
+    bad = "a newer production host was seen (R1)";
+    code = WIRE_E_TENURE;
+  }
+  else if (f->tenure != c->link_tenure)
+    bad = "a frame with another tenure than its HELLO";
+  else if (!is_data (f->type) && f->type != WIRE_FLUSH && f->type != WIRE_ENTER)
+    bad = "a frame that production does not send";
+  else if (f->seq != c->seq + 1)
+    bad = "a frame out of sequence";
+  else if (is_data (f->type)
+           && (f->length == 0 || f->offset > c->cfg.size || f->length > c->cfg.size - f->offset)) {
+    bad = "an operation beyond the end of the store";
+    code = WIRE_E_RANGE;
+  }
+  else if ((f->type == WIRE_WRITE || f->type == WIRE_RESYNC_WRITE) && f->payload_len != f->length)
+    bad = "a payload of another length than its operation";
+  else if (f->type == WIRE_ENTER && ev->record == NULL)
+    bad = "an ENTER without its record";
+  else if (c->seq - c->done_seq >= c->cfg.window_frames
+           || c->window_used + f->payload_len > c->cfg.window_bytes)
+    bad = "more in flight than the window allows";
+  if (bad) {
+    if (f->payload_len > 0 && f->type != WIRE_ENTER)
+      act (out, CA_RELEASE)->buf = ev->buf;
+    fail_link (c, f->seq, code, bad, out);
+    return;
+  }
+
+  c->seq++;
+  c->status.frames++;
+  c->status.bytes += f->payload_len;
+  c->window_used += f->payload_len;
+  o = op_of (c, c->seq);
+  assert (o->state == OP_FREE || o->state == OP_DONE);
+  memset (o, 0, sizeof *o);
+  o->state = OP_BLOCKED;
+  o->frame = *f;
+  o->buf = ev->buf;
+  if (f->type == WIRE_ENTER)
+    o->record = *ev->record;
+  if (is_resync (f->type) && !c->unusable) {
+    /* Before the first block: the store says of itself that it can't take over. */
+    c->unusable = true;
+    c->empty = false;
+    c->restarted = false;
+    c->since = 0;
+    c->want_unusable = true;
+  }
+  o->after_super = c->want_unusable;
+  for (uint64_t q = c->done_seq + 1; q < c->seq; q++) {
+    const struct copy_op *e = op_of (c, q);
+    if (e->state != OP_DONE && must_precede (&e->frame, f))
+      o->blockers++;
+  }
+  c->n_blocked++;
+  if (is_runnable (o))
+    c->n_runnable++;
+}
+
+/* Operation seq is done: those that waited for it go on. */
+static void
+op_done (struct copy *c, uint64_t seq, struct copy_actions *out)
+{
+  struct copy_op *o = op_of (c, seq);
+
+  o->state = OP_DONE;
+  c->window_used -= o->frame.payload_len;
+  c->n_submitted--;
+  release_buf (o, out);
+  if (c->n_blocked > 0)
+    for (uint64_t q = seq + 1; q <= c->seq; q++) {
+      struct copy_op *w = op_of (c, q);
+      if (w->state == OP_BLOCKED && must_precede (&o->frame, &w->frame)) {
+        w->blockers--;
+        if (is_runnable (w))
+          c->n_runnable++;
+      }
+    }
+  while (c->done_seq < c->seq && op_of (c, c->done_seq + 1)->state == OP_DONE)
+    c->done_seq++;
+}
+
+/* The number of the operation in slot i: only those received and not passed are in use. */
+static uint64_t
+seq_of (const struct copy *c, unsigned i)
+{
+  uint64_t seq = c->done_seq + 1;
+  seq += (i + COPY_MAX_OPS - seq % COPY_MAX_OPS) % COPY_MAX_OPS;
+  return seq;
+}
+
+static void
+super_done (struct copy *c, int error, struct copy_actions *out)
+{
+  const enum copy_super what = (enum copy_super) c->super;
+
+  c->super = SUPER_IDLE;
+  if (error != 0) {
+    uint64_t seq = what == SUPER_ENTER ? seq_of (c, c->super_op) : 0;
+    store_failed (c, seq, error, out);
+    if (what == SUPER_ENTER) {
+      c->ops[c->super_op].state = OP_FREE;
+      c->n_submitted--;
+    }
+    if (what == SUPER_HELLO && c->hello_waits) {
+      struct copy_event ev = { .conn = c->hello_conn };
+      c->hello_waits = false;
+      refuse (c, &ev, WIRE_REFUSE_STORE, "the copy's store failed", out);
+    }
+    return;
+  }
+  switch (what) {
+  case SUPER_HELLO:
+    if (c->hello_waits)
+      hello_ok (c, out);
+    break;
+  case SUPER_UNUSABLE:
+    c->want_unusable = false;
+    for (uint64_t q = c->done_seq + 1; q <= c->seq; q++) {
+      struct copy_op *w = op_of (c, q);
+      if (w->state == OP_BLOCKED && w->after_super) {
+        w->after_super = false;
+        if (is_runnable (w))
+          c->n_runnable++;
+      }
+    }
+    break;
+  case SUPER_ENTER:
+    op_done (c, seq_of (c, c->super_op), out);
+    break;
+  default:
+    break;
+  }
+}
+
+static void
+done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
+{
+  struct copy_op *o;
+
+  if (ev->op == COPY_OP_SUPER) {
+    if (c->super == SUPER_IDLE) {
+      c->status.illegal++;
+      return;
+    }
+    super_done (c, ev->error, out);
+    return;
+  }
+  if (ev->op >= COPY_MAX_OPS || c->ops[ev->op].state != OP_SUBMITTED
+      || c->ops[ev->op].frame.type == WIRE_ENTER) {
+    c->status.illegal++;
+    return;
+  }
+  o = &c->ops[ev->op];
+  if (ev->error != 0) {
+    store_failed (c, seq_of (c, ev->op), ev->error, out);
+    release_buf (o, out);
+    o->state = OP_FREE;
+    c->n_submitted--;
+    return;
+  }
+  op_done (c, seq_of (c, ev->op), out);
+}
+
+static void
+submit (struct copy *c, uint64_t seq, struct copy_actions *out)
+{
+  struct copy_op *o = op_of (c, seq);
+  struct copy_action *a;
+
+  o->state = OP_SUBMITTED;
+  c->n_blocked--;
+  c->n_runnable--;
+  c->n_submitted++;
+  if (o->frame.type == WIRE_ENTER) {
+    /* R3: everything before is on the store; flush it, then say so in the superblock. */
+    c->unusable = c->empty = c->restarted = false;
+    c->since = o->record.since;
+    if (o->record.generation > c->generation)
+      c->generation = o->record.generation;
+    c->super_op = (uint16_t) (seq % COPY_MAX_OPS);
+    write_super (c, SUPER_ENTER, true, out);
+    return;
+  }
+  a = act (out, CA_SUBMIT);
+  a->op = (uint16_t) (seq % COPY_MAX_OPS);
+  a->buf = o->buf;
+  a->frame = o->frame;
+}
+
+static void
+pump (struct copy *c, struct copy_actions *out)
+{
+  if (c->closing || c->failed) {
+    /* What was not submitted never will be. */
+    for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_blocked > 0; q++) {
+      struct copy_op *o = op_of (c, q);
+      if (o->state != OP_BLOCKED)
+        continue;
+      if (!has_space (out)) {
+        out->more = true;
+        return;
+      }
+      release_buf (o, out);
+      if (is_runnable (o))
+        c->n_runnable--;
+      o->state = OP_FREE;
+      c->n_blocked--;
+    }
+    if (c->closing && c->n_submitted == 0 && c->super == SUPER_IDLE) {
+      for (unsigned i = 0; i < COPY_MAX_OPS; i++)
+        c->ops[i].state = OP_FREE;
+      c->closing = false;
+      c->seq = c->done_seq = c->acked_seq = 0;
+      c->window_used = 0;
+    }
+  }
+  else {
+    for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_runnable > 0; q++) {
+      struct copy_op *o = op_of (c, q);
+      if (!is_runnable (o) || (o->frame.type == WIRE_ENTER && c->super != SUPER_IDLE))
+        continue;
+      if (!has_space (out)) {
+        out->more = true;
+        break;
+      }
+      submit (c, q, out);
+    }
+  }
+  /* Also without a link: what the next one is told has to be on the disk. */
+  if (c->want_unusable && c->super == SUPER_IDLE && !c->failed)
+    write_super (c, SUPER_UNUSABLE, false, out);
+  if (c->want_tenure && c->super == SUPER_IDLE && !c->failed) {
+    c->want_tenure = false;
+    write_super (c, SUPER_TENURE, false, out);
+  }
+  if (c->stopped && !c->idle_said && !c->closing && c->super == SUPER_IDLE
+      && c->n_submitted == 0) {
+    c->idle_said = true;
+    act (out, CA_IDLE);
+  }
+}
+
+static void
+acknowledge (struct copy *c, bool now, struct copy_actions *out)
+{
+  struct copy_action *a;
+
+  if (!c->linked || c->done_seq == c->acked_seq
+      || (!now && c->done_seq - c->acked_seq < COPY_ACK_OPS))
+    return;
+  a = act (out, CA_ACK);
+  a->conn = c->conn;
+  a->seq = c->acked_seq = c->done_seq;
+  c->status.acks++;
+}
+
+static void
+record (struct copy *c, const struct wire_record *m, struct copy_actions *out)
+{
+  if (m == NULL || m->tenure < c->tenure)
+    return;
+  if (m->tenure > c->tenure) {
+    c->tenure = m->tenure;
+    c->want_tenure = true;
+    if (c->linked) {
+      /* R1: the link is an older production's. */
+      struct copy_action *a = act (out, CA_CLOSE);
+      a->conn = c->conn;
+      a->reason = "a newer production host was appointed";
+      end_link (c);
+    }
+  }
+  if (m->generation > c->generation) {
+    struct copy_action *a = act (out, CA_RECORD);
+    a->generation = c->generation = m->generation;
+    a->tenure = c->tenure;
+    a->since = c->since;
+    a->unusable = c->unusable;
+  }
+}
+
+void
+copy_step (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
+{
+  out->n = 0;
+  out->more = false;
+  switch ((enum copy_event_kind) ev->kind) {
+  case CE_HELLO:
+    hello (c, ev, out);
+    break;
+  case CE_FRAME:
+    frame (c, ev, out);
+    break;
+  case CE_RECORD:
+    record (c, ev->record, out);
+    break;
+  case CE_DONE:
+    done (c, ev, out);
+    break;
+  case CE_POLL:
+    break;
+  case CE_CLOSED:
+    if (c->linked && ev->conn == c->conn)
+      end_link (c);
+    if (c->hello_waits && ev->conn == c->hello_conn)
+      c->hello_waits = false;
+    break;
+  case CE_STOP:
+    c->stopped = true;
+    c->idle_said = false;
+    if (c->linked) {
+      struct copy_action *a = act (out, CA_CLOSE);
+      a->conn = c->conn;
+      a->reason = "this node does not hold a mirror copy any more";
+      end_link (c);
+    }
+    c->hello_waits = false;
+    break;
+  default:
+    c->status.illegal++;
+  }
+  pump (c, out);
+  acknowledge (c, ev->kind == CE_POLL && !out->more, out);
+  assert (out->n <= COPY_MAX_ACTIONS);
+}
+
+void
+copy_status (const struct copy *c, struct copy_status *st)
+{
+  *st = c->status;
+  st->linked = c->linked;
+  st->closing = c->closing;
+  st->failed = c->failed;
+  st->unusable = c->unusable;
+  st->in_set = c->since > 0 && !c->unusable;
+  st->tenure = c->tenure;
+  st->generation = c->generation;
+  st->since = c->since;
+  st->seq_received = c->seq;
+  st->seq_acked = c->acked_seq;
+  st->ops = c->n_submitted + c->n_blocked;
+}

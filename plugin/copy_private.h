@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The state of the receiving core, for those who embed it by value.  Nobody but copy.c touches
+ * a field. */
+#ifndef IASP_COPY_PRIVATE_H
+#define IASP_COPY_PRIVATE_H
+
+#include "plugin/copy.h"
+
+enum copy_op_state { OP_FREE, OP_BLOCKED, OP_SUBMITTED, OP_DONE };
+
+struct copy_op { /* of sequence number s: ops[s % COPY_MAX_OPS] */
+  uint8_t state;     /* enum copy_op_state */
+  bool after_super;  /* waits until the store is marked unusable */
+  uint16_t blockers; /* earlier operations that must be done first */
+  uint32_t buf;
+  struct wire_header frame;
+  struct wire_record record; /* ENTER */
+};
+
+enum copy_super { SUPER_IDLE, SUPER_HELLO, SUPER_UNUSABLE, SUPER_ENTER, SUPER_TENURE };
+
+struct copy {
+  struct copy_config cfg;  /* as configured; what changes is below */
+  uint64_t tenure, generation, since;
+  bool restarted, empty, unusable, failed, stopped, idle_said;
+
+  bool linked;             /* conn is the link */
+  bool closing;            /* it is over, but the store still works for it */
+  uint32_t conn;
+  uint64_t link_tenure;
+  uint64_t seq, done_seq, acked_seq; /* received; all up to done; acknowledged */
+  uint32_t window_used;    /* payload bytes received and not done */
+  unsigned n_submitted, n_blocked, n_runnable;
+
+  uint8_t super;           /* enum copy_super: the one on its way */
+  uint16_t super_op;       /* SUPER_ENTER: its operation */
+  bool want_unusable;      /* operations wait for it */
+  bool want_tenure;        /* the record named a higher one */
+  bool hello_waits;        /* SUPER_HELLO: conn to answer is hello_conn */
+  uint32_t hello_conn;
+  uint64_t hello_tenure;
+  uint64_t hello_features;
+  struct copy_status status;
+  struct copy_op ops[COPY_MAX_OPS];
+};
+
+#endif

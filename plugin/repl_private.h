@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The state of the replication core, laid open for those who embed it by value (the plugin's
+ * engine, the simulator) and for repl.c and repl_link.c, which share it.  Nobody else reads or
+ * writes a field.  No pointers but the maps given at init: a copy of the struct and of the
+ * maps is a snapshot.
+ */
+#ifndef IASP_REPL_PRIVATE_H
+#define IASP_REPL_PRIVATE_H
+
+#include "plugin/repl.h"
+
+#define REPL_NONE     REPL_NO_SLOT
+#define REPL_SLOTS    (REPL_MAX_SLOTS + 1) /* with REPL_SLOT_DRAIN */
+#define REPL_QUEUE    512                  /* power of 2, > REPL_SLOTS: each slot once */
+/* Frames of one request: payloads of NBD_MAX_REQUEST, and a FLUSH for FUA. */
+#define REPL_FRAMES_MAX (NBD_MAX_REQUEST / LINK_MAX_PAYLOAD + 1)
+/* Actions that a step may need besides those of its loops: levels and states of all sites. */
+#define REPL_ACTIONS_RESERVED 96
+
+struct repl_queue {
+  uint16_t head, n;
+  uint16_t q[REPL_QUEUE];
+};
+
+enum slot_state {
+  SL_FREE,
+  SL_BLOCKED, /* waits for its range, or for the hold to end */
+  SL_ACTIVE,  /* granted: local part and copies at work */
+  SL_DONE,    /* has all it needs but for the lease */
+};
+
+struct repl_slot {
+  uint8_t state;                /* enum slot_state */
+  uint8_t op;                   /* enum repl_op */
+  bool local_done;
+  uint8_t n_frames;
+  uint8_t flags;
+  uint16_t blockers;            /* earlier overlapping requests and resync reads */
+  uint16_t prev, next;          /* list of all that aren't free, in arrival order */
+  int error;
+  uint64_t order;
+  uint64_t offset, length;
+  uint64_t since_ms;            /* arrived; granted once ACTIVE */
+  uint32_t must, pending;       /* sites */
+  uint32_t missing;             /* sites that do not get it */
+  uint8_t sent[CRG_MAX_SITES], acked[CRG_MAX_SITES]; /* frames */
+};
+
+enum rslot_state { RL_FREE, RL_BLOCKED, RL_READING, RL_CANCELLED };
+
+struct repl_rslot {
+  uint8_t state;                /* enum rslot_state */
+  uint8_t site;
+  uint16_t blockers;
+  uint64_t order;
+  struct track_range run;       /* blocks locked: the first is read, the rest may be a hole */
+};
+
+enum flight_kind { FL_NONE, FL_SLOT, FL_RESYNC, FL_FLUSH, FL_ENTER };
+
+struct repl_flight {            /* one frame sent and not acknowledged */
+  uint8_t kind;                 /* enum flight_kind */
+  uint16_t slot;
+  uint32_t bytes;
+  uint64_t sent_ms;
+};
+
+/* R3, on the way into the set */
+enum enter_phase {
+  EN_NONE,
+  EN_CLOSING, /* every new request waits for it; earlier ones and the last blocks go on */
+  EN_SENT,    /* ENTER is on its way */
+  EN_READY,   /* RA_COPY_READY said; the record decides */
+};
+
+struct repl_site {
+  bool mirror;                  /* MIRROR-START reached */
+  bool detached;
+  bool link_up;
+  bool mute;                    /* in the set, linked, but must leave it first (R5) */
+  bool lost, lost_final;        /* RA_COPY_LOST stands; final: no way back but the record */
+  bool map_valid;               /* the map says how it differs from production */
+  bool untracked;               /* has writes that no SENT state follows: a restart of its
+                                   machine may have lost them */
+  bool resync_begun;            /* a RESYNC frame was sent on this link */
+  bool was_linked;
+  uint8_t enter;                /* enum enter_phase */
+  uint8_t state;                /* enum repl_site_state, as last told */
+  uint64_t state_since_ms;
+  uint64_t down_ms;             /* link down since */
+  uint64_t no;                  /* of the last RA_COPY_* */
+  uint64_t enter_retry_ms;
+  uint64_t read_retry_ms;
+  uint64_t flush_ms;            /* last resync flush */
+  uint64_t hole_run;            /* blocks to ask for at once */
+
+  uint64_t seq, acked_seq;
+  uint32_t window_bytes, window_frames;
+  uint64_t room;                /* bytes in the link's out buffer */
+  uint32_t unacked_bytes, unacked_frames;
+  uint32_t reserved_bytes, reserved_frames; /* for resync reads under way */
+  uint32_t resync_unacked;
+  uint32_t n_rslots;
+  struct repl_queue sendq;      /* slots with frames to send, in order */
+  struct repl_flight flight[LINK_WINDOW_FRAMES]; /* by seq */
+
+  uint64_t resync_base;         /* track.cleaned when this resync began */
+  uint64_t rate_bytes_s, rate_ms, rate_cleaned;
+  char reason[CRG_REASON_MAX + 1];
+  struct track track;
+};
+
+struct repl {
+  struct repl_config cfg;
+  uint32_t others;              /* sites but the own one */
+  uint32_t in_set;
+  uint64_t generation;
+  uint64_t now_ms;
+  uint64_t lease_ms;
+  uint64_t order;               /* last given */
+  uint64_t no;                  /* last RA_COPY_* */
+  uint64_t app_ms;              /* last request */
+  bool hold, drained;
+  bool failed;                  /* F4 */
+  bool flush_failed;            /* F4, return policy */
+  bool lease_error;             /* L2: no-quorum-timeout passed */
+  uint64_t hold_ms;
+  uint16_t first, last;         /* list of slots */
+  unsigned n_used, n_granted, n_blocked, n_rblocked;
+  unsigned next_site;           /* whose turn it is to resync */
+  struct repl_queue runnable, done;
+  struct repl_counters counters;
+  char hold_reason[CRG_REASON_MAX + 1];
+  char fail_reason[CRG_REASON_MAX + 1];
+  struct repl_slot slots[REPL_SLOTS];
+  struct repl_rslot rslots[REPL_MAX_RSLOTS];
+  struct repl_site sites[CRG_MAX_SITES];
+};
+
+/* --- repl.c, for repl_link.c */
+extern void repl_check_done (struct repl *r, unsigned slot);
+extern void repl_rslot_release (struct repl *r, unsigned rslot);
+extern uint64_t repl_oldest_pending_ms (const struct repl *r, unsigned site); /* since, or 0 */
+extern void repl_set_reason (char *dst, const char *src);
+extern bool repl_lease_ok (const struct repl *r);
+
+/* --- repl_link.c, for repl.c */
+extern void link_init (struct repl *r, unsigned site);
+extern void link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
+extern void link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
+extern void link_grant (struct repl *r, unsigned slot, struct repl_actions *out);
+extern void link_local_error (struct repl *r, unsigned slot);
+extern void link_abandon (struct repl *r, unsigned slot, struct repl_actions *out);
+extern void link_pump (struct repl *r, struct repl_actions *out);
+extern void link_tick (struct repl *r, struct repl_actions *out);
+extern void link_states (struct repl *r, struct repl_actions *out);
+extern void link_read_done (struct repl *r, const struct repl_event *ev,
+                            struct repl_actions *out);
+
+/* --- small things, both */
+static inline void
+queue_push (struct repl_queue *q, uint16_t v)
+{
+  q->q[(q->head + q->n++) & (REPL_QUEUE - 1)] = v;
+}
+
+static inline uint16_t
+queue_pop (struct repl_queue *q)
+{
+  uint16_t v = q->q[q->head & (REPL_QUEUE - 1)];
+  q->head = (q->head + 1) & (REPL_QUEUE - 1);
+  q->n--;
+  return v;
+}
+
+static inline uint16_t
+queue_peek (const struct repl_queue *q)
+{
+  return q->q[q->head & (REPL_QUEUE - 1)];
+}
+
+static inline void
+queue_remove (struct repl_queue *q, uint16_t v)
+{
+  for (unsigned n = q->n; n > 0; n--) {
+    uint16_t w = queue_pop (q);
+    if (w != v)
+      queue_push (q, w);
+  }
+}
+
+static inline bool
+op_is_data (unsigned op)
+{
+  return op == RO_WRITE || op == RO_ZERO || op == RO_TRIM;
+}
+
+static inline bool
+ranges_overlap (uint64_t a, uint64_t alen, uint64_t b, uint64_t blen)
+{
+  return a < b + blen && b < a + alen;
+}
+
+static inline bool
+has_space (const struct repl_actions *out, unsigned n)
+{
+  return out->n + n + REPL_ACTIONS_RESERVED <= REPL_MAX_ACTIONS;
+}
+
+static inline struct repl_action *
+act (struct repl_actions *out, enum repl_action_kind kind)
+{
+  struct repl_action *a = &out->a[out->n++];
+  static const struct repl_action none;
+  *a = none;
+  a->kind = (uint8_t) kind;
+  return a;
+}
+
+/* The copies that a request granted now has to wait for. */
+static inline uint32_t
+must_mask (const struct repl *r)
+{
+  uint32_t m = r->in_set & r->others;
+  for (unsigned s = 0; s < r->cfg.n_sites; s++)
+    if (r->sites[s].enter != EN_NONE)
+      m |= 1u << s;
+  return m;
+}
+
+#endif
