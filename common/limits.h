@@ -58,6 +58,40 @@
 /* Connections on the mirror port that have not finished HELLO. */
 #define LINK_MAX_PENDING 8
 
+/* --- group engines ----------------------------------------------------------------------- */
+
+/* One message of a group: twice CRG_MAX_STATE_BYTES, whatever else is in it. */
+#define CRG_ENGINE_MSG_MAX (1024 * 1024)
+/* Frames that an engine holds for one group while they can't be sent.  A view change makes all
+ * of them void, so more would only be thrown away. */
+#define CRG_ENGINE_QUEUE_MAX 1024
+
+/* corosync */
+/* Payload of one CPG message.  CPG takes 1,047,552 bytes at once, but then everything behind it
+ * waits for a megabyte; totem cuts it into network frames of its own in any case. */
+#define COROSYNC_PIECE (64u * 1024u)
+/* What one group may hold that corosync doesn't take now: bytes beside CRG_ENGINE_QUEUE_MAX. */
+#define COROSYNC_QUEUE_BYTES (8u * 1024u * 1024u)
+/* Frames that corosync has taken and not yet given back to us.  Few, so that little of an old
+ * view is still on its way when the next one begins; enough for 10 k/s at 3 ms. */
+#define COROSYNC_WINDOW_FRAMES 64u
+#define COROSYNC_WINDOW_BYTES  (1024u * 1024u)
+/* Frames for each millisecond and in one go.  A stopped member's corosync keeps all of them:
+ * the group's own chatter is a few frames a second, so this bounds an accident only. */
+#define COROSYNC_RATE_FRAMES_MS 4u
+#define COROSYNC_RATE_BURST     256u
+/* Events taken from CPG before the loop's other work gets its turn. */
+#define COROSYNC_DISPATCH_BATCH 64u
+/* Longest pause between attempts while corosync says "try again". */
+#define COROSYNC_RETRY_MAX_MS 20u
+/* Reconnect to a corosync that is gone: first and longest interval. */
+#define COROSYNC_RECONNECT_MIN_MS 100u
+#define COROSYNC_RECONNECT_MAX_MS 2000u
+/* votequorum reports a ring milliseconds after CPG; if it never does, connect anew. */
+#define COROSYNC_QUORUM_WAIT_MS 5000u
+/* Prefix of our CPG groups: with '/' and CRG_NAME_MAX it fits CPG's 128 bytes. */
+#define COROSYNC_PREFIX_MAX 32
+
 /* --- NBD export -------------------------------------------------------------------------- */
 
 /* Advertised maximum request; larger ones are split. */

@@ -5,8 +5,11 @@
  * One small interface with several implementations: `local` (a hub process
  * for nodes on one machine), later corosync's CPG, and the simulator's.  An
  * engine orders every message and every view of a group in one sequence that
- * is the same at all members of a view; it promises no durability and no
- * safe delivery: the commit rules (C1 to C6) close that.  All calls and all
+ * is the same at all members that go on to the next view together.  Members
+ * that are cut off from each other may end the view differently: each side
+ * delivers what it still got, so the same place in the sequence can hold
+ * another message there.  It promises no durability and no safe delivery:
+ * the commit rules (C1 to C6) close that.  All calls and all
  * callbacks happen on the daemon's main loop thread.
  */
 #ifndef CRG_ENGINE_H
@@ -16,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "limits.h"
+#include "common/limits.h"
 
 struct qb_loop;
 

@@ -37,10 +37,13 @@ enum group_event_kind {
   GE_TICK,        /* time passed */
   GE_PROBE,       /* answer to GA_PROBE: iasp, ok, reason, store */
   GE_HOSTED,      /* answer to GA_HOST: iasp, role, tenure, ok, reason, store.
+                     ok = false: it hosts nothing now; for HOST_NONE: it isn't
+                     gone yet (ok = true as soon as the process is gone).
                      Unasked with ok = false, role HOST_NONE: the plugin died
                      for good.  Unasked with ok = true and its role: it was
-                     restarted and has its role again; it is then told
-                     record, lease and mirrors again */
+                     restarted, or adopted from an earlier run of crgd, and
+                     has its role; it is then told record, lease and mirrors
+                     again */
   GE_COPY_LOST,   /* plugin: iasp, site, reason, seq: production waits (R2) */
   GE_COPY_BACK,   /* plugin: iasp, site, seq: the link is back, no removal needed */
   GE_COPY_READY,  /* plugin: iasp, site, boot_id, seq (R3) */
@@ -141,7 +144,7 @@ struct group_action {
 
 #define GROUP_REPORT_MAX 4096
 #define GROUP_MAX_ACTIONS 64
-#define GROUP_BYTES_MAX (STATE_ENCODED_MAX + 64 * 1024)
+#define GROUP_BYTES_MAX (STATE_ENCODED_MAX + 128 * 1024)
 struct group_actions {
   unsigned n;
   struct group_action a[GROUP_MAX_ACTIONS];

@@ -23,7 +23,7 @@ check_tree ()
   shopt -s nullglob
   # A list of patterns: what is not there yet is not looked at.
   local cores=(common/{wire,super,crc32c,ident,util,limits}.[ch]
-    server/{state,place,core}.[ch] server/{state,place,failover,group,record,lease,join}*.[ch]
+    server/cpg_{frame,view}.[ch] server/{state,place,core}.[ch] server/{state,place,failover,group,record,lease,join}*.[ch]
     plugin/{repl,track,range,extent_core}*.[ch])
   local pure=() f
   for f in "${cores[@]}"; do

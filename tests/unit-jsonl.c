@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -157,7 +157,7 @@ bounds (void)
   jsonl_reader_free (&r);
 
   obj = json_pack ("{s:s}", "k", "0123456789"); /* 18 bytes and a newline */
-  jsonl_writer_init (&w, 19 * 10);
+  jsonl_writer_init (&w, 19 * 10 + 18);
   for (n = 0; (ret = jsonl_writer_put (&w, obj)) == 0; n++)
     ;
   is (ret, -ENOBUFS, "output is bounded");
@@ -246,7 +246,7 @@ sockets (void)
   uid_t uid = 77777;
   gid_t gid = 77777;
   uint64_t t;
-  int fd, ret;
+  int fd, ret, n, queued[JSONL_BACKLOG + 8];
 
   if (!mkdtemp (dir))
     abort ();
@@ -285,6 +285,21 @@ sockets (void)
   is (jsonl_listen (path, 0600), -EADDRINUSE, "a live socket is not taken over");
   ok ((fd = jsonl_connect (path)) >= 0, "and lives on");
   close (fd);
+
+  /* A listener that is busy, its queue full, is live too. */
+  for (n = 0; n < JSONL_BACKLOG + 8; n++) {
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+    strcpy (addr.sun_path, path);
+    queued[n] = socket (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (connect (queued[n], (struct sockaddr *) &addr, sizeof addr) < 0)
+      break;
+  }
+  ok (n < JSONL_BACKLOG + 8 && errno == EAGAIN, "its queue is full after %d", n);
+  is (jsonl_listen (path, 0600), -EADDRINUSE, "and it is not taken over");
+  for (; n >= 0; n--)
+    close (queued[n]);
+
   close (l);
   l = -1;
   is (jsonl_connect (path), -ECONNREFUSED, "now it is stale");

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* crgctl: what its files share.  One table of commands and one of options (cli.c) drive parsing,
+ * --help and completion.  One thread; each command is a function that returns an exit code of
+ * common/exitcodes.h.
+ */
+#ifndef CRG_ADMIN_CLI_H
+#define CRG_ADMIN_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "common/exitcodes.h"
+#include "common/limits.h"
+#include "common/util.h"
+
+/* X (symbol, letter or 0, name, argument or NULL, help) */
+#define CLI_OPTIONS(X)                                                                          \
+  X (SOCKET, 's', "socket", "PATH", "ask the crgd that listens on this socket")                 \
+  X (CONF, 0, "conf", "FILE", "ask the crgd of this crgd.conf")                                 \
+  X (TIMEOUT, 0, "timeout", "SECONDS", "give up when crgd says nothing for so long (default 60)") \
+  X (HELP, 'h', "help", NULL, "print this, or the help of a command")                           \
+  X (VERSION, 'V', "version", NULL, "print the version")                                        \
+  X (CLIENT, 0, "client", "NAME", "also make a client's certificate; may be repeated")          \
+  X (DAYS, 0, "days", "N", "let the certificates be valid for N days (default 1825)")           \
+  X (FORCE, 0, "force", NULL, "do it even if something is replaced or destroyed")               \
+  X (TO, 0, "to", "NODE", "make this node the production host")                                 \
+  X (DRY_RUN, 0, "dry-run", NULL, "only say what would be done")                                \
+  X (JSON, 0, "json", NULL, "print what crgd says, as JSON")                                    \
+  X (WATCH, 0, "watch", NULL, "print it again every second, until interrupted")                 \
+  X (COUNT, 0, "count", "N", "with --watch: end after N times")                                 \
+  X (WAIT, 0, "wait", "SECONDS", "wait so long for it to be done")                              \
+  X (YES, 0, "yes", NULL, "do not ask")                                                         \
+  X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
+
+enum cli_option {
+#define CLI_OPTION_ENUM(symbol, letter, name, argument, help) OPT_##symbol,
+  CLI_OPTIONS (CLI_OPTION_ENUM)
+#undef CLI_OPTION_ENUM
+  N_CLI_OPTIONS
+};
+
+/* Clients of one init-pki, operands of one command. */
+#define CLI_MAX_WORDS 256
+
+struct cli {
+  const struct cli_command *command;
+  bool given[N_CLI_OPTIONS];
+  const char *value[N_CLI_OPTIONS]; /* the last one */
+  const char *clients[CLI_MAX_WORDS];
+  unsigned n_clients;
+  const char *words[CLI_MAX_WORDS]; /* operands */
+  unsigned n_words;
+  int timeout_ms;
+};
+
+struct cli_command {
+  const char *name;
+  const char *operands; /* as in the usage line */
+  unsigned min_words, max_words;
+  unsigned options; /* bits of enum cli_option, beside the global ones */
+  int (*run) (struct cli *cli);
+  const char *help;
+  bool hidden; /* from --help; for the shell's completion */
+};
+
+#define CLI_BIT(option) (1u << OPT_##option)
+#define CLI_GLOBAL \
+  (CLI_BIT (SOCKET) | CLI_BIT (CONF) | CLI_BIT (TIMEOUT) | CLI_BIT (HELP) | CLI_BIT (VERSION))
+
+/* Prints "crgctl COMMAND: ..." and a newline to stderr, and returns 'code'. */
+extern int cli_error (const struct cli *cli, int code, const char *fmt, ...) UTIL_PRINTF (3, 4);
+
+/* The argument of an option that is a number; 'otherwise' if it is not given.  False, and an error
+ * printed, if it is not a number from min to max. */
+extern bool cli_number (const struct cli *cli, enum cli_option option, long min, long max,
+                        long otherwise, long *value);
+
+/* ---- client.c: talking to crgd ---- */
+
+/* Sends 'request' (a reference that is taken over; "v" is added) and waits for the final answer,
+ * printing progress to stderr.  EXIT_FINE: *answer is the answer, the caller's; else the error was
+ * printed, and is the exit code to return. */
+extern int client_call (struct cli *cli, json_t *request, json_t **answer);
+/* The same, without a word on stderr; the text of the error in 'err'. */
+extern int client_call_quiet (struct cli *cli, json_t *request, json_t **answer, char *err,
+                              size_t errlen);
+
+/* ---- the commands ---- */
+
+extern int pki_init_command (struct cli *cli);
+extern int group_check_conf_command (struct cli *cli);
+extern int group_create_command (struct cli *cli);
+extern int group_start_command (struct cli *cli);
+extern int group_end_command (struct cli *cli);
+extern int group_delete_command (struct cli *cli);
+extern int group_switchover_command (struct cli *cli);
+extern int group_uri_command (struct cli *cli);
+extern int group_trace_command (struct cli *cli);
+extern int status_command (struct cli *cli);
+extern int status_is_command (struct cli *cli);
+
+/* EXIT_FINE, EXIT_DEGRADED or EXIT_UNAVAILABLE, as the CRG of a status answer is. */
+extern int status_crg_code (const json_t *crg);
+/* The CRG of that name in a status answer, or NULL. */
+extern const json_t *status_find_crg (const json_t *status, const char *name);
+/* Predicates of `crgctl is`, NULL-terminated. */
+extern const char *const status_predicates[];
+
+#endif /* CRG_ADMIN_CLI_H */

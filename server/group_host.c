@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the committed state wants of this node, part of the group core: which
+ * copies it hosts, what their plugins are told, and the messages 3 to 6 of
+ * the join.  All of it is compared, level by level, with what was said last,
+ * so nothing depends on one event (C4: and nothing is done before commit).
+ * State lives in struct group; called by group.c.
+ */
+#include <string.h>
+
+#include "server/bytes.h"
+#include "server/group_private.h"
+#include "server/place.h"
+
+void
+host_on_view (struct group *g)
+{
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
+    struct hosting *h = &g->host[i];
+
+    /* Probes and failures are of a view; messages under way were of the old
+     * one and are dropped (H5). */
+    h->probed = false;
+    h->probe_stale = h->probing;
+    h->failed = h->config_sent = false;
+    h->retry_ms = 0;
+    for (unsigned s = 0; s < CRG_MAX_SITES; s++)
+      h->link[s].sent = false;
+  }
+}
+
+/* ---- events of the shell ------------------------------------------------ */
+
+static void
+forget_link (struct copy_link *l)
+{
+  l->told_node = NO_NODE;
+  l->lost = l->ready = false;
+}
+
+/* A plugin that has (again) its role knows nothing yet. */
+static void
+tell_all_again (struct group *g, struct hosting *h)
+{
+  h->record_told = h->start_told = false;
+  h->seq_seen = h->seq_told = 0;
+  for (unsigned s = 0; s < CRG_MAX_SITES; s++)
+    forget_link (&h->link[s]);
+  if (h->told_role == HOST_PRODUCTION)
+    g->lease.told_ms = 0;
+}
+
+static void
+on_hosted (struct group *g, const struct group_event *ev)
+{
+  struct hosting *h = &g->host[ev->iasp];
+
+  if (ev->role > HOST_PRODUCTION) {
+    g->counters.illegal++;
+    return;
+  }
+  if (!ev->ok) {
+    str_set (h->reason, sizeof h->reason, ev->reason);
+    h->open = false;
+    if (h->pending && h->told_role == HOST_NONE) {
+      h->told_role = h->closing; /* not gone yet: asked again */
+      h->retry_ms = g->now_ms + RELEASE_RETRY_MS;
+    } else {
+      h->told_role = HOST_NONE;
+      h->failed = true;
+      h->retry_ms = g->now_ms + HOST_RETRY_MS;
+    }
+    h->pending = false;
+    h->probe_stale = true;
+    for (unsigned s = 0; s < CRG_MAX_SITES; s++)
+      forget_link (&h->link[s]);
+    return;
+  }
+  if (h->pending) {
+    if (ev->role != h->told_role
+        || (ev->role == HOST_PRODUCTION && ev->tenure != h->told_tenure))
+      return; /* the answer to something that was taken back since */
+  } else if (h->told_role == HOST_NONE && ev->role != HOST_NONE) {
+    /* S3: a plugin of an earlier run of crgd is adopted. */
+    h->told_role = ev->role;
+    h->told_tenure = ev->tenure;
+    h->adopted = true;
+  } else if (ev->role != h->told_role) {
+    g->counters.illegal++;
+    return;
+  }
+  h->pending = false;
+  h->open = ev->role != HOST_NONE;
+  h->failed = false;
+  if (h->open) {
+    h->store = ev->store;
+    h->store.can_host = true;
+    h->probed = true;
+    h->reason[0] = 0;
+    tell_all_again (g, h);
+  } else
+    h->probe_stale = true;
+}
+
+static void
+on_probe (struct group *g, const struct group_event *ev)
+{
+  struct hosting *h = &g->host[ev->iasp];
+
+  if (!h->probing) {
+    g->counters.illegal++;
+    return;
+  }
+  h->probing = false;
+  if (h->probe_stale && !h->probed)
+    return; /* of an earlier view: asked again */
+  h->probed = true;
+  h->store = ev->store;
+  h->store.can_host = ev->ok && ev->store.can_host;
+  if (!h->failed)
+    str_set (h->reason, sizeof h->reason, h->store.can_host ? "" : ev->reason);
+}
+
+void
+host_on_event (struct group *g, const struct group_event *ev, struct group_actions *out)
+{
+  struct copy_link *l;
+
+  (void) out;
+  if (ev->iasp >= CRG_MAX_IASPS || ev->site >= CRG_MAX_SITES) {
+    g->counters.illegal++;
+    return;
+  }
+  l = &g->host[ev->iasp].link[ev->site];
+  switch (ev->kind) {
+  case GE_HOSTED:
+    on_hosted (g, ev);
+    return;
+  case GE_PROBE:
+    on_probe (g, ev);
+    return;
+  case GE_STORE_FAILED:
+    g->host[ev->iasp].store_failed = true;
+    str_set (g->host[ev->iasp].reason, sizeof g->host[ev->iasp].reason, ev->reason);
+    return;
+  default:
+    break;
+  }
+  if (g->host[ev->iasp].told_role != HOST_PRODUCTION) {
+    g->counters.illegal++;
+    return;
+  }
+  if (ev->seq > g->host[ev->iasp].seq_seen)
+    g->host[ev->iasp].seq_seen = ev->seq;
+  switch (ev->kind) {
+  case GE_COPY_LOST:
+    l->lost = true;
+    l->ready = false;
+    str_set (l->lost_reason, sizeof l->lost_reason, ev->reason);
+    break;
+  case GE_COPY_BACK:
+    l->lost = false;
+    break;
+  case GE_COPY_READY:
+    l->lost = false;
+    l->ready = true;
+    memcpy (l->ready_boot_id, ev->boot_id, CRG_ID_LEN);
+    break;
+  default:
+    g->counters.illegal++;
+  }
+}
+
+/* ---- messages ----------------------------------------------------------- */
+
+void
+host_on_announce (struct group *g, struct peer *from)
+{
+  from->announced = true;
+  from->announce = g->in.u.announce;
+}
+
+static uint8_t
+site_of (const struct group *g, uint32_t id)
+{
+  int n = g->has_committed ? state_node_index (&g->committed, id) : -1;
+
+  return n < 0 ? NO_SITE : g->committed.def.nodes[n].site;
+}
+
+/* Messages 4 and 5 are one multicast: everybody sees who got it, so that each
+ * member gets the configuration of a host once. */
+void
+host_on_config (struct group *g, struct peer *from, struct group_actions *out)
+{
+  const struct msg_config *m = &g->in.u.config;
+  struct hosting *h = &g->host[m->iasp];
+  struct group_action *a;
+
+  if (from->id == g->cfg.node_id) {
+    h->config_sent = false;
+    for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
+      struct peer *p = &g->peers[i];
+
+      if (p->id != NO_NODE && p->in_view && p->spoke && site_of (g, p->id) == m->site)
+        p->config_got[m->iasp] = p->incarnation;
+    }
+    return;
+  }
+  if (site_of (g, g->cfg.node_id) != m->site)
+    return;
+  if (h->config_node == from->id && h->config_incarnation == from->incarnation
+      && h->config_version == m->version)
+    return;
+  h->config_node = from->id;
+  h->config_incarnation = from->incarnation;
+  h->config_version = m->version;
+  g->counters.config++;
+  a = group_act (out, GA_CONFIG);
+  a->iasp = m->iasp;
+  a->site = m->site;
+  a->node = from->id;
+}
+
+void
+host_on_mirror_start (struct group *g, struct peer *from, struct group_actions *out)
+{
+  const struct msg_mirror_start *m = &g->in.u.mirror_start;
+  struct hosting *h = &g->host[m->iasp];
+
+  (void) out;
+  if (from->id == g->cfg.node_id) {
+    struct copy_link *l = &h->link[m->site];
+
+    l->sent = false;
+    l->tenure = m->tenure;
+    l->node = m->node;
+    l->incarnation = m->incarnation;
+    return;
+  }
+  if (m->node != g->cfg.node_id || m->incarnation != g->cfg.incarnation)
+    return;
+  if (h->start_node == from->id && h->start_incarnation == from->incarnation
+      && h->start_tenure == m->tenure)
+    return; /* once for each pair */
+  h->start_node = from->id;
+  h->start_incarnation = from->incarnation;
+  h->start_tenure = m->tenure;
+  h->start_sync = m->sync;
+  h->start_told = false;
+  g->counters.mirror_start++;
+}
+
+/* ---- wants -------------------------------------------------------------- */
+
+bool
+host_serves (const struct group *g, uint32_t node)
+{
+  const struct peer *p = group_peer_const (g, node);
+
+  if (p == NULL || !group_present (g, p) || !p->announced
+      || state_production_host (&g->committed) != node)
+    return false;
+  for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
+    if (i >= p->announce.n_iasps || p->announce.iasp[i].role != HOST_PRODUCTION
+        || !p->announce.iasp[i].opened
+        || p->announce.iasp[i].tenure != state_tenure (&g->committed))
+      return false;
+  return true;
+}
+
+static enum host_role
+wanted_role (const struct group *g, unsigned i, uint8_t site)
+{
+  const struct iasp_rec *r = &g->committed.rec[i];
+
+  /* H4: a copy is opened only under a committed state that names this node. */
+  if (!g->committed.started || site == NO_SITE || r->copies[site].host != g->cfg.node_id
+      || r->copies[site].barred || r->copies[site].detached)
+    return HOST_NONE;
+  return r->production_site == site ? HOST_PRODUCTION : HOST_MIRROR;
+}
+
+static void
+tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_role role)
+{
+  struct hosting *h = &g->host[i];
+  struct group_action *a;
+
+  if (!group_room (out))
+    return;
+  a = group_act (out, GA_HOST);
+  a->iasp = (uint8_t) i;
+  a->role = (uint8_t) role;
+  a->tenure = state_tenure (&g->committed);
+  if (role == HOST_PRODUCTION)
+    a->until_ms = g->lease.until_ms;
+  if (role == HOST_NONE)
+    h->closing = h->told_role;
+  h->told_role = (uint8_t) role;
+  h->told_tenure = a->tenure;
+  h->pending = true;
+  h->open = h->adopted = false;
+  h->start_told = h->record_told = false;
+  for (unsigned s = 0; s < CRG_MAX_SITES; s++)
+    forget_link (&h->link[s]);
+}
+
+static void
+settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t site,
+             struct group_actions *out)
+{
+  struct hosting *h = &g->host[i];
+  enum host_role want = wanted_role (g, i, site);
+  bool stale = h->told_role == HOST_PRODUCTION && h->told_tenure != state_tenure (&g->committed);
+
+  if (site != NO_SITE && g->committed.rec[i].copies[site].barred)
+    h->store_failed = false; /* F4: said and done */
+  if (g->now_ms < h->retry_ms)
+    return;
+  /* An old production host ends its plugin first, whatever comes next (F6). */
+  if (h->told_role != HOST_NONE
+      && (want == HOST_NONE || stale || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {
+    tell_role (g, out, i, HOST_NONE);
+    return;
+  }
+  if (h->pending || want == h->told_role || want == HOST_NONE || !h->probed
+      || h->store_failed)
+    return;
+  if (h->told_role == HOST_NONE && !h->store.can_host)
+    return;
+  if (want == HOST_PRODUCTION) {
+    /* L3: every earlier lease is over; L1: and this one is valid; R4, R6:
+     * the disk agrees; S2. */
+    if (!lease_cleared (g) || g->lease.tenure != state_tenure (&g->committed)
+        || g->lease.until_ms <= g->now_ms
+        || place_disagrees (&g->committed, i, site, &h->store) != NULL)
+      return;
+    if (h->store.restarted && h->told_role == HOST_NONE
+        && (!in->ready || place_left (in, i, site)))
+      return;
+  }
+  tell_role (g, out, i, want);
+}
+
+static bool
+copy_may_enter (const struct iasp_rec *r, uint8_t s)
+{
+  return !r->copies[s].in_set && r->copies[s].host != NO_NODE && !r->copies[s].barred
+         && !r->copies[s].detached && s != r->production_site;
+}
+
+bool
+host_settled (const struct group *g, unsigned iasp)
+{
+  const struct iasp_rec *r = &g->committed.rec[iasp];
+
+  /* R3: an ENTER that was proposed with the present stamp may still come. */
+  if (!group_active (g)
+      || (g->enter_proposed && g->enter_view == g->view
+          && stamp_compare (g->enter_base, g->applied.stamp) == 0))
+    return false;
+  for (uint8_t s = 0; s < g->committed.def.n_sites; s++) {
+    const struct copy_link *l = &g->host[iasp].link[s];
+
+    if ((l->lost && r->copies[s].in_set) || (l->ready && copy_may_enter (r, s)))
+      return false;
+  }
+  return true;
+}
+
+static void
+settle_record (struct group *g, unsigned i, struct group_actions *out)
+{
+  const struct iasp_rec *r = &g->committed.rec[i];
+  struct hosting *h = &g->host[i];
+  struct group_action *a;
+  bool settled = host_settled (g, i);
+
+  if (!h->open)
+    return;
+  for (uint8_t s = 0; s < g->committed.def.n_sites && settled; s++)
+    h->link[s].lost = h->link[s].ready = false; /* all granted, or void */
+  if (h->record_told && memcmp (r, &h->told_record, sizeof *r) == 0
+      && (!settled || h->seq_told == h->seq_seen))
+    return;
+  if (!group_room (out))
+    return;
+  if (settled)
+    h->seq_told = h->seq_seen;
+  a = group_act (out, GA_RECORD);
+  a->iasp = (uint8_t) i;
+  a->tenure = r->tenure;
+  a->seq = h->seq_told;
+  h->told_record = *r;
+  h->record_told = true;
+}
+
+static bool
+copy_is_open (const struct group *g, const struct peer *p, unsigned i, enum host_role role)
+{
+  return p != NULL && group_present (g, p) && p->announced && i < p->announce.n_iasps
+         && p->announce.iasp[i].opened && p->announce.iasp[i].role == role;
+}
+
+/* Message 6: always by the production host, whichever of the two came last. */
+static void
+send_mirror_start (struct group *g, unsigned i, uint8_t s, const struct peer *p,
+                   struct group_actions *out)
+{
+  struct msg_mirror_start *m = &g->out.u.mirror_start;
+  const struct iasp_rec *r = &g->committed.rec[i];
+
+  if (!group_room (out))
+    return;
+  memset (m, 0, sizeof *m);
+  m->iasp = (uint8_t) i;
+  m->site = s;
+  m->node = p->id;
+  m->incarnation = p->incarnation;
+  m->tenure = r->tenure;
+  m->generation = r->generation;
+  m->sync = r->copies[s].in_set ? SYNC_NONE : SYNC_FULL;
+  group_send (g, out, MSG_MIRROR_START);
+  g->host[i].link[s].sent = true;
+}
+
+static void
+tell_mirror (struct group_actions *out, unsigned i, uint8_t s, uint32_t node, uint8_t sync)
+{
+  struct group_action *a = group_act (out, GA_MIRROR_START);
+
+  a->iasp = (uint8_t) i;
+  a->site = s;
+  a->node = node;
+  a->sync = sync;
+}
+
+static void
+settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
+             struct group_actions *out)
+{
+  const struct iasp_rec *r = &g->committed.rec[i];
+  struct copy_link *l = &g->host[i].link[s];
+  const struct peer *p = group_peer_const (g, r->copies[s].host);
+  const struct peer *me = group_peer_const (g, g->cfg.node_id);
+
+  if (copy_is_open (g, p, i, HOST_MIRROR)) {
+    bool reached = l->tenure == r->tenure && l->node == p->id && l->incarnation == p->incarnation;
+
+    /* H6: both have announced that they are open and listen. */
+    if (!reached && !l->sent && copy_is_open (g, me, i, HOST_PRODUCTION))
+      send_mirror_start (g, i, s, p, out);
+    if (reached && (l->told_node != p->id || l->told_incarnation != p->incarnation)
+        && group_room (out)) {
+      tell_mirror (out, i, s, p->id, r->copies[s].in_set ? SYNC_NONE : SYNC_FULL);
+      l->told_node = p->id;
+      l->told_incarnation = p->incarnation;
+      l->ready = false; /* of another link */
+    }
+    return;
+  }
+  /* F3: only if no host is there for the copy is it suspended at once. */
+  if (l->told_node != NO_NODE && in->ready && place_left (in, i, s)
+      && !place_can_take (in, i, s) && group_room (out)) {
+    struct group_action *a = group_act (out, GA_UNMIRROR);
+
+    a->iasp = (uint8_t) i;
+    a->site = s;
+    a->node = l->told_node;
+    str_set (a->reason, sizeof a->reason, "no host for the copy is there");
+    l->told_node = NO_NODE;
+    l->ready = false;
+  }
+}
+
+static void
+settle_mirrors (struct group *g, const struct place_in *in, unsigned i, uint8_t site,
+                struct group_actions *out)
+{
+  const struct iasp_rec *r = &g->committed.rec[i];
+  struct hosting *h = &g->host[i];
+
+  if (!h->open)
+    return;
+  if (h->told_role == HOST_PRODUCTION && r->production_site == site) {
+    for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
+      if (s != site)
+        settle_link (g, in, i, s, out);
+  } else if (h->told_role == HOST_MIRROR && !h->start_told && h->start_tenure == r->tenure
+             && h->start_node == state_production_host (&g->committed) && group_room (out)) {
+    h->start_told = true;
+    tell_mirror (out, i, r->production_site, h->start_node, h->start_sync);
+  }
+}
+
+/* Does somebody of this site lack the configuration of this host? */
+static void
+settle_config (struct group *g, unsigned i, uint8_t site, struct group_actions *out)
+{
+  const struct iasp_def *d = &g->committed.def.iasps[i];
+  struct msg_config *m = &g->out.u.config;
+  bool lacking = false;
+
+  if (!g->host[i].open || g->host[i].config_sent || !group_room (out))
+    return;
+  for (unsigned k = 0; k < CRG_MAX_NODES; k++) {
+    const struct peer *p = &g->peers[k];
+
+    lacking = lacking
+              || (p->id != NO_NODE && p->id != g->cfg.node_id && group_present (g, p)
+                  && site_of (g, p->id) == site && p->config_got[i] != p->incarnation);
+  }
+  if (!lacking)
+    return;
+  memset (m, 0, sizeof *m);
+  m->iasp = (uint8_t) i;
+  m->site = site;
+  m->version = 1;
+  memcpy (m->id, d->id, CRG_ID_LEN);
+  m->size = d->size;
+  m->dirty_block = d->dirty_block;
+  m->mirror_port = d->mirror_port;
+  group_send (g, out, MSG_CONFIG);
+  g->host[i].config_sent = true;
+}
+
+/* Is everything that concerns this site in place?  Else probe on. */
+static bool
+all_is_hosted (const struct group *g, unsigned i, uint8_t site)
+{
+  const struct iasp_rec *r = &g->committed.rec[i];
+  const struct peer *p = group_peer_const (g, r->copies[site].host);
+
+  return host_serves (g, state_production_host (&g->committed))
+         && (site == r->production_site || copy_is_open (g, p, i, HOST_MIRROR));
+}
+
+static void
+settle_probe (struct group *g, unsigned i, uint8_t site, struct group_actions *out)
+{
+  struct hosting *h = &g->host[i];
+  bool again = h->probed && g->now_ms >= h->probe_ms + PROBE_AGAIN_MS
+               && !all_is_hosted (g, i, site);
+
+  if (!g->committed.started || h->pending)
+    return;
+  if (h->probing && g->now_ms < h->probe_ms + PROBE_LOST_MS)
+    return;
+  if ((h->probed && !h->probe_stale && !again) || !group_room (out))
+    return;
+  group_act (out, GA_PROBE)->iasp = (uint8_t) i;
+  h->probing = true;
+  h->probe_stale = false;
+  h->probe_ms = g->now_ms;
+}
+
+/* Message 3: sent in each view, and whenever what it says changes. */
+static void
+settle_announce (struct group *g, uint8_t site, struct group_actions *out)
+{
+  struct announce *a = &g->scratch_announce;
+
+  memset (a, 0, sizeof *a);
+  memcpy (a->boot_id, g->cfg.boot_id, CRG_ID_LEN);
+  a->n_iasps = g->committed.def.n_iasps;
+  for (unsigned i = 0; i < a->n_iasps && site != NO_SITE; i++) {
+    const struct hosting *h = &g->host[i];
+    struct group_host_status *s = &a->iasp[i];
+
+    if (g->committed.started && !h->probed)
+      return;
+    s->probed = h->probed;
+    s->can_host = h->probed && (h->open || h->store.can_host) && !h->store_failed;
+    s->opened = h->open;
+    s->role = h->open ? h->told_role : HOST_NONE;
+    s->failed = h->failed;
+    s->tenure = h->open ? h->told_tenure : 0;
+    if (h->probed)
+      s->store = h->store;
+    str_set (s->reason, sizeof s->reason, h->reason);
+  }
+  if ((g->announced && memcmp (a, &g->announce_sent, sizeof *a) == 0) || !group_room (out))
+    return;
+  g->announced = true;
+  g->announce_sent = *a;
+  g->out.u.announce = *a;
+  group_send (g, out, MSG_ANNOUNCE);
+}
+
+void
+host_settle (struct group *g, struct group_actions *out)
+{
+  struct place_in in;
+  uint8_t site;
+
+  /* C4: nothing outside the group happens before commit. */
+  if (!group_active (g))
+    return;
+  place_gather (g, &in);
+  site = site_of (g, g->cfg.node_id);
+  for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
+    settle_role (g, &in, i, site, out);
+    settle_record (g, i, out);
+    settle_mirrors (g, &in, i, site, out);
+    if (site == NO_SITE)
+      continue;
+    if (g->host[i].adopted && g->host[i].open && group_room (out)) {
+      /* F6: an earlier run may have held it; a later epoch still names it. */
+      if (wanted_role (g, i, site) == HOST_PRODUCTION)
+        group_act (out, GA_RESUME)->iasp = (uint8_t) i;
+      g->host[i].adopted = false;
+    }
+    settle_config (g, i, site, out);
+    settle_probe (g, i, site, out);
+  }
+  settle_announce (g, site, out);
+}

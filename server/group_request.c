@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Operators' requests and the switchover (F6), part of the group core.  A
+ * request is kept at the node that got it until its outcome is committed, or
+ * known to be impossible; its answer carries crgctl's exit code.  State lives
+ * in struct group; called by group.c.
+ */
+#include <string.h>
+
+#include "server/bytes.h"
+#include "server/group_private.h"
+#include "server/place.h"
+
+/* crgctl's exit codes that are given here. */
+enum { CODE_FINE = 0, CODE_ERROR = 1, CODE_UNAVAILABLE = 5, CODE_REFUSED = 7, CODE_NO_OBJECT = 10 };
+
+static void
+answer (struct group_actions *out, uint64_t request_id, int code, const char *reason)
+{
+  struct group_action *a = group_act (out, GA_REPLY);
+
+  a->request_id = request_id;
+  a->code = code;
+  str_set (a->reason, sizeof a->reason, reason);
+}
+
+/* To whoever asked: here, or by a message to another node. */
+static void
+answer_origin (struct group *g, struct group_actions *out, uint32_t origin, uint64_t request_id,
+               int code, const char *reason)
+{
+  struct msg_request *m = &g->out.u.request;
+
+  if (origin == g->cfg.node_id) {
+    for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
+      if (g->requests[i].used && g->requests[i].request == GR_SWITCHOVER
+          && g->requests[i].request_id == request_id)
+        g->requests[i].used = false;
+    answer (out, request_id, code, reason);
+    return;
+  }
+  if (g->phase == PHASE_NO_VIEW)
+    return; /* the node that asked gives up when it sees the next epoch */
+  memset (m, 0, sizeof *m);
+  m->request = GR_SWITCHOVER;
+  m->request_id = request_id;
+  m->node = origin;
+  m->code = (uint8_t) code;
+  str_set (m->reason, sizeof m->reason, reason);
+  group_send (g, out, MSG_REPLY);
+}
+
+/* ---- switchover on the production host ---------------------------------- */
+
+static void
+resume (struct group *g, struct group_actions *out)
+{
+  for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
+    if (g->host[i].told_role == HOST_PRODUCTION)
+      group_act (out, GA_RESUME)->iasp = (uint8_t) i;
+}
+
+static void
+give_up (struct group *g, struct group_actions *out, const char *why)
+{
+  if (g->sw.phase == SWITCH_HOLDING || g->sw.phase == SWITCH_APPOINTING)
+    resume (g, out);
+  g->sw.phase = SWITCH_NONE;
+  answer_origin (g, out, g->sw.origin, g->sw.request_id, CODE_ERROR, why);
+}
+
+static const char *
+switch_refusal (struct group *g, uint32_t node, int *target)
+{
+  struct place_in in;
+
+  *target = -1;
+  if (!group_active (g))
+    return "the group is changing its members; try again";
+  if (!g->committed.started)
+    return "the CRG is not started";
+  if (state_production_host (&g->committed) != g->cfg.node_id
+      || !host_serves (g, g->cfg.node_id))
+    return "production is not served now, so there is nothing to switch over";
+  place_gather (g, &in);
+  if (node == NO_NODE) {
+    *target = place_target (&in);
+    return *target < 0 ? "no node can take over: see the reasons in crgctl status" : NULL;
+  }
+  *target = state_node_index (&g->committed, node);
+  if (*target < 0)
+    return "no such node in the recovery domain";
+  if (node == g->cfg.node_id)
+    return "it is the production host already";
+  return place_refusal (&in, (unsigned) *target, PLACE_FOR_SWITCHOVER);
+}
+
+static void
+switch_begin (struct group *g, struct group_actions *out, uint32_t origin, uint64_t request_id,
+              uint32_t node, bool dry_run)
+{
+  const char *why;
+  int target;
+
+  if (g->sw.phase != SWITCH_NONE) {
+    if (g->sw.origin != origin || g->sw.request_id != request_id)
+      answer_origin (g, out, origin, request_id, CODE_REFUSED, "another switchover is under way");
+    return;
+  }
+  why = switch_refusal (g, node, &target);
+  if (why != NULL) {
+    answer_origin (g, out, origin, request_id, CODE_REFUSED, why);
+    return;
+  }
+  if (dry_run) {
+    char text[CRG_REASON_MAX + 1];
+    struct text t;
+
+    text_begin (&t, text, sizeof text);
+    text_add (&t, "production would move to ");
+    text_add (&t, g->committed.def.nodes[target].name);
+    answer_origin (g, out, origin, request_id, CODE_FINE, text);
+    return;
+  }
+  memset (&g->sw, 0, sizeof g->sw);
+  g->sw.phase = SWITCH_HOLDING;
+  g->sw.target = g->committed.def.nodes[target].id;
+  g->sw.origin = origin;
+  g->sw.request_id = request_id;
+  g->sw.epoch = g->committed.stamp.epoch;
+  g->sw.tenure = state_tenure (&g->committed);
+  /* F6: hold new I/O, drain, flush everywhere. */
+  for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
+    struct group_action *a = group_act (out, GA_HOLD);
+
+    a->iasp = (uint8_t) i;
+    str_set (a->reason, sizeof a->reason, "switchover");
+  }
+}
+
+void
+request_on_drained (struct group *g, const struct group_event *ev, struct group_actions *out)
+{
+  if (g->sw.phase != SWITCH_HOLDING || ev->iasp >= g->committed.def.n_iasps) {
+    g->counters.illegal++;
+    return;
+  }
+  if (!ev->ok) {
+    give_up (g, out, ev->reason[0] != 0 ? ev->reason : "the I/O could not be drained");
+    return;
+  }
+  g->sw.drained |= 1u << ev->iasp;
+  if (g->sw.drained == state_all_iasps (&g->committed))
+    g->sw.phase = SWITCH_APPOINTING;
+}
+
+/* F6: from the hold on the old plugin resumes only on an appointment, or on a
+ * GROUP-STATE committed in a later epoch that still names it; never by a
+ * timer.  A proposal with a stale base is known to be ignored (C3). */
+static void
+settle_switch (struct group *g, struct group_actions *out)
+{
+  struct switchover *sw = &g->sw;
+  uint32_t host;
+
+  if (sw->phase == SWITCH_NONE || !group_active (g))
+    return;
+  host = state_production_host (&g->committed);
+  if (sw->phase != SWITCH_WAITING) {
+    if (state_tenure (&g->committed) != sw->tenure) {
+      if (host == sw->target)
+        sw->phase = SWITCH_WAITING;
+      else {
+        sw->phase = SWITCH_NONE;
+        answer_origin (g, out, sw->origin, sw->request_id, CODE_ERROR,
+                       "production was taken over by another node meanwhile");
+      }
+    } else if (g->committed.stamp.epoch != sw->epoch)
+      give_up (g, out, "the group changed meanwhile; production stays; try again");
+    else if (!g->committed.started)
+      give_up (g, out, "the CRG was ended meanwhile");
+  }
+  if (sw->phase == SWITCH_WAITING) {
+    if (host != sw->target) {
+      sw->phase = SWITCH_NONE;
+      answer_origin (g, out, sw->origin, sw->request_id, CODE_ERROR,
+                     "the target could not serve; production went on elsewhere");
+    } else if (host_serves (g, host)) {
+      sw->phase = SWITCH_NONE;
+      answer_origin (g, out, sw->origin, sw->request_id, CODE_FINE, "production was switched over");
+    }
+  }
+}
+
+static bool
+want_switch (struct group *g, struct change *c)
+{
+  struct switchover *sw = &g->sw;
+  struct place_in in;
+  int n;
+
+  if (sw->phase != SWITCH_APPOINTING || state_production_host (&g->committed) != g->cfg.node_id)
+    return false;
+  place_gather (g, &in);
+  n = state_node_index (&g->committed, sw->target);
+  if (n < 0 || in.node[n].announce == NULL)
+    return false; /* gone: settled by the next epoch */
+  memset (c, 0, sizeof *c);
+  c->kind = CH_APPOINT;
+  c->iasps = state_all_iasps (&g->committed);
+  c->site = g->committed.def.nodes[n].site;
+  c->node = sw->target;
+  c->expect_node = g->cfg.node_id;
+  c->expect_tenure = sw->tenure;
+  c->graceful = true;
+  memcpy (c->boot_id, in.node[n].announce->boot_id, CRG_ID_LEN);
+  for (unsigned i = 0; i < g->committed.def.n_nodes; i++)
+    if (in.node[i].present)
+      c->present |= (uint16_t) (1u << i);
+  return true;
+}
+
+/* Drained, but the target can't take over any more: nothing was appointed,
+ * and no appointment of this stamp is under way. */
+static void
+settle_target (struct group *g, struct group_actions *out)
+{
+  struct switchover *sw = &g->sw;
+  struct place_in in;
+  const char *why;
+  int n;
+
+  if (sw->phase != SWITCH_APPOINTING || !group_active (g)
+      || (sw->proposed && sw->proposed_view == g->view
+          && stamp_compare (sw->proposed_base, g->applied.stamp) == 0))
+    return;
+  place_gather (g, &in);
+  n = state_node_index (&g->committed, sw->target);
+  why = n < 0 ? "the target is gone" : place_refusal (&in, (unsigned) n, PLACE_FOR_SWITCHOVER);
+  if (why != NULL)
+    give_up (g, out, why);
+}
+
+/* ---- messages ----------------------------------------------------------- */
+
+void
+request_on_request (struct group *g, struct peer *from, struct group_actions *out)
+{
+  const struct msg_request *m = &g->in.u.request;
+  struct msg_request copy = *m; /* g->out may alias nothing of g->in, but answers reuse it */
+
+  if (copy.request != GR_SWITCHOVER || !g->has_committed
+      || state_production_host (&g->committed) != g->cfg.node_id || from->id == g->cfg.node_id)
+    return;
+  switch_begin (g, out, from->id, copy.request_id, copy.node, copy.dry_run);
+}
+
+void
+request_on_reply (struct group *g, struct peer *from, struct group_actions *out)
+{
+  const struct msg_request *m = &g->in.u.request;
+
+  (void) from;
+  if (m->node != g->cfg.node_id)
+    return;
+  for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++) {
+    struct request *r = &g->requests[i];
+
+    if (r->used && r->request == GR_SWITCHOVER && r->request_id == m->request_id) {
+      r->used = false;
+      answer (out, m->request_id, m->code, m->reason);
+    }
+  }
+}
+
+/* ---- requests of this node's operator ----------------------------------- */
+
+void
+request_on_event (struct group *g, const struct group_event *ev, struct group_actions *out)
+{
+  struct request *r = NULL;
+
+  if (ev->request < GR_START || ev->request > GR_UNBAR) {
+    g->counters.illegal++;
+    return;
+  }
+  if (!g->has_committed || !g->has_state) {
+    answer (out, ev->request_id, CODE_UNAVAILABLE,
+            "this node has not joined a started group yet: a majority is needed");
+    return;
+  }
+  if (!group_active (g) && g->phase == PHASE_NO_VIEW) {
+    answer (out, ev->request_id, CODE_UNAVAILABLE, "the group engine gives no view");
+    return;
+  }
+  if (g->phase == PHASE_ANSWERING && !group_majority (g, group_present)) {
+    answer (out, ev->request_id, CODE_UNAVAILABLE,
+            "no majority is there: nothing can be committed; see crgctl status");
+    return;
+  }
+  if (ev->request == GR_MARK_FAILED || (ev->request == GR_SWITCHOVER && ev->node != NO_NODE))
+    if (state_node_index (&g->committed, ev->node) < 0) {
+      answer (out, ev->request_id, CODE_NO_OBJECT, "no such node in the recovery domain");
+      return;
+    }
+  for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
+    if (!g->requests[i].used)
+      r = &g->requests[i];
+  if (r == NULL) {
+    answer (out, ev->request_id, CODE_ERROR, "too many requests are waiting; try again");
+    return;
+  }
+  memset (r, 0, sizeof *r);
+  r->used = true;
+  r->request = ev->request;
+  r->request_id = ev->request_id;
+  r->node = ev->node;
+  r->iasp = ev->iasp;
+  r->site = ev->site;
+  r->dry_run = ev->dry_run;
+}
+
+static void
+request_change (const struct request *r, struct change *c)
+{
+  memset (c, 0, sizeof *c);
+  switch (r->request) {
+  case GR_START: c->kind = CH_START; break;
+  case GR_END: c->kind = CH_END; break;
+  case GR_DELETE: c->kind = CH_DELETE; break;
+  case GR_MARK_FAILED:
+    c->kind = CH_MARK_FAILED;
+    c->node = r->node;
+    break;
+  case GR_UNBAR:
+    c->kind = CH_BAR;
+    c->iasps = 1u << (r->iasp % CRG_MAX_IASPS);
+    c->site = r->site;
+    c->clear = true;
+    break;
+  }
+}
+
+/* Is what was asked for so, in the committed state? */
+static bool
+is_done (const struct group *g, const struct request *r)
+{
+  const struct crg_state *s = &g->committed;
+  int n;
+
+  switch (r->request) {
+  case GR_START: return s->started;
+  case GR_END: return !s->started;
+  case GR_DELETE: return s->deleted;
+  case GR_MARK_FAILED:
+    n = state_node_index (s, r->node);
+    return n >= 0 && s->def.nodes[n].marked_failed;
+  case GR_UNBAR:
+    return r->iasp < s->def.n_iasps && r->site < s->def.n_sites
+           && !s->rec[r->iasp].copies[r->site].barred;
+  default: return false;
+  }
+}
+
+/* A switchover asked for at another node than production. */
+static void
+settle_forwarded (struct group *g, struct request *r, struct group_actions *out)
+{
+  struct msg_request *m = &g->out.u.request;
+  uint32_t host = state_production_host (&g->committed);
+
+  if (r->sent && g->committed.stamp.epoch == r->epoch)
+    return;
+  if (r->sent) {
+    /* Its answer may have been lost with the old view. */
+    if (host == r->node && host_serves (g, host)) {
+      r->used = false;
+      answer (out, r->request_id, CODE_FINE, "production was switched over");
+    } else if (host != r->node || r->node == NO_NODE) {
+      r->used = false;
+      answer (out, r->request_id, CODE_ERROR, "the group changed meanwhile: see crgctl status");
+    }
+    return;
+  }
+  if (host == g->cfg.node_id) {
+    r->sent = true;
+    r->epoch = g->committed.stamp.epoch;
+    switch_begin (g, out, g->cfg.node_id, r->request_id, r->node, r->dry_run);
+    return;
+  }
+  if (!host_serves (g, host)) {
+    r->used = false;
+    answer (out, r->request_id, CODE_UNAVAILABLE,
+            "production is not served now: there is nothing to switch over");
+    return;
+  }
+  if (!group_room (out))
+    return;
+  memset (m, 0, sizeof *m);
+  m->request = r->request;
+  m->request_id = r->request_id;
+  m->node = r->node;
+  m->dry_run = r->dry_run;
+  group_send (g, out, MSG_REQUEST);
+  r->sent = true;
+  r->epoch = g->committed.stamp.epoch;
+}
+
+void
+request_settle (struct group *g, struct group_actions *out)
+{
+  struct change c;
+
+  settle_switch (g, out);
+  settle_target (g, out);
+  for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++) {
+    struct request *r = &g->requests[i];
+
+    if (!r->used)
+      continue;
+    if (g->phase == PHASE_NO_VIEW) {
+      r->used = false;
+      answer (out, r->request_id, CODE_UNAVAILABLE,
+              "the view was lost before the outcome was known: see crgctl status");
+      continue;
+    }
+    if (!group_active (g))
+      continue;
+    if (r->request == GR_SWITCHOVER) {
+      /* The production host's own one is answered by settle_switch. */
+      if (!(r->sent && g->sw.phase != SWITCH_NONE && g->sw.origin == g->cfg.node_id
+            && g->sw.request_id == r->request_id))
+        settle_forwarded (g, r, out);
+      continue;
+    }
+    request_change (r, &c);
+    if (is_done (g, r)) {
+      r->used = false;
+      answer (out, r->request_id, CODE_FINE, "");
+    } else {
+      const char *why = state_check (&g->committed, &c);
+
+      if (why != NULL) {
+        r->used = false;
+        answer (out, r->request_id, CODE_REFUSED, why);
+      }
+    }
+  }
+}
+
+bool
+request_want (struct group *g, struct change *c)
+{
+  for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
+    if (g->requests[i].used && g->requests[i].request != GR_SWITCHOVER) {
+      request_change (&g->requests[i], c);
+      return true;
+    }
+  return want_switch (g, c);
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Read-only views of the group core, for the shell, status and tests: every
+ * wait has an owner, a reason and an age.  Changes nothing; called on the
+ * daemon's main loop.
+ */
+#include <string.h>
+
+#include "server/bytes.h"
+#include "server/group_private.h"
+#include "server/place.h"
+
+const struct crg_state *
+group_committed (const struct group *g)
+{
+  return g->has_committed ? &g->committed : NULL;
+}
+
+const struct crg_state *
+group_applied (const struct group *g)
+{
+  return g->has_state ? &g->applied : NULL;
+}
+
+uint64_t
+group_promised (const struct group *g)
+{
+  return g->promised;
+}
+
+static void
+sooner (uint64_t *next, uint64_t at)
+{
+  if (at < *next)
+    *next = at;
+}
+
+/* Never later than the next thing that only time brings; a tick too many
+ * does no harm. */
+uint64_t
+group_next_tick_ms (const struct group *g)
+{
+  uint64_t next = g->now_ms + 3600 * 1000, token2 = 2ull * g->cfg.token_ms;
+
+  if (g->left || g->phase == PHASE_NO_VIEW)
+    return next;
+  sooner (&next, g->alive_ms);
+  if (g->report_new)
+    sooner (&next, g->report_next_ms);
+  if (g->phase == PHASE_ANSWERING && !g->start_sent)
+    for (unsigned k = 1; k <= CRG_MAX_NODES + 1; k++)
+      if (g->round_ms + k * token2 > g->now_ms) {
+        sooner (&next, g->round_ms + k * token2);
+        break;
+      }
+  if (g->start_delivered && !g->gs_committed && !g->round_sent)
+    sooner (&next, g->start_ms + token2);
+  if (g->lease.tenure != 0)
+    sooner (&next, g->lease.renew_ms);
+  if (g->phase == PHASE_STARTED && g->has_committed) {
+    for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
+      if (g->host[i].probed && !g->host[i].probing)
+        if (g->host[i].probe_ms + PROBE_AGAIN_MS > g->now_ms)
+          sooner (&next, g->host[i].probe_ms + PROBE_AGAIN_MS);
+      if (g->host[i].retry_ms > g->now_ms)
+        sooner (&next, g->host[i].retry_ms);
+    }
+    if (g->commit_ms + token2 > g->now_ms)
+      sooner (&next, g->commit_ms + token2);
+    if (g->wait_set && g->wait_until_ms > g->now_ms)
+      sooner (&next, g->wait_until_ms);
+    for (unsigned i = 0; i < CRG_MAX_NODES; i++)
+      if (g->peers[i].hold_known && g->peers[i].open_ms > g->now_ms)
+        sooner (&next, g->peers[i].open_ms);
+  }
+  return next > g->now_ms ? next : g->now_ms + 1;
+}
+
+const uint8_t *
+group_report (const struct group *g, uint32_t node, uint64_t now_ms, size_t *len,
+              uint64_t *age_ms)
+{
+  const struct peer *p = group_peer_const (g, node);
+
+  if (p == NULL || p->report_len == 0)
+    return NULL;
+  *len = p->report_len;
+  *age_ms = now_ms > p->report_ms ? now_ms - p->report_ms : 0;
+  return p->report;
+}
+
+const struct group_host_status *
+group_announced (const struct group *g, uint32_t node, uint8_t iasp)
+{
+  const struct peer *p = group_peer_const (g, node);
+
+  return p != NULL && p->in_view && p->announced && iasp < p->announce.n_iasps
+           ? &p->announce.iasp[iasp] : NULL;
+}
+
+/* Why production isn't served by its named host, whom we still wait for. */
+static void
+say_named (const struct group *g, const struct place_in *in, int n, uint64_t now_ms,
+           struct text *t)
+{
+  const struct crg_state *s = &g->committed;
+  const char *name = s->def.nodes[n].name;
+
+  if (!in->node[n].present && in->node[n].waited_for) {
+    text_add (t, "waits for named host ");
+    text_add (t, name);
+    text_add (t, " (start-wait, ");
+    text_num (t, g->wait_until_ms > now_ms ? (g->wait_until_ms - now_ms) / 1000 : 0);
+    text_add (t, " s left)");
+  } else if (!in->node[n].present && in->node[n].maybe) {
+    text_add (t, "waits for an answer of ");
+    text_add (t, name);
+  } else if (in->node[n].announce == NULL) {
+    text_add (t, "waits for ");
+    text_add (t, name);
+    text_add (t, " to say what it can host");
+  } else if (s->def.nodes[n].id == g->cfg.node_id && g->lease.cleared != state_tenure (s)) {
+    text_add (t, "waits until every earlier lease is over (L3)");
+  } else if (s->def.nodes[n].id == g->cfg.node_id && g->lease.until_ms <= now_ms) {
+    text_add (t, "waits for a majority to renew the lease (L1)");
+  } else {
+    text_add (t, "waits for ");
+    text_add (t, name);
+    text_add (t, " to open the production copy");
+  }
+}
+
+static void
+say_candidates (const struct place_in *in, struct text *t)
+{
+  const struct crg_state *s = in->state;
+
+  text_add (t, "no candidate:");
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    if (s->def.nodes[i].site == NO_SITE)
+      continue;
+    text_add (t, " ");
+    text_add (t, s->def.nodes[i].name);
+    text_add (t, ": ");
+    text_add (t, place_refusal (in, i, PLACE_FOR_FAILOVER) == NULL
+                   ? "is being appointed" : place_refusal (in, i, PLACE_FOR_FAILOVER));
+    text_add (t, ";");
+  }
+}
+
+static void
+say_wait (const struct group *g, uint64_t now_ms, struct group_status *st)
+{
+  const struct crg_state *s = &g->committed;
+  struct place_in in;
+  struct text t;
+  bool left = false;
+  int n;
+
+  text_begin (&t, st->wait_reason, sizeof st->wait_reason);
+  str_set (st->wait_owner, sizeof st->wait_owner, g->has_committed ? s->def.name : "crg");
+  if (g->left)
+    text_add (&t, "this node has left the group");
+  else if (g->phase == PHASE_NO_VIEW)
+    text_add (&t, "no view: the group engine is not connected");
+  else if (!g->has_state)
+    text_add (&t, "this node holds no group state yet: waits for one from a majority (C6)");
+  else if (g->phase == PHASE_ANSWERING && !st->majority)
+    text_add (&t, "no majority of the votes is there");
+  else if (g->phase != PHASE_STARTED)
+    text_add (&t, "the members of a new view are agreeing on the state (C2)");
+  else if (s->started && !host_serves (g, state_production_host (s))) {
+    place_gather (g, &in);
+    n = state_node_index (s, state_production_host (s));
+    for (unsigned i = 0; i < s->def.n_iasps; i++)
+      left = left || place_left (&in, i, s->rec[i].production_site);
+    if (n >= 0 && !left)
+      say_named (g, &in, n, now_ms, &t);
+    else if (!in.ready)
+      text_add (&t, "waits for every member to say what it can host");
+    else
+      say_candidates (&in, &t);
+  } else
+    st->wait_owner[0] = 0;
+}
+
+void
+group_status (const struct group *g, uint64_t now_ms, struct group_status *st)
+{
+  const struct crg_state *s = g->has_committed ? &g->committed : g->has_state ? &g->applied : NULL;
+  uint32_t ids[CRG_MAX_NODES];
+  unsigned n = 0;
+
+  memset (st, 0, sizeof *st);
+  st->phase = g->phase;
+  st->has_state = st->votes = g->has_state;
+  st->view = g->view;
+  st->round = g->round;
+  st->promised = g->promised;
+  if (g->has_state)
+    st->applied = g->applied.stamp;
+  if (g->has_committed)
+    st->committed = g->committed.stamp;
+  st->counters = g->counters;
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
+    const struct peer *p = &g->peers[i];
+
+    if (p->id != NO_NODE && p->in_view && p->answered && p->answer.has_state)
+      ids[n++] = p->id;
+  }
+  st->majority = g->has_state && state_has_majority (&g->applied, ids, n);
+  for (unsigned i = 0; s != NULL && i < s->def.n_nodes; i++) {
+    const struct peer *p = group_peer_const (g, s->def.nodes[i].id);
+    struct group_node_status *ns = &st->nodes[st->n_nodes++];
+
+    ns->id = s->def.nodes[i].id;
+    ns->order = s->def.nodes[i].order;
+    if (p == NULL)
+      continue;
+    ns->in_view = p->in_view;
+    ns->present = group_present (g, p);
+    ns->incarnation = p->spoke ? p->incarnation : 0;
+    ns->announced = p->announced;
+  }
+  st->wait_since_ms = g->wait_since_ms;
+  say_wait (g, now_ms, st);
+  if (s == NULL || g->phase != PHASE_STARTED)
+    st->condition = s != NULL && s->deleted ? COND_ENDED : COND_INDOUBT;
+  else if (s->deleted)
+    st->condition = COND_ENDED;
+  else if (!s->started)
+    st->condition = COND_INACTIVE;
+  else
+    st->condition = host_serves (g, state_production_host (s)) ? COND_ACTIVE : COND_WAITING;
+  if (st->condition == COND_ACTIVE || g->lease.tenure != 0)
+    st->lease_holder = s != NULL ? state_production_host (s) : NO_NODE;
+  if (g->lease.tenure != 0)
+    st->lease_until_ms = g->lease.until_ms;
+}
+
+/* What the wait is about, so that its age can be told. */
+static uint32_t
+wait_key (const struct group *g)
+{
+  if (g->phase != PHASE_STARTED)
+    return 1 + (uint32_t) g->phase;
+  if (!g->committed.started || host_serves (g, state_production_host (&g->committed)))
+    return 100;
+  return 1000 + state_production_host (&g->committed);
+}
+
+void
+group_age_wait (struct group *g)
+{
+  uint32_t key = wait_key (g);
+
+  if (key != g->wait_key) {
+    g->wait_key = key;
+    g->wait_since_ms = g->now_ms;
+  }
+}

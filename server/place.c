@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Placement: see place.h.  Pure, deterministic, no state of its own.
+ */
+#include <string.h>
+
+#include "server/bytes.h"
+#include "server/place.h"
+
+static const struct group_host_status *
+said (const struct place_in *in, unsigned node, unsigned iasp)
+{
+  const struct announce *a = in->node[node].announce;
+
+  return a != NULL && iasp < a->n_iasps ? &a->iasp[iasp] : NULL;
+}
+
+const char *
+place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
+                 const struct store_info *store)
+{
+  const struct iasp_rec *r = &s->rec[iasp];
+  const struct copy_rec *c = &r->copies[site];
+
+  if (!store->has_super) {
+    /* R3: a new CRG's production store holds nothing yet. */
+    if (site == r->production_site && r->tenure == 1 && r->generation == 1)
+      return NULL;
+    return "its store has no superblock";
+  }
+  if (!store->agrees_ids)
+    return "its store belongs to another cluster, CRG, IASP or site";
+  if (memcmp (store->lineage, s->lineage, CRG_ID_LEN) != 0)
+    return "its store is of another lineage";
+  /* R4: the target of an unfinished resync is never used. */
+  if (store->unusable)
+    return "its store is the target of an unfinished resync";
+  /* R2: a store agrees if since <= its generation <= the record's. */
+  if (store->generation < c->since || store->generation > r->generation
+      || store->tenure > r->tenure)
+    return "disk and record disagree (R6)";
+  return NULL;
+}
+
+/* S2: a restarted store may open as production only if every other copy in
+ * the set is there and restarted too, or its host is marked failed. */
+static bool
+restarted_must_wait (const struct place_in *in, unsigned iasp, uint8_t site)
+{
+  const struct crg_state *s = in->state;
+  const struct iasp_rec *r = &s->rec[iasp];
+
+  for (uint8_t other = 0; other < s->def.n_sites; other++) {
+    bool excused = false;
+
+    if (other == site || !r->copies[other].in_set)
+      continue;
+    for (unsigned n = 0; n < s->def.n_nodes; n++) {
+      const struct group_host_status *h = said (in, n, iasp);
+
+      if (s->def.nodes[n].site != other)
+        continue;
+      if (s->def.nodes[n].marked_failed && s->def.nodes[n].id == r->copies[other].host)
+        excused = true;
+      if (in->node[n].present && h != NULL && h->probed && h->store.restarted)
+        excused = true;
+    }
+    if (!excused)
+      return true;
+  }
+  return false;
+}
+
+const char *
+place_refusal (const struct place_in *in, unsigned node, enum place_why why)
+{
+  const struct crg_state *s = in->state;
+  uint8_t site = s->def.nodes[node].site;
+
+  if (site == NO_SITE)
+    return "it is a replicate";
+  if (!in->node[node].present)
+    return "it is not there";
+  if (in->node[node].announce == NULL)
+    return "it has not said yet what it can host";
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    const struct copy_rec *c = &s->rec[i].copies[site];
+    const struct group_host_status *h = said (in, node, i);
+    const char *text;
+
+    if (h == NULL)
+      return "it has not said yet what it can host";
+    if (c->barred)
+      return "the copy at its site is barred: its store failed (F4)";
+    if (c->detached)
+      return "the copy at its site is detached";
+    /* R4: only a copy in the committed set may take over. */
+    if (!c->in_set)
+      return "the copy at its site is not in the set";
+    if (h->failed)
+      return "it failed to host";
+    if (why == PLACE_FOR_SWITCHOVER && site == s->rec[i].production_site)
+      continue; /* F6: the store is released first, and has just been in use */
+    if (!h->probed)
+      return "its store was not probed yet";
+    if (!h->opened && !h->can_host)
+      return h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
+    text = place_disagrees (s, i, site, &h->store);
+    if (text != NULL)
+      return text;
+    if (h->store.restarted && !h->opened && restarted_must_wait (in, i, site))
+      return "its store was restarted and waits for the other copies of the set (S2)";
+  }
+  return NULL;
+}
+
+/* The node at place `place` of the backup order. */
+static unsigned
+at_place (const struct crg_state *s, unsigned place)
+{
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (s->def.nodes[i].order == place)
+      return i;
+  return 0;
+}
+
+bool
+place_left (const struct place_in *in, unsigned iasp, uint8_t site)
+{
+  const struct crg_state *s = in->state;
+  const struct copy_rec *c = &s->rec[iasp].copies[site];
+  int n = state_node_index (s, c->host);
+  const struct group_host_status *h;
+
+  if (n < 0)
+    return true;
+  if (c->barred)
+    return true;
+  if (!in->node[n].present)
+    return !in->node[n].waited_for && !in->node[n].maybe;
+  h = said (in, (unsigned) n, iasp);
+  if (h == NULL || h->opened)
+    return false;
+  /* F2: a named host that says it can't host, or failed, counts as left. */
+  if (h->failed)
+    return true;
+  if (!h->probed)
+    return false;
+  if (!h->can_host)
+    return true;
+  return site == s->rec[iasp].production_site
+         && (place_disagrees (s, iasp, site, &h->store) != NULL
+             || (h->store.restarted && restarted_must_wait (in, iasp, site)));
+}
+
+static uint16_t
+present_mask (const struct place_in *in)
+{
+  uint16_t mask = 0;
+
+  for (unsigned i = 0; i < in->state->def.n_nodes; i++)
+    if (in->node[i].present)
+      mask |= (uint16_t) (1u << i);
+  return mask;
+}
+
+/* The first in the backup order that isn't refused; of `site` only, unless
+ * that is NO_SITE. */
+static int
+first_candidate (const struct place_in *in, uint8_t site, enum place_why why)
+{
+  const struct crg_state *s = in->state;
+
+  for (unsigned place = 0; place < s->def.n_nodes; place++) {
+    unsigned n = at_place (s, place);
+
+    if (s->def.nodes[n].id == state_production_host (s))
+      continue;
+    if (site != NO_SITE && s->def.nodes[n].site != site)
+      continue;
+    if (place_refusal (in, n, why) == NULL)
+      return (int) n;
+  }
+  return -1;
+}
+
+/* F2: `order` takes the first backup, `same-site-first` looks at the
+ * production site first. */
+static int
+candidate (const struct place_in *in, enum place_why why)
+{
+  const struct crg_state *s = in->state;
+  int n = -1;
+
+  if (s->def.takeover == TAKEOVER_SAME_SITE_FIRST)
+    n = first_candidate (in, s->rec[0].production_site, why);
+  return n >= 0 ? n : first_candidate (in, NO_SITE, why);
+}
+
+int
+place_target (const struct place_in *in)
+{
+  return candidate (in, PLACE_FOR_SWITCHOVER);
+}
+
+bool
+place_production (const struct place_in *in, struct change *c)
+{
+  const struct crg_state *s = in->state;
+  bool left = false;
+  int n;
+
+  for (unsigned i = 0; i < s->def.n_iasps; i++)
+    left = left || place_left (in, i, s->rec[i].production_site);
+  if (!left || !in->ready)
+    return false;
+  n = candidate (in, PLACE_FOR_FAILOVER);
+  if (n < 0)
+    return false;
+  memset (c, 0, sizeof *c);
+  c->kind = CH_APPOINT;
+  c->iasps = state_all_iasps (s);
+  c->site = s->def.nodes[n].site;
+  c->node = s->def.nodes[n].id;
+  c->expect_node = state_production_host (s);
+  c->expect_tenure = state_tenure (s);
+  c->present = present_mask (in);
+  memcpy (c->boot_id, in->node[n].announce->boot_id, CRG_ID_LEN);
+  return true;
+}
+
+/* S1: may this node open the store of a mirror copy? */
+static bool
+can_mirror (const struct place_in *in, unsigned node, unsigned iasp)
+{
+  const struct group_host_status *h = said (in, node, iasp);
+
+  if (!in->node[node].present || h == NULL || h->failed || !h->probed || !h->can_host)
+    return false;
+  return !h->store.has_super || h->store.agrees_ids;
+}
+
+static int
+copy_candidate (const struct place_in *in, unsigned iasp, uint8_t site)
+{
+  const struct crg_state *s = in->state;
+
+  for (unsigned place = 0; place < s->def.n_nodes; place++) {
+    unsigned n = at_place (s, place);
+
+    if (s->def.nodes[n].site == site
+        && s->def.nodes[n].id != s->rec[iasp].copies[site].host
+        && can_mirror (in, n, iasp))
+      return (int) n;
+  }
+  return -1;
+}
+
+bool
+place_can_take (const struct place_in *in, unsigned iasp, uint8_t site)
+{
+  return copy_candidate (in, iasp, site) >= 0;
+}
+
+bool
+place_copies (const struct place_in *in, struct change *c)
+{
+  const struct crg_state *s = in->state;
+
+  if (!in->ready)
+    return false;
+  for (unsigned i = 0; i < s->def.n_iasps; i++)
+    for (uint8_t site = 0; site < s->def.n_sites; site++) {
+      const struct copy_rec *copy = &s->rec[i].copies[site];
+      int n;
+
+      if (site == s->rec[i].production_site || copy->barred || copy->detached
+          || !place_left (in, i, site))
+        continue;
+      /* F3: the next present member of its site takes it (S1, R5). */
+      n = copy_candidate (in, i, site);
+      if (n < 0)
+        continue;
+      memset (c, 0, sizeof *c);
+      c->kind = CH_HOST;
+      c->iasps = 1u << i;
+      c->site = site;
+      c->node = s->def.nodes[n].id;
+      c->expect_node = copy->host;
+      return true;
+    }
+  return false;
+}

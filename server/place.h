@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Placement: who should host what (F1 to F4), as a pure function of the
+ * committed state, who is present, and what each announced.  Its result is at
+ * most one change; every member computes it, the first to be delivered is
+ * applied, once (C3).  Owns nothing; called by the group core.
+ */
+#ifndef CRG_PLACE_H
+#define CRG_PLACE_H
+
+#include "server/group_msg.h"
+
+struct place_node {
+  bool present;
+  bool waited_for;          /* start-wait still runs for it */
+  bool maybe;               /* in the view, silent for less than C8 allows */
+  const struct announce *announce; /* of this view, or NULL */
+};
+
+struct place_in {
+  const struct crg_state *state;
+  struct place_node node[CRG_MAX_NODES]; /* by index in def.nodes */
+  bool ready;               /* all present have announced, or time is up */
+};
+
+enum place_why {
+  PLACE_FOR_FAILOVER,       /* the store must be free now (S1) */
+  PLACE_FOR_SWITCHOVER,     /* ... or is released by the present host (F6) */
+};
+
+/* NULL if the node may become production host, else why not. */
+extern const char *place_refusal (const struct place_in *in, unsigned node,
+                                  enum place_why why);
+/* Does a store agree with the record of its site (R2, R4, R6)?  NULL or why
+ * not. */
+extern const char *place_disagrees (const struct crg_state *s, unsigned iasp,
+                                    uint8_t site, const struct store_info *store);
+/* F2: true and a change if production needs another host and one is there. */
+extern bool place_production (const struct place_in *in, struct change *c);
+/* F3: the same for the copies. */
+extern bool place_copies (const struct place_in *in, struct change *c);
+/* The best target of a switchover, or -1. */
+extern int place_target (const struct place_in *in);
+/* Is the named host gone, or unable?  Nobody waits for it any more. */
+extern bool place_left (const struct place_in *in, unsigned iasp, uint8_t site);
+/* Could any present node of `site` take its copy? */
+extern bool place_can_take (const struct place_in *in, unsigned iasp, uint8_t site);
+
+/* group.c: gathers the input from a group. */
+struct group;
+extern void place_gather (const struct group *g, struct place_in *in);
+
+#endif

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What a change does to the group state: the deterministic half of the
+ * replicated state machine (C3) and the rules of the record (R1 to R4, F4,
+ * F5).  Owns nothing: values in, values out; called by the group core on the
+ * daemon's main loop, and by tests.  Never does I/O, reads a clock, allocates
+ * or looks at anything but its arguments: two nodes with equal states must
+ * get equal states.
+ */
+#include <string.h>
+
+#include "server/bytes.h"
+#include "server/state.h"
+
+int
+stamp_compare (struct stamp a, struct stamp b)
+{
+  if (a.epoch != b.epoch)
+    return a.epoch < b.epoch ? -1 : 1;
+  if (a.version != b.version)
+    return a.version < b.version ? -1 : 1;
+  return 0;
+}
+
+int
+state_node_index (const struct crg_state *s, uint32_t id)
+{
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (s->def.nodes[i].id == id)
+      return (int) i;
+  return -1;
+}
+
+uint32_t
+state_all_iasps (const struct crg_state *s)
+{
+  return (1u << s->def.n_iasps) - 1;
+}
+
+uint32_t
+state_production_host (const struct crg_state *s)
+{
+  const struct iasp_rec *r = &s->rec[0];
+
+  return r->production_site == NO_SITE ? NO_NODE : r->copies[r->production_site].host;
+}
+
+uint64_t
+state_tenure (const struct crg_state *s)
+{
+  return s->rec[0].tenure;
+}
+
+bool
+state_has_majority (const struct crg_state *s, const uint32_t *ids, unsigned n)
+{
+  unsigned have = 0, all = 0, new_have = 0, new_all = 0;
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    const struct domain_node *d = &s->def.nodes[i];
+    bool there = false;
+
+    for (unsigned k = 0; k < n && !there; k++)
+      there = ids[k] == d->id;
+    all += d->votes;
+    new_all += d->new_votes;
+    if (there) {
+      have += d->votes;
+      new_have += d->new_votes;
+    }
+  }
+  /* C2, C7: of the configured votes, never of those present; of both while
+   * votes are being changed. */
+  return 2 * have > all && 2 * new_have > new_all;
+}
+
+/* ---- creation ----------------------------------------------------------- */
+
+static bool
+bad_name (const char *s)
+{
+  return s[0] == 0;
+}
+
+static const char *
+check_nodes (const struct crg_def *d)
+{
+  uint16_t orders = 0;
+  unsigned votes = 0;
+
+  if (d->n_nodes == 0 || d->n_nodes > CRG_MAX_NODES)
+    return "the recovery domain needs 1 to 16 nodes";
+  for (unsigned i = 0; i < d->n_nodes; i++) {
+    const struct domain_node *n = &d->nodes[i];
+
+    if (n->id == NO_NODE || bad_name (n->name))
+      return "a node has no id or no name";
+    if (n->order >= d->n_nodes || (orders & (1u << n->order)))
+      return "the backup order does not name each place once";
+    orders |= (uint16_t) (1u << n->order);
+    if (n->preferred_role > MEMBER_REPLICATE)
+      return "a node has an unknown role";
+    if ((n->preferred_role == MEMBER_REPLICATE) != (n->site == NO_SITE))
+      return "a replicate has no site, every other node has one";
+    if (n->site != NO_SITE && n->site >= d->n_sites)
+      return "a node names a site that does not exist";
+    if (n->n_addresses > CRG_MAX_ADDRS)
+      return "a node has too many addresses";
+    votes += n->votes;
+    for (unsigned k = 0; k < i; k++)
+      if (d->nodes[k].id == n->id || strcmp (d->nodes[k].name, n->name) == 0)
+        return "two nodes have the same id or name";
+  }
+  return votes == 0 ? "no node has a vote" : NULL;
+}
+
+static const char *
+check_def (const struct crg_def *d)
+{
+  const char *why;
+
+  if (bad_name (d->name))
+    return "the CRG has no name";
+  if (d->takeover > TAKEOVER_ORDER)
+    return "unknown takeover order";
+  if (d->n_sites == 0 || d->n_sites > CRG_MAX_SITES)
+    return "a CRG needs 1 to 8 sites";
+  if (d->n_iasps == 0 || d->n_iasps > CRG_MAX_IASPS)
+    return "a CRG needs 1 to 8 IASPs";
+  why = check_nodes (d);
+  if (why != NULL)
+    return why;
+  for (unsigned s = 0; s < d->n_sites; s++) {
+    bool node = false;
+
+    for (unsigned i = 0; i < d->n_nodes; i++)
+      node = node || d->nodes[i].site == s;
+    if (bad_name (d->sites[s]) || !node)
+      return "a site has no name or no node";
+    for (unsigned k = 0; k < s; k++)
+      if (strcmp (d->sites[k], d->sites[s]) == 0)
+        return "two sites have the same name";
+  }
+  for (unsigned i = 0; i < d->n_iasps; i++) {
+    if (bad_name (d->iasps[i].name) || d->iasps[i].size == 0)
+      return "an IASP has no name or no size";
+    for (unsigned k = 0; k < i; k++)
+      if (strcmp (d->iasps[k].name, d->iasps[i].name) == 0)
+        return "two IASPs have the same name";
+  }
+  return NULL;
+}
+
+/* The node of `site` (NO_SITE: any) that comes first in the current backup
+ * order, or -1. */
+static int
+first_in_order (const struct crg_def *d, uint8_t site)
+{
+  int best = -1;
+
+  for (unsigned i = 0; i < d->n_nodes; i++) {
+    const struct domain_node *n = &d->nodes[i];
+
+    if (n->site == NO_SITE || (site != NO_SITE && n->site != site))
+      continue;
+    if (best < 0 || n->order < d->nodes[best].order)
+      best = (int) i;
+  }
+  return best;
+}
+
+const char *
+state_create (struct crg_state *s, const struct crg_def *def,
+              const uint8_t lineage[CRG_ID_LEN])
+{
+  const char *why = check_def (def);
+  int primary;
+
+  if (why != NULL)
+    return why;
+  memset (s, 0, sizeof *s);
+  s->stamp = (struct stamp) { 1, 0 };
+  memcpy (s->lineage, lineage, CRG_ID_LEN);
+  s->def = *def;
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    s->def.nodes[i].new_votes = s->def.nodes[i].votes;
+  primary = first_in_order (def, NO_SITE);
+  if (primary < 0)
+    return "no node can host: every node is a replicate";
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    s->rec[i].production_site = NO_SITE;
+  for (unsigned i = 0; i < def->n_iasps; i++) {
+    struct iasp_rec *r = &s->rec[i];
+
+    r->tenure = 1;
+    r->generation = 1;
+    r->production_site = def->nodes[primary].site;
+    for (uint8_t site = 0; site < def->n_sites; site++)
+      r->copies[site].host = def->nodes[first_in_order (def, site)].id;
+    /* R3: at create only production is in the set. */
+    r->copies[r->production_site].in_set = true;
+    r->copies[r->production_site].since = 1;
+  }
+  return NULL;
+}
+
+/* ---- check -------------------------------------------------------------- */
+
+static bool
+can_ever_host (const struct crg_state *s, int node)
+{
+  return node >= 0 && s->def.nodes[node].site != NO_SITE;
+}
+
+static const char *
+check_appoint (const struct crg_state *s, const struct change *c)
+{
+  int node = state_node_index (s, c->node);
+
+  if (c->iasps != state_all_iasps (s))
+    return "all IASPs of a CRG move together";
+  if (!can_ever_host (s, node) || s->def.nodes[node].site != c->site)
+    return "the named node cannot host at that site";
+  if (c->expect_node != state_production_host (s))
+    return "production has another host by now";
+  if (c->node == c->expect_node)
+    return "it is the production host already";
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    const struct copy_rec *copy = &s->rec[i].copies[c->site];
+
+    if (c->expect_tenure != s->rec[i].tenure)
+      return "the tenure is another by now";
+    if (copy->barred)
+      return "the copy at that site is barred";
+    if (copy->detached)
+      return "the copy at that site is detached";
+    /* R4: a copy may take over only if it is in the committed set; an
+     * operator may force it. */
+    if (!copy->in_set && !c->forced)
+      return "the copy at that site is not in the set";
+  }
+  return NULL;
+}
+
+/* HOST, SHRINK, ENTER, BAR: about the copies of one site. */
+static const char *
+check_copy (const struct crg_state *s, const struct change *c, unsigned iasp)
+{
+  const struct iasp_rec *r = &s->rec[iasp];
+  const struct copy_rec *copy = &r->copies[c->site];
+  int node;
+
+  switch (c->kind) {
+  case CH_HOST:
+    if (c->site == r->production_site)
+      return "the production host is named by an appointment only";
+    if (c->expect_node != copy->host)
+      return "the copy has another host by now";
+    if (c->node == c->expect_node)
+      return "it is the host already";
+    if (c->node == NO_NODE)
+      return NULL;
+    node = state_node_index (s, c->node);
+    if (!can_ever_host (s, node) || s->def.nodes[node].site != c->site)
+      return "the named node cannot host at that site";
+    return copy->barred || copy->detached ? "the copy is barred or detached" : NULL;
+  case CH_SHRINK:
+    if (c->site == r->production_site)
+      return "production does not leave the set";
+    if (c->expect_tenure != r->tenure)
+      return "the tenure is another by now";
+    return copy->in_set ? NULL : "the copy is not in the set";
+  case CH_ENTER:
+    if (c->site == r->production_site || copy->in_set)
+      return "the copy is in the set";
+    if (c->expect_tenure != r->tenure)
+      return "the tenure is another by now";
+    if (c->node == NO_NODE || copy->host != c->node)
+      return "the copy has another host by now";
+    return copy->barred || copy->detached ? "the copy is barred or detached" : NULL;
+  case CH_BAR:
+    if (c->clear)
+      return copy->barred ? NULL : "the copy is not barred";
+    if (c->expect_tenure != r->tenure)
+      return "the tenure is another by now";
+    return copy->barred ? "the copy is barred already" : NULL;
+  default:
+    return "unknown change";
+  }
+}
+
+const char *
+state_check (const struct crg_state *s, const struct change *c)
+{
+  int node;
+
+  if (s->deleted)
+    return "the CRG is deleted";
+  switch (c->kind) {
+  case CH_START:
+    return s->started ? "the CRG is started" : NULL;
+  case CH_END:
+    return s->started ? NULL : "the CRG is not started";
+  case CH_DELETE:
+    return s->started ? "the CRG is started: end it first" : NULL;
+  case CH_APPOINT:
+    return check_appoint (s, c);
+  case CH_HOST:
+  case CH_SHRINK:
+  case CH_ENTER:
+  case CH_BAR:
+    if (c->iasps == 0 || (c->iasps & ~state_all_iasps (s)) != 0)
+      return "no such IASP";
+    if (c->site >= s->def.n_sites)
+      return "no such site";
+    for (unsigned i = 0; i < s->def.n_iasps; i++)
+      if (c->iasps & (1u << i)) {
+        const char *why = check_copy (s, c, i);
+        if (why != NULL)
+          return why;
+      }
+    return NULL;
+  case CH_EXPEL:
+    node = state_node_index (s, c->node);
+    if (node < 0 || c->incarnation == 0)
+      return "no such node";
+    return s->def.nodes[node].expelled == c->incarnation ? "it is expelled already" : NULL;
+  case CH_MARK_FAILED:
+    node = state_node_index (s, c->node);
+    if (node < 0)
+      return "no such node";
+    if (s->def.nodes[node].marked_failed == !c->clear)
+      return c->clear ? "the node is not marked failed" : "the node is marked failed already";
+    return NULL;
+  default:
+    return "unknown change";
+  }
+}
+
+/* ---- apply -------------------------------------------------------------- */
+
+/* F5: the new production host becomes the first, the old one the last backup:
+ * the last of all after failover, the last of those present after switchover
+ * (the absent ones stay behind it).  The others keep their sequence. */
+static void
+reorder (struct crg_state *s, const struct change *c)
+{
+  struct domain_node *nodes = s->def.nodes;
+  unsigned n = s->def.n_nodes, count = 0;
+  uint8_t list[CRG_MAX_NODES]; /* node indices in their new order */
+  int first = state_node_index (s, c->node);
+  int old = state_node_index (s, c->expect_node);
+  int after = 0; /* the old primary comes behind this one */
+
+  list[count++] = (uint8_t) first;
+  for (unsigned place = 0; place < n; place++)
+    for (unsigned i = 0; i < n; i++)
+      if (nodes[i].order == place && (int) i != first && (int) i != old)
+        list[count++] = (uint8_t) i;
+  if (old >= 0) {
+    for (unsigned k = 0; k < count; k++)
+      if (!c->graceful || (c->present & (1u << list[k])))
+        after = (int) k;
+    for (unsigned k = count; (int) k > after + 1; k--)
+      list[k] = list[k - 1];
+    list[after + 1] = (uint8_t) old;
+    count++;
+  }
+  for (unsigned k = 0; k < count; k++)
+    nodes[list[k]].order = (uint8_t) k;
+}
+
+static void
+apply_appoint (struct crg_state *s, const struct change *c)
+{
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    struct iasp_rec *r = &s->rec[i];
+    uint8_t old_site = r->production_site;
+    struct copy_rec *copy = &r->copies[c->site];
+
+    /* R1: tenure rises only when the production host changes. */
+    r->tenure++;
+    if (!copy->in_set) {
+      /* R4: forced; answered writes may be gone. */
+      r->loss++;
+      copy->in_set = true;
+      copy->since = r->generation;
+      copy->reason[0] = 0;
+    }
+    if (old_site != NO_SITE && old_site != c->site) {
+      /* F2: the old production copy becomes a mirror copy; after a switchover
+       * its host keeps it, after a failover a host is found when one returns. */
+      if (!c->graceful)
+        r->copies[old_site].host = NO_NODE;
+    }
+    r->production_site = c->site;
+    copy->host = c->node;
+    memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
+    if (!c->graceful && !SET_SURVIVES_TAKEOVER) {
+      bool shrunk = false;
+
+      for (unsigned site = 0; site < s->def.n_sites; site++) {
+        struct copy_rec *other = &r->copies[site];
+
+        if (site == c->site || !other->in_set)
+          continue;
+        other->in_set = false;
+        str_set (other->reason, sizeof other->reason,
+                 "production was taken over: the copy is filled again");
+        shrunk = true;
+      }
+      /* R2: generation rises whenever the set shrinks. */
+      if (shrunk)
+        r->generation++;
+    }
+  }
+  reorder (s, c);
+}
+
+static void
+apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
+{
+  struct iasp_rec *r = &s->rec[iasp];
+  struct copy_rec *copy = &r->copies[c->site];
+
+  switch (c->kind) {
+  case CH_HOST:
+    copy->host = c->node;
+    break;
+  case CH_SHRINK:
+    /* R2: generation rises whenever the set shrinks. */
+    copy->in_set = false;
+    r->generation++;
+    str_set (copy->reason, sizeof copy->reason, c->reason);
+    break;
+  case CH_ENTER:
+    /* R3: `since` is the generation at which the copy entered. */
+    copy->in_set = true;
+    copy->since = r->generation;
+    memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
+    memset (copy->reason, 0, sizeof copy->reason);
+    break;
+  case CH_BAR:
+    copy->barred = !c->clear;
+    str_set (copy->reason, sizeof copy->reason, c->clear ? "" : c->reason);
+    /* F4: a failed store has lost what it had; only production, the last
+     * resort of its own data, stays in the set until another takes over. */
+    if (copy->barred && c->site != r->production_site && copy->in_set) {
+      copy->in_set = false;
+      r->generation++;
+    }
+    break;
+  }
+}
+
+void
+state_apply (struct crg_state *s, const struct change *c)
+{
+  switch (c->kind) {
+  case CH_START:
+    s->started = true;
+    break;
+  case CH_END:
+    s->started = false;
+    break;
+  case CH_DELETE:
+    s->deleted = true;
+    break;
+  case CH_APPOINT:
+    apply_appoint (s, c);
+    break;
+  case CH_HOST:
+  case CH_SHRINK:
+  case CH_ENTER:
+  case CH_BAR:
+    for (unsigned i = 0; i < s->def.n_iasps; i++)
+      if (c->iasps & (1u << i))
+        apply_copy (s, c, i);
+    break;
+  case CH_EXPEL:
+    s->def.nodes[state_node_index (s, c->node)].expelled = c->incarnation;
+    break;
+  case CH_MARK_FAILED:
+    s->def.nodes[state_node_index (s, c->node)].marked_failed = !c->clear;
+    break;
+  }
+  s->stamp.version++;
+}

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# A lab of several nodes on one machine: each node is a network namespace with a corosync of its
+# own; every pair of nodes has its own cable, so that any pair can be cut, in one direction too.
+# To be sourced first, before functions.sh:
+#
+#   . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
+#   lab_enter "$0" "$@"
+#   . "$CRG_SRC_DIR/tests/functions.sh"
+#   lab_up 5; lab_conf 1000; lab_start 1 2 3 4 5; lab_wait_members 5 1 2 3 4 5
+#
+# lab_enter runs the test again inside its own user (if not root), network, mount and process
+# namespaces: nothing that it makes is visible outside, and all of it, processes too, is gone
+# when the test ends, however it ends.
+
+CRG_SRC_DIR=$(cd "${CRG_SRC_DIR:-$(dirname "$0")/..}" && pwd)
+CRG_BUILD_DIR=$(cd "${CRG_BUILD_DIR:-$CRG_SRC_DIR/build}" && pwd)
+export CRG_SRC_DIR CRG_BUILD_DIR
+PATH=$PATH:/usr/sbin:/sbin
+
+lab_enter ()
+{
+  local user= p
+  if [ "${LAB_INSIDE-}" = yes ]; then
+    mount -t tmpfs tmpfs /run
+    mount -t tmpfs tmpfs /dev/shm
+    mkdir -p /run/netns
+    ip link set lo up
+    return 0
+  fi
+  for p in corosync corosync-quorumtool ip unshare; do
+    command -v $p >/dev/null || { echo "needs $p"; exit 77; }
+  done
+  grep -q '^#define HAVE_COROSYNC 1' "$CRG_BUILD_DIR/config.h" ||
+    { echo "built without corosync"; exit 77; }
+  [ "$(id -u)" = 0 ] || user=-Ur
+  unshare $user -nmp --fork --kill-child --mount-proc --propagation private \
+    bash -c 'mount -t tmpfs tmpfs /run && mkdir /run/netns && ip netns add x &&
+             ip link add lab0 type veth peer name lab1' 2>/dev/null ||
+    { echo "this machine doesn't allow network namespaces"; exit 77; }
+  LAB_INSIDE=yes exec unshare $user -nmp --fork --kill-child --mount-proc \
+    --propagation private bash "$@"
+}
+
+lab_address () { echo "10.98.0.$1"; }
+
+# lab_up N: namespaces n1 to nN, and a cable between any two.  A cut direction is a route into
+# an interface that leads nowhere: silence, as from a dead wire, and no error at the sender.
+lab_up ()
+{
+  local i j
+  lab_nodes=$1
+  for ((i = 1; i <= lab_nodes; i++)); do
+    ip netns add n$i
+    ip netns exec n$i sysctl -qw net.ipv6.conf.all.disable_ipv6=1 2>/dev/null || true
+    ip -n n$i link set lo up
+    ip -n n$i addr add "$(lab_address $i)/32" dev lo
+    ip -n n$i link add hole type veth peer name hole-end
+    ip -n n$i link set hole arp off up
+    ip -n n$i link set hole-end up
+    mkdir -p "$tmp/n$i/run" "$tmp/n$i/corosync"
+  done
+  for ((i = 1; i <= lab_nodes; i++)); do
+    for ((j = i + 1; j <= lab_nodes; j++)); do
+      ip -n n$i link add to$j type veth peer name to$i netns n$j
+      ip -n n$i link set to$j up
+      ip -n n$j link set to$i up
+    done
+  done
+  for ((i = 1; i <= lab_nodes; i++)); do
+    for ((j = 1; j <= lab_nodes; j++)); do
+      [ $i = $j ] || lab_heal_way $i $j
+    done
+  done
+}
+
+# one direction, from node $1 to node $2
+lab_cut_way () { ip -n n$1 route replace "$(lab_address $2)/32" dev hole src "$(lab_address $1)"; }
+lab_heal_way () { ip -n n$1 route replace "$(lab_address $2)/32" dev to$2 src "$(lab_address $1)"; }
+
+# lab_cut "1 2" "3 4 5": nothing passes between the two sides; lab_heal undoes it
+lab_cut () { lab_both lab_cut_way "$1" "$2"; }
+lab_heal () { lab_both lab_heal_way "$1" "$2"; }
+lab_both ()
+{
+  local i j
+  for i in $2; do
+    for j in $3; do
+      "$1" $i $j
+      "$1" $j $i
+    done
+  done
+}
+
+# lab_conf TOKEN_MS: writes each node's corosync.conf, from what crgctl prints; the lab adds
+# only where files are, and that no real-time scheduling is to be had here.
+lab_conf ()
+{
+  local i nodes=()
+  for ((i = 1; i <= lab_nodes; i++)); do nodes+=("n$i=$(lab_address $i)"); done
+  head -c 256 /dev/urandom >"$tmp/authkey"
+  lab_print_conf "$1" "${nodes[@]}" >"$tmp/corosync.conf"
+  for ((i = 1; i <= lab_nodes; i++)); do
+    sed -e "s,^totem {,&\n  keyfile: $tmp/authkey," \
+      -e "s,^logging {,&\n  to_logfile: yes\n  logfile: $tmp/n$i/corosync.log\n  blackbox: off," \
+      -e '/^ *to_syslog:/s/yes/no/' "$tmp/corosync.conf" >"$tmp/n$i/corosync.conf"
+    printf 'system {\n  state_dir: %s\n  sched_rr: no\n  move_to_root_cgroup: no\n}\n' \
+      "$tmp/n$i/corosync" >>"$tmp/n$i/corosync.conf"
+  done
+}
+
+# The same, without crgctl
+lab_print_conf ()
+{
+  local token=$1 i=0 n
+  shift
+  cat <<END
+totem {
+  version: 2
+  cluster_name: crg
+  transport: knet
+  crypto_cipher: aes256
+  crypto_hash: sha256
+  token: $token
+  token_coefficient: 0
+  interface {
+    linknumber: 0
+    knet_ping_interval: 200
+    knet_ping_timeout: 1000
+  }
+}
+logging {
+  to_stderr: no
+  to_syslog: yes
+  timestamp: hires
+}
+quorum {
+  provider: corosync_votequorum
+}
+nodelist {
+END
+  for n; do
+    i=$((i + 1))
+    printf '  node {\n    name: %s\n    nodeid: %d\n    ring0_addr: %s\n  }\n' \
+      "${n%%=*}" $i "${n#*=}"
+  done
+  echo '}'
+}
+
+# lab_in I COMMAND...: runs it on node I.  lab_exec: the same, in the place of this shell (for a
+# subshell in the background whose pid is to be the command's).
+lab_exec ()
+{
+  local i=$1
+  shift
+  exec ip netns exec n$i bash -c 'mount --bind "$0" /run; exec "$@"' "$tmp/n$i/run" "$@"
+}
+lab_in () { (lab_exec "$@"); }
+
+# lab_start I...: starts corosync there, after the end of one that was told to end
+lab_start ()
+{
+  local i
+  for i; do
+    [ -z "${lab_corosync[i]-}" ] || wait "${lab_corosync[i]}" 2>/dev/null || :
+    rm -f "$tmp/n$i/run/corosync.pid"
+    HOSTNAME=n$i lab_exec $i corosync -f -c "$tmp/n$i/corosync.conf" >>"$tmp/n$i/corosync.out" 2>&1 &
+    lab_corosync[i]=$!
+  done
+}
+lab_corosync=()
+
+# lab_signal SIGNAL I...: to these corosyncs
+lab_signal ()
+{
+  local s=$1 i
+  shift
+  for i; do kill -s "$s" "${lab_corosync[i]}"; done
+}
+
+# lab_members I: how many nodes its corosync counts, 0 if it doesn't answer
+lab_members ()
+{
+  lab_in $1 corosync-quorumtool -s 2>/dev/null | awk '/^Nodes:/ { n = $2 } END { print n + 0 }'
+}
+
+lab_has_members () { [ "$(lab_members $1)" = "$2" ]; }
+
+# lab_wait_members N I...: until all these nodes count N
+lab_wait_members ()
+{
+  local n=$1 i
+  shift
+  for i; do
+    wait_for 20 lab_has_members $i $n || {
+      tail -n 20 "$tmp/n$i/corosync.log" "$tmp/n$i/corosync.out"
+      fail "node $i counts $(lab_members $i) nodes, not $n"
+    }
+  done
+}
+
+# --- members: enginetest on some nodes -------------------------------------------------------
+
+lab_member=()    # pid by node
+lab_member_in=() # descriptor of its stdin
+
+# member_start I [LOG]: enginetest on node I; its log is $tmp/LOG (default eI)
+member_start ()
+{
+  local i=$1 log=${2:-e$1} fd
+  rm -f "$tmp/in$i"
+  mkfifo "$tmp/in$i"
+  lab_exec $i "$CRG_BUILD_DIR/tests/enginetest" --nodes $lab_nodes test \
+    <"$tmp/in$i" >"$tmp/$log" 2>"$tmp/$log.err" &
+  lab_member[i]=$!
+  exec {fd}>"$tmp/in$i"
+  lab_member_in[i]=$fd
+}
+
+# member_tell I WORD...
+member_tell ()
+{
+  local i=$1
+  shift
+  echo "$*" >&"${lab_member_in[i]}"
+}
+
+# member_view LOG: the members of its last view
+member_view () { awk '$2 == "V" { v = $5 } $2 == "DOWN" { v = "" } END { print v }' "$tmp/$1"; }
+member_has_view () { [ "$(member_view $1)" = "$2" ]; }
+
+# members_wait_view SECONDS N1,N2,... LOG...
+members_wait_view ()
+{
+  local seconds=$1 want=$2 log
+  shift 2
+  for log; do
+    wait_for $seconds member_has_view $log $want ||
+      { tail -n 5 "$tmp/$log" "$tmp/$log.err"; tail -n 5 "$tmp"/n?/corosync.out "$tmp"/n?/corosync.log; fail "$log: view $(member_view $log), not $want"; }
+  done
+}
+
+# member_count LOG KIND: lines of that kind
+member_count () { awk -v k="$2" '$2 == k { n++ } END { print n + 0 }' "$tmp/$1"; }
+member_stat () { grep ' STAT ' "$tmp/$1" | tail -1 | tr ' ' '\n' | sed -n "s/^$2=//p"; }
+member_wait_count () # LOG KIND N
+{
+  wait_for 20 member_has_count "$@" ||
+    { head -n 40 "$tmp"/*.err; tail -n 3 "$tmp/$1"; fail "$1: $(member_count $1 $2) $2, not $3"; }
+}
+member_has_count () { [ "$(member_count $1 $2)" -ge "$3" ]; }
+
+# member_quit I...: ends it and waits for the log's end
+member_quit ()
+{
+  local i
+  for i; do
+    [ -n "${lab_member[i]-}" ] || continue
+    member_tell $i quit
+    wait "${lab_member[i]}" || fail "enginetest on node $i ended with $?"
+    eval "exec ${lab_member_in[i]}>&-"
+    unset "lab_member[$i]"
+  done
+}
+
+# members_check LOG...: judges the logs together
+members_check ()
+{
+  local l paths=()
+  for l; do paths+=("$tmp/$l"); done
+  "$CRG_BUILD_DIR/tests/enginetest" --nodes $lab_nodes --check "${paths[@]}"
+}
