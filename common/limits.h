@@ -192,5 +192,57 @@
 #define CONF_MAX_TIMEOUT_MS 86400000
 /* Mirror port of a CRG's first IASP, if the definition gives none; the next one is one higher. */
 #define CONF_MIRROR_PORT 10810
+/* --- group engine and hub ------------------------------------------------------------------ */
+
+/* Unsent bytes of one connection between hub and node: sixteen of the largest messages, and hours
+ * of heartbeats.  A node that lets more pile up does not read, and counts as dead. */
+#define HUB_OUT_MAX (16 * 1024 * 1024)
+/* One connection a node. */
+#define HUB_MAX_MEMBERS CRG_MAX_NODES
+/* A group for each CRG, one for the cluster, and room for those being left. */
+#define HUB_MAX_GROUPS (2 * CRG_MAX_CRGS)
+/* Silence is counted in PINGs: four unanswered ones in a token time. */
+#define HUB_PINGS_PER_TOKEN 4
+#define HUB_TICK_MS         10
+/* Below this a busy machine makes false deaths; above it no lease is of use. */
+#define HUB_TOKEN_MIN_MS 100
+#define HUB_TOKEN_MAX_MS 60000
+/* A connection that says nothing holds a slot for so long. */
+#define HUB_HELLO_MS 5000
+/* Reconnect delay to the hub: first and largest.  A hub's restart holds I/O meanwhile. */
+#define ENGINE_RETRY_MIN_MS 20
+#define ENGINE_RETRY_MAX_MS 500
+
+/* --- the daemon ------------------------------------------------------------------------------ */
+
+/* Connections on the admin socket: operators, scripts and --watch; one slot less than a small
+ * machine's descriptors by far. */
+#define ADMIN_MAX_CLIENTS 64
+/* Longest time for which an admin request waits for the group, unless it says less. */
+#define ADMIN_REQUEST_MS 120000
+/* Requests to one plugin that wait for their answer. */
+#define PLUGIN_MAX_CALLS 32
+/* A plugin opens its control socket within this time after its start, or is started again. */
+#define PLUGIN_START_MS 10000
+/* Answer to `role`: opening a store and writing its superblock twice, on a slow disk. */
+#define PLUGIN_ROLE_MS 15000
+/* Graceful end: `quit` may drain and flush for so long, then SIGTERM, then SIGKILL. */
+#define PLUGIN_QUIT_MS 5000
+#define PLUGIN_TERM_MS 200
+/* Delay before a plugin that died is started again: at once, then doubling up to this. */
+#define PLUGIN_RETRY_MIN_MS 100
+#define PLUGIN_RETRY_MAX_MS 5000
+/* Deaths without a success in between after which the node gives the role up. */
+#define PLUGIN_MAX_DEATHS 5
+/* `status` of each plugin, and the report to the other nodes; shown with its age. */
+#define PLUGIN_POLL_MS 1000
+/* A store's probe, an export's check: a hung disk is told from a slow one by then. */
+#define PROBE_MS        8000
+#define EXPORT_CHECK_MS 10000
+#define EXPORT_RETRY_MS 200
+/* create: all named nodes have looked at their stores, or have formatted them. */
+#define CREATE_STEP_MS 10000
+/* Recent events of a CRG kept for `trace`. */
+#define TRACE_EVENTS 256
 
 #endif /* CRG_LIMITS_H */

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The admin socket of admin.h.  One request at a time for each client; its
+ * answer may come later, from the group.  A client that leaves meanwhile is
+ * forgotten by whoever would have answered it.
+ */
+#include "config.h"
+
+#include "server/admin.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <qb/qbdefs.h>
+#include <qb/qbloop.h>
+
+#include "common/exitcodes.h"
+#include "common/jsonl.h"
+#include "server/cluster.h"
+#include "server/log.h"
+#include "server/member.h"
+#include "server/status.h"
+
+struct client {
+  struct admin *a;
+  int fd;
+  struct jsonl_reader in;
+  struct jsonl_writer out;
+  uid_t uid;
+  gid_t gid;
+  pid_t pid;
+  bool may_change;
+  bool busy;      /* its answer will come */
+  bool broken;
+  bool ended;     /* it has sent all that it will */
+};
+
+struct admin {
+  struct daemon *d;
+  int listen_fd;
+  char path[CRG_PATH_MAX + 16];
+  struct client *clients[ADMIN_MAX_CLIENTS];
+};
+
+static int on_client (int fd, int revents, void *opaque);
+static void serve (struct client *c);
+
+/* ---- answering ------------------------------------------------------------------------- */
+
+static void
+flush (struct client *c)
+{
+  int r = jsonl_writer_flush (&c->out, c->fd);
+
+  if (r < 0)
+    c->broken = true;
+  /* Level-triggered: a stream whose end was read would wake us for ever. */
+  qb_loop_poll_mod (c->a->d->loop, QB_LOOP_LOW, c->fd,
+                    (c->ended ? 0 : POLLIN) | (r > 0 ? POLLOUT : 0), c, on_client);
+}
+
+/* Takes the reference. */
+static void
+put (struct client *c, json_t *obj)
+{
+  if (jsonl_writer_put (&c->out, obj) < 0)
+    c->broken = true;
+  json_decref (obj);
+  if (!c->broken)
+    flush (c);
+}
+
+static void
+put_error (struct client *c, int code, const char *reason)
+{
+  put (c, json_pack ("{s:b, s:i, s:s}", "ok", 0, "code", code, "error", reason));
+}
+
+static void
+on_progress (void *opaque, const char *text)
+{
+  put (opaque, json_pack ("{s:s}", "progress", text));
+}
+
+static void
+on_reply (void *opaque, int code, const char *reason)
+{
+  struct client *c = opaque;
+
+  if (code == CRG_EXIT_FINE)
+    put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", reason));
+  else
+    put_error (c, code, reason);
+  c->busy = false;
+}
+
+/* ---- who may --------------------------------------------------------------------------- */
+
+static bool
+is_in_group (const struct client *c, const char *name)
+{
+  struct group *gr = name[0] ? getgrnam (name) : NULL;
+  struct passwd *pw;
+  gid_t wanted;
+
+  if (gr == NULL)
+    return false;
+  wanted = gr->gr_gid;
+  if (c->gid == wanted)
+    return true;
+  pw = getpwuid (c->uid);
+  if (pw == NULL)
+    return false;
+  for (char **member = gr->gr_mem; *member; member++)
+    if (strcmp (*member, pw->pw_name) == 0)
+      return true;
+  return false;
+}
+
+/* ---- commands -------------------------------------------------------------------------- */
+
+static struct member *
+find_crg (struct client *c, json_t *req, const char *verb)
+{
+  const char *name = json_string_value (json_object_get (req, "crg"));
+  struct member *m = name ? daemon_find (c->a->d, name) : NULL;
+  char reason[2 * CRG_REASON_MAX];
+
+  if (m)
+    return m;
+  if (name == NULL)
+    snprintf (reason, sizeof reason, "%s: which CRG?", verb);
+  else
+    snprintf (reason, sizeof reason, "no CRG %.63s on node %s; `crgctl status` lists them", name,
+              c->a->d->conf.name);
+  put_error (c, name ? CRG_EXIT_NO_OBJECT : CRG_EXIT_USAGE, reason);
+  return NULL;
+}
+
+/* A node's id; NO_NODE and an error if there is no such node. */
+static uint32_t
+find_node (struct client *c, const struct member *m, const char *name)
+{
+  const struct crg_state *s = member_state (m);
+  char reason[CRG_REASON_MAX];
+
+  for (unsigned i = 0; s && i < s->def.n_nodes; i++)
+    if (strcmp (s->def.nodes[i].name, name) == 0)
+      return s->def.nodes[i].id;
+  snprintf (reason, sizeof reason, "no node %.63s in CRG %s", name, member_crg (m));
+  put_error (c, CRG_EXIT_NO_OBJECT, reason);
+  return NO_NODE;
+}
+
+static unsigned
+wait_ms (json_t *req, unsigned dflt)
+{
+  json_int_t v = json_integer_value (json_object_get (req, "wait_ms"));
+
+  return v > 0 && v < 86400 * 1000 ? (unsigned) v : dflt;
+}
+
+static void
+ask_group (struct client *c, struct member *m, enum group_request request, uint32_t node,
+           json_t *req)
+{
+  c->busy = true;
+  member_request (m, request, node, json_is_true (json_object_get (req, "force")),
+                  json_is_true (json_object_get (req, "dry_run")), wait_ms (req, ADMIN_REQUEST_MS),
+                  on_reply, c);
+}
+
+static void
+cmd_status (struct client *c, json_t *req)
+{
+  const char *crg = json_string_value (json_object_get (req, "crg"));
+  json_t *answer = status_all (c->a->d, crg);
+  char reason[CRG_REASON_MAX];
+
+  if (answer) {
+    put (c, answer);
+    return;
+  }
+  snprintf (reason, sizeof reason, "no CRG %.63s on node %s", crg, c->a->d->conf.name);
+  put_error (c, CRG_EXIT_NO_OBJECT, reason);
+}
+
+static void
+cmd_uri (struct client *c, json_t *req)
+{
+  const char *name = json_string_value (json_object_get (req, "iasp"));
+  char uri[3 * CRG_PATH_MAX], reason[3 * CRG_REASON_MAX];
+  const char *node = "";
+  unsigned index;
+  struct member *m = name ? daemon_find_iasp (c->a->d, name, &index) : NULL;
+
+  if (m == NULL) {
+    snprintf (reason, sizeof reason, "no IASP %.63s on node %s", name ? name : "",
+              c->a->d->conf.name);
+    put_error (c, name ? CRG_EXIT_NO_OBJECT : CRG_EXIT_USAGE, reason);
+  }
+  else if (status_uri (m, index, uri, sizeof uri, &node, reason, sizeof reason))
+    put (c, json_pack ("{s:b, s:s, s:s}", "ok", 1, "uri", uri, "node", node));
+  else {
+    char text[4 * CRG_REASON_MAX];
+
+    snprintf (text, sizeof text, "IASP %s is not served: %s", name, reason);
+    put_error (c, CRG_EXIT_UNAVAILABLE, text);
+  }
+}
+
+static void
+cmd_create (struct client *c, json_t *req)
+{
+  json_t *def = json_object_get (req, "def");
+
+  if (!json_is_object (def)) {
+    put_error (c, CRG_EXIT_USAGE, "create: there is no definition");
+    return;
+  }
+  c->busy = true;
+  cluster_create (c->a->d->cluster, def, json_is_true (json_object_get (req, "force")),
+                  on_progress, on_reply, c);
+}
+
+static void
+cmd_group (struct client *c, json_t *req, const char *verb, enum group_request request)
+{
+  struct member *m = find_crg (c, req, verb);
+
+  if (m)
+    ask_group (c, m, request, NO_NODE, req);
+}
+
+static void
+cmd_start (struct client *c, json_t *req)
+{
+  cmd_group (c, req, "start", GR_START);
+}
+
+static void
+cmd_end (struct client *c, json_t *req)
+{
+  cmd_group (c, req, "end", GR_END);
+}
+
+static void
+cmd_delete (struct client *c, json_t *req)
+{
+  cmd_group (c, req, "delete", GR_DELETE);
+}
+
+static void
+cmd_switchover (struct client *c, json_t *req)
+{
+  struct member *m = find_crg (c, req, "switchover");
+  const char *to = json_string_value (json_object_get (req, "to"));
+  uint32_t node = NO_NODE;
+
+  if (m == NULL || (to && (node = find_node (c, m, to)) == NO_NODE))
+    return;
+  ask_group (c, m, GR_SWITCHOVER, node, req);
+}
+
+/* In every CRG whose domain has the node. */
+static void
+cmd_mark_failed (struct client *c, json_t *req)
+{
+  const char *name = json_string_value (json_object_get (req, "node"));
+  const char *crg = json_string_value (json_object_get (req, "crg"));
+  struct member *m = NULL;
+  uint32_t node;
+
+  if (name == NULL) {
+    put_error (c, CRG_EXIT_USAGE, "mark-failed: which node?");
+    return;
+  }
+  if (crg)
+    m = find_crg (c, req, "mark-failed");
+  else {
+    for (unsigned i = 0; i < CRG_MAX_CRGS && m == NULL; i++)
+      m = c->a->d->members[i];
+    if (m == NULL)
+      put_error (c, CRG_EXIT_NO_OBJECT, "there is no CRG on this node");
+  }
+  if (m && (node = find_node (c, m, name)) != NO_NODE)
+    ask_group (c, m, GR_MARK_FAILED, node, req);
+}
+
+static void
+cmd_trace (struct client *c, json_t *req)
+{
+  json_t *events = json_array ();
+  const char *crg = json_string_value (json_object_get (req, "crg"));
+
+  if (crg) {
+    struct member *m = find_crg (c, req, "trace");
+
+    if (m == NULL) {
+      json_decref (events);
+      return;
+    }
+    json_decref (events);
+    events = member_trace (m);
+  }
+  else
+    for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+      if (c->a->d->members[i]) {
+        json_t *more = member_trace (c->a->d->members[i]);
+
+        json_array_extend (events, more);
+        json_decref (more);
+      }
+  put (c, json_pack ("{s:b, s:o}", "ok", 1, "events", events));
+}
+
+static void
+cmd_counters (struct client *c, json_t *req)
+{
+  struct member *m = find_crg (c, req, "counters");
+  json_t *crg;
+
+  if (m == NULL)
+    return;
+  crg = status_crg (m);
+  put (c, json_pack ("{s:b, s:O}", "ok", 1, "counters", json_object_get (crg, "counters")));
+  json_decref (crg);
+}
+
+static const struct {
+  const char *name;
+  bool changes;
+  void (*fn) (struct client *, json_t *);
+} commands[] = {
+  { "status", false, cmd_status },
+  { "uri", false, cmd_uri },
+  { "trace", false, cmd_trace },
+  { "counters", false, cmd_counters },
+  { "create", true, cmd_create },
+  { "delete", true, cmd_delete },
+  { "start", true, cmd_start },
+  { "end", true, cmd_end },
+  { "switchover", true, cmd_switchover },
+  { "mark-failed", true, cmd_mark_failed },
+};
+
+static void
+on_request (struct client *c, json_t *req)
+{
+  const char *cmd = json_string_value (json_object_get (req, "cmd"));
+  json_t *v = json_object_get (req, "v");
+
+  if (json_integer_value (v) != 1) {
+    put_error (c, CRG_EXIT_USAGE, "this crgd speaks version 1 of the admin protocol");
+    return;
+  }
+  for (unsigned i = 0; cmd && i < ARRAY_SIZE (commands); i++)
+    if (strcmp (cmd, commands[i].name) == 0) {
+      if (commands[i].changes && !c->may_change) {
+        log_warning ("user %u may not %s", (unsigned) c->uid, cmd);
+        put_error (c, CRG_EXIT_REFUSED,
+                   "only root, the daemon's own user and members of its socket-group may do this");
+        return;
+      }
+      if (commands[i].changes)
+        log_notice ("user %u asks: %s %s", (unsigned) c->uid, cmd,
+                    json_string_value (json_object_get (req, "crg")) ?: "");
+      commands[i].fn (c, req);
+      return;
+    }
+  put_error (c, CRG_EXIT_USAGE, "crgd doesn't know this command; is crgctl of another release?");
+}
+
+/* ---- clients --------------------------------------------------------------------------- */
+
+static void
+drop (struct client *c)
+{
+  struct admin *a = c->a;
+
+  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+    if (a->d->members[i])
+      member_forget_requests (a->d->members[i], c);
+  cluster_forget_request (a->d->cluster, c);
+  qb_loop_poll_del (a->d->loop, c->fd);
+  close (c->fd);
+  jsonl_reader_free (&c->in);
+  jsonl_writer_free (&c->out);
+  for (unsigned i = 0; i < ADMIN_MAX_CLIENTS; i++)
+    if (a->clients[i] == c)
+      a->clients[i] = NULL;
+  free (c);
+}
+
+static void
+serve (struct client *c)
+{
+  json_error_t error;
+  json_t *req;
+  int r;
+
+  while (!c->busy && !c->broken && (r = jsonl_reader_next (&c->in, &req, &error)) != 0) {
+    if (r < 0) {
+      put_error (c, CRG_EXIT_USAGE, "the request is not a JSON object on one line");
+      c->ended = true;
+      break;
+    }
+    on_request (c, req);
+    json_decref (req);
+  }
+}
+
+static int
+on_client (int fd, int revents, void *opaque)
+{
+  struct client *c = opaque;
+
+  if (revents & POLLOUT)
+    flush (c);
+  if (!c->ended && (revents & (POLLIN | POLLHUP | POLLERR))) {
+    ssize_t n = jsonl_reader_fill (&c->in, fd);
+
+    if (n == 0)
+      c->ended = true;
+    else if (n < 0 && n != -EAGAIN)
+      c->broken = true;
+  }
+  if (revents & (POLLERR | POLLHUP))
+    c->broken = c->ended; /* it has closed both ways */
+  serve (c);
+  if (!c->broken && c->ended && c->busy)
+    flush (c);
+  if (c->broken || (c->ended && !c->busy && !jsonl_writer_pending (&c->out)))
+    drop (c);
+  return 0;
+}
+
+static int
+on_accept (int fd, int revents, void *opaque)
+{
+  struct admin *a = opaque;
+  int conn = jsonl_accept (fd);
+  struct client *c;
+
+  if (conn < 0)
+    return 0;
+  for (unsigned i = 0; i < ADMIN_MAX_CLIENTS; i++) {
+    if (a->clients[i])
+      continue;
+    c = calloc (1, sizeof *c);
+    if (c == NULL)
+      break;
+    c->a = a;
+    c->fd = conn;
+    jsonl_reader_init (&c->in, 0);
+    jsonl_writer_init (&c->out, 0);
+    if (jsonl_peer (conn, &c->pid, &c->uid, &c->gid) != 0
+        || qb_loop_poll_add (a->d->loop, QB_LOOP_LOW, conn, POLLIN, c, on_client) < 0) {
+      free (c);
+      break;
+    }
+    c->may_change = c->uid == 0 || c->uid == geteuid ()
+                    || is_in_group (c, a->d->conf.socket_group);
+    a->clients[i] = c;
+    return 0;
+  }
+  log_warning ("refused a connection to the admin socket: there are %d already", ADMIN_MAX_CLIENTS);
+  close (conn);
+  return 0;
+}
+
+struct admin *
+admin_new (struct daemon *d)
+{
+  struct admin *a = calloc (1, sizeof *a);
+
+  if (a == NULL)
+    return NULL;
+  a->d = d;
+  snprintf (a->path, sizeof a->path, "%s/crgd.sock", d->conf.run_dir);
+  a->listen_fd = jsonl_listen (a->path, 0666);
+  if (a->listen_fd < 0) {
+    log_error ("%s: %s", a->path, strerror (-a->listen_fd));
+    free (a);
+    return NULL;
+  }
+  qb_loop_poll_add (d->loop, QB_LOOP_LOW, a->listen_fd, POLLIN, a, on_accept);
+  return a;
+}
+
+void
+admin_free (struct admin *a)
+{
+  if (a == NULL)
+    return;
+  for (unsigned i = 0; i < ADMIN_MAX_CLIENTS; i++)
+    if (a->clients[i])
+      drop (a->clients[i]);
+  qb_loop_poll_del (a->d->loop, a->listen_fd);
+  close (a->listen_fd);
+  unlink (a->path);
+  free (a);
+}

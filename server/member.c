@@ -1,0 +1,965 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The shell of member.h.  Events that arise while actions are carried out
+ * wait in a queue until the step is over, so the core never sees an event in
+ * the middle of its own actions.
+ */
+#include "config.h"
+
+#include "server/member.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <qb/qbdefs.h>
+#include <qb/qbloop.h>
+
+#include "common/clock.h"
+#include "common/crc32c.h"
+#include "common/exitcodes.h"
+#include "common/ident.h"
+#include "common/util-posix.h"
+#include "server/log.h"
+#include "server/probe.h"
+#include "server/statefile.h"
+#include "server/status.h"
+#include "server/task.h"
+
+/* Events that one step's actions can cause: an answer for each IASP, twice. */
+#define MEMBER_MAX_EVENTS (4 * CRG_MAX_IASPS)
+#define MEMBER_MAX_REQUESTS 32
+/* A node whose state file can't be written comes back after this (C6). */
+#define MEMBER_REJOIN_MS 5000
+
+struct node_id {
+  uint32_t engine_id, id;
+};
+
+struct pending_request {
+  uint64_t id; /* 0 = free */
+  uint64_t deadline_ms;
+  member_reply_fn *done;
+  void *opaque;
+};
+
+struct iasp_shell {
+  struct member *m;
+  unsigned index;
+  struct plugin *plugin;
+  struct task *probe;
+  bool claimed; /* the core has said what it wants of it */
+};
+
+struct trace_event {
+  uint64_t at_ms;
+  char text[CRG_REASON_MAX + 1];
+};
+
+struct member {
+  struct daemon *d;
+  char crg[CRG_NAME_MAX + 1];
+  struct group *g;
+  struct group_actions *out;
+  uint32_t id; /* of this node in the domain; NO_NODE: not known yet */
+  struct node_id nodes[CRG_MAX_NODES];
+  unsigned n_nodes;
+  struct iasp_shell iasps[CRG_MAX_IASPS];
+  bool joined, in_step, gone, adopted;
+  uint64_t rejoin_at_ms, report_at_ms;
+  struct group_event events[MEMBER_MAX_EVENTS];
+  unsigned n_events;
+  uint64_t next_request;
+  struct pending_request requests[MEMBER_MAX_REQUESTS];
+  struct trace_event trace[TRACE_EVENTS];
+  unsigned trace_next;
+  qb_loop_timer_handle timer;
+};
+
+static void step (struct member *m, const struct group_event *ev);
+
+uint32_t
+engine_id_of (const char *node_name)
+{
+  uint32_t id = crc32c (0, node_name, strlen (node_name));
+
+  return id ? id : 1;
+}
+
+static void UTIL_PRINTF (2, 3)
+note (struct member *m, const char *fmt, ...)
+{
+  struct trace_event *t = &m->trace[m->trace_next++ % TRACE_EVENTS];
+  va_list ap;
+
+  t->at_ms = clock_wall_ms ();
+  va_start (ap, fmt);
+  vsnprintf (t->text, sizeof t->text, fmt, ap);
+  va_end (ap);
+}
+
+json_t *
+member_trace (const struct member *m)
+{
+  json_t *list = json_array ();
+  unsigned first = m->trace_next > TRACE_EVENTS ? m->trace_next - TRACE_EVENTS : 0;
+
+  for (unsigned i = first; i < m->trace_next; i++) {
+    const struct trace_event *t = &m->trace[i % TRACE_EVENTS];
+    time_t seconds = (time_t) (t->at_ms / 1000);
+    char line[CRG_REASON_MAX + 64], when[32] = "";
+    struct tm tm;
+
+    if (gmtime_r (&seconds, &tm))
+      strftime (when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf (line, sizeof line, "%s.%03uZ %s", when, (unsigned) (t->at_ms % 1000), t->text);
+    json_array_append_new (list, json_string (line));
+  }
+  return list;
+}
+
+/* ---- names and ids --------------------------------------------------------------------- */
+
+static void
+member_learn_node (struct member *m, const char *name, uint32_t id)
+{
+  uint32_t engine_id = engine_id_of (name);
+
+  if (id == NO_NODE)
+    return;
+  if (strcmp (name, m->d->conf.name) == 0)
+    m->id = id;
+  for (unsigned i = 0; i < m->n_nodes; i++)
+    if (m->nodes[i].engine_id == engine_id) {
+      m->nodes[i].id = id;
+      return;
+    }
+  if (m->n_nodes < CRG_MAX_NODES)
+    m->nodes[m->n_nodes++] = (struct node_id){ .engine_id = engine_id, .id = id };
+}
+
+static void
+learn_state (struct member *m, const struct crg_state *s)
+{
+  for (unsigned i = 0; s && i < s->def.n_nodes; i++)
+    member_learn_node (m, s->def.nodes[i].name, s->def.nodes[i].id);
+}
+
+static uint32_t
+domain_id (const struct member *m, uint32_t engine_id)
+{
+  for (unsigned i = 0; i < m->n_nodes; i++)
+    if (m->nodes[i].engine_id == engine_id)
+      return m->nodes[i].id;
+  return NO_NODE;
+}
+
+const struct crg_state *
+member_state (const struct member *m)
+{
+  const struct crg_state *s = group_committed (m->g);
+
+  return s ? s : group_applied (m->g);
+}
+
+int
+member_self (const struct member *m)
+{
+  const struct crg_state *s = member_state (m);
+
+  return s ? state_node_index (s, m->id) : -1;
+}
+
+static const char *
+node_name (const struct crg_state *s, uint32_t id)
+{
+  int i = state_node_index (s, id);
+
+  return i < 0 ? "" : s->def.nodes[i].name;
+}
+
+/* ---- what a plugin is told ------------------------------------------------------------- */
+
+bool
+member_spec (const struct member *m, unsigned iasp, unsigned node, struct plugin_spec *spec)
+{
+  const struct crg_state *s = member_state (m);
+  const struct domain_node *n;
+  const struct iasp_def *d;
+  size_t used = 0;
+
+  if (s == NULL || iasp >= s->def.n_iasps || node >= s->def.n_nodes
+      || s->def.nodes[node].site >= s->def.n_sites)
+    return false;
+  n = &s->def.nodes[node];
+  d = &s->def.iasps[iasp];
+  memset (spec, 0, sizeof *spec);
+  snprintf (spec->nbdkit, sizeof spec->nbdkit, "%s", m->d->conf.nbdkit);
+  snprintf (spec->plugin, sizeof spec->plugin, "%s", m->d->conf.plugin);
+  snprintf (spec->run_dir, sizeof spec->run_dir, "%s", m->d->conf.run_dir);
+  snprintf (spec->tls_dir, sizeof spec->tls_dir, "%s", m->d->conf.tls_dir);
+  snprintf (spec->crg, sizeof spec->crg, "%s", s->def.name);
+  snprintf (spec->iasp, sizeof spec->iasp, "%s", d->name);
+  snprintf (spec->node, sizeof spec->node, "%s", n->name);
+  snprintf (spec->site, sizeof spec->site, "%s", s->def.sites[n->site]);
+  memcpy (spec->cluster_id, s->def.cluster_id, CRG_ID_LEN);
+  memcpy (spec->crg_id, s->def.id, CRG_ID_LEN);
+  memcpy (spec->iasp_id, d->id, CRG_ID_LEN);
+  memcpy (spec->lineage, s->lineage, CRG_ID_LEN);
+  spec->size = d->size;
+  spec->dirty_block = d->dirty_block;
+  spec->suspend_timeout_ms = s->def.suspend_timeout_ms;
+  spec->no_quorum_timeout_ms = s->def.no_quorum_timeout_ms;
+  snprintf (spec->store, sizeof spec->store, "%s", d->store[node]);
+  for (unsigned i = 0; i < n->n_addresses; i++)
+    used += (size_t) snprintf (spec->listen + used, sizeof spec->listen - used, "%s%s",
+                               i ? "," : "", n->addresses[i]);
+  if (n->n_addresses)
+    snprintf (spec->listen + used, sizeof spec->listen - used, ":%u", d->mirror_port);
+  spec->tls = d->tls;
+  if (strncmp (d->export, "tcp:", 4) == 0) {
+    const char *addr = d->export + 4, *colon = strrchr (addr, ':');
+    size_t len = colon ? (size_t) (colon - addr) : 0;
+
+    if (colon == NULL)
+      return false;
+    spec->export_port = (uint16_t) strtoul (colon + 1, NULL, 10);
+    if (len >= 2 && addr[0] == '[' && addr[len - 1] == ']') {
+      addr++;
+      len -= 2;
+    }
+    if (len > 0 && len <= CRG_ADDR_MAX)
+      memcpy (spec->export_addr, addr, len);
+    else if (n->n_addresses)
+      snprintf (spec->export_addr, sizeof spec->export_addr, "%s", n->addresses[0]);
+  }
+  else {
+    spec->tls = false;
+    if (strncmp (d->export, "unix:", 5) == 0 && d->export[5])
+      snprintf (spec->export_unix, sizeof spec->export_unix, "%s", d->export + 5);
+    else if (snprintf (spec->export_unix, sizeof spec->export_unix, "%s/%s.nbd",
+                       m->d->conf.run_dir, d->name) > CRG_SOCK_PATH_MAX)
+      return false;
+  }
+  return true;
+}
+
+static json_t *
+record_json (const struct crg_state *s, unsigned iasp)
+{
+  const struct iasp_rec *r = &s->rec[iasp];
+  char lineage[IDENT_ID_TEXT_LEN];
+  json_t *sites = json_array ();
+
+  ident_id_to_text (s->lineage, lineage);
+  for (unsigned i = 0; i < s->def.n_sites; i++)
+    json_array_append_new (sites, json_pack ("{s:i, s:s, s:b, s:I, s:s}", "index", (int) i, "name",
+                                             s->def.sites[i], "in_set", r->copies[i].in_set,
+                                             "since", (json_int_t) r->copies[i].since, "host",
+                                             node_name (s, r->copies[i].host)));
+  return json_pack ("{s:I, s:I, s:I, s:s, s:i, s:o}", "generation", (json_int_t) r->generation,
+                    "loss", (json_int_t) r->loss, "tenure", (json_int_t) r->tenure, "lineage",
+                    lineage, "production_site",
+                    r->production_site == NO_SITE ? -1 : (int) r->production_site, "sites", sites);
+}
+
+/* Who may be at the other end of a mirror link, and where production is. */
+static json_t *
+role_extra_json (const struct member *m, const struct crg_state *s, unsigned iasp)
+{
+  const struct iasp_rec *r = &s->rec[iasp];
+  int self = member_self (m);
+  json_t *peers = json_array ();
+  const char *production = "";
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (s->def.nodes[i].site < s->def.n_sites && (int) i != self
+        && s->def.nodes[i].site != s->def.nodes[self].site)
+      json_array_append_new (peers, json_string (s->def.nodes[i].name));
+  if (r->production_site < s->def.n_sites)
+    production = node_name (s, r->copies[r->production_site].host);
+  return json_pack ("{s:o, s:s}", "peers", peers, "production", production);
+}
+
+static json_t *
+mirror_json (const struct crg_state *s, unsigned iasp, unsigned site, uint32_t node,
+             enum mirror_sync sync)
+{
+  static const char *const kinds[] = { "none", "partial", "full" };
+  int i = state_node_index (s, node);
+  json_t *addresses = json_array ();
+
+  for (unsigned k = 0; i >= 0 && k < s->def.nodes[i].n_addresses; k++)
+    json_array_append_new (addresses, json_string (s->def.nodes[i].addresses[k]));
+  return json_pack ("{s:s, s:i, s:s, s:o, s:i, s:s}", "cmd", "mirror", "site", (int) site, "node",
+                    node_name (s, node), "addresses", addresses, "port",
+                    (int) s->def.iasps[iasp].mirror_port, "sync", kinds[sync <= SYNC_FULL ? sync : SYNC_FULL]);
+}
+
+/* ---- what a plugin says ---------------------------------------------------------------- */
+
+static struct group_event
+iasp_event (const struct iasp_shell *sh, enum group_event_kind kind)
+{
+  return (struct group_event){ .kind = kind, .iasp = (uint8_t) sh->index };
+}
+
+static void
+set_reason (struct group_event *ev, const char *reason)
+{
+  snprintf (ev->reason, sizeof ev->reason, "%s", reason ? reason : "");
+}
+
+static uint64_t
+json_u64 (json_t *obj, const char *key)
+{
+  json_int_t v = json_integer_value (json_object_get (obj, key));
+
+  return v < 0 ? 0 : (uint64_t) v;
+}
+
+static void
+on_hosted (void *opaque, enum host_role role, uint64_t tenure, bool ok, const char *reason,
+           json_t *info)
+{
+  struct iasp_shell *sh = opaque;
+  struct member *m = sh->m;
+  struct group_event ev = iasp_event (sh, GE_HOSTED);
+  const struct crg_state *s = member_state (m);
+
+  ev.role = (uint8_t) role;
+  ev.tenure = tenure;
+  ev.ok = ok;
+  set_reason (&ev, reason);
+  if (ok && info && s) {
+    /* The store is open here now: what it is, is what we told it to be. */
+    ev.store.can_host = ev.store.has_super = ev.store.agrees_ids = true;
+    ev.store.generation = json_u64 (info, "generation");
+    ev.store.restarted = json_is_true (json_object_get (info, "restarted"));
+    ev.store.tenure = tenure;
+    ev.store.size = s->def.iasps[sh->index].size;
+    memcpy (ev.store.lineage, s->lineage, CRG_ID_LEN);
+    memcpy (ev.store.boot_id, m->d->boot_id, CRG_ID_LEN);
+  }
+  step (m, &ev);
+}
+
+static void
+on_drained (void *opaque, bool ok, const char *reason)
+{
+  struct iasp_shell *sh = opaque;
+  struct group_event ev = iasp_event (sh, GE_DRAINED);
+
+  ev.ok = ok;
+  set_reason (&ev, reason);
+  step (sh->m, &ev);
+}
+
+static void
+on_died (void *opaque, const char *reason)
+{
+  struct iasp_shell *sh = opaque;
+
+  note (sh->m, "plugin of IASP %u died: %s", sh->index, reason);
+}
+
+static void
+on_plugin_event (void *opaque, const char *event, json_t *obj)
+{
+  static const struct {
+    const char *name;
+    enum group_event_kind kind;
+  } kinds[] = {
+    { "copy-lost", GE_COPY_LOST },
+    { "copy-back", GE_COPY_BACK },
+    { "copy-ready", GE_COPY_READY },
+    { "store-failed", GE_STORE_FAILED },
+  };
+  struct iasp_shell *sh = opaque;
+  struct member *m = sh->m;
+  json_int_t site = json_integer_value (json_object_get (obj, "site"));
+  const char *reason = json_string_value (json_object_get (obj, "reason"));
+  const char *boot_id = json_string_value (json_object_get (obj, "boot_id"));
+  const char *state = json_string_value (json_object_get (obj, "state"));
+  struct group_event ev = { 0 };
+
+  note (m, "plugin of IASP %u: %s%s%s, site %d%s%s", sh->index, event, state ? " " : "",
+        state ? state : "", (int) site, reason ? ": " : "", reason ? reason : "");
+  for (unsigned i = 0; i < ARRAY_SIZE (kinds); i++)
+    if (strcmp (event, kinds[i].name) == 0)
+      ev = iasp_event (sh, kinds[i].kind);
+  if (ev.kind == 0) {
+    log_notice ("%s: %s%s%s, site %d%s%s", m->crg, event, state ? " " : "", state ? state : "",
+                (int) site, reason ? ": " : "", reason ? reason : "");
+    return;
+  }
+  if (ev.kind != GE_STORE_FAILED && (site < 0 || site >= CRG_MAX_SITES)) {
+    log_warning ("%s: the plugin's event %s names no site", m->crg, event);
+    return;
+  }
+  log_notice ("%s: %s, site %d%s%s", m->crg, event, (int) site, reason ? ": " : "",
+              reason ? reason : "");
+  ev.site = (uint8_t) site;
+  ev.seq = json_u64 (obj, "seq");
+  set_reason (&ev, reason);
+  if (boot_id && ident_id_from_text (boot_id, ev.boot_id) != 0)
+    log_warning ("%s: the plugin's event %s has a bad boot id", m->crg, event);
+  step (m, &ev);
+}
+
+static struct plugin *
+get_plugin (struct member *m, unsigned iasp)
+{
+  static const struct plugin_callbacks cb = {
+    .hosted = on_hosted, .drained = on_drained, .event = on_plugin_event, .died = on_died,
+  };
+  struct iasp_shell *sh = &m->iasps[iasp];
+  struct plugin_spec spec;
+  int self = member_self (m);
+
+  if (sh->plugin == NULL && self >= 0 && member_spec (m, iasp, (unsigned) self, &spec))
+    sh->plugin = plugin_new (m->d->loop, &spec, &cb, sh);
+  return sh->plugin;
+}
+
+struct plugin *
+member_plugin (const struct member *m, unsigned iasp)
+{
+  return iasp < CRG_MAX_IASPS ? m->iasps[iasp].plugin : NULL;
+}
+
+/* ---- probes ---------------------------------------------------------------------------- */
+
+static void
+on_probed (void *opaque, const void *result, const char *reason)
+{
+  struct iasp_shell *sh = opaque;
+  const struct store_probe *probe = result;
+  struct group_event ev = iasp_event (sh, GE_PROBE);
+
+  sh->probe = NULL;
+  if (probe) {
+    ev.ok = probe->ok;
+    ev.store = probe->info;
+    reason = probe->reason;
+  }
+  set_reason (&ev, reason);
+  if (reason && reason[0])
+    note (sh->m, "probe of IASP %u: %s", sh->index, reason);
+  step (sh->m, &ev);
+}
+
+static void
+start_probe (struct member *m, unsigned iasp)
+{
+  struct iasp_shell *sh = &m->iasps[iasp];
+  const struct crg_state *s = member_state (m);
+  int self = member_self (m);
+  struct store_probe_arg arg = { 0 };
+  struct group_event ev = iasp_event (sh, GE_PROBE);
+
+  if (s == NULL || self < 0 || iasp >= s->def.n_iasps
+      || s->def.nodes[self].site >= s->def.n_sites || s->def.iasps[iasp].store[self][0] == '\0') {
+    set_reason (&ev, "this node has no store for it");
+    step (m, &ev);
+    return;
+  }
+  if (sh->probe)
+    return; /* its answer is on the way */
+  snprintf (arg.store, sizeof arg.store, "%s", s->def.iasps[iasp].store[self]);
+  snprintf (arg.node, sizeof arg.node, "%s", m->d->conf.name);
+  memcpy (arg.boot_id, m->d->boot_id, CRG_ID_LEN);
+  memcpy (arg.cluster_id, s->def.cluster_id, CRG_ID_LEN);
+  memcpy (arg.crg_id, s->def.id, CRG_ID_LEN);
+  memcpy (arg.iasp_id, s->def.iasps[iasp].id, CRG_ID_LEN);
+  arg.site = s->def.nodes[self].site;
+  arg.size = s->def.iasps[iasp].size;
+  arg.own_has_open = sh->plugin && plugin_pid (sh->plugin) != 0;
+  sh->probe = task_start (m->d->loop, store_probe, &arg, sizeof (struct store_probe), PROBE_MS,
+                          on_probed, sh);
+  if (sh->probe == NULL) {
+    set_reason (&ev, "can't start a process to look at the store");
+    step (m, &ev);
+  }
+}
+
+/* ---- operator's requests --------------------------------------------------------------- */
+
+static void
+reply (struct member *m, uint64_t id, int code, const char *reason)
+{
+  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
+    if (m->requests[i].id == id && id != 0) {
+      struct pending_request r = m->requests[i];
+
+      m->requests[i].id = 0;
+      r.done (r.opaque, code, reason);
+      return;
+    }
+}
+
+void
+member_request (struct member *m, enum group_request request, uint32_t node, bool forced,
+                bool dry_run, unsigned timeout_ms, member_reply_fn *done, void *opaque)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = (uint8_t) request, .node = node,
+                            .forced = forced, .dry_run = dry_run };
+
+  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
+    if (m->requests[i].id == 0) {
+      m->requests[i] = (struct pending_request){
+        .id = ++m->next_request, .deadline_ms = clock_boottime_ms () + timeout_ms, .done = done,
+        .opaque = opaque };
+      ev.request_id = m->next_request;
+      step (m, &ev);
+      return;
+    }
+  done (opaque, CRG_EXIT_ERROR, "too many requests are waiting; try again later");
+}
+
+void
+member_forget_requests (struct member *m, void *opaque)
+{
+  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
+    if (m->requests[i].id && m->requests[i].opaque == opaque)
+      m->requests[i].id = 0;
+}
+
+/* ---- actions --------------------------------------------------------------------------- */
+
+static const char *
+role_name (enum host_role role)
+{
+  return role == HOST_PRODUCTION ? "production" : role == HOST_MIRROR ? "mirror" : "none";
+}
+
+/* C6: a node that can't keep what it says must not say it. */
+static void
+persist_failed (struct member *m, int err)
+{
+  struct group_event down = { .kind = GE_DOWN };
+
+  log_error ("%s: can't write the group state in %s: %s; this node leaves the group and comes "
+             "back when it can",
+             m->crg, m->d->conf.state_dir, strerror (-err));
+  note (m, "state file: %s", strerror (-err));
+  m->rejoin_at_ms = clock_boottime_ms () + MEMBER_REJOIN_MS;
+  member_leave (m);
+  step (m, &down);
+}
+
+static bool
+persist (struct member *m)
+{
+  const struct crg_state *s = group_applied (m->g);
+  int r;
+
+  if (s == NULL)
+    return true; /* no vote, so no promise either (C6) */
+  r = statefile_save (m->d->conf.state_dir, m->crg, s, group_promised (m->g));
+  if (r < 0) {
+    persist_failed (m, r);
+    return false;
+  }
+  learn_state (m, s);
+  return true;
+}
+
+static void
+act_host (struct member *m, const struct group_action *a)
+{
+  const struct crg_state *s = member_state (m);
+  struct iasp_shell *sh = &m->iasps[a->iasp];
+  struct plugin *p = get_plugin (m, a->iasp);
+  struct group_event ev = iasp_event (sh, GE_HOSTED);
+
+  sh->claimed = true;
+  if (p == NULL || s == NULL) {
+    ev.role = a->role;
+    ev.tenure = a->tenure;
+    ev.ok = a->role == HOST_NONE;
+    set_reason (&ev, "this node has no store for it");
+    step (m, &ev);
+    return;
+  }
+  if (a->role != HOST_NONE) {
+    plugin_set_record (p, record_json (s, a->iasp), 0);
+    plugin_set_role_extra (p, role_extra_json (m, s, a->iasp));
+  }
+  plugin_want (p, a->role, a->tenure);
+  if (a->role == HOST_PRODUCTION)
+    plugin_set_lease (p, a->until_ms);
+}
+
+/* False: the rest of the step's actions is void. */
+static bool
+act (struct member *m, const struct group_action *a, const uint8_t *bytes)
+{
+  const struct crg_state *s = group_committed (m->g);
+  struct plugin *p = a->iasp < CRG_MAX_IASPS ? m->iasps[a->iasp].plugin : NULL;
+  const char *iasp = s && a->iasp < s->def.n_iasps ? s->def.iasps[a->iasp].name : "?";
+  int r;
+
+  switch ((enum group_action_kind) a->kind) {
+  case GA_PERSIST:
+    return persist (m);
+  case GA_SEND:
+    r = m->joined ? m->d->engine->ops->mcast (m->d->engine, m->crg, bytes + a->off, a->len)
+                  : -ENOTCONN;
+    if (r < 0 && r != -ENOTCONN)
+      log_warning ("%s: a message could not be sent: %s", m->crg, strerror (-r));
+    return true;
+  case GA_PROBE:
+    start_probe (m, a->iasp);
+    return true;
+  case GA_HOST:
+    note (m, "host %s: %s, tenure %llu", iasp, role_name (a->role),
+          (unsigned long long) a->tenure);
+    act_host (m, a);
+    return true;
+  case GA_RECORD:
+    if (p && s) {
+      plugin_set_record (p, record_json (s, a->iasp), a->seq);
+      plugin_set_role_extra (p, role_extra_json (m, s, a->iasp));
+    }
+    return true;
+  case GA_MIRROR_START:
+    note (m, "MIRROR-START of %s to site %u", iasp, a->site);
+    if (p && s && a->site < s->def.n_sites && a->site != s->def.nodes[member_self (m)].site)
+      plugin_set_mirror (p, a->site, mirror_json (s, a->iasp, a->site, a->node, a->sync));
+    log_info ("%s: MIRROR-START of %s to site %u, host %s", m->crg, iasp, a->site,
+              s ? node_name (s, a->node) : "?");
+    return true;
+  case GA_UNMIRROR:
+    note (m, "no host for the copy of %s at site %u", iasp, a->site);
+    if (p)
+      plugin_unset_mirror (p, a->site, a->reason[0] ? a->reason : "its host has left");
+    return true;
+  case GA_LEASE:
+    for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+      if (m->iasps[i].plugin)
+        plugin_set_lease (m->iasps[i].plugin, a->until_ms);
+    return true;
+  case GA_HOLD:
+    note (m, "hold %s: %s", iasp, a->reason);
+    if (p)
+      plugin_hold (p, a->reason[0] ? a->reason : "switchover", m->d->conf.lease_ms);
+    return true;
+  case GA_RESUME:
+    note (m, "resume %s", iasp);
+    if (p)
+      plugin_resume (p);
+    return true;
+  case GA_REPLY:
+    reply (m, a->request_id, a->code, a->reason);
+    return true;
+  case GA_CONFIG:
+    note (m, "CONFIG of %s from its host %s", iasp, s ? node_name (s, a->node) : "?");
+    log_info ("%s: configuration of %s received: host %s", m->crg, iasp,
+              s ? node_name (s, a->node) : "?");
+    return true;
+  case GA_LEAVE:
+    note (m, "leaves: %s", a->reason);
+    log_notice ("%s: this node leaves the group: %s", m->crg,
+                a->reason[0] ? a->reason : "it was deleted");
+    m->gone = true;
+    return true;
+  case GA_NOTE:
+    note (m, "%s", a->reason);
+    log_notice ("%s: %s", m->crg, a->reason);
+    return true;
+  }
+  return true;
+}
+
+/* S3: an adopted plugin whose role the group has given to somebody else, or
+ * to nobody, is ended. */
+static void
+end_unclaimed (struct member *m)
+{
+  const struct crg_state *s = group_committed (m->g);
+  int self = member_self (m);
+  struct group_status st;
+
+  if (!m->adopted || s == NULL || self < 0)
+    return;
+  group_status (m->g, clock_boottime_ms (), &st);
+  if (st.phase != PHASE_STARTED)
+    return;
+  m->adopted = false;
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    struct iasp_shell *sh = &m->iasps[i];
+    uint8_t site = s->def.nodes[self].site;
+
+    if (sh->claimed || sh->plugin == NULL || !plugin_is_alive (sh->plugin))
+      continue;
+    if (s->started && site < s->def.n_sites && s->rec[i].copies[site].host == m->id) {
+      m->adopted = true; /* its word will come */
+      continue;
+    }
+    log_notice ("%s: the adopted plugin of %s is not this node's to run any more", m->crg,
+                s->def.iasps[i].name);
+    plugin_want (sh->plugin, HOST_NONE, 0);
+  }
+}
+
+static void
+arm (struct member *m);
+
+static void
+run (struct member *m, const struct group_event *ev)
+{
+  struct group_event copy = *ev;
+
+  copy.now_ms = clock_boottime_ms ();
+  m->out->n = 0;
+  m->out->used = 0;
+  group_step (m->g, &copy, m->out);
+  for (unsigned i = 0; i < m->out->n; i++)
+    if (!act (m, &m->out->a[i], m->out->bytes))
+      break;
+}
+
+static void
+step (struct member *m, const struct group_event *ev)
+{
+  if (m->in_step) {
+    assert (m->n_events < MEMBER_MAX_EVENTS);
+    m->events[m->n_events++] = *ev;
+    return;
+  }
+  m->in_step = true;
+  run (m, ev);
+  while (m->n_events > 0) {
+    struct group_event next = m->events[0];
+
+    memmove (m->events, m->events + 1, --m->n_events * sizeof m->events[0]);
+    run (m, &next);
+  }
+  m->in_step = false;
+  end_unclaimed (m);
+  if (m->gone)
+    daemon_remove (m->d, m, false);
+  else
+    arm (m);
+}
+
+/* ---- time ------------------------------------------------------------------------------ */
+
+static void
+on_timer (void *opaque)
+{
+  struct member *m = opaque;
+  struct group_event tick = { .kind = GE_TICK };
+  uint64_t now = clock_boottime_ms ();
+
+  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
+    if (m->requests[i].id && now >= m->requests[i].deadline_ms)
+      reply (m, m->requests[i].id, CRG_EXIT_TIMEOUT,
+             "no answer of the group in time; its outcome is in `crgctl status`");
+  if (!m->joined && m->rejoin_at_ms && now >= m->rejoin_at_ms && !m->d->stopping) {
+    m->rejoin_at_ms = 0;
+    m->gone = true; /* begins again from disk, as a new incarnation */
+    daemon_remove (m->d, m, true);
+    return;
+  }
+  if (m->joined && now >= m->report_at_ms) {
+    CLEANUP_FREE char *text = status_report (m);
+
+    m->report_at_ms = now + PLUGIN_POLL_MS;
+    if (text && strlen (text) <= GROUP_REPORT_MAX) {
+      struct group_event ev = { .kind = GE_REPORT, .buf = (const uint8_t *) text,
+                                .len = strlen (text) };
+
+      step (m, &ev);
+      if (m->gone)
+        return;
+    }
+  }
+  step (m, &tick);
+}
+
+static void
+arm (struct member *m)
+{
+  uint64_t now = clock_boottime_ms (), due = group_next_tick_ms (m->g);
+  uint64_t wait_ms = due > now ? due - now : 0;
+
+  /* At least for the report and for deadlines; at most as often as makes
+   * sense. */
+  wait_ms = MAX (MIN (wait_ms, (uint64_t) 250), (uint64_t) 1);
+  qb_loop_timer_del (m->d->loop, m->timer);
+  qb_loop_timer_add (m->d->loop, QB_LOOP_HIGH, wait_ms * QB_TIME_NS_IN_MSEC, m, on_timer,
+                     &m->timer);
+}
+
+/* ---- engine ---------------------------------------------------------------------------- */
+
+void
+member_on_view (struct member *m, uint64_t view, const uint32_t *engine_ids, unsigned n)
+{
+  struct group_event ev = { .kind = GE_VIEW, .view = view };
+
+  for (unsigned i = 0; i < n; i++) {
+    uint32_t id = domain_id (m, engine_ids[i]);
+
+    if (id == NO_NODE)
+      continue; /* not of this domain */
+    ev.members[ev.n_members++] = id;
+  }
+  for (unsigned i = 1; i < ev.n_members; i++)
+    for (unsigned k = i; k > 0 && ev.members[k - 1] > ev.members[k]; k--) {
+      uint32_t t = ev.members[k];
+
+      ev.members[k] = ev.members[k - 1];
+      ev.members[k - 1] = t;
+    }
+  note (m, "view %016llx with %u members", (unsigned long long) view, ev.n_members);
+  log_info ("%s: view %016llx with %u members", m->crg, (unsigned long long) view, ev.n_members);
+  step (m, &ev);
+}
+
+void
+member_on_message (struct member *m, uint32_t engine_id, const uint8_t *buf, size_t len)
+{
+  struct group_event ev = { .kind = GE_MSG, .from = domain_id (m, engine_id), .buf = buf,
+                            .len = len };
+
+  if (ev.from != NO_NODE)
+    step (m, &ev);
+}
+
+void
+member_on_down (struct member *m, const char *reason)
+{
+  struct group_event ev = { .kind = GE_DOWN };
+
+  note (m, "no view: %s", reason);
+  set_reason (&ev, reason);
+  step (m, &ev);
+}
+
+int
+member_join (struct member *m)
+{
+  int r = m->d->engine->ops->join (m->d->engine, m->crg);
+
+  if (r < 0) {
+    log_error ("%s: can't join its group: %s", m->crg, strerror (-r));
+    return r;
+  }
+  m->joined = true;
+  arm (m);
+  return 0;
+}
+
+void
+member_leave (struct member *m)
+{
+  if (m->joined)
+    m->d->engine->ops->leave (m->d->engine, m->crg);
+  m->joined = false;
+}
+
+/* ---- life ------------------------------------------------------------------------------ */
+
+struct member *
+member_new (struct daemon *d, const char *crg, const struct crg_state *state, uint64_t promised,
+            const struct node_name_id *nodes, unsigned n_nodes)
+{
+  struct member *m = calloc (1, sizeof *m);
+  struct group_config cfg = {
+    .incarnation = clock_random_u64 () | 1,
+    .token_ms = d->conf.token_ms,
+    .lease_ms = d->conf.lease_ms,
+    .start_wait_ms = d->conf.start_wait_ms,
+  };
+
+  if (m == NULL)
+    return NULL;
+  m->d = d;
+  snprintf (m->crg, sizeof m->crg, "%s", crg);
+  m->g = calloc (1, group_sizeof ());
+  m->out = malloc (sizeof *m->out);
+  if (m->g == NULL || m->out == NULL) {
+    free (m->g);
+    free (m->out);
+    free (m);
+    return NULL;
+  }
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    m->iasps[i] = (struct iasp_shell){ .m = m, .index = i };
+  for (unsigned i = 0; i < n_nodes; i++)
+    member_learn_node (m, nodes[i].name, nodes[i].id);
+  learn_state (m, state);
+  cfg.node_id = m->id;
+  memcpy (cfg.boot_id, d->boot_id, CRG_ID_LEN);
+  group_init (m->g, &cfg, state, promised, clock_boottime_ms ());
+  for (unsigned i = 0; state && i < state->def.n_iasps; i++) {
+    struct plugin *p = get_plugin (m, i);
+
+    if (p && plugin_adopt (p))
+      m->adopted = true;
+  }
+  return m;
+}
+
+void
+member_free (struct member *m)
+{
+  member_leave (m);
+  qb_loop_timer_del (m->d->loop, m->timer);
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
+    task_cancel (m->iasps[i].probe);
+    plugin_free (m->iasps[i].plugin);
+  }
+  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
+    if (m->requests[i].id)
+      reply (m, m->requests[i].id, CRG_EXIT_ERROR, "crgd gives this CRG up");
+  free (m->g);
+  free (m->out);
+  free (m);
+}
+
+void
+member_stop_plugins (struct member *m)
+{
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin))
+      plugin_want (m->iasps[i].plugin, HOST_NONE, 0);
+}
+
+bool
+member_is_idle (const struct member *m)
+{
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin))
+      return false;
+  return true;
+}
+
+const char *
+member_crg (const struct member *m)
+{
+  return m->crg;
+}
+
+const struct group *
+member_group (const struct member *m)
+{
+  return m->g;
+}
+
+bool
+member_has_iasp (const struct member *m, const char *iasp)
+{
+  const struct crg_state *s = member_state (m);
+
+  for (unsigned i = 0; s && i < s->def.n_iasps; i++)
+    if (strcmp (s->def.iasps[i].name, iasp) == 0)
+      return true;
+  return false;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The shell of one CRG on this node: feeds the group core with views,
+ * messages, time, probes and what the plugins say, and carries its actions
+ * out.  Owns the core's state, the state file, the plugins and the probes of
+ * its CRG.  Main loop's thread only.  It decides nothing: what it tells a
+ * plugin comes from the committed state.
+ */
+#ifndef CRG_MEMBER_H
+#define CRG_MEMBER_H
+
+#include <jansson.h>
+
+#include "server/daemon.h"
+#include "server/group.h"
+#include "server/supervise.h"
+
+struct member;
+
+/* `state` NULL: none, or a damaged one (C6); then `nodes` is the domain as
+ * another node tells it.  Adopts running plugins (S3); doesn't join yet. */
+extern struct member *member_new (struct daemon *d, const char *crg,
+                                  const struct crg_state *state, uint64_t promised,
+                                  const struct node_name_id *nodes, unsigned n_nodes);
+extern void member_free (struct member *m);
+/* 0 or -errno.  Joined again by the engine after it was down. */
+extern int member_join (struct member *m);
+extern void member_leave (struct member *m);
+
+extern void member_on_view (struct member *m, uint64_t view, const uint32_t *engine_ids,
+                            unsigned n);
+extern void member_on_message (struct member *m, uint32_t engine_id, const uint8_t *buf,
+                               size_t len);
+extern void member_on_down (struct member *m, const char *reason);
+
+/* An operator's request; `done` is called once, with crgctl's exit code. */
+typedef void member_reply_fn (void *opaque, int code, const char *reason);
+extern void member_request (struct member *m, enum group_request request, uint32_t node,
+                            bool forced, bool dry_run, unsigned timeout_ms,
+                            member_reply_fn *done, void *opaque);
+extern void member_forget_requests (struct member *m, void *opaque);
+
+/* Begins to end all plugins (SIGTERM of crgd); member_is_idle tells when. */
+extern void member_stop_plugins (struct member *m);
+extern bool member_is_idle (const struct member *m);
+
+extern const char *member_crg (const struct member *m);
+extern const struct group *member_group (const struct member *m);
+/* Committed, else applied, else NULL. */
+extern const struct crg_state *member_state (const struct member *m);
+extern struct plugin *member_plugin (const struct member *m, unsigned iasp);
+/* Index of this node in the domain, or -1. */
+extern int member_self (const struct member *m);
+/* Does this node run, or is about to run, a plugin for that IASP? */
+extern bool member_has_iasp (const struct member *m, const char *iasp);
+/* Resolves the export of an IASP on a node of the domain. */
+extern bool member_spec (const struct member *m, unsigned iasp, unsigned node,
+                         struct plugin_spec *spec);
+/* Recent events, one line of text each, oldest first. */
+extern json_t *member_trace (const struct member *m);
+
+/* Id that the local engine has for a node, from its name: a node has no number
+ * of its own before it is in a domain. */
+extern uint32_t engine_id_of (const char *node_name);
+
+#endif

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Composes the status of status.h.  What comes from another node is said to
+ * be of that node and shown with its age; what is older than STATUS_STALE_MS
+ * isn't shown as the present.
+ */
+#include "config.h"
+
+#include "server/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/ident.h"
+#include "common/util-posix.h"
+
+/* Three reports lost in a row. */
+#define STATUS_STALE_MS (3 * PLUGIN_POLL_MS + 500)
+
+static const struct {
+  const char *from, *to;
+} link_keys[] = {
+  { "site", "site" },
+  { "node", "node" },
+  { "state", "state" },
+  { "reason", "reason" },
+  { "dirty_bytes", "dirty" },
+  { "resync_done_bytes", "done" },
+  { "resync_total_bytes", "total" },
+  { "rate_bytes_s", "rate" },
+  { "eta_s", "eta" },
+  { "lag_ms", "lag" },
+};
+
+static json_t *
+report_links (json_t *status)
+{
+  json_t *links = json_object_get (status, "links"), *link, *list = json_array ();
+  size_t i;
+
+  json_array_foreach (links, i, link) {
+    json_t *out = json_object ();
+
+    for (unsigned k = 0; k < ARRAY_SIZE (link_keys); k++) {
+      json_t *v = json_object_get (link, link_keys[k].from);
+
+      if (v)
+        json_object_set (out, link_keys[k].to, v);
+    }
+    json_array_append_new (list, out);
+  }
+  return list;
+}
+
+char *
+status_report (const struct member *m)
+{
+  const struct crg_state *s = member_state (m);
+  json_t *list = json_array (), *root;
+  char *text = NULL;
+
+  for (unsigned i = 0; s && i < s->def.n_iasps; i++) {
+    const struct plugin *p = member_plugin (m, i);
+    enum host_role role = p ? plugin_role (p) : HOST_NONE;
+    const char *trouble = p ? plugin_trouble (p) : "";
+    json_t *status, *item;
+    uint64_t age_ms;
+
+    if (p == NULL || (!plugin_is_alive (p) && trouble[0] == '\0'))
+      continue;
+    status = plugin_last_status (p, &age_ms);
+    item = json_pack ("{s:i, s:i, s:b, s:i, s:s}", "iasp", (int) i, "role", (int) role, "served",
+                      plugin_is_served (p), "pid", (int) plugin_pid (p), "trouble", trouble);
+    if (status) {
+      json_t *reason = json_object_get (status, "hold_reason");
+
+      json_object_set_new (item, "held", json_boolean (json_is_true (json_object_get (status, "held"))));
+      if (json_is_string (reason))
+        json_object_set (item, "hold_reason", reason);
+      if (json_is_integer (json_object_get (status, "clients")))
+        json_object_set (item, "clients", json_object_get (status, "clients"));
+      json_object_set_new (item, "links", report_links (status));
+    }
+    json_array_append_new (list, item);
+  }
+  root = json_pack ("{s:o}", "iasps", list);
+  if (json_array_size (list) > 0)
+    text = json_dumps (root, JSON_COMPACT);
+  json_decref (root);
+  return text;
+}
+
+/* What `node` reported of `iasp` not long ago, or NULL; a new reference. */
+static json_t *
+find_report (const struct member *m, uint32_t node, unsigned iasp, uint64_t *age_ms)
+{
+  const struct crg_state *s = member_state (m);
+  int self = member_self (m);
+  json_t *root = NULL, *item, *found = NULL;
+  size_t len, i;
+
+  if (node == NO_NODE)
+    return NULL;
+  if (self >= 0 && s->def.nodes[self].id == node) {
+    CLEANUP_FREE char *text = status_report (m);
+
+    *age_ms = 0;
+    if (text)
+      root = json_loads (text, 0, NULL);
+  }
+  else {
+    const uint8_t *buf = group_report (member_group (m), node, clock_boottime_ms (), &len, age_ms);
+
+    if (buf && *age_ms <= STATUS_STALE_MS)
+      root = json_loadb ((const char *) buf, len, 0, NULL);
+  }
+  json_array_foreach (json_object_get (root, "iasps"), i, item) {
+    if (json_integer_value (json_object_get (item, "iasp")) == (json_int_t) iasp)
+      found = json_incref (item);
+  }
+  json_decref (root);
+  return found;
+}
+
+static const char *
+name_of (const struct crg_state *s, uint32_t id)
+{
+  int i = state_node_index (s, id);
+
+  return i < 0 ? NULL : s->def.nodes[i].name;
+}
+
+static json_t *
+find_link (json_t *report, unsigned site)
+{
+  json_t *link;
+  size_t i;
+
+  json_array_foreach (json_object_get (report, "links"), i, link) {
+    if (json_integer_value (json_object_get (link, "site")) == (json_int_t) site)
+      return link;
+  }
+  return NULL;
+}
+
+static json_int_t
+number (json_t *obj, const char *key)
+{
+  return json_integer_value (json_object_get (obj, key));
+}
+
+static json_t *
+copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, unsigned site,
+           json_t *production)
+{
+  const struct iasp_rec *r = &s->rec[iasp];
+  const struct copy_rec *c = &r->copies[site];
+  const char *host = name_of (s, c->host);
+  bool is_production = r->production_site == site;
+  json_t *link = is_production ? NULL : find_link (production, site);
+  const char *state = json_string_value (json_object_get (link, "state"));
+  const char *why = json_string_value (json_object_get (link, "reason"));
+  const struct group_host_status *said = c->host ? group_announced (member_group (m), c->host, iasp)
+                                                 : NULL;
+  const char *data, *mirror = "-";
+  char reason[2 * CRG_REASON_MAX + 8] = "";
+  json_int_t dirty = number (link, "dirty"), done = number (link, "done"),
+             total = number (link, "total");
+  json_t *out;
+
+  if (c->in_set)
+    data = "in-sync";
+  else if (c->since == 0 || (state && strcmp (state, "resyncing") == 0)
+           || (said && said->store.unusable))
+    data = "unusable";
+  else
+    data = "usable";
+  if (!is_production) {
+    if (c->detached)
+      mirror = "detached";
+    else if (state)
+      mirror = state;
+    else if (s->started)
+      mirror = "suspended";
+  }
+  if (c->reason[0] && !(c->in_set && !c->barred))
+    snprintf (reason, sizeof reason, "%s", c->reason);
+  else if (why)
+    snprintf (reason, sizeof reason, "%s", why);
+  else if (!is_production && s->started && c->host == NO_NODE)
+    snprintf (reason, sizeof reason, "no node of site %s hosts it", s->def.sites[site]);
+  else if (said && said->failed)
+    snprintf (reason, sizeof reason, "%s", said->reason);
+  else if (!is_production && s->started && production == NULL)
+    snprintf (reason, sizeof reason, "no report from the production host");
+  out = json_pack ("{s:s, s:s?, s:s, s:s, s:s, s:b, s:I, s:s}", "site", s->def.sites[site], "host",
+                   host, "role", c->detached ? "detached" : is_production ? "production" : "mirror",
+                   "mirror", mirror, "data", data, "in_set", c->in_set, "since",
+                   (json_int_t) c->since, "reason", reason);
+  json_object_set_new (out, "barred", json_boolean (c->barred));
+  json_object_set_new (out, "behind_bytes", json_integer (c->in_set || is_production ? 0 : dirty));
+  json_object_set_new (out, "behind_s", json_integer (number (link, "lag") / 1000));
+  json_object_set_new (out, "dirty_bytes", json_integer (dirty));
+  json_object_set_new (out, "progress",
+                       json_integer (c->in_set ? 100 : total > 0 ? MIN (done * 100 / total, 100) : 0));
+  json_object_set_new (out, "resync_done_bytes", json_integer (done));
+  json_object_set_new (out, "resync_total_bytes", json_integer (total));
+  json_object_set_new (out, "rate_bytes_s", json_integer (number (link, "rate")));
+  json_object_set_new (out, "eta_s", json_integer (number (link, "eta")));
+  return out;
+}
+
+bool
+status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const char **node,
+            char *reason, size_t reason_len)
+{
+  const struct crg_state *s = member_state (m);
+  struct group_status st;
+  struct plugin_spec spec;
+  uint32_t host;
+  uint64_t age_ms;
+  json_t *report;
+  bool served;
+  int i;
+
+  group_status (member_group (m), clock_boottime_ms (), &st);
+  if (s == NULL || !st.majority || st.phase != PHASE_STARTED) {
+    snprintf (reason, reason_len, "this node is not in a majority of the group: %s", st.wait_reason);
+    return false;
+  }
+  host = state_production_host (s);
+  i = state_node_index (s, host);
+  if (!s->started || i < 0 || !member_spec (m, iasp, (unsigned) i, &spec)) {
+    snprintf (reason, reason_len, "%s",
+              st.wait_reason[0] ? st.wait_reason : s->started ? "nobody hosts production"
+                                                              : "its CRG is not started");
+    return false;
+  }
+  report = find_report (m, host, iasp, &age_ms);
+  served = json_is_true (json_object_get (report, "served"));
+  *node = s->def.nodes[i].name;
+  if (!served)
+    snprintf (reason, reason_len, "production is at %s and not served yet%s%s", *node,
+              st.wait_reason[0] ? ": " : "", st.wait_reason);
+  json_decref (report);
+  plugin_spec_uri (&spec, uri, len);
+  return served;
+}
+
+static json_t *
+iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
+{
+  const struct iasp_rec *r = &s->rec[iasp];
+  const struct iasp_def *d = &s->def.iasps[iasp];
+  char uri[3 * CRG_PATH_MAX] = "", reason[3 * CRG_REASON_MAX] = "";
+  const char *node = NULL;
+  uint32_t host = r->production_site < s->def.n_sites ? r->copies[r->production_site].host : NO_NODE;
+  bool served = status_uri (m, iasp, uri, sizeof uri, &node, reason, sizeof reason);
+  uint64_t age_ms = 0;
+  json_t *report = find_report (m, host, iasp, &age_ms), *copies = json_array (), *out;
+  const char *trouble = json_string_value (json_object_get (report, "trouble"));
+  const char *hold = json_string_value (json_object_get (report, "hold_reason"));
+
+  for (unsigned i = 0; i < s->def.n_sites; i++)
+    json_array_append_new (copies, copy_json (m, s, iasp, i, report));
+  out = json_pack ("{s:s, s:I, s:s, s:s?, s:s?, s:I, s:I, s:I, s:b, s:s}", "name", d->name, "size",
+                   (json_int_t) d->size, "uri", uri, "production_site",
+                   r->production_site < s->def.n_sites ? s->def.sites[r->production_site] : NULL,
+                   "production_node", name_of (s, host), "tenure", (json_int_t) r->tenure,
+                   "generation", (json_int_t) r->generation, "loss", (json_int_t) r->loss,
+                   "serving", served, "export", d->export);
+  json_object_set_new (out, "reason", json_string (served ? "" : trouble && *trouble ? trouble : reason));
+  json_object_set_new (out, "held", json_boolean (json_is_true (json_object_get (report, "held"))));
+  json_object_set_new (out, "hold_reason", json_string (hold ? hold : ""));
+  json_object_set_new (out, "clients", json_integer (number (report, "clients")));
+  json_object_set_new (out, "pid", json_integer (number (report, "pid")));
+  json_object_set_new (out, "reported_by", report && name_of (s, host) ? json_string (name_of (s, host)) : json_null ());
+  json_object_set_new (out, "report_age_ms", json_integer ((json_int_t) age_ms));
+  json_object_set_new (out, "copies", copies);
+  json_decref (report);
+  return out;
+}
+
+static json_t *
+nodes_json (const struct crg_state *s, const struct group_status *st)
+{
+  static const char *const roles[] = { "primary", "backup", "peer", "replicate" };
+  json_t *list = json_array ();
+  uint32_t production = state_production_host (s);
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    const struct domain_node *n = &s->def.nodes[i];
+    bool present = false;
+    uint64_t incarnation = 0;
+    char text[24];
+    json_t *addresses = json_array (), *out;
+    const char *current;
+
+    for (unsigned k = 0; k < st->n_nodes; k++)
+      if (st->nodes[k].id == n->id) {
+        present = st->nodes[k].present;
+        incarnation = st->nodes[k].incarnation;
+      }
+    for (unsigned k = 0; k < n->n_addresses; k++)
+      json_array_append_new (addresses, json_string (n->addresses[k]));
+    snprintf (text, sizeof text, "%016llx", (unsigned long long) incarnation);
+    current = n->site >= s->def.n_sites ? "replicate"
+              : n->id == production     ? "primary"
+              : n->preferred_role == MEMBER_PEER ? "peer"
+                                                 : "backup";
+    out = json_pack ("{s:s, s:i, s:s?, s:s, s:s, s:i, s:i, s:b, s:s, s:o}", "name", n->name, "id",
+                     (int) n->id, "site", n->site < s->def.n_sites ? s->def.sites[n->site] : NULL,
+                     "preferred_role", roles[n->preferred_role <= MEMBER_REPLICATE ? n->preferred_role : 3],
+                     "current_role", current, "order", (int) n->order, "votes", (int) n->votes,
+                     "present", present, "incarnation", text, "addresses", addresses);
+    json_object_set_new (out, "marked_failed", json_boolean (n->marked_failed));
+    json_array_append_new (list, out);
+  }
+  return list;
+}
+
+static json_t *
+counters_json (const struct group_counters *c)
+{
+  return json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+                    "group_state", (json_int_t) c->group_state, "config", (json_int_t) c->config,
+                    "mirror_start", (json_int_t) c->mirror_start, "views", (json_int_t) c->views,
+                    "rounds", (json_int_t) c->rounds, "commits", (json_int_t) c->commits,
+                    "changes", (json_int_t) c->changes, "proposals", (json_int_t) c->proposals,
+                    "dropped", (json_int_t) c->dropped, "bad_messages",
+                    (json_int_t) c->bad_messages, "illegal", (json_int_t) c->illegal, "renew",
+                    (json_int_t) c->renew, "renewed", (json_int_t) c->renewed, "alive",
+                    (json_int_t) c->alive);
+}
+
+static const char *
+condition_name (enum group_condition c)
+{
+  static const char *const names[] = {
+    [COND_INACTIVE] = "inactive", [COND_WAITING] = "waiting", [COND_ACTIVE] = "active",
+    [COND_INDOUBT] = "indoubt", [COND_ENDED] = "ended",
+  };
+
+  return c < ARRAY_SIZE (names) ? names[c] : "indoubt";
+}
+
+json_t *
+status_crg (const struct member *m)
+{
+  const struct crg_state *s = member_state (m);
+  uint64_t now = clock_boottime_ms ();
+  struct group_status st;
+  char lineage[IDENT_ID_TEXT_LEN] = "";
+  json_t *out, *iasps = json_array (), *lease = json_object ();
+
+  group_status (member_group (m), now, &st);
+  out = json_pack ("{s:s, s:s, s:s, s:I, s:I, s:b, s:b}", "name", member_crg (m), "state",
+                   condition_name (st.condition), "reason", st.wait_reason, "epoch",
+                   (json_int_t) st.committed.epoch, "version", (json_int_t) st.committed.version,
+                   "majority", st.majority, "has_state", st.has_state);
+  if (st.wait_reason[0])
+    json_object_set_new (out, "wait",
+                         json_pack ("{s:s, s:s, s:I}", "owner", st.wait_owner, "reason",
+                                    st.wait_reason, "since_ms",
+                                    (json_int_t) (now > st.wait_since_ms ? now - st.wait_since_ms : 0)));
+  else
+    json_object_set_new (out, "wait", json_null ());
+  json_object_set_new (out, "counters", counters_json (&st.counters));
+  if (s) {
+    const char *holder = name_of (s, st.lease_holder);
+
+    ident_id_to_text (s->lineage, lineage);
+    for (unsigned i = 0; i < s->def.n_iasps; i++)
+      json_array_append_new (iasps, iasp_json (m, s, i));
+    json_object_set_new (out, "started", json_boolean (s->started));
+    json_object_set_new (out, "takeover",
+                         json_string (s->def.takeover == TAKEOVER_ORDER ? "order" : "same-site-first"));
+    json_object_set_new (out, "nodes", nodes_json (s, &st));
+    json_object_set_new (lease, "holder", holder ? json_string (holder) : json_null ());
+    if (st.lease_until_ms)
+      json_object_set_new (lease, "left_ms",
+                           json_integer ((json_int_t) (st.lease_until_ms > now ? st.lease_until_ms - now : 0)));
+  }
+  else
+    json_object_set_new (out, "nodes", json_array ());
+  json_object_set_new (out, "lineage", json_string (lineage));
+  json_object_set_new (out, "lease", lease);
+  json_object_set_new (out, "iasps", iasps);
+  return out;
+}
+
+json_t *
+status_all (const struct daemon *d, const char *crg)
+{
+  json_t *crgs = json_array (), *members = json_array ();
+  bool found = false;
+  uint64_t view = 0;
+  char text[24];
+
+  for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
+    const struct member *m = d->members[i];
+    struct group_status st;
+
+    if (m == NULL || (crg && strcmp (member_crg (m), crg) != 0))
+      continue;
+    found = true;
+    json_array_append_new (crgs, status_crg (m));
+    group_status (member_group (m), clock_boottime_ms (), &st);
+    if (view == 0) {
+      view = st.view;
+      for (unsigned k = 0; k < st.n_nodes; k++)
+        if (st.nodes[k].in_view)
+          json_array_append_new (members, json_integer ((json_int_t) st.nodes[k].id));
+    }
+  }
+  if (crg && !found) {
+    json_decref (crgs);
+    json_decref (members);
+    return NULL;
+  }
+  snprintf (text, sizeof text, "%016llx", (unsigned long long) view);
+  return json_pack ("{s:b, s:s, s:{s:s, s:b, s:s, s:o, s:b}, s:o}", "ok", 1, "node", d->conf.name,
+                    "engine", "type", d->engine->ops->name, "connected", d->connected, "view", text,
+                    "members", members, "quorate", d->connected, "crgs", crgs);
+}

@@ -1,0 +1,1063 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The supervisor of supervise.h.  Owns the process id and pidfd, the control
+ * connection and the export's check.  A stop is: `quit` (hold, drain, flush,
+ * superblock), SIGTERM, a short grace, SIGKILL.  It must never signal a
+ * process that it has not identified: a process id is used through a pidfd
+ * that was opened before the identity was checked.
+ */
+#include "config.h"
+
+#include "server/supervise.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <qb/qbdefs.h>
+#include <qb/qbloop.h>
+
+#include "common/clock.h"
+#include "common/ident.h"
+#include "common/util-posix.h"
+#include "server/log.h"
+#include "server/pluginctl.h"
+#include "server/probe.h"
+#include "server/task.h"
+
+enum phase {
+  PH_IDLE,     /* no process */
+  PH_STARTING, /* started or adopted; the control socket isn't connected */
+  PH_ASKING,   /* `status` sent: which role has it? */
+  PH_READY,    /* connected; told_role is what it has */
+  PH_TELLING,  /* `role` sent */
+  PH_QUITTING, /* `quit` sent */
+  PH_TERMING,  /* SIGTERM sent */
+  PH_KILLING,  /* SIGKILL sent */
+};
+
+struct plugin {
+  qb_loop_t *loop;
+  struct plugin_spec spec;
+  struct plugin_callbacks cb;
+  void *opaque;
+  char ctl_path[CRG_PATH_MAX + 80], pid_path[CRG_PATH_MAX + 80], log_path[CRG_PATH_MAX + 80];
+
+  enum host_role want_role;
+  uint64_t want_tenure;
+  bool want_answer; /* `hosted` is owed for the present want */
+  enum host_role told_role;
+  uint64_t told_tenure;
+  enum host_role telling_role;
+  uint64_t telling_tenure;
+
+  json_t *record, *extra, *mirrors[CRG_MAX_SITES];
+  bool record_due, mirror_due[CRG_MAX_SITES], lease_due, hold_due;
+  uint64_t lease_until_ms, record_seq;
+  char *hold_reason;
+  unsigned hold_wait_ms;
+
+  enum phase phase;
+  pid_t pid;
+  int pidfd;
+  bool is_child;
+  struct pluginctl *ctl;
+  uint64_t phase_ms, retry_at_ms;
+  unsigned deaths, refusals;
+  char trouble[CRG_REASON_MAX + 1];
+
+  json_t *status;
+  uint64_t status_ms, poll_ms;
+  bool polling, poll_failed;
+
+  struct task *check;
+  bool served;
+  uint64_t check_at_ms;
+
+  qb_loop_timer_handle timer;
+};
+
+static void drive (struct plugin *p);
+static void begin_end (struct plugin *p);
+static void spawn (struct plugin *p);
+static int on_pidfd (int fd, int revents, void *opaque);
+
+static void
+set_phase (struct plugin *p, enum phase phase)
+{
+  p->phase = phase;
+  p->phase_ms = clock_boottime_ms ();
+}
+
+static void
+trouble (struct plugin *p, const char *reason)
+{
+  snprintf (p->trouble, sizeof p->trouble, "%s", reason);
+}
+
+static void
+report_hosted (struct plugin *p, enum host_role role, uint64_t tenure, bool ok,
+               const char *reason, json_t *info)
+{
+  p->want_answer = false;
+  p->cb.hosted (p->opaque, role, tenure, ok, reason, info);
+}
+
+/* The node gives the role up: the group looks for another host. */
+static void
+give_up (struct plugin *p, const char *reason)
+{
+  enum host_role role = p->want_role;
+  uint64_t tenure = p->want_tenure;
+
+  log_error ("%s: gave up %s: %s", p->spec.iasp, role == HOST_PRODUCTION ? "production" : "its copy",
+             reason);
+  trouble (p, reason);
+  p->want_role = HOST_NONE;
+  p->deaths = p->refusals = 0;
+  if (p->phase != PH_IDLE)
+    begin_end (p);
+  report_hosted (p, role, tenure, false, reason, NULL);
+}
+
+/* ---- the export's check ---------------------------------------------------------------- */
+
+static void
+on_checked (void *opaque, const void *result, const char *reason)
+{
+  struct plugin *p = opaque;
+  const struct export_check *check = result;
+
+  p->check = NULL;
+  if (p->phase != PH_READY || p->told_role != HOST_PRODUCTION)
+    return;
+  if (check && check->ok) {
+    p->served = true;
+    p->trouble[0] = '\0';
+    log_notice ("%s: served (tenure %llu, %llu bytes)", p->spec.iasp,
+                (unsigned long long) p->told_tenure, (unsigned long long) check->size);
+    return;
+  }
+  trouble (p, check ? check->reason : reason);
+  p->check_at_ms = clock_boottime_ms () + EXPORT_RETRY_MS;
+}
+
+static void
+start_check (struct plugin *p)
+{
+  struct export_check_arg arg = { .tls = p->spec.tls };
+
+  plugin_spec_uri (&p->spec, arg.uri, sizeof arg.uri);
+  snprintf (arg.tls_dir, sizeof arg.tls_dir, "%s/nbd-client", p->spec.tls_dir);
+  arg.size = p->spec.size;
+  p->check_at_ms = clock_boottime_ms () + EXPORT_RETRY_MS;
+  p->check = task_start (p->loop, export_check, &arg, sizeof (struct export_check),
+                         EXPORT_CHECK_MS, on_checked, p);
+}
+
+/* ---- telling --------------------------------------------------------------------------- */
+
+static json_t *
+request (const char *cmd)
+{
+  return json_pack ("{s:s}", "cmd", cmd);
+}
+
+static void
+on_told (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  if (p->phase != PH_TELLING)
+    return;
+  if (answer && json_is_true (json_object_get (answer, "ok"))) {
+    p->told_role = p->telling_role;
+    p->told_tenure = p->telling_tenure;
+    p->deaths = p->refusals = 0;
+    p->served = false;
+    p->check_at_ms = 0;
+    p->trouble[0] = '\0';
+    set_phase (p, PH_READY);
+    log_notice ("%s: this node holds %s (tenure %llu, process %d)", p->spec.iasp,
+                p->told_role == HOST_PRODUCTION ? "production" : "a mirror copy",
+                (unsigned long long) p->told_tenure, (int) p->pid);
+    /* Unasked after a restart, too: the group tells record and mirrors again. */
+    if (p->told_role == p->want_role && p->told_tenure == p->want_tenure)
+      report_hosted (p, p->told_role, p->told_tenure, true, "", answer);
+    drive (p);
+    return;
+  }
+  if (answer) {
+    const char *text = json_string_value (json_object_get (answer, "error"));
+
+    reason = text ? text : "the plugin refused the role";
+  }
+  trouble (p, reason);
+  log_warning ("%s: the plugin did not take its role: %s", p->spec.iasp, reason);
+  /* The ring of a process that has just died can hold its store's lock for a
+   * moment longer than the process lives: worth two more tries. */
+  if (++p->refusals >= 3) {
+    char copy[CRG_REASON_MAX + 1];
+
+    snprintf (copy, sizeof copy, "%s", reason);
+    set_phase (p, PH_READY);
+    give_up (p, copy);
+    return;
+  }
+  p->retry_at_ms = clock_boottime_ms () + PLUGIN_RETRY_MIN_MS * p->refusals;
+  set_phase (p, PH_READY);
+  drive (p);
+}
+
+static void
+tell_role (struct plugin *p)
+{
+  json_t *req = request ("role");
+
+  json_object_set_new (req, "role",
+                       json_string (p->want_role == HOST_PRODUCTION ? "production" : "mirror"));
+  json_object_set_new (req, "tenure", json_integer ((json_int_t) p->want_tenure));
+  if (p->record) {
+    json_object_set (req, "record", p->record);
+    json_object_set_new (req, "seq", json_integer ((json_int_t) p->record_seq));
+  }
+  if (p->extra)
+    json_object_update (req, p->extra);
+  if (p->want_role == HOST_PRODUCTION)
+    json_object_set_new (req, "lease_until_ms", json_integer ((json_int_t) p->lease_until_ms));
+  p->record_due = p->lease_due = false;
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
+    p->mirror_due[i] = p->mirrors[i] != NULL;
+  p->hold_due = p->hold_reason != NULL;
+  p->telling_role = p->want_role;
+  p->telling_tenure = p->want_tenure;
+  set_phase (p, PH_TELLING);
+  pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_told, p);
+}
+
+static void
+on_pushed (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  if (answer && !json_is_true (json_object_get (answer, "ok")))
+    log_warning ("%s: the plugin refused a command: %s", p->spec.iasp,
+                 json_string_value (json_object_get (answer, "error")) ?: "no reason given");
+}
+
+static void
+on_held (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+  bool ok = answer && json_is_true (json_object_get (answer, "ok"));
+
+  if (p->hold_reason == NULL)
+    return; /* resumed meanwhile */
+  if (answer && !ok)
+    reason = json_string_value (json_object_get (answer, "error")) ?: "not drained";
+  p->cb.drained (p->opaque, ok, ok ? "" : reason);
+}
+
+/* What changed since the role was told. */
+static void
+push (struct plugin *p)
+{
+  if (p->record_due && p->record) {
+    json_t *req = request ("record");
+
+    json_object_set (req, "record", p->record);
+    json_object_set_new (req, "seq", json_integer ((json_int_t) p->record_seq));
+    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_pushed, p);
+  }
+  p->record_due = false;
+  if (p->told_role != HOST_PRODUCTION)
+    return;
+  if (p->lease_due) {
+    json_t *req = request ("lease");
+
+    json_object_set_new (req, "until_ms", json_integer ((json_int_t) p->lease_until_ms));
+    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_pushed, p);
+    p->lease_due = false;
+  }
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
+    if (p->mirror_due[i] && p->mirrors[i]) {
+      p->mirror_due[i] = false;
+      pluginctl_call (p->ctl, json_deep_copy (p->mirrors[i]), PLUGIN_ROLE_MS, on_pushed, p);
+    }
+  if (p->hold_due && p->hold_reason) {
+    json_t *req = request ("hold");
+
+    json_object_set_new (req, "reason", json_string (p->hold_reason));
+    json_object_set_new (req, "wait_ms", json_integer (p->hold_wait_ms));
+    p->hold_due = false;
+    pluginctl_call (p->ctl, req, p->hold_wait_ms + 2000, on_held, p);
+  }
+}
+
+/* ---- control connection ---------------------------------------------------------------- */
+
+static void
+on_event (void *opaque, const char *event, json_t *obj)
+{
+  struct plugin *p = opaque;
+
+  log_info ("%s: plugin says %s", p->spec.iasp, event);
+  p->cb.event (p->opaque, event, obj);
+}
+
+static void
+on_ctl_closed (void *opaque, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  p->ctl = NULL;
+  p->polling = false;
+  log_info ("%s: %s", p->spec.iasp, reason);
+  if (p->phase == PH_ASKING || p->phase == PH_READY || p->phase == PH_TELLING)
+    set_phase (p, PH_STARTING); /* it lives, or the pidfd says otherwise */
+}
+
+static void
+take_status (struct plugin *p, json_t *answer)
+{
+  const char *role = json_string_value (json_object_get (answer, "role"));
+
+  json_decref (p->status);
+  p->status = json_incref (answer);
+  p->status_ms = clock_boottime_ms ();
+  p->poll_failed = false;
+  if (p->phase != PH_ASKING)
+    return;
+  p->told_role = role == NULL                       ? HOST_NONE
+                 : strcmp (role, "production") == 0 ? HOST_PRODUCTION
+                 : strcmp (role, "mirror") == 0     ? HOST_MIRROR
+                                                    : HOST_NONE;
+  p->told_tenure = (uint64_t) json_integer_value (json_object_get (answer, "tenure"));
+}
+
+static void
+on_asked (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  if (p->phase != PH_ASKING)
+    return;
+  if (answer == NULL || !json_is_true (json_object_get (answer, "ok"))) {
+    log_warning ("%s: the plugin does not tell its status: %s", p->spec.iasp,
+                 reason ? reason : "refused");
+    begin_end (p);
+    return;
+  }
+  take_status (p, answer);
+  set_phase (p, PH_READY);
+  p->served = false;
+  p->check_at_ms = 0;
+  p->record_due = p->record != NULL;
+  p->lease_due = p->lease_until_ms != 0;
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
+    p->mirror_due[i] = p->mirrors[i] != NULL;
+  p->hold_due = p->hold_reason != NULL;
+  drive (p);
+}
+
+static void
+on_polled (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  p->polling = false;
+  if (answer && json_is_true (json_object_get (answer, "ok"))) {
+    take_status (p, answer);
+    return;
+  }
+  if (!p->poll_failed)
+    log_warning ("%s: the plugin does not answer `status`: %s", p->spec.iasp,
+                 reason ? reason : "refused");
+  p->poll_failed = true;
+}
+
+static void
+try_control (struct plugin *p)
+{
+  static const struct pluginctl_callbacks cb = { .event = on_event, .closed = on_ctl_closed };
+
+  p->ctl = pluginctl_connect (p->loop, p->ctl_path, &cb, p);
+  if (p->ctl) {
+    set_phase (p, PH_ASKING);
+    pluginctl_call (p->ctl, request ("status"), PLUGIN_ROLE_MS, on_asked, p);
+  }
+}
+
+/* ---- the process ----------------------------------------------------------------------- */
+
+static void
+drop_control (struct plugin *p)
+{
+  pluginctl_close (p->ctl);
+  p->ctl = NULL;
+  p->polling = false;
+  task_cancel (p->check);
+  p->check = NULL;
+  p->served = false;
+}
+
+static void
+send_signal (struct plugin *p, int sig)
+{
+  if (p->pidfd >= 0)
+    syscall (SYS_pidfd_send_signal, p->pidfd, sig, NULL, 0);
+}
+
+static void
+on_quit (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  if (p->phase != PH_QUITTING)
+    return;
+  if (answer == NULL || !json_is_true (json_object_get (answer, "ok")))
+    log_warning ("%s: the plugin did not end gracefully: %s", p->spec.iasp,
+                 answer ? json_string_value (json_object_get (answer, "error")) ?: "refused"
+                        : reason);
+  set_phase (p, PH_TERMING);
+  send_signal (p, SIGTERM);
+}
+
+static void
+begin_end (struct plugin *p)
+{
+  if (p->phase == PH_QUITTING || p->phase == PH_TERMING || p->phase == PH_KILLING)
+    return;
+  task_cancel (p->check);
+  p->check = NULL;
+  p->served = false;
+  if (p->ctl) {
+    set_phase (p, PH_QUITTING);
+    pluginctl_call (p->ctl, request ("quit"), PLUGIN_QUIT_MS, on_quit, p);
+  }
+  else {
+    set_phase (p, PH_TERMING);
+    send_signal (p, SIGTERM);
+  }
+}
+
+static void
+on_exit_of_process (struct plugin *p)
+{
+  bool expected = p->phase == PH_QUITTING || p->phase == PH_TERMING || p->phase == PH_KILLING;
+  char reason[2 * CRG_REASON_MAX] = "the plugin's process is gone";
+  int status;
+
+  qb_loop_poll_del (p->loop, p->pidfd);
+  close (p->pidfd);
+  p->pidfd = -1;
+  if (p->is_child && waitpid (p->pid, &status, WNOHANG) == p->pid) {
+    if (WIFSIGNALED (status))
+      snprintf (reason, sizeof reason, "the plugin's process %d was killed by signal %d",
+                (int) p->pid, WTERMSIG (status));
+    else
+      snprintf (reason, sizeof reason, "the plugin's process %d exited with status %d; see %s",
+                (int) p->pid, WEXITSTATUS (status), p->log_path);
+  }
+  drop_control (p);
+  unlink (p->pid_path);
+  p->pid = 0;
+  p->told_role = HOST_NONE;
+  json_decref (p->status);
+  p->status = NULL;
+  p->record_seq = 0; /* of the dead process's events */
+  set_phase (p, PH_IDLE);
+  if (expected) {
+    log_info ("%s: the plugin's process has ended", p->spec.iasp);
+    p->retry_at_ms = 0;
+  }
+  else {
+    unsigned delay_ms
+      = p->deaths == 0 ? 0 : MIN ((unsigned) PLUGIN_RETRY_MAX_MS,
+                                  (unsigned) PLUGIN_RETRY_MIN_MS << (p->deaths > 10 ? 10 : p->deaths - 1));
+
+    log_error ("%s: %s", p->spec.iasp, reason);
+    trouble (p, reason);
+    p->retry_at_ms = clock_boottime_ms () + delay_ms;
+    p->cb.died (p->opaque, reason);
+    if (++p->deaths > PLUGIN_MAX_DEATHS && p->want_role != HOST_NONE) {
+      give_up (p, reason);
+      return;
+    }
+  }
+  drive (p);
+}
+
+static int
+on_pidfd (int fd, int revents, void *opaque)
+{
+  on_exit_of_process (opaque);
+  return 0;
+}
+
+static bool
+watch_process (struct plugin *p, pid_t pid, int pidfd, bool is_child)
+{
+  if (pidfd < 0
+      || qb_loop_poll_add (p->loop, QB_LOOP_MED, pidfd, POLLIN, p, on_pidfd) < 0) {
+    if (pidfd >= 0)
+      close (pidfd);
+    return false;
+  }
+  p->pid = pid;
+  p->pidfd = pidfd;
+  p->is_child = is_child;
+  return true;
+}
+
+static void
+write_pid_file (const char *path, pid_t pid)
+{
+  char text[32];
+  int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  int len = snprintf (text, sizeof text, "%d\n", (int) pid);
+
+  if (fd < 0 || write (fd, text, (size_t) len) != len)
+    _exit (126);
+  close (fd);
+}
+
+#define ARG_MAX_COUNT 48
+struct args {
+  char *v[ARG_MAX_COUNT + 1];
+  unsigned n;
+  bool failed;
+};
+
+static void UTIL_PRINTF (2, 3)
+arg_add (struct args *a, const char *fmt, ...)
+{
+  va_list ap;
+
+  va_start (ap, fmt);
+  if (a->n >= ARG_MAX_COUNT || vasprintf (&a->v[a->n], fmt, ap) < 0) {
+    a->failed = true;
+    if (a->n < ARG_MAX_COUNT)
+      a->v[a->n] = NULL;
+  }
+  else
+    a->n++;
+  va_end (ap);
+}
+
+static void
+arg_id (struct args *a, const char *key, const uint8_t id[CRG_ID_LEN])
+{
+  char text[IDENT_ID_TEXT_LEN];
+
+  ident_id_to_text (id, text);
+  arg_add (a, "%s=%s", key, text);
+}
+
+/* The command line of nbd-crg's plugin; see nbdkit-iasp-plugin(1). */
+static void
+build_args (const struct plugin *p, struct args *a)
+{
+  const struct plugin_spec *s = &p->spec;
+
+  arg_add (a, "%s", s->nbdkit);
+  arg_add (a, "-f");
+  arg_add (a, "-t");
+  arg_add (a, "64");
+  if (s->export_unix[0]) {
+    arg_add (a, "-U");
+    arg_add (a, "%s", s->export_unix);
+    arg_add (a, "--tls=off");
+  }
+  else {
+    arg_add (a, "-i");
+    arg_add (a, "%s", s->export_addr);
+    arg_add (a, "-p");
+    arg_add (a, "%u", s->export_port);
+    if (s->tls) {
+      arg_add (a, "--tls=require");
+      arg_add (a, "--tls-verify-peer");
+      arg_add (a, "--tls-certificates=%s/nbd", s->tls_dir);
+    }
+    else
+      arg_add (a, "--tls=off");
+  }
+  arg_add (a, "%s", s->plugin);
+  arg_add (a, "name=%s", s->iasp);
+  arg_add (a, "store=%s", s->store);
+  arg_add (a, "control=%s", p->ctl_path);
+  arg_add (a, "node=%s", s->node);
+  arg_add (a, "site=%s", s->site);
+  arg_add (a, "crg=%s", s->crg);
+  arg_id (a, "cluster-id", s->cluster_id);
+  arg_id (a, "crg-id", s->crg_id);
+  arg_id (a, "iasp-id", s->iasp_id);
+  arg_id (a, "lineage", s->lineage);
+  arg_add (a, "size=%llu", (unsigned long long) s->size);
+  arg_add (a, "dirty-block=%u", s->dirty_block);
+  arg_add (a, "suspend-timeout-ms=%u", s->suspend_timeout_ms);
+  arg_add (a, "no-quorum-timeout-ms=%u", s->no_quorum_timeout_ms);
+  if (s->listen[0])
+    arg_add (a, "listen=%s", s->listen);
+  arg_add (a, "tls-ca=%s/ca.pem", s->tls_dir);
+  arg_add (a, "tls-cert=%s/%s.pem", s->tls_dir, s->node);
+  arg_add (a, "tls-key=%s/%s.key", s->tls_dir, s->node);
+  a->v[a->n] = NULL;
+}
+
+static void
+exec_child (struct plugin *p, struct args *a)
+{
+  sigset_t none;
+  int null_fd, log_fd;
+
+  setsid ();
+  write_pid_file (p->pid_path, getpid ());
+  null_fd = open ("/dev/null", O_RDWR);
+  log_fd = open (p->log_path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
+  if (null_fd < 0 || dup2 (null_fd, 0) < 0 || dup2 (log_fd >= 0 ? log_fd : null_fd, 1) < 0
+      || dup2 (log_fd >= 0 ? log_fd : null_fd, 2) < 0)
+    _exit (126);
+  close_range (3, ~0u, 0);
+  for (int sig = 1; sig < NSIG; sig++)
+    signal (sig, SIG_DFL);
+  sigemptyset (&none);
+  sigprocmask (SIG_SETMASK, &none, NULL);
+  execv (a->v[0], a->v);
+  dprintf (2, "crgd: %s: %s\n", a->v[0], strerror (errno));
+  _exit (127);
+}
+
+static void
+spawn (struct plugin *p)
+{
+  struct args a = { 0 };
+  pid_t pid;
+
+  build_args (p, &a);
+  unlink (p->ctl_path);
+  if (p->spec.export_unix[0])
+    unlink (p->spec.export_unix);
+  pid = a.failed ? -1 : fork ();
+  if (pid == 0)
+    exec_child (p, &a);
+  for (unsigned i = 0; i < a.n; i++)
+    free (a.v[i]);
+  if (pid < 0
+      || !watch_process (p, pid, (int) syscall (SYS_pidfd_open, pid, 0), true)) {
+    log_error ("%s: can't start %s: %s", p->spec.iasp, p->spec.nbdkit, strerror (errno));
+    if (pid > 0)
+      kill (pid, SIGKILL);
+    p->retry_at_ms = clock_boottime_ms () + PLUGIN_RETRY_MAX_MS;
+    return;
+  }
+  log_info ("%s: started process %d", p->spec.iasp, (int) pid);
+  set_phase (p, PH_STARTING);
+}
+
+/* ---- adopting (S3) --------------------------------------------------------------------- */
+
+static pid_t
+read_pid_file (const char *path)
+{
+  char text[32] = "";
+  CLEANUP_CLOSE int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  long pid;
+
+  if (fd < 0 || read (fd, text, sizeof text - 1) <= 0)
+    return 0;
+  pid = strtol (text, NULL, 10);
+  return pid > 1 ? (pid_t) pid : 0;
+}
+
+/* Is it an nbdkit that serves this control socket?  Its own command line and
+ * executable say so; a reused process id does not pass. */
+static bool
+is_our_process (pid_t pid, const char *ctl_path)
+{
+  char path[64], exe[CRG_PATH_MAX + 1], cmdline[16384], want[CRG_PATH_MAX + 96];
+  CLEANUP_CLOSE int fd = -1;
+  ssize_t n;
+  const char *base;
+
+  snprintf (path, sizeof path, "/proc/%d/exe", (int) pid);
+  n = readlink (path, exe, sizeof exe - 1);
+  if (n <= 0)
+    return false;
+  exe[n] = '\0';
+  base = strrchr (exe, '/');
+  if (base == NULL || strncmp (base + 1, "nbdkit", 6) != 0)
+    return false;
+  snprintf (path, sizeof path, "/proc/%d/cmdline", (int) pid);
+  fd = open (path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return false;
+  n = read (fd, cmdline, sizeof cmdline - 1);
+  if (n <= 0)
+    return false;
+  cmdline[n] = '\0';
+  snprintf (want, sizeof want, "control=%s", ctl_path);
+  for (const char *arg = cmdline; arg < cmdline + n; arg += strlen (arg) + 1)
+    if (strcmp (arg, want) == 0)
+      return true;
+  return false;
+}
+
+bool
+plugin_adopt (struct plugin *p)
+{
+  pid_t pid = read_pid_file (p->pid_path);
+  int pidfd = pid ? (int) syscall (SYS_pidfd_open, pid, 0) : -1;
+
+  if (pidfd < 0 || p->phase != PH_IDLE)
+    return false;
+  if (!is_our_process (pid, p->ctl_path)) {
+    close (pidfd);
+    unlink (p->pid_path);
+    return false;
+  }
+  if (!watch_process (p, pid, pidfd, false))
+    return false;
+  log_notice ("%s: adopted process %d", p->spec.iasp, (int) pid);
+  set_phase (p, PH_STARTING);
+  return true;
+}
+
+unsigned
+plugin_end_strays (const char *run_dir, bool (*is_ours) (void *, const char *), void *opaque)
+{
+  DIR *d = opendir (run_dir);
+  struct dirent *de;
+  unsigned ended = 0;
+
+  while (d && (de = readdir (d)) != NULL) {
+    size_t len = strlen (de->d_name);
+    char iasp[CRG_NAME_MAX + 1], pid_path[CRG_PATH_MAX + 80], ctl_path[CRG_PATH_MAX + 80];
+    pid_t pid;
+    int pidfd;
+
+    if (len <= 4 || len - 4 > CRG_NAME_MAX || strcmp (de->d_name + len - 4, ".pid") != 0)
+      continue;
+    memcpy (iasp, de->d_name, len - 4);
+    iasp[len - 4] = '\0';
+    if (!ident_name_is_valid (iasp) || is_ours (opaque, iasp))
+      continue;
+    snprintf (pid_path, sizeof pid_path, "%s/%s.pid", run_dir, iasp);
+    snprintf (ctl_path, sizeof ctl_path, "%s/%s.ctl", run_dir, iasp);
+    pid = read_pid_file (pid_path);
+    pidfd = pid ? (int) syscall (SYS_pidfd_open, pid, 0) : -1;
+    if (pidfd >= 0 && is_our_process (pid, ctl_path)) {
+      static const int signals[] = { SIGTERM, SIGKILL };
+
+      log_warning ("%s: ending process %d: no CRG of this node has this IASP", iasp, (int) pid);
+      for (unsigned i = 0; i < ARRAY_SIZE (signals); i++) {
+        struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
+
+        syscall (SYS_pidfd_send_signal, pidfd, signals[i], NULL, 0);
+        if (poll (&pfd, 1, PLUGIN_TERM_MS) > 0)
+          break;
+      }
+      ended++;
+    }
+    if (pidfd >= 0)
+      close (pidfd);
+    unlink (pid_path);
+  }
+  if (d)
+    closedir (d);
+  return ended;
+}
+
+/* ---- driving --------------------------------------------------------------------------- */
+
+static void
+drive_ready (struct plugin *p)
+{
+  uint64_t now = clock_boottime_ms ();
+
+  if (p->told_role == HOST_PRODUCTION && p->want_role == HOST_MIRROR) {
+    begin_end (p); /* F6: clients reconnect to the new host; a fresh process takes the mirror */
+    return;
+  }
+  if (p->told_role != p->want_role || p->told_tenure != p->want_tenure) {
+    if (now >= p->retry_at_ms)
+      tell_role (p);
+    return;
+  }
+  if (p->want_answer)
+    report_hosted (p, p->told_role, p->told_tenure, true, "", p->status);
+  push (p);
+  if (p->told_role == HOST_PRODUCTION && !p->served && p->check == NULL && now >= p->check_at_ms)
+    start_check (p);
+  if (!p->polling && now >= p->poll_ms + PLUGIN_POLL_MS && p->ctl) {
+    p->polling = true;
+    p->poll_ms = now;
+    pluginctl_call (p->ctl, request ("status"), PLUGIN_ROLE_MS, on_polled, p);
+  }
+}
+
+static void
+drive (struct plugin *p)
+{
+  uint64_t now = clock_boottime_ms ();
+
+  switch (p->phase) {
+  case PH_IDLE:
+    if (p->want_role == HOST_NONE) {
+      if (p->want_answer)
+        report_hosted (p, HOST_NONE, p->want_tenure, true, "", NULL);
+    }
+    else if (now >= p->retry_at_ms)
+      spawn (p);
+    return;
+  case PH_STARTING:
+    if (p->want_role == HOST_NONE && p->is_child)
+      begin_end (p);
+    else {
+      try_control (p);
+      if (p->ctl == NULL && now - p->phase_ms > PLUGIN_START_MS) {
+        trouble (p, "the plugin did not open its control socket");
+        log_error ("%s: process %d did not open its control socket %s", p->spec.iasp,
+                   (int) p->pid, p->ctl_path);
+        set_phase (p, PH_KILLING);
+        send_signal (p, SIGKILL);
+      }
+    }
+    return;
+  case PH_ASKING:
+  case PH_TELLING:
+    return; /* their calls have deadlines */
+  case PH_READY:
+    if (p->want_role == HOST_NONE) {
+      /* An adopted one waits for the group's word; the caller ends it by asking
+       * for NONE in so many words. */
+      if (p->want_answer || p->is_child)
+        begin_end (p);
+    }
+    else
+      drive_ready (p);
+    return;
+  case PH_QUITTING:
+    return;
+  case PH_TERMING:
+    if (now - p->phase_ms > PLUGIN_TERM_MS) {
+      set_phase (p, PH_KILLING);
+      send_signal (p, SIGKILL);
+    }
+    return;
+  case PH_KILLING:
+    return;
+  }
+}
+
+static void
+on_timer (void *opaque)
+{
+  struct plugin *p = opaque;
+  bool busy = p->phase != PH_IDLE && !(p->phase == PH_READY && p->served);
+
+  drive (p);
+  qb_loop_timer_add (p->loop, QB_LOOP_MED, (busy ? 20 : 100) * QB_TIME_NS_IN_MSEC, p, on_timer,
+                     &p->timer);
+}
+
+/* ---- what the caller says -------------------------------------------------------------- */
+
+struct plugin *
+plugin_new (struct qb_loop *loop, const struct plugin_spec *spec,
+            const struct plugin_callbacks *cb, void *opaque)
+{
+  struct plugin *p = calloc (1, sizeof *p);
+
+  if (p == NULL)
+    return NULL;
+  p->loop = loop;
+  p->spec = *spec;
+  p->cb = *cb;
+  p->opaque = opaque;
+  p->pidfd = -1;
+  snprintf (p->ctl_path, sizeof p->ctl_path, "%s/%s.ctl", spec->run_dir, spec->iasp);
+  snprintf (p->pid_path, sizeof p->pid_path, "%s/%s.pid", spec->run_dir, spec->iasp);
+  snprintf (p->log_path, sizeof p->log_path, "%s/%s.log", spec->run_dir, spec->iasp);
+  qb_loop_timer_add (loop, QB_LOOP_MED, 20 * QB_TIME_NS_IN_MSEC, p, on_timer, &p->timer);
+  return p;
+}
+
+void
+plugin_free (struct plugin *p)
+{
+  if (p == NULL)
+    return;
+  drop_control (p);
+  qb_loop_timer_del (p->loop, p->timer);
+  if (p->pidfd >= 0) {
+    qb_loop_poll_del (p->loop, p->pidfd);
+    close (p->pidfd);
+  }
+  json_decref (p->record);
+  json_decref (p->extra);
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
+    json_decref (p->mirrors[i]);
+  json_decref (p->status);
+  free (p->hold_reason);
+  free (p);
+}
+
+void
+plugin_want (struct plugin *p, enum host_role role, uint64_t tenure)
+{
+  if (role != p->want_role || tenure != p->want_tenure) {
+    p->deaths = p->refusals = 0;
+    p->retry_at_ms = 0;
+  }
+  p->want_role = role;
+  p->want_tenure = tenure;
+  p->want_answer = true;
+  if (role != HOST_PRODUCTION) {
+    free (p->hold_reason);
+    p->hold_reason = NULL;
+    p->lease_until_ms = 0;
+    for (unsigned i = 0; i < CRG_MAX_SITES; i++) {
+      json_decref (p->mirrors[i]);
+      p->mirrors[i] = NULL;
+    }
+  }
+  drive (p);
+}
+
+void
+plugin_set_record (struct plugin *p, json_t *record, uint64_t seq)
+{
+  json_decref (p->record);
+  p->record = record;
+  p->record_seq = seq;
+  p->record_due = true;
+  if (p->phase == PH_READY)
+    drive (p);
+}
+
+void
+plugin_set_role_extra (struct plugin *p, json_t *extra)
+{
+  json_decref (p->extra);
+  p->extra = extra;
+}
+
+void
+plugin_set_mirror (struct plugin *p, unsigned site, json_t *req)
+{
+  if (site >= CRG_MAX_SITES) {
+    json_decref (req);
+    return;
+  }
+  json_decref (p->mirrors[site]);
+  p->mirrors[site] = req;
+  p->mirror_due[site] = true;
+  if (p->phase == PH_READY)
+    drive (p);
+}
+
+void
+plugin_unset_mirror (struct plugin *p, unsigned site, const char *reason)
+{
+  if (site >= CRG_MAX_SITES)
+    return;
+  json_decref (p->mirrors[site]);
+  p->mirrors[site] = NULL;
+  p->mirror_due[site] = false;
+  if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION) {
+    json_t *req = request ("unmirror");
+
+    json_object_set_new (req, "site", json_integer (site));
+    json_object_set_new (req, "reason", json_string (reason));
+    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_pushed, p);
+  }
+}
+
+void
+plugin_set_lease (struct plugin *p, uint64_t until_ms)
+{
+  p->lease_until_ms = until_ms;
+  p->lease_due = true;
+  if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
+    push (p);
+}
+
+void
+plugin_hold (struct plugin *p, const char *reason, unsigned wait_ms)
+{
+  free (p->hold_reason);
+  p->hold_reason = strdup (reason);
+  p->hold_wait_ms = wait_ms;
+  p->hold_due = true;
+  if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
+    push (p);
+}
+
+void
+plugin_resume (struct plugin *p)
+{
+  if (p->hold_reason == NULL)
+    return;
+  free (p->hold_reason);
+  p->hold_reason = NULL;
+  if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
+    pluginctl_call (p->ctl, request ("resume"), PLUGIN_ROLE_MS, on_pushed, p);
+}
+
+bool
+plugin_is_alive (const struct plugin *p)
+{
+  return p->phase != PH_IDLE;
+}
+
+pid_t
+plugin_pid (const struct plugin *p)
+{
+  return p->pid;
+}
+
+enum host_role
+plugin_role (const struct plugin *p)
+{
+  return p->phase == PH_READY ? p->told_role : HOST_NONE;
+}
+
+bool
+plugin_is_served (const struct plugin *p)
+{
+  return p->served && p->phase == PH_READY;
+}
+
+json_t *
+plugin_last_status (const struct plugin *p, uint64_t *age_ms)
+{
+  *age_ms = clock_boottime_ms () - p->status_ms;
+  return p->status;
+}
+
+const char *
+plugin_trouble (const struct plugin *p)
+{
+  return p->trouble;
+}
+
+void
+plugin_spec_uri (const struct plugin_spec *s, char *buf, size_t len)
+{
+  bool v6 = strchr (s->export_addr, ':') != NULL;
+
+  if (s->export_unix[0])
+    snprintf (buf, len, "nbd+unix:///%s?socket=%s", s->iasp, s->export_unix);
+  else
+    snprintf (buf, len, "%s://%s%s%s:%u/%s", s->tls ? "nbds" : "nbd", v6 ? "[" : "",
+              s->export_addr, v6 ? "]" : "", s->export_port, s->iasp);
+}
