@@ -259,9 +259,13 @@ print_iasp (const json_t *iasp)
   if (is_true (iasp, "serving"))
     printf ("served by %s at %s\n", text_of (iasp, "production_node"), text_of (iasp, "uri"));
   else if (*text_of (iasp, "production_node"))
-    printf ("NOT SERVED; production is named to %s\n", text_of (iasp, "production_node"));
+    printf ("NOT SERVED; its host is %s\n", text_of (iasp, "production_node"));
   else
-    printf ("NOT SERVED; there is no production host\n");
+    printf ("NOT SERVED; it has no production host\n");
+  if (*text_of (iasp, "reason"))
+    printf ("    why   %s\n", text_of (iasp, "reason"));
+  if (is_true (iasp, "held"))
+    printf ("    I/O is HELD: %s\n", text_of (iasp, "hold_reason"));
   if (number_of (iasp, "loss") > 0)
     printf ("    loss  %" JSON_INTEGER_FORMAT " times answered writes may have been lost\n",
             number_of (iasp, "loss"));
@@ -281,9 +285,10 @@ print_crg (const json_t *crg)
 
   printf ("CRG %s: %s (epoch %" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT ")\n", text_of (crg, "name"),
           state_text (crg, buf, sizeof buf), number_of (crg, "epoch"), number_of (crg, "version"));
-  if (*reason)
+  if (json_is_object (json_object_get (crg, "wait")))
+    print_wait ("  ", json_object_get (crg, "wait"));
+  else if (*reason)
     printf ("  why   %s\n", reason);
-  print_wait ("  ", json_object_get (crg, "wait"));
   print_nodes (crg);
   json_array_foreach (json_object_get (crg, "iasps"), i, iasp)
     print_iasp (iasp);

@@ -44,7 +44,7 @@ check_tree ()
 check_tree "$CRG_SRC_DIR"
 
 # Every header compiles alone, so that none leans on what another happened to include.
-flags=$(pkg-config --cflags nbdkit libnbd liburing libssl jansson libqb inih)
+flags=$(pkg-config --cflags nbdkit libnbd liburing libssl jansson libqb)
 for f in "$CRG_SRC_DIR"/{common,plugin,server,admin}/*.h; do
   [ -e "$f" ] || continue
   # shellcheck disable=SC2086
