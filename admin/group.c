@@ -204,18 +204,29 @@ wait_served (struct cli *cli, const char *name, long seconds)
   }
 }
 
+/* Right after `create` the members are still forming their group; that passes by itself, so
+ * `start` asks again for this long. */
+#define START_JOIN_MS 10000
+
 int
 group_start_command (struct cli *cli)
 {
+  const struct timespec pause = { 0, 100 * 1000 * 1000 };
+  uint64_t end = clock_boottime_ms () + START_JOIN_MS;
+  char err[CONF_ERR_MAX + 1];
   json_t *answer;
   long seconds;
   int rc;
 
   if (!cli_number (cli, OPT_WAIT, 1, 86400, 0, &seconds))
     return CRG_EXIT_USAGE;
-  rc = client_call (cli, json_pack ("{s:s, s:s}", "cmd", "start", "crg", cli->words[0]), &answer);
+  while ((rc = client_call_quiet (cli, json_pack ("{s:s, s:s}", "cmd", "start", "crg",
+                                                  cli->words[0]), &answer, err, sizeof err))
+           == CRG_EXIT_UNAVAILABLE
+         && clock_boottime_ms () < end)
+    nanosleep (&pause, NULL);
   if (rc != CRG_EXIT_FINE)
-    return rc;
+    return cli_error (cli, rc, "%s", err);
   json_decref (answer);
   if (seconds > 0)
     return wait_served (cli, cli->words[0], seconds);
