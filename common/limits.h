@@ -89,6 +89,8 @@
 #define COROSYNC_RECONNECT_MAX_MS 2000u
 /* votequorum reports a ring milliseconds after CPG; if it never does, connect anew. */
 #define COROSYNC_QUORUM_WAIT_MS 5000u
+/* Nodes in corosync.conf; more than CRG_MAX_NODES, as it may serve others too. */
+#define COROSYNC_NODES_MAX 64
 /* Prefix of our CPG groups: with '/' and CRG_NAME_MAX it fits CPG's 128 bytes. */
 #define COROSYNC_PREFIX_MAX 32
 

@@ -74,11 +74,20 @@ struct corosync_group {
   struct partial_in in[CRG_MAX_NODES]; /* by place in view.members */
 };
 
+/* A node of corosync.conf. */
+struct known_node {
+  uint32_t nodeid, id;
+  char name[CRG_NAME_MAX + 1];
+};
+
 struct corosync_engine {
   struct engine base;
   struct qb_loop *loop;
   char prefix[COROSYNC_PREFIX_MAX + 1];
-  bool fixed_node_id;
+  char node_name[CRG_NAME_MAX + 1];
+  engine_corosync_id_fn *id_of; /* NULL: corosync's nodeids are the ids */
+  struct known_node known[COROSYNC_NODES_MAX];
+  unsigned n_known;
   bool connected, broken, told_down, counts_quorum;
   char broken_why[CRG_REASON_MAX + 1];
   unsigned retry_ms;
@@ -157,6 +166,85 @@ engine_break (struct corosync_engine *e, const char *what, cs_error_t err)
   retry_arm (e, 0);
 }
 
+/* -------------------------------------------------------- names of the nodes */
+
+/* nodelist.node.N.nodeid and .name, for all N. */
+static cs_error_t
+names_read (struct corosync_engine *e)
+{
+  char key[CMAP_KEYNAME_MAXLEN + 1], name_key[CMAP_KEYNAME_MAXLEN + 1];
+  cmap_iter_handle_t iter;
+  cmap_value_types_t type;
+  size_t len;
+  cs_error_t err = cmap_iter_init (e->cmap, "nodelist.node.", &iter);
+
+  e->n_known = 0;
+  if (err != CS_OK)
+    return err;
+  while (e->n_known < ARRAY_SIZE (e->known)
+         && cmap_iter_next (e->cmap, iter, key, &len, &type) == CS_OK) {
+    struct known_node *k = &e->known[e->n_known];
+    unsigned place;
+    char *name = NULL;
+    int end = 0;
+
+    if (sscanf (key, "nodelist.node.%u.nodeid%n", &place, &end) != 1 || end == 0
+        || key[end] != '\0')
+      continue;
+    snprintf (name_key, sizeof name_key, "nodelist.node.%u.name", place);
+    if (cmap_get_uint32 (e->cmap, key, &k->nodeid) != CS_OK
+        || cmap_get_string (e->cmap, name_key, &name) != CS_OK)
+      continue;
+    if (strlen (name) <= CRG_NAME_MAX) {
+      memcpy (k->name, name, strlen (name) + 1);
+      k->id = e->id_of (k->name);
+      e->n_known++;
+    }
+    free (name);
+  }
+  cmap_iter_finalize (e->cmap, iter);
+  return CS_OK;
+}
+
+/* The interface's id of corosync's node, 0 if its name isn't known. */
+static uint32_t
+node_id (struct corosync_engine *e, uint32_t nodeid)
+{
+  if (e->id_of == NULL)
+    return nodeid;
+  for (unsigned again = 0; again < 2; again++) {
+    for (unsigned i = 0; i < e->n_known; i++)
+      if (e->known[i].nodeid == nodeid)
+        return e->known[i].id;
+    /* One that was added while we run. */
+    if (again || names_read (e) != CS_OK)
+      break;
+  }
+  return 0;
+}
+
+static bool
+names_check_self (struct corosync_engine *e, uint32_t nodeid)
+{
+  if (e->id_of == NULL)
+    return true;
+  for (unsigned i = 0; i < e->n_known; i++)
+    if (e->known[i].nodeid == nodeid) {
+      if (strcmp (e->known[i].name, e->node_name) == 0)
+        return true;
+      qb_log (LOG_ERR,
+              "corosync.conf calls this node (nodeid %u) '%s', crgd.conf calls it '%s': make "
+              "the names equal",
+              nodeid, e->known[i].name, e->node_name);
+      return false;
+    }
+  qb_log (LOG_ERR,
+          "corosync.conf gives this node (nodeid %u) no name: add 'name: %s' to it in the "
+          "nodelist, and to each other node the name from its crgd.conf",
+          nodeid, e->node_name);
+  return false;
+}
+
 /* -------------------------------------------------------------- CPG's events */
 
 static struct corosync_group *
@@ -228,8 +316,20 @@ deliver_view (struct corosync_group *g, const struct cpg_frame *f)
 
   if (!cpg_view_decide (&g->view, ring, f->view))
     return;
-  for (unsigned i = 0; i < g->view.n; i++)
-    nodes[i] = g->view.members[i].node;
+  for (unsigned i = 0; i < g->view.n; i++) {
+    uint32_t id = node_id (e, g->view.members[i].node);
+    unsigned at = i;
+
+    if (id == 0) {
+      qb_log (LOG_ERR, "corosync.conf has no name for node %u, which is in group %s",
+              g->view.members[i].node, g->name);
+      engine_break (e, "nodelist", CS_ERR_NAME_NOT_FOUND);
+      return;
+    }
+    for (; at > 0 && nodes[at - 1] > id; at--)
+      nodes[at] = nodes[at - 1];
+    nodes[at] = id;
+  }
   e->stats.views++;
   e->retry_ms = COROSYNC_RECONNECT_MIN_MS; /* the connection is good */
   e->base.cb.view (e->base.opaque, g->name, g->view.id, nodes, g->view.n,
@@ -254,7 +354,7 @@ deliver_data (struct corosync_group *g, struct cpg_proc from,
   switch (cpg_partial_step (&in->state, f)) {
   case CPG_PIECE_WHOLE:
     e->stats.delivered++;
-    e->base.cb.deliver (e->base.opaque, g->name, from.node, f->payload, f->len);
+    e->base.cb.deliver (e->base.opaque, g->name, node_id (e, from.node), f->payload, f->len);
     return;
   case CPG_PIECE_FIRST:
     free (in->buf);
@@ -275,7 +375,7 @@ deliver_data (struct corosync_group *g, struct cpg_proc from,
     whole = in->buf;
     in->buf = NULL;
     e->stats.delivered++;
-    e->base.cb.deliver (e->base.opaque, g->name, from.node, whole, f->total);
+    e->base.cb.deliver (e->base.opaque, g->name, node_id (e, from.node), whole, f->total);
     free (whole);
     return;
   case CPG_PIECE_STRAY:
@@ -582,6 +682,8 @@ cmap_open_and_read (struct corosync_engine *e)
       err = cmap_track_add (e->cmap, keys[i], CMAP_TRACK_ADD | CMAP_TRACK_MODIFY,
                             on_cmap, e, &track);
   }
+  if (err == CS_OK && e->id_of)
+    err = names_read (e);
   if (err == CS_OK)
     err = cmap_fd_get (e->cmap, &e->cmap_fd);
   if (err == CS_OK
@@ -639,19 +741,15 @@ group_open (struct corosync_group *g)
     g->open = true;
     g->fd = -1;
     err = cpg_local_get (g->handle, &node);
-    if (err == CS_OK && e->fixed_node_id && node != e->base.node_id) {
-      qb_log (LOG_ERR, "corosync says that this is node %u, crgd's configuration says %u: "
-                 "make nodeid in corosync.conf and the node's id equal",
-                 node, e->base.node_id);
-      err = CS_ERR_INVALID_PARAM;
-    }
+    if (err == CS_OK && !names_check_self (e, node))
+      err = CS_ERR_NAME_NOT_FOUND;
     if (err == CS_OK)
       err = cpg_fd_get (g->handle, &g->fd);
     if (err != CS_OK) {
       engine_break (e, "cpg_local_get", err);
       return;
     }
-    e->base.node_id = node;
+    e->base.node_id = node_id (e, node);
     cpg_view_init (&g->view,
                    (struct cpg_proc){ .node = node, .pid = (uint32_t) getpid () },
                    e->counts_quorum);
@@ -982,13 +1080,16 @@ static const struct engine_ops corosync_ops = {
 };
 
 struct engine *
-engine_corosync_new (struct qb_loop *loop, const char *prefix, uint32_t node_id,
-                     const struct engine_callbacks *cb, void *opaque)
+engine_corosync_new (struct qb_loop *loop, const char *prefix, const char *node_name,
+                     engine_corosync_id_fn *id_of, const struct engine_callbacks *cb,
+                     void *opaque)
 {
   struct corosync_engine *e;
 
   if (prefix == NULL || prefix[0] == '\0')
     prefix = PREFIX_DEFAULT;
+  if (node_name && strlen (node_name) > CRG_NAME_MAX)
+    return NULL;
   if (strlen (prefix) > COROSYNC_PREFIX_MAX) {
     qb_log (LOG_ERR, "the group prefix '%s' is longer than %d characters", prefix,
                COROSYNC_PREFIX_MAX);
@@ -1002,8 +1103,11 @@ engine_corosync_new (struct qb_loop *loop, const char *prefix, uint32_t node_id,
   e->base.ops = &corosync_ops;
   e->base.cb = *cb;
   e->base.opaque = opaque;
-  e->base.node_id = node_id;
-  e->fixed_node_id = node_id != 0;
+  if (node_name && id_of) {
+    memcpy (e->node_name, node_name, strlen (node_name) + 1);
+    e->id_of = id_of;
+    e->base.node_id = id_of (node_name);
+  }
   e->loop = loop;
   memcpy (e->prefix, prefix, strlen (prefix) + 1);
   e->retry_ms = COROSYNC_RECONNECT_MIN_MS;

@@ -32,13 +32,22 @@ struct engine_corosync_stats {
 /* Detection time that nobody knows yet: corosync has not been reached. */
 #define ENGINE_DETECTION_UNKNOWN_MS UINT32_MAX
 
+/* The id under which the daemon knows a node of that name; never 0. */
+typedef uint32_t engine_corosync_id_fn (const char *node_name);
+
 /* `prefix` goes before the group's name in CPG ("nbd-crg" if NULL or empty), so
- * that several products and several clusters of ours share a corosync.  node_id
- * must be this node's nodeid in corosync.conf; 0 takes that one (it is then set
- * at the first `up`).  Corosync need not run yet: `down`, later `up`, are called
- * from the loop.  NULL if memory is short or the prefix is too long. */
+ * that several products and several clusters of ours share a corosync.
+ *
+ * Who is who: each node in corosync.conf has a name, the one that the daemon has
+ * for it, and the interface's node ids are id_of (name); this node must be
+ * node_name there.  With both NULL ids are corosync's own nodeids.
+ *
+ * Corosync need not run yet: `down`, later `up`, are called from the loop.  NULL
+ * if memory is short or the prefix is too long. */
 extern struct engine *engine_corosync_new (struct qb_loop *loop,
-                                           const char *prefix, uint32_t node_id,
+                                           const char *prefix,
+                                           const char *node_name,
+                                           engine_corosync_id_fn *id_of,
                                            const struct engine_callbacks *cb,
                                            void *opaque);
 

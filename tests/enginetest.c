@@ -57,6 +57,14 @@ static uint64_t ack_from[4096], ack_seq[4096];
 static unsigned n_acks;
 static uint8_t message[CRG_ENGINE_MSG_MAX + 1];
 static uint64_t full;
+static const char *node_name;
+
+/* Nodes are n1, n2 ...; 100 is added so that it shows. */
+static uint32_t
+plain_id (const char *name)
+{
+  return 100 + (uint32_t) atoi (name + 1);
+}
 
 static void UTIL_PRINTF (1, 2)
 say (const char *fmt, ...)
@@ -523,7 +531,7 @@ check (int n, char **paths)
 static int
 usage (void)
 {
-  fprintf (stderr, "usage: enginetest [--nodes N] GROUP   commands on stdin:\n"
+  fprintf (stderr, "usage: enginetest [--nodes N] [--name NODE] GROUP   commands on stdin:\n"
                    "  send N LEN   N messages as fast as the engine takes them\n"
                    "  rate N LEN   N messages a second (0 ends it)\n"
                    "  ack          acknowledge every message from now on\n"
@@ -545,6 +553,10 @@ main (int argc, char **argv)
     total_nodes = (unsigned) atoi (argv[at + 1]);
     at += 2;
   }
+  if (at + 1 < argc && strcmp (argv[at], "--name") == 0) {
+    node_name = argv[at + 1];
+    at += 2;
+  }
   if (at < argc && strcmp (argv[at], "--check") == 0)
     return check (argc - at - 1, argv + at + 1);
   if (at + 1 != argc)
@@ -556,7 +568,8 @@ main (int argc, char **argv)
   qb_log_filter_ctl (QB_LOG_STDERR, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE, "*", LOG_INFO);
   qb_log_ctl (QB_LOG_STDERR, QB_LOG_CONF_ENABLED, QB_TRUE);
   loop = qb_loop_create ();
-  engine = engine_corosync_new (loop, "enginetest", 0, &callbacks, NULL);
+  engine = engine_corosync_new (loop, "enginetest", node_name, node_name ? plain_id : NULL, &callbacks,
+                                NULL);
   if (loop == NULL || engine == NULL)
     return 1;
   engine->ops->join (engine, group);

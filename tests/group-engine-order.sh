@@ -32,6 +32,16 @@ member_start 3 e3b
 members_wait_view 5 1,2,3 e1 e2 e3b
 member_tell 3 send 10 100
 for i in 1 2; do member_wait_count e$i D 1572; done
+
+# Nodes by name: ids are the daemon's, whatever corosync's are; a wrong name is refused.
+member_quit 3
+member_start 3 named --name n3
+members_wait_view 5 101,102,103 named
+member_quit 3
+member_start 3 misnamed --name n2
+wait_for 5 grep -q "calls this node (nodeid 3) 'n3', crgd.conf calls it 'n2'" "$tmp/misnamed.err" ||
+  fail "a wrong name was not refused: $(cat "$tmp/misnamed.err")"
+[ "$(member_count misnamed V)" = 0 ] || fail "a node with a wrong name got a view"
 member_quit 1 2 3
 sed -i '/ERROR mcast of 1048577/d' "$tmp/e2"
 members_check e1 e2 e3 e3b

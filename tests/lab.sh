@@ -203,13 +203,14 @@ lab_wait_members ()
 lab_member=()    # pid by node
 lab_member_in=() # descriptor of its stdin
 
-# member_start I [LOG]: enginetest on node I; its log is $tmp/LOG (default eI)
+# member_start I [LOG [OPTION...]]: enginetest on node I; its log is $tmp/LOG (default eI)
 member_start ()
 {
   local i=$1 log=${2:-e$1} fd
+  shift $(($# < 2 ? $# : 2))
   rm -f "$tmp/in$i"
   mkfifo "$tmp/in$i"
-  lab_exec $i "$CRG_BUILD_DIR/tests/enginetest" --nodes $lab_nodes test \
+  lab_exec $i "$CRG_BUILD_DIR/tests/enginetest" --nodes $lab_nodes "$@" test \
     <"$tmp/in$i" >"$tmp/$log" 2>"$tmp/$log.err" &
   lab_member[i]=$!
   exec {fd}>"$tmp/in$i"
