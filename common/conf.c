@@ -37,7 +37,7 @@ struct key {
   const char *const *words; /* T_WORD: by value, NULL at the end */
 };
 
-static const char *const engine_words[] = { "local", NULL };
+static const char *const engine_words[] = { "local", "corosync", NULL };
 static const char *const takeover_words[] = { "same-site-first", "order", NULL };
 static const char *const role_words[] = { "primary", "backup", "peer", "replicate", NULL };
 
@@ -57,6 +57,7 @@ static const struct key keys[] = {
 
   { SEC_ENGINE, "type", T_WORD, D (engine), .words = engine_words },
   { SEC_ENGINE, "socket", T_PATH, D (engine_socket) },
+  { SEC_ENGINE, "group-prefix", T_NAME, D (group_prefix) },
   { SEC_ENGINE, "token-ms", T_NUMBER, D (token_ms), .min = 50, .max = 60000 },
 
   { SEC_LEASE, "lease-ms", T_NUMBER, D (lease_ms), .min = 100, .max = 300000 },
@@ -127,7 +128,9 @@ conf_engine_name (uint32_t engine)
 uint32_t
 conf_detection_ms (const struct conf_crgd *conf)
 {
-  return conf->token_ms; /* local: the hub drops a member that is silent for so long */
+  if (conf->engine != CONF_ENGINE_LOCAL)
+    return 0;
+  return conf->token_ms; /* the hub drops a member that is silent for so long */
 }
 
 /* ---- what is wrong, and where ----------------------------------------------------------- */
@@ -1141,6 +1144,28 @@ reader_new (const char *file, char *err, size_t errlen)
   return r;
 }
 
+/* A key of the other engine would be without effect, and the user would not know. */
+static int
+check_engine_keys (struct reader *r)
+{
+  static const char *const of_local[] = { "socket", "token-ms", NULL };
+  static const char *const of_corosync[] = { "group-prefix", NULL };
+  const struct conf_crgd *c = r->crgd;
+  bool local = c->engine == CONF_ENGINE_LOCAL;
+  const char *const *other = local ? of_corosync : of_local;
+  unsigned line;
+
+  for (; *other; other++)
+    if ((line = find_line (r, SEC_ENGINE, 0, *other)) != find_line (r, SEC_ENGINE, 0, NULL))
+      return fail (r, line, "'%s' is not for the engine '%s'%s", *other,
+                   conf_engine_name (c->engine),
+                   local ? "" : "; corosync's sockets and timers are set in corosync.conf");
+  if (strlen (c->group_prefix) > COROSYNC_PREFIX_MAX)
+    return fail (r, find_line (r, SEC_ENGINE, 0, "group-prefix"),
+                 "group-prefix '%s' is longer than %d bytes", c->group_prefix, COROSYNC_PREFIX_MAX);
+  return 0;
+}
+
 static int
 parse_crgd (struct reader *r, char *text, size_t len)
 {
@@ -1166,6 +1191,8 @@ parse_crgd (struct reader *r, char *text, size_t len)
   if (strlen (c->engine_socket) > CRG_SOCK_PATH_MAX)
     return fail (r, find_line (r, SEC_ENGINE, 0, "socket"), "socket '%s' is longer than %d bytes",
                  c->engine_socket, CRG_SOCK_PATH_MAX);
+  if (check_engine_keys (r) < 0)
+    return -EINVAL;
   if (strcmp (c->state_dir, c->run_dir) == 0)
     return fail (r, find_line (r, SEC_NODE, 0, "run-dir"), "run-dir and state-dir are both '%s'; what "
                  "is in state-dir must survive a restart of the machine", c->run_dir);

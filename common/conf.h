@@ -19,6 +19,7 @@
 
 enum conf_engine {
   CONF_ENGINE_LOCAL,
+  CONF_ENGINE_COROSYNC,
 };
 
 /* [node], [engine] and [lease] of crgd.conf.  Optional text that is absent is "". */
@@ -31,8 +32,9 @@ struct conf_crgd {
   char nbdkit[CRG_PATH_MAX + 1];       /* "": the one found when this was built */
   char plugin[CRG_PATH_MAX + 1];       /* "": the installed one */
   uint32_t engine;                     /* enum conf_engine */
-  char engine_socket[CRG_PATH_MAX + 1];
-  uint32_t token_ms;
+  char engine_socket[CRG_PATH_MAX + 1]; /* local */
+  char group_prefix[CRG_NAME_MAX + 1];  /* corosync; "": the engine's default */
+  uint32_t token_ms; /* local; with corosync from there, until then this */
   uint32_t lease_ms;
   uint32_t start_wait_ms;
 };
@@ -123,7 +125,7 @@ extern const char *conf_engine_name (uint32_t engine);
 extern int conf_parse_size (const char *text, uint64_t *bytes);
 
 /* How long the engine takes at most to report a member's death; L1 wants a lease of 1.25 times
- * that. */
+ * that.  0: only the engine can tell, when it runs (corosync's timers are corosync's). */
 extern uint32_t conf_detection_ms (const struct conf_crgd *conf);
 
 /* One line "SECTION KEY" for each key of both files, for the tests of the manual. */
