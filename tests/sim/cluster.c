@@ -1,0 +1,1217 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The simulated cluster; see cluster.h.  One thread; allocates for itself,
+ * the cores it drives never do.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/bytes.h"
+#include "common/util.h"
+#include "tests/sim/cluster.h"
+
+static struct group_actions acts; /* one step at a time */
+
+uint64_t
+sim_random (struct sim *s, uint64_t below)
+{
+  uint64_t z = (s->rng += UINT64_C (0x9e3779b97f4a7c15));
+
+  z = (z ^ (z >> 30)) * UINT64_C (0xbf58476d1ce4e5b9);
+  z = (z ^ (z >> 27)) * UINT64_C (0x94d049bb133111eb);
+  z ^= z >> 31;
+  return below == 0 ? 0 : z % below;
+}
+
+void
+sim_fail (struct sim *s, const char *fmt, ...)
+{
+  va_list args;
+
+  if (s->failed)
+    return;
+  s->failed = true;
+  va_start (args, fmt);
+  vsnprintf (s->failure, sizeof s->failure, fmt, args);
+  va_end (args);
+}
+
+#define TRACE(s, ...)                                      \
+  do {                                                     \
+    if ((s)->trace) {                                      \
+      printf ("# %8" PRIu64 " ", (s)->now_ms);             \
+      printf (__VA_ARGS__);                                \
+      printf ("\n");                                       \
+    }                                                      \
+  } while (0)
+
+static uint64_t
+local_ms (const struct sim *s, const struct sim_node *n)
+{
+  return (uint64_t) ((int64_t) s->now_ms + n->offset_ms
+                     + (int64_t) s->now_ms * n->ppm / 1000000);
+}
+
+static unsigned
+delay (struct sim *s, unsigned max_ms)
+{
+  return s->cfg.calm ? 1 : 1 + (unsigned) sim_random (s, max_ms);
+}
+
+static int
+site_of_node (const struct sim *s, unsigned n)
+{
+  return n < s->cfg.n_sites * s->cfg.nodes_per_site ? (int) (n / s->cfg.nodes_per_site) : -1;
+}
+
+static int
+machine_of (const struct sim *s, unsigned n)
+{
+  return s->cfg.one_machine ? 0 : (int) n;
+}
+
+static uint64_t
+boot_of (const struct sim *s, unsigned n)
+{
+  return s->cfg.one_machine ? 1 : s->node[n].boot;
+}
+
+/* ---- set-up ------------------------------------------------------------- */
+
+static void
+make_def (const struct sim *s, struct crg_def *d)
+{
+  const struct sim_config *c = &s->cfg;
+
+  memset (d, 0, sizeof *d);
+  strcpy (d->name, "crg");
+  memset (d->cluster_id, 1, CRG_ID_LEN);
+  memset (d->id, 2, CRG_ID_LEN);
+  d->takeover = c->takeover;
+  d->suspend_timeout_ms = 10000;
+  d->n_sites = (uint8_t) c->n_sites;
+  d->n_nodes = (uint8_t) s->n_nodes;
+  d->n_iasps = (uint8_t) c->n_iasps;
+  for (unsigned i = 0; i < c->n_sites; i++)
+    snprintf (d->sites[i], sizeof d->sites[i], "site%u", i);
+  for (unsigned i = 0; i < s->n_nodes; i++) {
+    struct domain_node *n = &d->nodes[i];
+    int site = site_of_node (s, i);
+
+    n->id = i + 1;
+    snprintf (n->name, sizeof n->name, "n%u", i + 1);
+    n->site = site < 0 ? NO_SITE : (uint8_t) site;
+    n->preferred_role = site < 0 ? MEMBER_REPLICATE : i == 0 ? MEMBER_PRIMARY : MEMBER_BACKUP;
+    n->votes = c->votes[i] != 0 ? c->votes[i] : 1;
+    n->order = n->preferred_order = (uint8_t) i;
+    n->n_addresses = 1;
+    snprintf (n->addresses[0], sizeof n->addresses[0], "127.0.0.%u", i + 1);
+  }
+  for (unsigned i = 0; i < c->n_iasps; i++) {
+    snprintf (d->iasps[i].name, sizeof d->iasps[i].name, "iasp%u", i);
+    memset (d->iasps[i].id, 10 + (int) i, CRG_ID_LEN);
+    d->iasps[i].size = 1 << 20;
+    d->iasps[i].dirty_block = 65536;
+    d->iasps[i].mirror_port = (uint16_t) (10810 + i);
+    strcpy (d->iasps[i].export, "unix:");
+  }
+}
+
+void
+sim_init (struct sim *s, const struct sim_config *cfg, uint64_t seed)
+{
+  static const uint8_t lineage[CRG_ID_LEN] = { 7 };
+  struct crg_def def;
+  const char *why;
+
+  memset (s, 0, sizeof *s);
+  s->cfg = *cfg;
+  s->rng = seed * 7919 + 1;
+  s->now_ms = 100000;
+  s->n_nodes = cfg->n_sites * cfg->nodes_per_site + cfg->n_replicates;
+  s->ring_counter = 1;
+  make_def (s, &def);
+  why = state_create (&s->created, &def, lineage);
+  if (why != NULL)
+    sim_fail (s, "create: %s", why);
+  s->created.started = cfg->started;
+  for (unsigned n = 0; n < s->n_nodes; n++) {
+    struct sim_node *node = &s->node[n];
+
+    node->id = n + 1;
+    node->machine_up = true;
+    node->boot = 1;
+    node->last_code = -1;
+    node->g = calloc (1, group_sizeof ());
+    node->offset_ms = cfg->calm ? 0 : (int64_t) sim_random (s, 1000000);
+    node->ppm = cfg->calm ? 0 : (int32_t) sim_random (s, 40000) - 20000;
+    /* `create` has reached all: (1, 0) is on every disk. */
+    node->has_disk = true;
+    node->disk = s->created;
+    node->disk_promised = 1;
+  }
+  for (unsigned site = 0; site < SIM_SITES; site++)
+    for (unsigned i = 0; i < SIM_IASPS; i++) {
+      struct sim_store *st = &s->store[site][i];
+
+      st->open_by = st->machine = -1;
+      st->clean = true;
+      if (!cfg->fresh) {
+        st->has_super = true;
+        st->unusable = site != 0;
+        st->generation = site == 0 ? 1 : 0;
+      }
+    }
+}
+
+static void
+msg_unref (struct sim_msg *m)
+{
+  if (m != NULL && --m->refs == 0)
+    free (m);
+}
+
+static void
+drop_queues (struct sim_node *node)
+{
+  for (unsigned i = 0; i < node->n_in; i++)
+    msg_unref (node->in[i].msg);
+  for (unsigned i = 0; i < node->n_out; i++)
+    msg_unref (node->out[i]);
+  node->n_in = node->n_out = 0;
+}
+
+void
+sim_destroy (struct sim *s)
+{
+  for (unsigned n = 0; n < s->n_nodes; n++) {
+    drop_queues (&s->node[n]);
+    free (s->node[n].in);
+    free (s->node[n].g);
+  }
+}
+
+/* ---- the engine --------------------------------------------------------- */
+
+static void
+push_in (struct sim_node *node, struct sim_in in)
+{
+  if (node->n_in == node->cap_in) {
+    node->cap_in = node->cap_in == 0 ? 64 : node->cap_in * 2;
+    node->in = realloc (node->in, node->cap_in * sizeof *node->in);
+    if (node->in == NULL)
+      abort ();
+  }
+  if (in.msg != NULL)
+    in.msg->refs++;
+  node->in[node->n_in++] = in;
+}
+
+/* The engine takes a node's next message and gives it its place. */
+static void
+order_one (struct sim *s, struct sim_node *node)
+{
+  struct sim_msg *m = node->out[0];
+  uint64_t seq = ++s->ring_seq[node->ring % 4096];
+
+  memmove (node->out, node->out + 1, (node->n_out - 1) * sizeof node->out[0]);
+  node->n_out--;
+  for (unsigned k = 0; k < s->n_nodes; k++)
+    if (s->node[k].running && s->node[k].ring == node->ring)
+      push_in (&s->node[k], (struct sim_in) { m, node->ring, seq, 0 });
+  msg_unref (m);
+}
+
+/* A side of a cut keeps what one of its members has delivered, and some of
+ * the rest. */
+static void
+truncate_tail (struct sim *s, uint64_t ring, uint16_t side)
+{
+  uint64_t delivered = 0, last = s->ring_seq[ring % 4096], keep;
+
+  for (unsigned k = 0; k < s->n_nodes; k++)
+    if ((side & (1u << k)) && s->node[k].delivered > delivered)
+      delivered = s->node[k].delivered;
+  keep = delivered + sim_random (s, last - delivered + 1);
+  if (!s->cuts_lose || ring == 0)
+    return;
+  for (unsigned k = 0; k < s->n_nodes; k++) {
+    struct sim_node *node = &s->node[k];
+    unsigned to = 0;
+
+    if (!(side & (1u << k)))
+      continue;
+    for (unsigned i = 0; i < node->n_in; i++)
+      if (node->in[i].msg != NULL && node->in[i].ring == ring && node->in[i].seq > keep)
+        msg_unref (node->in[i].msg);
+      else
+        node->in[to++] = node->in[i];
+    node->n_in = to;
+  }
+}
+
+static void
+reform (struct sim *s)
+{
+  for (unsigned k = 0; k < s->n_nodes; k++) {
+    struct sim_node *node = &s->node[k];
+    uint16_t members = 0, done = 0;
+    bool same = true;
+    uint64_t ring;
+
+    if (!node->running)
+      continue;
+    for (unsigned i = 0; i < s->n_nodes; i++)
+      if (s->node[i].running && s->node[i].part == node->part)
+        members |= (uint16_t) (1u << i);
+    for (unsigned i = 0; i < s->n_nodes; i++)
+      if (members & (1u << i))
+        same = same && s->node[i].ring == node->ring && s->node[i].ring_members == members;
+    if (same && node->ring != 0)
+      continue;
+    for (unsigned i = 0; i < s->n_nodes; i++) {
+      uint16_t side = 0;
+
+      if (!(members & (1u << i)) || (done & (1u << i)))
+        continue;
+      for (unsigned m = 0; m < s->n_nodes; m++)
+        if ((members & (1u << m)) && s->node[m].ring == s->node[i].ring)
+          side |= (uint16_t) (1u << m);
+      truncate_tail (s, s->node[i].ring, side);
+      done |= side;
+    }
+    ring = ++s->ring_counter;
+    s->ring_seq[ring % 4096] = 0;
+    TRACE (s, "ring %" PRIu64 " members %x", ring, members);
+    for (unsigned i = 0; i < s->n_nodes; i++)
+      if (members & (1u << i)) {
+        s->node[i].ring = ring;
+        s->node[i].ring_members = members;
+        s->node[i].delivered = 0;
+        push_in (&s->node[i], (struct sim_in) { NULL, ring, 0, members });
+      }
+  }
+}
+
+/* ---- the shell ---------------------------------------------------------- */
+
+static void run_actions (struct sim *s, unsigned n);
+
+static void
+feed (struct sim *s, unsigned n, struct group_event *ev)
+{
+  struct sim_node *node = &s->node[n];
+
+  if (!node->running)
+    return;
+  ev->now_ms = local_ms (s, node);
+  group_step (node->g, ev, &acts);
+  run_actions (s, n);
+}
+
+static void
+later (struct sim *s, unsigned n, struct sim_pending p)
+{
+  struct sim_node *node = &s->node[n];
+
+  if (node->n_pending == ARRAY_SIZE (node->pending)) {
+    sim_fail (s, "node %u: too many pending answers", n + 1);
+    return;
+  }
+  p.incarnation = node->incarnation;
+  node->pending[node->n_pending++] = p;
+}
+
+static void
+store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *info)
+{
+  int site = site_of_node (s, n);
+  const struct sim_store *st = &s->store[site][iasp];
+  bool own = st->open_by == (int) n;
+
+  memset (info, 0, sizeof *info);
+  info->has_super = st->has_super;
+  info->agrees_ids = true;
+  info->clean = st->clean;
+  info->unusable = st->unusable;
+  info->generation = st->generation;
+  info->tenure = st->tenure;
+  memcpy (info->lineage, s->created.lineage, CRG_ID_LEN);
+  info->boot_id[0] = (uint8_t) st->boot;
+  info->size = 1 << 20;
+  /* R5 */
+  info->restarted = !own && !st->clean && st->machine >= 0
+                    && (st->machine != machine_of (s, n) || st->boot != boot_of (s, n));
+  /* S1 a, b */
+  info->can_host = own || (st->open_by < 0 && (st->clean || st->machine < 0
+                                               || st->machine == machine_of (s, n)));
+}
+
+static void
+host_answer (struct sim *s, unsigned n, struct group_event *ask, bool ok, const char *why)
+{
+  struct group_event ev = { .kind = GE_HOSTED };
+
+  ev.iasp = ask->iasp;
+  ev.role = ask->role;
+  ev.tenure = ask->tenure;
+  ev.ok = ok;
+  if (site_of_node (s, n) >= 0)
+    store_info (s, n, ask->iasp, &ev.store);
+  snprintf (ev.reason, sizeof ev.reason, "%s", why);
+  feed (s, n, &ev);
+}
+
+static void
+reset_links (struct sim_plugin *p)
+{
+  for (unsigned i = 0; i < SIM_SITES; i++)
+    p->link[i] = (struct sim_link) { .node = -1 };
+  p->has_record = p->held = p->drain = false;
+}
+
+static void
+stop_plugin (struct sim *s, unsigned n, unsigned iasp, bool graceful)
+{
+  struct sim_plugin *p = &s->node[n].plugin[iasp];
+  struct sim_store *st;
+
+  if (!p->running)
+    return;
+  st = &s->store[site_of_node (s, n)][iasp];
+  st->open_by = -1;
+  st->clean = graceful;
+  p->running = false;
+  p->role = HOST_NONE;
+  p->lease_ms = 0;
+}
+
+/* GA_HOST, carried out a little later. */
+static void
+do_host (struct sim *s, unsigned n, struct group_event *ask)
+{
+  struct sim_node *node = &s->node[n];
+  struct sim_plugin *p = &node->plugin[ask->iasp];
+  struct sim_store *st = &s->store[site_of_node (s, n)][ask->iasp];
+
+  if (ask->role == HOST_NONE) {
+    stop_plugin (s, n, ask->iasp, true);
+    host_answer (s, n, ask, true, "");
+    return;
+  }
+  if (st->open_by >= 0 && st->open_by != (int) n) {
+    host_answer (s, n, ask, false, "the store is locked by another host");
+    return;
+  }
+  if (!p->running) {
+    st->open_by = (int) n;
+    st->machine = machine_of (s, n);
+    st->boot = boot_of (s, n);
+    st->clean = false;
+    p->running = true;
+    p->seq = 0;
+    if (!st->has_super) {
+      st->has_super = true;
+      st->unusable = ask->role == HOST_MIRROR;
+      st->generation = ask->role == HOST_MIRROR ? 0 : 1;
+    }
+  }
+  reset_links (p);
+  p->role = ask->role;
+  p->tenure = ask->tenure;
+  if (ask->role == HOST_PRODUCTION) {
+    const struct crg_state *c = group_committed (node->g);
+
+    st->tenure = ask->tenure;
+    if (st->data < s->acked[ask->iasp])
+      sim_fail (s, "LOST WRITE: node %u opens iasp %u with %" PRIu64 ", answered %" PRIu64, n + 1,
+                ask->iasp, st->data, s->acked[ask->iasp]);
+    if (st->unusable)
+      sim_fail (s, "node %u opens an unusable copy as production", n + 1);
+    /* The record that `role` carries. */
+    p->rec = c->rec[ask->iasp];
+    p->has_record = true;
+  }
+  host_answer (s, n, ask, true, "");
+}
+
+static void
+do_probe (struct sim *s, unsigned n, const struct group_event *ask)
+{
+  struct group_event ev = { .kind = GE_PROBE };
+
+  ev.iasp = ask->iasp;
+  store_info (s, n, ask->iasp, &ev.store);
+  ev.ok = ev.store.can_host;
+  snprintf (ev.reason, sizeof ev.reason, "%s", ev.ok ? "" : "its store is not free (S1)");
+  feed (s, n, &ev);
+}
+
+static void
+take_record (struct sim *s, unsigned n, const struct group_action *a)
+{
+  struct sim_plugin *p = &s->node[n].plugin[a->iasp];
+  const struct crg_state *c = group_committed (s->node[n].g);
+
+  if (!p->running)
+    return;
+  p->rec = c->rec[a->iasp];
+  p->has_record = true;
+  if (p->role != HOST_PRODUCTION)
+    return;
+  s->store[site_of_node (s, n)][a->iasp].generation = p->rec.generation;
+  for (unsigned k = 0; k < s->cfg.n_sites; k++) {
+    struct sim_link *l = &p->link[k];
+
+    if (p->rec.copies[k].in_set) {
+      l->ready = false;
+      if (l->connected && !l->filling)
+        s->store[k][a->iasp].generation = p->rec.generation;
+      continue;
+    }
+    /* R3: only a record that covers the event tells its outcome. */
+    if (l->ready && a->seq >= l->ready_seq) {
+      l->ready = false;
+      l->filling = l->connected;
+      l->due_ms = s->now_ms + 50;
+    }
+    if (!l->ready && l->connected && !l->filling) {
+      l->filling = true; /* removed though connected: fill again */
+      l->due_ms = s->now_ms + 50;
+    }
+    l->lost_said = l->lost_said && l->ready;
+  }
+}
+
+static void
+start_mirror (struct sim *s, unsigned n, const struct group_action *a)
+{
+  struct sim_plugin *p = &s->node[n].plugin[a->iasp];
+  struct sim_link *l = &p->link[a->site];
+
+  if (!p->running || p->role != HOST_PRODUCTION)
+    return;
+  if (l->node != (int) a->node - 1)
+    l->connected = l->filling = false;
+  l->node = (int) a->node - 1;
+}
+
+static unsigned
+disk_votes (const struct sim *s, struct stamp at)
+{
+  uint32_t ids[SIM_NODES];
+  unsigned n = 0;
+
+  for (unsigned k = 0; k < s->n_nodes; k++)
+    if (s->node[k].has_disk && stamp_compare (s->node[k].disk.stamp, at) >= 0)
+      ids[n++] = s->node[k].id;
+  return state_has_majority (&s->created, ids, n);
+}
+
+static void
+die (struct sim *s, unsigned n)
+{
+  struct sim_node *node = &s->node[n];
+
+  if (!node->running)
+    return;
+  /* Some of what it had queued still goes out. */
+  while (node->n_out > 0 && sim_random (s, 3) == 0)
+    order_one (s, node);
+  node->running = false;
+  node->ring = 0;
+  node->ring_members = 0;
+  node->n_pending = 0;
+  drop_queues (node);
+  TRACE (s, "n%u dies", n + 1);
+}
+
+static void
+do_action (struct sim *s, unsigned n, const struct group_action *a)
+{
+  struct sim_node *node = &s->node[n];
+  struct sim_plugin *p = &node->plugin[a->iasp % SIM_IASPS];
+  struct sim_pending later_ev;
+
+  memset (&later_ev, 0, sizeof later_ev);
+  later_ev.ev.iasp = a->iasp;
+  later_ev.ev.role = a->role;
+  later_ev.ev.tenure = a->tenure;
+  switch (a->kind) {
+  case GA_PERSIST:
+    if (group_promised (node->g) < node->disk_promised)
+      sim_fail (s, "node %u promises backwards", n + 1);
+    node->has_disk = true;
+    node->disk = *group_applied (node->g);
+    node->disk_promised = group_promised (node->g);
+    break;
+  case GA_SEND: {
+    struct sim_msg *m;
+
+    if (node->ring == 0 || node->n_out == ARRAY_SIZE (node->out)) {
+      sim_fail (s, "node %u: send without a ring, or queue full", n + 1);
+      break;
+    }
+    m = malloc (sizeof *m + a->len);
+    if (m == NULL)
+      abort ();
+    m->refs = 1;
+    m->from = node->id;
+    m->len = a->len;
+    memcpy (m->buf, acts.bytes + a->off, a->len);
+    node->out[node->n_out++] = m;
+    break;
+  }
+  case GA_PROBE:
+    later_ev.kind = SIM_DO_PROBE;
+    later_ev.due_ms = s->now_ms + delay (s, 20);
+    later (s, n, later_ev);
+    break;
+  case GA_HOST:
+    TRACE (s, "n%u host iasp %u role %u tenure %" PRIu64, n + 1, a->iasp, a->role, a->tenure);
+    if (a->role == HOST_PRODUCTION && !s->wiped
+        && !disk_votes (s, group_committed (node->g)->stamp))
+      sim_fail (s, "node %u is told production without a majority's commit", n + 1);
+    later_ev.kind = SIM_DO_HOST;
+    later_ev.due_ms = s->now_ms + delay (s, 100);
+    later (s, n, later_ev);
+    break;
+  case GA_RECORD: take_record (s, n, a); break;
+  case GA_MIRROR_START: start_mirror (s, n, a); break;
+  case GA_UNMIRROR:
+    if (p->running && p->role == HOST_PRODUCTION) {
+      p->link[a->site].node = -1;
+      p->link[a->site].connected = p->link[a->site].filling = false;
+    }
+    break;
+  case GA_LEASE:
+    for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+      if (a->until_ms > node->plugin[i].lease_ms)
+        node->plugin[i].lease_ms = a->until_ms;
+    break;
+  case GA_HOLD:
+    p->held = p->drain = true;
+    break;
+  case GA_RESUME:
+    p->held = p->drain = false;
+    break;
+  case GA_REPLY:
+    node->last_code = a->code;
+    snprintf (node->last_reason, sizeof node->last_reason, "%s", a->reason);
+    TRACE (s, "n%u reply %d %s", n + 1, a->code, a->reason);
+    break;
+  case GA_LEAVE:
+    TRACE (s, "n%u leaves: %s", n + 1, a->reason);
+    node->left = true;
+    break;
+  default: break;
+  }
+}
+
+static void
+check_commit (struct sim *s, unsigned n)
+{
+  struct sim_node *node = &s->node[n];
+  const struct crg_state *c = group_committed (node->g);
+  static uint8_t buf[STATE_ENCODED_MAX];
+  struct sim_commit new;
+  size_t len;
+
+  if (node->g->serial == node->seen_serial)
+    return;
+  node->seen_serial = node->g->serial;
+  len = state_encode (c, buf, sizeof buf);
+  new = (struct sim_commit) { c->stamp, UINT64_C (1469598103934665603), state_tenure (c),
+                              state_production_host (c) };
+  for (size_t i = 0; i < len; i++)
+    new.hash = (new.hash ^ buf[i]) * UINT64_C (1099511628211);
+  TRACE (s, "n%u commits %" PRIu64 ".%" PRIu64 " tenure %" PRIu64 " host %u", n + 1,
+         c->stamp.epoch, c->stamp.version, new.tenure, new.host);
+  for (unsigned i = s->n_commits; i-- > 0;) {
+    const struct sim_commit *o = &s->commits[i];
+    int cmp = stamp_compare (o->stamp, new.stamp);
+
+    if (cmp == 0) {
+      if (o->hash != new.hash)
+        sim_fail (s, "node %u commits another content as %" PRIu64 ".%" PRIu64, n + 1,
+                  new.stamp.epoch, new.stamp.version);
+      return;
+    }
+    /* R1: tenure rises exactly when the production host changes. */
+    if (o->tenure == new.tenure && o->host != new.host)
+      sim_fail (s, "two hosts in tenure %" PRIu64, new.tenure);
+    if ((cmp < 0 && o->tenure > new.tenure) || (cmp > 0 && o->tenure < new.tenure))
+      sim_fail (s, "tenure goes back");
+  }
+  if (s->n_commits == ARRAY_SIZE (s->commits)) {
+    memmove (s->commits, s->commits + 1024, (s->n_commits - 1024) * sizeof s->commits[0]);
+    s->n_commits -= 1024;
+  }
+  s->commits[s->n_commits++] = new;
+}
+
+static void
+run_actions (struct sim *s, unsigned n)
+{
+  struct sim_node *node = &s->node[n];
+
+  for (unsigned i = 0; i < acts.n && node->running; i++) {
+    node->action_count++;
+    if (s->kill_ppm > 0 && sim_random (s, 1000000) < s->kill_ppm) {
+      die (s, n);
+      reform (s);
+      node->restart_ms = s->now_ms + 1 + sim_random (s, 3000);
+      return;
+    }
+    if (acts.a[i].kind == GA_PERSIST && node->persist_fails > 0) {
+      /* C6: a node whose fsync of the state fails leaves. */
+      node->persist_fails--;
+      TRACE (s, "n%u persist fails", n + 1);
+      die (s, n);
+      reform (s);
+      node->restart_ms = s->now_ms + 1 + sim_random (s, 3000);
+      return;
+    }
+    do_action (s, n, &acts.a[i]);
+  }
+  if (!node->running)
+    return;
+  if (node->g->has_committed)
+    check_commit (s, n);
+  if (node->left) {
+    bool deleted = group_committed (node->g) != NULL && group_committed (node->g)->deleted;
+
+    die (s, n);
+    reform (s);
+    node->left = false;
+    node->restart_ms = deleted ? 0 : s->now_ms + 1 + sim_random (s, 1000);
+  }
+}
+
+/* ---- nodes -------------------------------------------------------------- */
+
+void
+sim_boot (struct sim *s, unsigned n)
+{
+  struct sim_node *node = &s->node[n];
+  struct group_config cfg;
+
+  if (node->running || !node->machine_up)
+    return;
+  memset (&cfg, 0, sizeof cfg);
+  cfg.node_id = node->id;
+  cfg.incarnation = ++node->incarnation * 1000 + node->id;
+  cfg.token_ms = s->cfg.token_ms;
+  cfg.lease_ms = s->cfg.lease_ms;
+  cfg.start_wait_ms = s->cfg.start_wait_ms;
+  cfg.boot_id[0] = (uint8_t) boot_of (s, n);
+  cfg.boot_id[1] = (uint8_t) machine_of (s, n);
+  group_init (node->g, &cfg, node->has_disk ? &node->disk : NULL, node->disk_promised,
+              local_ms (s, node));
+  node->running = true;
+  node->paused = false;
+  node->restart_ms = 0;
+  node->seen_serial = 0;
+  node->ring = 0;
+  TRACE (s, "n%u boots", n + 1);
+  for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
+    struct sim_plugin *p = &node->plugin[i];
+
+    if (!p->running)
+      continue;
+    /* S3: adopt, or end. */
+    if (sim_random (s, 2) == 0) {
+      struct group_event ask = { .iasp = (uint8_t) i, .role = p->role, .tenure = p->tenure };
+      host_answer (s, n, &ask, true, "");
+    } else
+      stop_plugin (s, n, i, false);
+  }
+  reform (s);
+}
+
+void
+sim_kill (struct sim *s, unsigned n)
+{
+  die (s, n);
+  reform (s);
+}
+
+void
+sim_kill_plugins (struct sim *s, unsigned n)
+{
+  for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
+    struct group_event ev = { .kind = GE_HOSTED, .iasp = (uint8_t) i, .role = HOST_NONE };
+
+    if (!s->node[n].plugin[i].running)
+      continue;
+    stop_plugin (s, n, i, false);
+    strcpy (ev.reason, "the plugin died");
+    feed (s, n, &ev);
+  }
+}
+
+void
+sim_leave (struct sim *s, unsigned n)
+{
+  die (s, n);
+  for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+    stop_plugin (s, n, i, false);
+  reform (s);
+}
+
+void
+sim_power_off (struct sim *s, unsigned n)
+{
+  sim_leave (s, n);
+  s->node[n].machine_up = false;
+  s->node[n].restart_ms = 0;
+  s->node[n].boot++;
+}
+
+void
+sim_power_on (struct sim *s, unsigned n)
+{
+  s->node[n].machine_up = true;
+  sim_boot (s, n);
+}
+
+void
+sim_pause (struct sim *s, unsigned n, bool paused)
+{
+  s->node[n].paused = paused;
+}
+
+void
+sim_part (struct sim *s, const unsigned part[SIM_NODES])
+{
+  for (unsigned n = 0; n < s->n_nodes; n++)
+    s->node[n].part = part[n];
+  reform (s);
+}
+
+void
+sim_heal (struct sim *s)
+{
+  static const unsigned one[SIM_NODES];
+
+  sim_part (s, one);
+}
+
+void
+sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = (uint8_t) r, .request_id = s->steps + 1,
+                            .node = node };
+
+  s->node[n].last_code = -1;
+  feed (s, n, &ev);
+}
+
+/* ---- the data path ------------------------------------------------------ */
+
+static void
+say (struct sim *s, unsigned n, unsigned iasp, unsigned site, enum group_event_kind kind)
+{
+  struct sim_plugin *p = &s->node[n].plugin[iasp];
+  struct group_event ev = { .kind = kind, .iasp = (uint8_t) iasp, .site = (uint8_t) site };
+
+  ev.seq = ++p->seq;
+  if (kind == GE_COPY_READY)
+    p->link[site].ready_seq = ev.seq;
+  ev.boot_id[0] = 1;
+  strcpy (ev.reason, "link down");
+  feed (s, n, &ev);
+}
+
+static bool
+can_reach (const struct sim *s, unsigned n, int to, unsigned iasp)
+{
+  const struct sim_plugin *c;
+
+  if (to < 0)
+    return false;
+  c = &s->node[to].plugin[iasp];
+  return c->running && c->role == HOST_MIRROR && s->node[to].part == s->node[n].part
+         && c->tenure <= s->node[n].plugin[iasp].tenure;
+}
+
+static void
+data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
+{
+  struct sim_plugin *p = &s->node[n].plugin[iasp];
+  struct sim_link *l = &p->link[site];
+  struct sim_store *mine = &s->store[site_of_node (s, n)][iasp];
+  struct sim_store *st = &s->store[site][iasp];
+  bool need = p->rec.copies[site].in_set || l->ready;
+
+  if (!can_reach (s, n, l->node, iasp)) {
+    if (l->connected || l->due_ms == 0) {
+      l->connected = l->filling = false;
+      l->due_ms = s->now_ms + 200; /* suspend timeout */
+    }
+    if (need && !l->lost_said && s->now_ms >= l->due_ms && s->node[n].running
+        && !s->node[n].paused) {
+      l->lost_said = true;
+      say (s, n, iasp, site, GE_COPY_LOST);
+    }
+    return;
+  }
+  /* A copy keeps the highest tenure that it has seen (R1). */
+  s->node[l->node].plugin[iasp].tenure = p->tenure;
+  if (!l->connected) {
+    l->connected = true;
+    l->filling = !p->rec.copies[site].in_set;
+    l->due_ms = s->now_ms + 300;
+    if (l->filling) {
+      if (!l->ready)
+        st->unusable = true;
+    } else if (mine->data >= st->data)
+      st->data = mine->data;
+  }
+  if (!s->node[n].running || s->node[n].paused)
+    return;
+  if (l->lost_said && !l->filling) {
+    l->lost_said = false;
+    say (s, n, iasp, site, GE_COPY_BACK);
+  }
+  if (l->filling && s->now_ms >= l->due_ms && !l->ready) {
+    /* R3: from now on production waits for X; X is filled and flushed. */
+    l->filling = false;
+    l->ready = true;
+    l->lost_said = false;
+    st->data = mine->data;
+    st->unusable = false;
+    st->generation = p->rec.generation;
+    st->tenure = p->tenure;
+    say (s, n, iasp, site, GE_COPY_READY);
+  }
+}
+
+static bool
+has_lease (const struct sim *s, unsigned n, unsigned iasp)
+{
+  const struct sim_plugin *p = &s->node[n].plugin[iasp];
+
+  return p->running && p->role == HOST_PRODUCTION && local_ms (s, &s->node[n]) < p->lease_ms;
+}
+
+/* One write, to every copy that should have it. */
+static void
+data_write (struct sim *s, unsigned n, unsigned iasp)
+{
+  struct sim_plugin *p = &s->node[n].plugin[iasp];
+  bool all = true;
+
+  if (!p->running || p->role != HOST_PRODUCTION || !p->has_record)
+    return;
+  for (unsigned site = 0; site < s->cfg.n_sites; site++)
+    if ((int) site != site_of_node (s, n)) {
+      data_link (s, n, iasp, site);
+      if (!p->running || p->role != HOST_PRODUCTION)
+        return;
+    }
+  if (p->held) {
+    if (p->drain && s->node[n].running && !s->node[n].paused && has_lease (s, n, iasp)) {
+      struct group_event ev = { .kind = GE_DRAINED, .iasp = (uint8_t) iasp, .ok = true };
+
+      /* Drained: whatever is held is answered, or was not begun. */
+      p->drain = false;
+      feed (s, n, &ev);
+    }
+    return;
+  }
+  s->write_no++;
+  s->store[site_of_node (s, n)][iasp].data = s->write_no;
+  for (unsigned site = 0; site < s->cfg.n_sites; site++) {
+    struct sim_link *l = &p->link[site];
+
+    if ((int) site == site_of_node (s, n))
+      continue;
+    if (l->connected && can_reach (s, n, l->node, iasp))
+      s->store[site][iasp].data = s->write_no;
+    else if (p->rec.copies[site].in_set || l->ready)
+      all = false;
+  }
+  /* L2: checked when it completes. */
+  if (all && has_lease (s, n, iasp)) {
+    s->acked[iasp] = s->write_no;
+    s->acks++;
+  }
+}
+
+static void
+data_step (struct sim *s)
+{
+  for (unsigned iasp = 0; iasp < s->cfg.n_iasps; iasp++) {
+    unsigned serving = 0;
+
+    for (unsigned n = 0; n < s->n_nodes; n++) {
+      data_write (s, n, iasp);
+      if (has_lease (s, n, iasp))
+        serving++;
+    }
+    if (serving > 1)
+      sim_fail (s, "two production hosts with a valid lease for iasp %u", iasp);
+  }
+}
+
+/* ---- the loop ----------------------------------------------------------- */
+
+static void
+deliver_one (struct sim *s, unsigned n)
+{
+  struct sim_node *node = &s->node[n];
+  struct sim_in in = node->in[0];
+  struct group_event ev = { .kind = GE_MSG };
+
+  memmove (node->in, node->in + 1, (node->n_in - 1) * sizeof node->in[0]);
+  node->n_in--;
+  if (in.msg == NULL) {
+    ev.kind = GE_VIEW;
+    ev.view = in.ring;
+    for (unsigned k = 0; k < s->n_nodes; k++)
+      if (in.members & (1u << k))
+        ev.members[ev.n_members++] = s->node[k].id;
+    feed (s, n, &ev);
+    return;
+  }
+  if (in.ring == node->ring)
+    node->delivered = in.seq;
+  ev.from = in.msg->from;
+  ev.buf = in.msg->buf;
+  ev.len = in.msg->len;
+  feed (s, n, &ev);
+  msg_unref (in.msg);
+}
+
+static void
+run_pending (struct sim *s, unsigned n)
+{
+  struct sim_node *node = &s->node[n];
+
+  for (unsigned i = 0; i < node->n_pending && !node->paused && node->running; i++) {
+    struct sim_pending p = node->pending[i];
+
+    if (p.due_ms > s->now_ms)
+      continue;
+    memmove (node->pending + i, node->pending + i + 1,
+             (node->n_pending - i - 1) * sizeof node->pending[0]);
+    node->n_pending--;
+    if (p.kind == SIM_DO_PROBE)
+      do_probe (s, n, &p.ev);
+    else
+      do_host (s, n, &p.ev);
+    i = (unsigned) -1; /* the list may have changed: once more */
+  }
+}
+
+static uint64_t
+next_due (const struct sim *s)
+{
+  uint64_t next = s->now_ms + 250;
+
+  for (unsigned n = 0; n < s->n_nodes; n++) {
+    const struct sim_node *node = &s->node[n];
+    uint64_t local, tick;
+
+    if (node->restart_ms != 0)
+      next = MIN (next, node->restart_ms);
+    if (!node->running || node->paused)
+      continue;
+    for (unsigned i = 0; i < node->n_pending; i++)
+      next = MIN (next, node->pending[i].due_ms);
+    local = local_ms (s, node);
+    tick = group_next_tick_ms (node->g);
+    next = MIN (next, s->now_ms + (tick > local ? tick - local : 1));
+  }
+  return next > s->now_ms ? next : s->now_ms + 1;
+}
+
+static void
+pass_time (struct sim *s)
+{
+  s->now_ms = s->cfg.calm ? next_due (s)
+                          : MIN (next_due (s), s->now_ms + 1 + sim_random (s, 40));
+  data_step (s);
+  for (unsigned n = 0; n < s->n_nodes; n++) {
+    struct sim_node *node = &s->node[n];
+
+    if (node->restart_ms != 0 && s->now_ms >= node->restart_ms) {
+      node->restart_ms = 0;
+      sim_boot (s, n);
+    }
+    if (!node->running || node->paused)
+      continue;
+    run_pending (s, n);
+    if (node->running && local_ms (s, node) >= group_next_tick_ms (node->g)) {
+      struct group_event ev = { .kind = GE_TICK };
+      feed (s, n, &ev);
+    }
+  }
+}
+
+bool
+sim_step (struct sim *s)
+{
+  unsigned busy[2 * SIM_NODES], n_busy = 0, pick;
+
+  if (s->failed)
+    return false;
+  s->steps++;
+  for (unsigned n = 0; n < s->n_nodes; n++) {
+    if (s->node[n].running && !s->node[n].paused && s->node[n].n_in > 0)
+      busy[n_busy++] = n;
+    if (s->node[n].running && s->node[n].n_out > 0)
+      busy[n_busy++] = SIM_NODES + n;
+  }
+  if (n_busy == 0 || (!s->cfg.calm && sim_random (s, 20) == 0)) {
+    pass_time (s);
+    return !s->failed;
+  }
+  pick = busy[sim_random (s, n_busy)];
+  if (pick < SIM_NODES)
+    deliver_one (s, pick);
+  else
+    order_one (s, &s->node[pick - SIM_NODES]);
+  return !s->failed;
+}
+
+void
+sim_run (struct sim *s, uint64_t ms)
+{
+  uint64_t until = s->now_ms + ms;
+
+  while (s->now_ms < until && sim_step (s))
+    ;
+}
+
+bool
+sim_until (struct sim *s, bool (*done) (struct sim *), uint64_t ms)
+{
+  uint64_t until = s->now_ms + ms, last = 0;
+
+  while (s->now_ms < until && sim_step (s))
+    if (s->now_ms != last) {
+      last = s->now_ms;
+      if (done (s))
+        return true;
+    }
+  return !s->failed && done (s);
+}
+
+void
+sim_quiesce (struct sim *s)
+{
+  bool busy = true;
+
+  for (unsigned i = 0; busy && i < 1000000 && !s->failed; i++) {
+    uint64_t next;
+
+    busy = false;
+    for (unsigned n = 0; n < s->n_nodes; n++)
+      busy = busy || (s->node[n].running && (s->node[n].n_in > 0 || s->node[n].n_out > 0))
+             || s->node[n].n_pending > 0;
+    next = s->now_ms;
+    if (busy)
+      sim_step (s);
+    (void) next;
+  }
+}
+
+int
+sim_production (struct sim *s, unsigned iasp)
+{
+  for (unsigned n = 0; n < s->n_nodes; n++)
+    if (has_lease (s, n, iasp) && !s->node[n].plugin[iasp].held)
+      return (int) n;
+  return -1;
+}
+
+bool
+sim_converged (struct sim *s)
+{
+  const struct crg_state *first = NULL;
+
+  for (unsigned n = 0; n < s->n_nodes; n++) {
+    const struct group *g = s->node[n].g;
+
+    if (!s->node[n].running)
+      continue;
+    if (s->node[n].paused || !group_active (g))
+      return false;
+    if (first == NULL)
+      first = &g->committed;
+    if (stamp_compare (first->stamp, g->committed.stamp) != 0)
+      return false;
+  }
+  if (first == NULL)
+    return false;
+  for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
+    if (sim_production (s, i) < 0)
+      return false;
+    for (unsigned site = 0; site < s->cfg.n_sites; site++) {
+      uint32_t host = first->rec[i].copies[site].host;
+      bool any = false;
+
+      for (unsigned n = 0; n < s->n_nodes; n++)
+        any = any || (s->node[n].running && site_of_node (s, n) == (int) site);
+      if (!any)
+        continue;
+      if (host == NO_NODE || !first->rec[i].copies[site].in_set
+          || !s->node[host - 1].plugin[i].running || !s->node[host - 1].running)
+        return false;
+    }
+  }
+  return true;
+}
+
+void
+sim_dump (struct sim *s)
+{
+  printf ("# at %" PRIu64 " ms, %" PRIu64 " steps: %s\n", s->now_ms, s->steps, s->failure);
+  for (unsigned n = 0; n < s->n_nodes; n++) {
+    struct sim_node *node = &s->node[n];
+    static struct group_status st;
+
+    if (!node->running) {
+      printf ("# n%u down, disk %" PRIu64 ".%" PRIu64 " promised %" PRIu64 "\n", n + 1,
+              node->disk.stamp.epoch, node->disk.stamp.version, node->disk_promised);
+      continue;
+    }
+    group_status (node->g, local_ms (s, node), &st);
+    printf ("# n%u%s part %u ring %" PRIu64 " view %" PRIu64 " round %" PRIu64
+            " phase %d cond %d applied %" PRIu64 ".%" PRIu64 " committed %" PRIu64 ".%" PRIu64
+            " promised %" PRIu64 " in %u out %u: %s\n",
+            n + 1, node->paused ? " PAUSED" : "", node->part, node->ring, st.view, st.round,
+            (int) st.phase, (int) st.condition, st.applied.epoch, st.applied.version,
+            st.committed.epoch, st.committed.version, st.promised, node->n_in, node->n_out,
+            st.wait_reason);
+    for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
+      const struct iasp_rec *r = &node->g->committed.rec[i];
+      const struct hosting *h = &node->g->host[i];
+
+      printf ("#    iasp %u: told %u pending %d open %d failed %d probed %d can %d gen %" PRIu64
+              " unusable %d restarted %d '%s'; plugin run %d role %u held %d\n",
+              i, h->told_role, h->pending, h->open, h->failed, h->probed, h->store.can_host,
+              h->store.generation, h->store.unusable, h->store.restarted, h->reason,
+              node->plugin[i].running, node->plugin[i].role, node->plugin[i].held);
+      printf ("#      rec tenure %" PRIu64 " gen %" PRIu64 " site %u:", r->tenure, r->generation,
+              r->production_site);
+      for (unsigned k = 0; k < s->cfg.n_sites; k++)
+        printf (" [host %u %s since %" PRIu64 "%s lost %d ready %d told %u]", r->copies[k].host,
+                r->copies[k].in_set ? "in" : "out", r->copies[k].since,
+                r->copies[k].barred ? " barred" : "", h->link[k].lost, h->link[k].ready,
+                h->link[k].told_node);
+      printf ("\n");
+    }
+  }
+  for (unsigned k = 0; k < s->cfg.n_sites; k++)
+    for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+      printf ("# store %u/%u: open by %d clean %d unusable %d gen %" PRIu64 " data %" PRIu64
+              " (answered %" PRIu64 ")\n",
+              k, i, s->store[k][i].open_by + 1, s->store[k][i].clean, s->store[k][i].unusable,
+              s->store[k][i].generation, s->store[k][i].data, s->acked[i]);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A cluster in one process: real group cores, a simulated engine, disks,
+ * stores, plugins and clocks, all driven by one seed.  The engine keeps one
+ * order in each ring and does what real ones do: own delivery is not commit,
+ * the sides of a cut deliver different tails, messages accepted in one view
+ * come out in the next, views come several at once, a paused node gets all of
+ * it later.  Plugins write and acknowledge, so that a lost write and a second
+ * production are seen, not deduced.  After each step the promises are
+ * checked; the first breach is kept in `failure`.
+ */
+#ifndef SIM_CLUSTER_H
+#define SIM_CLUSTER_H
+
+#include "server/group_private.h"
+
+#define SIM_NODES 8
+#define SIM_SITES 4
+#define SIM_IASPS 2
+
+struct sim_config {
+  unsigned n_sites, nodes_per_site, n_replicates, n_iasps;
+  uint8_t takeover;
+  bool started;          /* the CRG was started before the first node came */
+  bool fresh;            /* stores have no superblock yet */
+  bool one_machine;      /* all nodes share a boot id (S1 b) */
+  bool calm;             /* fixed clocks, no delays beyond the order */
+  uint32_t token_ms, lease_ms, start_wait_ms;
+  uint8_t votes[SIM_NODES]; /* zeroes: one each */
+};
+
+struct sim_store {
+  bool has_super, clean, unusable;
+  uint64_t generation, tenure, data;
+  int open_by;           /* node, or -1 */
+  int machine;           /* that had it open last, or -1 */
+  uint64_t boot;         /* ... in this boot */
+};
+
+struct sim_link {        /* of a production plugin, to a site */
+  int node;              /* told by message 6, or -1 */
+  bool connected, filling, ready;
+  bool lost_said;
+  uint64_t ready_seq;
+  uint64_t due_ms;       /* fill done; or suspend timeout */
+};
+
+struct sim_plugin {
+  bool running;
+  uint8_t role;
+  uint64_t tenure;
+  uint64_t lease_ms;     /* local clock */
+  uint64_t seq;
+  bool held, has_record;
+  bool drain;            /* GA_HOLD waits for its answer */
+  struct iasp_rec rec;
+  struct sim_link link[SIM_SITES];
+};
+
+enum sim_pending_kind { SIM_DO_EVENT, SIM_DO_HOST, SIM_DO_PROBE };
+struct sim_pending {
+  enum sim_pending_kind kind;
+  uint64_t due_ms;
+  uint64_t incarnation;  /* of the crgd that asked */
+  struct group_event ev;
+};
+
+struct sim_msg {
+  unsigned refs;
+  uint32_t from;
+  size_t len;
+  uint8_t buf[];
+};
+
+struct sim_in {
+  struct sim_msg *msg;   /* NULL: a view */
+  uint64_t ring, seq;
+  uint16_t members;      /* of the view */
+};
+
+struct sim_node {
+  uint32_t id;
+  bool running, paused, machine_up;
+  bool left;             /* said GA_LEAVE; restarted by the supervisor */
+  unsigned part;         /* nodes of one part hear each other */
+  int64_t offset_ms;
+  int32_t ppm;
+  uint64_t boot, incarnation;
+  struct group *g;
+  bool has_disk;
+  struct crg_state disk;
+  uint64_t disk_promised;
+  unsigned persist_fails; /* so many of the next fail */
+  uint64_t ring, delivered;
+  uint16_t ring_members;
+  struct sim_in *in;
+  unsigned n_in, cap_in;
+  struct sim_msg *out[256];
+  unsigned n_out;
+  struct sim_pending pending[64];
+  unsigned n_pending;
+  struct sim_plugin plugin[SIM_IASPS];
+  uint64_t seen_serial;
+  uint64_t restart_ms;   /* when a supervisor starts it again; 0: not */
+  int last_code;         /* of the last GA_REPLY; -1: none */
+  char last_reason[CRG_REASON_MAX + 1];
+  uint64_t action_count;
+};
+
+struct sim_commit {
+  struct stamp stamp;
+  uint64_t hash, tenure;
+  uint32_t host;
+};
+
+struct sim {
+  struct sim_config cfg;
+  uint64_t rng;
+  uint64_t now_ms;
+  unsigned n_nodes;
+  struct sim_node node[SIM_NODES];
+  struct crg_state created;
+  struct sim_store store[SIM_SITES][SIM_IASPS];
+  uint64_t ring_counter;
+  uint64_t ring_seq[4096]; /* last ordered, by ring (mod) */
+  bool cuts_lose;        /* the sides of a cut keep different tails */
+  unsigned kill_ppm;     /* chance of a kill at an action boundary */
+  uint64_t write_no, acked[SIM_IASPS], acks;
+  struct sim_commit commits[4096];
+  unsigned n_commits;
+  bool wiped;            /* a state file was damaged */
+  bool failed;
+  char failure[512];
+  uint64_t steps;
+  bool trace;
+};
+
+extern void sim_init (struct sim *s, const struct sim_config *cfg, uint64_t seed);
+extern void sim_destroy (struct sim *s);
+extern uint64_t sim_random (struct sim *s, uint64_t below);
+
+extern void sim_boot (struct sim *s, unsigned n);      /* crgd starts and joins */
+extern void sim_kill (struct sim *s, unsigned n);      /* crgd dies; plugins live */
+extern void sim_kill_plugins (struct sim *s, unsigned n);
+extern void sim_power_off (struct sim *s, unsigned n); /* machine: all die */
+extern void sim_power_on (struct sim *s, unsigned n);
+extern void sim_leave (struct sim *s, unsigned n);     /* dies with its plugins */
+extern void sim_pause (struct sim *s, unsigned n, bool paused);
+extern void sim_part (struct sim *s, const unsigned part[SIM_NODES]);
+extern void sim_heal (struct sim *s);
+extern void sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node);
+
+extern bool sim_step (struct sim *s);                  /* false: failed */
+extern void sim_run (struct sim *s, uint64_t ms);
+/* Runs until `done` says so, at most for ms; returns whether it did. */
+extern bool sim_until (struct sim *s, bool (*done) (struct sim *), uint64_t ms);
+extern void sim_quiesce (struct sim *s);               /* nothing under way */
+
+extern bool sim_converged (struct sim *s);             /* served, mirrored, agreed */
+extern int sim_production (struct sim *s, unsigned iasp); /* serving node, or -1 */
+extern void sim_fail (struct sim *s, const char *fmt, ...)
+  __attribute__ ((__format__ (__printf__, 2, 3)));
+extern void sim_dump (struct sim *s);
+
+#endif
