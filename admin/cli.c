@@ -45,6 +45,8 @@ static const struct cli_command commands[] = {
   { "uri", "IASP", 1, 1, 0, group_uri_command, "print where an IASP is served now, as an NBD URI" },
   { "is", "in-sync|active|serving|production NAME", 2, 2, 0, status_is_command,
     "answer by exit code alone: 0 true, 2 false" },
+  { "mark-failed", "NODE", 1, 1, CLI_BIT (CRG) | CLI_BIT (CONFIRM), group_mark_failed_command,
+    "say that a node is dead, so that nothing waits for it" },
   { "trace", "[CRG]", 0, 1, CLI_BIT (JSON), group_trace_command, "show crgd's recent events" },
   { "delete", "CRG", 1, 1, CLI_BIT (YES), group_delete_command,
     "forget a CRG that was ended; its stores keep their data" },
@@ -103,7 +105,7 @@ print_options (FILE *fp, unsigned mask)
     snprintf (left, sizeof left, "%c%c%s--%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
               o->letter ? ", " : "  ", o->name, o->argument ? " " : "",
               o->argument ? o->argument : "");
-    fprintf (fp, "  %-24s %s\n", left, o->help);
+    fprintf (fp, "  %-26s %s\n", left, o->help);
   }
 }
 

@@ -32,6 +32,8 @@
   X (COUNT, 0, "count", "N", "with --watch: end after N times")                                 \
   X (WAIT, 0, "wait", "SECONDS", "wait so long for it to be done")                              \
   X (YES, 0, "yes", NULL, "do not ask")                                                         \
+  X (CRG, 0, "crg", "CRG", "only in this CRG")                                                  \
+  X (CONFIRM, 0, "i-confirm-it-is-dead", NULL, "the node's machine is off, or cut from its disks") \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
 enum cli_option {
@@ -96,6 +98,7 @@ extern int group_start_command (struct cli *cli);
 extern int group_end_command (struct cli *cli);
 extern int group_delete_command (struct cli *cli);
 extern int group_switchover_command (struct cli *cli);
+extern int group_mark_failed_command (struct cli *cli);
 extern int group_uri_command (struct cli *cli);
 extern int group_trace_command (struct cli *cli);
 extern int status_command (struct cli *cli);

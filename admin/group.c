@@ -297,6 +297,54 @@ group_switchover_command (struct cli *cli)
   return CRG_EXIT_FINE;
 }
 
+static bool
+has_node (const json_t *crg, const char *name)
+{
+  json_t *node;
+  size_t i;
+
+  json_array_foreach (json_object_get (crg, "nodes"), i, node)
+    if (strcmp (json_string_value (json_object_get (node, "name")) ?: "", name) == 0)
+      return true;
+  return false;
+}
+
+/* In each CRG that has the node, or in one of them. */
+int
+group_mark_failed_command (struct cli *cli)
+{
+  const char *node = cli->words[0], *only = cli->value[OPT_CRG], *name;
+  json_t *status, *crg, *answer;
+  int rc, worst = CRG_EXIT_FINE;
+  unsigned found = 0;
+  size_t i;
+
+  if (!cli->given[OPT_CONFIRM])
+    return cli_error (cli, CRG_EXIT_NEEDS_FORCE, "if '%s' still runs, data can be lost: make sure that "
+                      "its machine is off or cut from its disks, then say --i-confirm-it-is-dead", node);
+  rc = client_call (cli, json_pack ("{s:s, s:s*}", "cmd", "status", "crg", only), &status);
+  if (rc != CRG_EXIT_FINE)
+    return rc;
+  json_array_foreach (json_object_get (status, "crgs"), i, crg) {
+    name = json_string_value (json_object_get (crg, "name")) ?: "";
+    if (!has_node (crg, node) || (only && strcmp (only, name) != 0))
+      continue;
+    found++;
+    rc = client_call (cli, json_pack ("{s:s, s:s, s:s}", "cmd", "mark-failed", "crg", name, "node", node),
+                      &answer);
+    worst = MAX (worst, rc);
+    if (rc == CRG_EXIT_FINE) {
+      printf ("CRG '%s': node '%s' is marked failed\n", name, node);
+      json_decref (answer);
+    }
+  }
+  json_decref (status);
+  if (found == 0)
+    return cli_error (cli, CRG_EXIT_NO_OBJECT, "there is no node '%s' in %s%s on this node; 'crgctl "
+                      "status' lists them", node, only ? "CRG " : "any CRG", only ? only : "");
+  return worst;
+}
+
 /* ---- uri, trace ------------------------------------------------------------------------- */
 
 int

@@ -70,7 +70,7 @@ status 10 "$CRGCTL" --conf absent.conf status
 # --- no daemon: 6
 for args in status "status payroll" "start payroll" "end payroll" "switchover payroll" "uri payroll" \
     "is in-sync payroll" "is active payroll" "is serving payroll" "is production payroll" trace \
-    "delete payroll --yes"; do
+    "delete payroll --yes" "mark-failed p1 --i-confirm-it-is-dead"; do
   # shellcheck disable=SC2086
   status 6 "$CRGCTL" -s "$tmp/absent" $args
   says "there is no socket $tmp/absent; start crgd"
@@ -89,6 +89,9 @@ says "nobody listens on dead; crgd has died"
 # --- without a terminal delete wants --yes, and asks nobody
 status 8 "$CRGCTL" -s absent delete payroll
 says "say --yes"
+
+status 8 "$CRGCTL" -s absent mark-failed p1
+says "make sure that its machine is off"
 
 # --- answers that are not what they should be
 : >answer
@@ -129,6 +132,15 @@ says "answered without a URI"
 answer '{"ok":true,"uri":"nbd+unix:///payroll?socket=/x","node":"p1"}'
 status 0 "${call[@]}" uri payroll
 [ "$(cat out)" = 'nbd+unix:///payroll?socket=/x' ]
+
+answer '{"ok":true,"crgs":[{"name":"a","nodes":[{"name":"p1"}]},{"name":"b","nodes":[{"name":"x"}]}]}'
+: >answer.asked
+status 0 "${call[@]}" mark-failed p1 --i-confirm-it-is-dead
+[ "$(sed -n 2p answer.asked | tr -d ' ')" = '{"cmd":"mark-failed","crg":"a","node":"p1","v":1}' ]
+[ "$(wc -l <answer.asked)" = 2 ]
+status 10 "${call[@]}" mark-failed p1 --crg b --i-confirm-it-is-dead
+says "there is no node 'p1' in CRG b"
+status 10 "${call[@]}" mark-failed p9 --i-confirm-it-is-dead
 
 # Every code of the table comes through; what is not in it is an error.
 while read -r code _; do
