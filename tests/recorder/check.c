@@ -236,20 +236,24 @@ load (struct log *l, const char *path)
   struct pending *pending = calloc (REC_MAX_CONNECTIONS, sizeof *pending);
   char line[2048];
   unsigned n = 0;
+  int r = -1;
   FILE *f = fopen (path, "re");
 
   if (!f || !pending) {
     fprintf (stderr, "recorder: %s: %s\n", path, strerror (errno));
-    return -1;
+    goto out;
   }
   while (fgets (line, sizeof line, f)) {
     n++;
     if (parse (l, pending, line) < 0) {
       fprintf (stderr, "recorder: %s:%u: not a log line: %s\n", path, n, line);
-      return -1;
+      goto out;
     }
   }
-  fclose (f);
+  if (!l->initial) {
+    fprintf (stderr, "recorder: %s: empty log\n", path);
+    goto out;
+  }
   for (unsigned c = 0; c < REC_MAX_CONNECTIONS; c++)
     for (unsigned i = 0; i < pending[c].n; i++)
       if (pending[c].ops[i].kind == 'w') {
@@ -261,13 +265,13 @@ load (struct log *l, const char *path)
         op->block = pending[c].ops[i].block;
         op->value = REC_VALUE (c, pending[c].ops[i].seq);
       }
-  free (pending);
-  if (!l->initial) {
-    fprintf (stderr, "recorder: %s: empty log\n", path);
-    return -1;
-  }
   mark_flushed (l);
-  return 0;
+  r = 0;
+out:
+  free (pending);
+  if (f)
+    fclose (f);
+  return r;
 }
 
 static int
@@ -380,11 +384,12 @@ rec_check (const struct rec_options *opt)
   struct log l = { 0 };
   struct hist_result res;
   bool good;
+  int code = 2;
 
   if (load (&l, opt->log) < 0)
-    return 2;
+    goto out;
   if ((opt->image || opt->uri || opt->uri_command) && read_back (opt, &l) < 0)
-    return 2;
+    goto out;
   good = hist_check (l.ops, l.n, &res);
   explain (&res);
   printf ("{\"ok\":%s,\"acknowledged\":%" PRIu64 ",\"flushed\":%" PRIu64 ",\"unknown\":%" PRIu64
@@ -396,8 +401,10 @@ rec_check (const struct rec_options *opt)
     fprintf (stderr, "recorder: no write was answered: nothing was checked\n");
     good = false;
   }
+  code = good ? 0 : 1;
+out:
   free (l.initial);
   free (l.ops);
   free (l.flushes);
-  return good ? 0 : 1;
+  return code;
 }
