@@ -34,6 +34,8 @@
   X (YES, 0, "yes", NULL, "do not ask")                                                         \
   X (CRG, 0, "crg", "CRG", "only in this CRG")                                                  \
   X (CONFIRM, 0, "i-confirm-it-is-dead", NULL, "the node's machine is off, or cut from its disks") \
+  X (RTT, 0, "rtt", "MS", "the longest round trip between two nodes (default 0: one site or town)")  \
+  X (NAME, 0, "name", "CLUSTER", "the cluster's name (default nbd-crg)")                          \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
 enum cli_option {
@@ -102,6 +104,7 @@ extern int group_mark_failed_command (struct cli *cli);
 extern int group_uri_command (struct cli *cli);
 extern int group_trace_command (struct cli *cli);
 extern int status_command (struct cli *cli);
+extern int cluster_conf_command (struct cli *cli);
 extern int status_is_command (struct cli *cli);
 
 /* EXIT_FINE, EXIT_DEGRADED or EXIT_UNAVAILABLE, as the CRG of a status answer is. */

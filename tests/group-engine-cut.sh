@@ -6,7 +6,7 @@ lab_enter "$0" "$@"
 . "$CRG_SRC_DIR/tests/functions.sh"
 
 lab_up 5
-lab_conf 1000
+lab_conf
 lab_start 1 2 3 4 5
 lab_wait_members 5 1 2 3 4 5
 for i in 1 2 3 4 5; do member_start $i; done

@@ -6,7 +6,7 @@ lab_enter "$0" "$@"
 . "$CRG_SRC_DIR/tests/functions.sh"
 
 lab_up 3
-lab_conf 1000
+lab_conf
 lab_start 1 2 3
 lab_wait_members 3 1 2 3
 for i in 1 2 3; do member_start $i; done

@@ -6,7 +6,7 @@
 #   . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
 #   lab_enter "$0" "$@"
 #   . "$CRG_SRC_DIR/tests/functions.sh"
-#   lab_up 5; lab_conf 1000; lab_start 1 2 3 4 5; lab_wait_members 5 1 2 3 4 5
+#   lab_up 5; lab_conf; lab_start 1 2 3 4 5; lab_wait_members 5 1 2 3 4 5
 #
 # lab_enter runs the test again inside its own user (if not root), network, mount and process
 # namespaces: nothing that it makes is visible outside, and all of it, processes too, is gone
@@ -91,14 +91,14 @@ lab_both ()
   done
 }
 
-# lab_conf TOKEN_MS: writes each node's corosync.conf, from what crgctl prints; the lab adds
-# only where files are, and that no real-time scheduling is to be had here.
+# lab_conf [OPTION...]: writes each node's corosync.conf, from what crgctl cluster conf prints; the
+# lab adds only where files are, and that no real-time scheduling is to be had here.
 lab_conf ()
 {
   local i nodes=()
   for ((i = 1; i <= lab_nodes; i++)); do nodes+=("n$i=$(lab_address $i)"); done
   head -c 256 /dev/urandom >"$tmp/authkey"
-  lab_print_conf "$1" "${nodes[@]}" >"$tmp/corosync.conf"
+  "$CRGCTL" cluster conf "$@" "${nodes[@]}" >"$tmp/corosync.conf"
   for ((i = 1; i <= lab_nodes; i++)); do
     sed -e "s,^totem {,&\n  keyfile: $tmp/authkey," \
       -e "s,^logging {,&\n  to_logfile: yes\n  logfile: $tmp/n$i/corosync.log\n  blackbox: off," \
@@ -106,44 +106,6 @@ lab_conf ()
     printf 'system {\n  state_dir: %s\n  sched_rr: no\n  move_to_root_cgroup: no\n}\n' \
       "$tmp/n$i/corosync" >>"$tmp/n$i/corosync.conf"
   done
-}
-
-# The same, without crgctl
-lab_print_conf ()
-{
-  local token=$1 i=0 n
-  shift
-  cat <<END
-totem {
-  version: 2
-  cluster_name: crg
-  transport: knet
-  crypto_cipher: aes256
-  crypto_hash: sha256
-  token: $token
-  token_coefficient: 0
-  interface {
-    linknumber: 0
-    knet_ping_interval: 200
-    knet_ping_timeout: 1000
-  }
-}
-logging {
-  to_stderr: no
-  to_syslog: yes
-  timestamp: hires
-}
-quorum {
-  provider: corosync_votequorum
-}
-nodelist {
-END
-  for n; do
-    i=$((i + 1))
-    printf '  node {\n    name: %s\n    nodeid: %d\n    ring0_addr: %s\n  }\n' \
-      "${n%%=*}" $i "${n#*=}"
-  done
-  echo '}'
 }
 
 # lab_in I COMMAND...: runs it on node I.  lab_exec: the same, in the place of this shell (for a
