@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* See conf.h.  One table names each key, its type and its bounds; the checks that need several
- * keys follow in check_crg (), which files and JSON share and which says what is wrong and where,
- * so that the reader of a file can add the line.
+/* See conf.h.  One table names each key, its type and its bounds; what needs several keys is in
+ * conf_check.c, which files and JSON share, and which says where, so that the line is found here.
  */
 #include "config.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -15,20 +13,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/conf.h"
+#include "common/conf_private.h"
 #include "common/ident.h"
 #include "common/ini.h"
 #include "common/util-posix.h"
 #include "common/util.h"
-
 /* ---- the keys --------------------------------------------------------------------------- */
-
-enum section { SEC_NODE, SEC_ENGINE, SEC_LEASE, SEC_CRG, SEC_DOMAIN, SEC_IASP, N_SECTIONS };
 
 enum type { T_NAME, T_PATH, T_NUMBER, T_SIZE, T_WORD, T_ONOFF, T_ADDRESSES, T_EXPORT, T_STORE };
 
 struct key {
-  enum section section;
+  enum conf_section section;
   const char *name;
   enum type type;
   size_t offset; /* in the section's struct */
@@ -133,31 +128,6 @@ conf_detection_ms (const struct conf_crgd *conf)
   return conf->token_ms; /* the hub drops a member that is silent for so long */
 }
 
-/* ---- what is wrong, and where ----------------------------------------------------------- */
-
-/* A check reports a place in the definition; the reader of a file turns it into a line. */
-struct place {
-  enum section section;
-  unsigned index;  /* of the node or IASP */
-  const char *key; /* or NULL: the section */
-  char text[CONF_ERR_MAX + 1];
-};
-
-UTIL_PRINTF (5, 6)
-static int
-wrong (struct place *pl, enum section section, unsigned index, const char *key, const char *fmt, ...)
-{
-  va_list ap;
-
-  pl->section = section;
-  pl->index = index;
-  pl->key = key;
-  va_start (ap, fmt);
-  vsnprintf (pl->text, sizeof pl->text, fmt, ap);
-  va_end (ap);
-  return -EINVAL;
-}
-
 /* Levenshtein distance of two short words; CONF_MAX_LINE or so if they are not short. */
 static unsigned
 distance (const char *a, const char *b)
@@ -221,470 +191,11 @@ advise (const struct words *w, const char *given, char *buf, size_t len)
   return buf;
 }
 
-/* ---- values ----------------------------------------------------------------------------- */
-
-static int
-parse_number (const char *text, uint64_t *value)
-{
-  uint64_t v = 0;
-  unsigned digit;
-
-  if (!*text)
-    return -EINVAL;
-  for (; *text; text++) {
-    if (*text < '0' || *text > '9')
-      return -EINVAL;
-    digit = (unsigned) (*text - '0');
-    if (v > (UINT64_MAX - digit) / 10)
-      return -ERANGE;
-    v = v * 10 + digit;
-  }
-  *value = v;
-  return 0;
-}
-
-int
-conf_parse_size (const char *text, uint64_t *bytes)
-{
-  static const char suffixes[] = "KMGT";
-  char digits[24];
-  size_t len = strlen (text);
-  const char *s;
-  unsigned shift = 0;
-  int r;
-
-  if (len > 0 && text[len - 1] && (s = strchr (suffixes, text[len - 1]))) {
-    shift = 10 * (unsigned) (s - suffixes + 1);
-    len--;
-  }
-  if (len == 0)
-    return -EINVAL;
-  if (len >= sizeof digits)
-    return -ERANGE;
-  memcpy (digits, text, len);
-  digits[len] = '\0';
-  r = parse_number (digits, bytes);
-  if (r < 0)
-    return r;
-  if (*bytes > UINT64_MAX >> shift)
-    return -ERANGE;
-  *bytes <<= shift;
-  return 0;
-}
-
-/* An IPv4 or IPv6 address as people write it, the latter with an optional %scope. */
-static const char *
-address_error (const char *text)
-{
-  struct in6_addr six;
-  struct in_addr four;
-  char plain[CRG_ADDR_MAX + 1];
-  char *scope;
-
-  if (strlen (text) > CRG_ADDR_MAX)
-    return "is too long";
-  if (inet_pton (AF_INET, text, &four) == 1) {
-    if (four.s_addr == htonl (INADDR_ANY))
-      return "is the wildcard address; name the one the other nodes connect to";
-    if ((ntohl (four.s_addr) >> 28) == 0xe)
-      return "is a multicast address";
-    return NULL;
-  }
-  strcpy (plain, text);
-  scope = strchr (plain, '%');
-  if (scope) {
-    *scope++ = '\0';
-    if (!*scope)
-      return "has an empty scope";
-  }
-  if (inet_pton (AF_INET6, plain, &six) != 1)
-    return "is neither an IPv4 nor an IPv6 address (host names are not allowed here)";
-  if (IN6_IS_ADDR_UNSPECIFIED (&six))
-    return "is the wildcard address; name the one the other nodes connect to";
-  if (IN6_IS_ADDR_MULTICAST (&six))
-    return "is a multicast address";
-  return NULL;
-}
-
-static bool
-is_loopback (const char *address)
-{
-  struct in_addr four;
-
-  if (inet_pton (AF_INET, address, &four) == 1)
-    return ntohl (four.s_addr) >> 24 == 127;
-  return strcmp (address, "::1") == 0;
-}
-
-static const char *
-path_error (const char *text)
-{
-  if (text[0] != '/')
-    return "is not an absolute path";
-  if (strlen (text) > CRG_PATH_MAX)
-    return "is longer than 255 bytes";
-  return NULL;
-}
-
-/* Splits tcp:ADDR:PORT.  'address' becomes "" for tcp::PORT. */
-static int
-split_tcp (const char *export, char address[CRG_ADDR_MAX + 1], uint64_t *port)
-{
-  const char *colon, *begin = export + 4;
-  size_t len;
-
-  if (strncmp (export, "tcp:", 4) != 0)
-    return -EINVAL;
-  colon = strrchr (begin, ':');
-  if (!colon)
-    return -EINVAL;
-  len = (size_t) (colon - begin);
-  if (begin[0] == '[' && len >= 2 && begin[len - 1] == ']') {
-    begin++;
-    len -= 2;
-  }
-  else if (memchr (begin, ':', len))
-    return -EINVAL;
-  if (len > CRG_ADDR_MAX)
-    return -EINVAL;
-  memcpy (address, begin, len);
-  address[len] = '\0';
-  if (parse_number (colon + 1, port) < 0 || *port < 1 || *port > 65535)
-    return -ERANGE;
-  return 0;
-}
-
-#define EXPORT_FORMS "unix:, unix:/PATH, tcp::PORT, tcp:ADDRESS:PORT (an IPv6 address in [])"
-
-static int
-check_export (struct place *pl, unsigned index, const char *text)
-{
-  char address[CRG_ADDR_MAX + 1];
-  const char *error;
-  uint64_t port;
-  int r;
-
-  if (strlen (text) > CRG_PATH_MAX)
-    return wrong (pl, SEC_IASP, index, "export", "export is longer than %d bytes", CRG_PATH_MAX);
-  if (strcmp (text, "unix:") == 0)
-    return 0;
-  if (strncmp (text, "unix:", 5) == 0) {
-    error = path_error (text + 5);
-    if (!error && strlen (text + 5) > CRG_SOCK_PATH_MAX)
-      error = "is longer than a socket's path can be (107 bytes)";
-    if (error)
-      return wrong (pl, SEC_IASP, index, "export", "export '%s': the socket %s", text, error);
-    return 0;
-  }
-  r = split_tcp (text, address, &port);
-  if (r == -ERANGE)
-    return wrong (pl, SEC_IASP, index, "export", "export '%s': a port is a number from 1 to 65535",
-                  text);
-  if (r < 0)
-    return wrong (pl, SEC_IASP, index, "export", "export '%s' is not of a known form; allowed: %s",
-                  text, EXPORT_FORMS);
-  if (address[0] && (error = address_error (address)))
-    return wrong (pl, SEC_IASP, index, "export", "export '%s': the address %s", text, error);
-  return 0;
-}
-
-/* ---- the whole definition --------------------------------------------------------------- */
-
-static bool
-can_host (const struct conf_node *n)
-{
-  return n->role == CONF_PRIMARY || n->role == CONF_BACKUP;
-}
-
-UTIL_PRINTF (2, 3)
-static void
-warn (struct conf_crg *c, const char *fmt, ...)
-{
-  va_list ap;
-
-  if (c->n_warnings == CONF_MAX_WARNINGS)
-    return;
-  va_start (ap, fmt);
-  vsnprintf (c->warnings[c->n_warnings++], CONF_ERR_MAX + 1, fmt, ap);
-  va_end (ap);
-}
-
-static int
-check_node (struct conf_crg *c, unsigned i, struct place *pl)
-{
-  const struct conf_node *n = &c->nodes[i], *m;
-  const char *error;
-  unsigned a, b, j;
-
-  if (!ident_name_is_valid (n->name))
-    return wrong (pl, SEC_DOMAIN, i, NULL, "bad node name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
-                  "beginning with a letter or digit", n->name, CRG_NAME_MAX);
-  if (n->id < 1 || n->id > CONF_MAX_NODE_ID)
-    return wrong (pl, SEC_DOMAIN, i, "id", "id %" PRIu32 " of node '%s'; allowed: 1 to %d", n->id,
-                  n->name, CONF_MAX_NODE_ID);
-  if (n->votes > CONF_MAX_VOTES)
-    return wrong (pl, SEC_DOMAIN, i, "votes", "node '%s' has %" PRIu32 " votes; allowed: 0 to %d",
-                  n->name, n->votes, CONF_MAX_VOTES);
-  if (n->role == CONF_REPLICATE && n->site[0])
-    return wrong (pl, SEC_DOMAIN, i, "site", "replicate '%s' has a site; a replicate holds no copy: "
-                  "remove 'site', or make it a backup or peer", n->name);
-  if (n->role != CONF_REPLICATE && !n->site[0])
-    return wrong (pl, SEC_DOMAIN, i, NULL, "%s '%s' has no site; add 'site = NAME', or make it a "
-                  "replicate", conf_role_name (n->role), n->name);
-  if (n->site[0] && !ident_name_is_valid (n->site))
-    return wrong (pl, SEC_DOMAIN, i, "site", "bad site name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
-                  "beginning with a letter or digit", n->site, CRG_NAME_MAX);
-  if (n->n_addresses < 1 || n->n_addresses > CRG_MAX_ADDRS)
-    return wrong (pl, SEC_DOMAIN, i, "address", "node '%s' has %u addresses; allowed: 1 to %d",
-                  n->name, n->n_addresses, CRG_MAX_ADDRS);
-  for (a = 0; a < n->n_addresses; a++) {
-    error = address_error (n->addresses[a]);
-    if (error)
-      return wrong (pl, SEC_DOMAIN, i, "address", "address '%s' of node '%s' %s", n->addresses[a],
-                    n->name, error);
-    for (j = 0; j <= i; j++)
-      for (m = &c->nodes[j], b = 0; b < (j == i ? a : m->n_addresses); b++)
-        if (strcmp (n->addresses[a], m->addresses[b]) == 0)
-          return wrong (pl, SEC_DOMAIN, i, "address",
-                        "address '%s' of node '%s' is already given to node '%s'", n->addresses[a],
-                        n->name, m->name);
-  }
-  for (j = 0; j < i; j++) {
-    m = &c->nodes[j];
-    if (strcmp (n->name, m->name) == 0)
-      return wrong (pl, SEC_DOMAIN, i, NULL, "there are two nodes '%s'; names are unique", n->name);
-    if (n->id == m->id)
-      return wrong (pl, SEC_DOMAIN, i, "id", "node '%s' has id %" PRIu32 ", which node '%s' has; ids "
-                    "are unique", n->name, n->id, m->name);
-    if (n->role == CONF_PRIMARY && m->role == CONF_PRIMARY)
-      return wrong (pl, SEC_DOMAIN, i, "role", "nodes '%s' and '%s' are both primary; make one of "
-                    "them a backup", m->name, n->name);
-    if (can_host (n) && can_host (m) && n->order == m->order)
-      return wrong (pl, SEC_DOMAIN, i, "order", "node '%s' has order %" PRIu32 ", which node '%s' "
-                    "has; each place is given once", n->name, n->order, m->name);
-  }
-  return 0;
-}
-
-static bool
-same_site (const struct conf_node *a, const struct conf_node *b)
-{
-  return strcmp (a->site, b->site) == 0;
-}
-
-/* Who votes, who can host. */
-static int
-check_domain (struct conf_crg *c, struct place *pl)
-{
-  unsigned i, j, hosts, sites = 0, voters = 0, primaries = 0, total = 0, at_site;
-  const struct conf_node *n, *p = NULL;
-
-  for (i = 0; i < c->n_nodes; i++) {
-    n = &c->nodes[i];
-    total += n->votes;
-    voters += n->votes > 0;
-    if (n->role == CONF_PRIMARY) {
-      primaries++;
-      p = n;
-    }
-  }
-  if (primaries == 0)
-    return wrong (pl, SEC_CRG, 0, NULL, "no node is primary; give one of them 'role = primary'");
-  if (total == 0)
-    return wrong (pl, SEC_CRG, 0, NULL, "no node has a vote, so there is never a majority; give "
-                  "votes to some");
-
-  for (i = 0; i < c->n_nodes; i++) {
-    n = &c->nodes[i];
-    if (can_host (n) && n->order < p->order)
-      return wrong (pl, SEC_DOMAIN, i, "order", "node '%s' stands before the primary '%s' in the "
-                    "backup order; the primary is the first", n->name, p->name);
-    if (!n->site[0])
-      continue;
-    for (j = 0; j < i && !same_site (&c->nodes[j], n); j++)
-      ;
-    if (j < i)
-      continue; /* this site was looked at */
-    if (++sites > CRG_MAX_SITES)
-      return wrong (pl, SEC_DOMAIN, i, "site", "'%s' is one site too many; allowed: %d", n->site,
-                    CRG_MAX_SITES);
-    hosts = at_site = 0;
-    for (j = i; j < c->n_nodes; j++)
-      if (same_site (&c->nodes[j], n)) {
-        hosts += can_host (&c->nodes[j]);
-        at_site += c->nodes[j].votes;
-      }
-    if (hosts == 0)
-      return wrong (pl, SEC_DOMAIN, i, "site", "site '%s' has no node that can host a copy; make one "
-                    "of its nodes primary or backup", n->site);
-    if (voters > 2 && at_site * 2 == total)
-      warn (c, "site '%s' has exactly half of the votes: if it is lost, or cut off, no site has a "
-            "majority and service stops; add a replicate at a third site", n->site);
-  }
-  if (sites == 1)
-    warn (c, "all nodes are at one site, so there is one copy and no mirror; name a second site");
-  if (voters == 2 && c->n_nodes == 2 && c->nodes[0].votes == c->nodes[1].votes)
-    warn (c, "two nodes with equal votes: the loss of either stops service; give the preferred "
-          "site's node 2 votes (it survives alone, the other does not), or add a replicate as a "
-          "third vote (either survives)");
-  return 0;
-}
-
-static int
-check_ports (struct conf_crg *c, unsigned i, struct place *pl)
-{
-  const struct conf_iasp *s = &c->iasps[i], *t;
-  char a[CRG_ADDR_MAX + 1] = "", b[CRG_ADDR_MAX + 1] = "";
-  uint64_t port_a = 0, port_b;
-  unsigned j;
-
-  if (s->mirror_port < 1 || s->mirror_port > 65535)
-    return wrong (pl, SEC_IASP, i, "mirror-port", "mirror-port %" PRIu32 "; allowed: 1 to 65535",
-                  s->mirror_port);
-  split_tcp (s->export, a, &port_a);
-  for (j = 0; j < c->n_iasps; j++) {
-    t = &c->iasps[j];
-    if (j < i && s->mirror_port == t->mirror_port)
-      return wrong (pl, SEC_IASP, i, "mirror-port", "mirror-port %" PRIu32 " is already that of IASP "
-                    "'%s'; each needs its own", s->mirror_port, t->name);
-    if (port_a && port_a == t->mirror_port)
-      return wrong (pl, SEC_IASP, i, "export", "export '%s' has the mirror port of IASP '%s'; choose "
-                    "another", s->export, t->name);
-    port_b = 0;
-    if (j < i && port_a && split_tcp (t->export, b, &port_b) == 0 && port_a == port_b
-        && (!a[0] || !b[0] || strcmp (a, b) == 0))
-      return wrong (pl, SEC_IASP, i, "export", "export '%s' has the port of IASP '%s'; choose another",
-                    s->export, t->name);
-    if (j < i && strncmp (s->export, "unix:/", 6) == 0 && strcmp (s->export, t->export) == 0)
-      return wrong (pl, SEC_IASP, i, "export", "export '%s' is already that of IASP '%s'", s->export,
-                    t->name);
-  }
-  return 0;
-}
-
-static int
-check_stores (struct conf_crg *c, unsigned i, struct place *pl)
-{
-  const struct conf_iasp *s = &c->iasps[i];
-  const struct conf_node *n, *m;
-  const char *error;
-  unsigned j, k;
-
-  for (j = 0; j < c->n_nodes; j++) {
-    n = &c->nodes[j];
-    if (!can_host (n)) {
-      if (s->store[j][0])
-        return wrong (pl, SEC_IASP, i, "store", "IASP '%s' has a store for %s '%s', which never hosts "
-                      "a copy", s->name, conf_role_name (n->role), n->name);
-      continue;
-    }
-    if (!s->store[j][0])
-      return wrong (pl, SEC_IASP, i, NULL, "IASP '%s' has no store on node '%s'; add 'store = PATH' "
-                    "for all nodes, or 'store.%s = PATH'", s->name, n->name, n->name);
-    error = path_error (s->store[j]);
-    if (error)
-      return wrong (pl, SEC_IASP, i, "store", "store '%s' %s", s->store[j], error);
-    for (k = 0; k < i; k++)
-      if (strcmp (s->store[j], c->iasps[k].store[j]) == 0)
-        return wrong (pl, SEC_IASP, i, "store", "store '%s' on node '%s' is already that of IASP "
-                      "'%s'", s->store[j], n->name, c->iasps[k].name);
-    /* On one machine two sites with one path would be two copies in one file. */
-    for (k = 0; k < j; k++) {
-      m = &c->nodes[k];
-      if (can_host (m) && !same_site (n, m) && strcmp (s->store[j], s->store[k]) == 0
-          && is_loopback (n->addresses[0]) && is_loopback (m->addresses[0]))
-        return wrong (pl, SEC_IASP, i, "store", "nodes '%s' and '%s' are at two sites on this machine "
-                      "(loopback addresses) and share the store '%s'; give each site its own with "
-                      "'store.SITE = PATH'", m->name, n->name, s->store[j]);
-    }
-  }
-  return 0;
-}
-
-static int
-check_iasp (struct conf_crg *c, unsigned i, struct place *pl)
-{
-  const struct conf_iasp *s = &c->iasps[i];
-  unsigned j;
-  int r;
-
-  if (!ident_name_is_valid (s->name))
-    return wrong (pl, SEC_IASP, i, NULL, "bad IASP name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
-                  "beginning with a letter or digit", s->name, CRG_NAME_MAX);
-  for (j = 0; j < i; j++)
-    if (strcmp (s->name, c->iasps[j].name) == 0)
-      return wrong (pl, SEC_IASP, i, NULL, "there are two IASPs '%s'; names are unique", s->name);
-  if (s->size % META_BLOCK_SIZE != 0 || s->size > STORE_MAX_BYTES)
-    return wrong (pl, SEC_IASP, i, "size", "size %" PRIu64 "; allowed: a multiple of %d bytes, at "
-                  "most 1 EiB", s->size, META_BLOCK_SIZE);
-  if (!is_power_of_2 (s->block_size) || s->block_size < DIRTY_BLOCK_SIZE_MIN
-      || s->block_size > DIRTY_BLOCK_SIZE_MAX)
-    return wrong (pl, SEC_IASP, i, "block-size", "block-size %" PRIu32 "; allowed: a power of two "
-                  "from 4K to 1M", s->block_size);
-  r = check_export (pl, i, s->export);
-  if (r < 0)
-    return r;
-  r = check_ports (c, i, pl);
-  if (r < 0)
-    return r;
-  return check_stores (c, i, pl);
-}
-
-/* All but the IASPs. */
-static int
-check_group (struct conf_crg *c, struct place *pl)
-{
-  unsigned i;
-  int r;
-
-  c->n_warnings = 0;
-  if (!ident_name_is_valid (c->name))
-    return wrong (pl, SEC_CRG, 0, "name", "bad CRG name '%s'; allowed: 1 to %d of a-z 0-9 _ . -, "
-                  "beginning with a letter or digit", c->name, CRG_NAME_MAX);
-  if (c->n_nodes == 0)
-    return wrong (pl, SEC_CRG, 0, NULL, "no [node NAME]; the recovery domain needs at least one");
-  if (c->n_iasps == 0)
-    return wrong (pl, SEC_CRG, 0, NULL, "no [iasp NAME]; a CRG needs at least one");
-  for (i = 0; i < c->n_nodes; i++) {
-    r = check_node (c, i, pl);
-    if (r < 0)
-      return r;
-  }
-  return check_domain (c, pl);
-}
-
-static int
-check_crg (struct conf_crg *c, struct place *pl)
-{
-  unsigned i;
-  int r = check_group (c, pl);
-
-  if (r < 0)
-    return r;
-  for (i = 0; i < c->n_iasps; i++) {
-    r = check_iasp (c, i, pl);
-    if (r < 0)
-      return r;
-  }
-  return 0;
-}
-
-int
-conf_check_crg (struct conf_crg *conf, char *err, size_t errlen)
-{
-  struct place pl;
-
-  if (check_crg (conf, &pl) == 0)
-    return 0;
-  snprintf (err, errlen, "%s", pl.text);
-  return -EINVAL;
-}
-
 /* ---- files ------------------------------------------------------------------------------ */
 
 /* What was read, for duplicates and for the lines of later errors. */
 struct seen {
-  enum section section;
+  enum conf_section section;
   unsigned index;
   const char *key; /* of the table, or NULL: the section's own line */
   char suffix[CRG_NAME_MAX + 1]; /* store.SUFFIX */
@@ -694,13 +205,13 @@ struct seen {
 
 struct reader {
   const char *file;
-  unsigned allowed; /* bits of enum section */
+  unsigned allowed; /* bits of enum conf_section */
   struct conf_crgd *crgd;
   struct conf_crg *crg;
   char *err;
   size_t errlen;
   /* the section being read */
-  enum section section;
+  enum conf_section section;
   unsigned index;
   bool in_section;
   unsigned n_seen;
@@ -727,7 +238,7 @@ fail (struct reader *r, unsigned line, const char *fmt, ...)
 }
 
 static unsigned
-find_line (const struct reader *r, enum section section, unsigned index, const char *key)
+find_line (const struct reader *r, enum conf_section section, unsigned index, const char *key)
 {
   unsigned i, line = 0;
 
@@ -782,7 +293,7 @@ begin_section (struct reader *r, const struct ini_item *item)
   struct words w = { .n = 0 };
   char advice[CONF_ERR_MAX + 1];
   unsigned i, line;
-  enum section s;
+  enum conf_section s;
 
   for (s = 0; s < N_SECTIONS; s++)
     if (r->allowed & 1u << s) {
@@ -873,13 +384,13 @@ set_value (struct reader *r, const struct key *k, const struct ini_item *item, v
     strcpy (field, item->arg);
     return 0;
   case T_PATH:
-    error = path_error (item->arg);
+    error = conf_path_error (item->arg);
     if (error)
       return fail (r, item->line, "%s '%.300s' in %s %s", k->name, item->arg, where, error);
     strcpy (field, item->arg);
     return 0;
   case T_NUMBER:
-    if (parse_number (item->arg, &value) < 0 || value < k->min || value > k->max)
+    if (conf_parse_number (item->arg, &value) < 0 || value < k->min || value > k->max)
       return fail (r, item->line, "bad %s '%.100s' in %s; allowed: a number from %" PRIu64
                    " to %" PRIu64, k->name, item->arg, where, k->min, k->max);
     memcpy (field, &(uint32_t){ (uint32_t) value }, sizeof (uint32_t));
@@ -918,7 +429,7 @@ set_value (struct reader *r, const struct key *k, const struct ini_item *item, v
     strcpy (field, item->arg);
     return 0;
   case T_STORE:
-    error = path_error (item->arg);
+    error = conf_path_error (item->arg);
     if (error)
       return fail (r, item->line, "%s '%.300s' in %s %s", item->name, item->arg, where, error);
     return 0; /* kept in 'seen': nodes may come later in the file */
@@ -986,7 +497,7 @@ read_key (struct reader *r, const struct ini_item *item)
     return -EINVAL;
   strcpy (seen->suffix, suffix);
   if (k->type == T_STORE)
-    strcpy (seen->value, item->arg); /* path_error bounded it */
+    strcpy (seen->value, item->arg); /* conf_path_error bounded it */
   return 0;
 }
 
@@ -1062,17 +573,17 @@ resolve_order (struct reader *r)
   for (i = 0; i < c->n_nodes; i++) {
     const struct conf_node *n = &c->nodes[i];
 
-    if (line[i] && !can_host (n))
+    if (line[i] && !conf_can_host (n))
       return fail (r, line[i], "%s '%s' has no place in the backup order; remove 'order'",
                    conf_role_name (n->role), n->name);
   }
   for (i = 0; i < c->n_nodes; i++) {
     const struct conf_node *n = &c->nodes[i];
 
-    if (given && !line[i] && can_host (n))
+    if (given && !line[i] && conf_can_host (n))
       return fail (r, find_line (r, SEC_DOMAIN, i, NULL), "node '%s' has no 'order', but others have "
                    "(line %u); give it to all that can host, or to none", n->name, given);
-    if (!given && can_host (n))
+    if (!given && conf_can_host (n))
       c->nodes[i].order = n->role == CONF_PRIMARY ? 0 : next++;
   }
   return 0;
@@ -1102,7 +613,7 @@ resolve_stores (struct reader *r)
       words_add (&w, c->nodes[j].name);
     }
     for (j = 0; j < c->n_nodes; j++)
-      if (c->nodes[j].site[0] && (j == 0 || !same_site (&c->nodes[j], &c->nodes[j - 1])))
+      if (c->nodes[j].site[0] && (j == 0 || !conf_same_site (&c->nodes[j], &c->nodes[j - 1])))
         words_add (&w, c->nodes[j].site);
     if (s->suffix[0] && !is_node && !is_site)
       return fail (r, s->line, "'store.%s' names neither a node nor a site; %s", s->suffix,
@@ -1110,7 +621,7 @@ resolve_stores (struct reader *r)
     if (s->suffix[0] && is_node && is_site)
       return fail (r, s->line, "'store.%s' names a node and a site; rename one of them", s->suffix);
     for (j = 0; j < c->n_nodes; j++) {
-      if (!can_host (&c->nodes[j])) {
+      if (!conf_can_host (&c->nodes[j])) {
         if (s->suffix[0] && strcmp (s->suffix, c->nodes[j].name) == 0)
           return fail (r, s->line, "'store.%s': %s '%s' never hosts a copy", s->suffix,
                        conf_role_name (c->nodes[j].role), c->nodes[j].name);
@@ -1208,7 +719,7 @@ static int
 parse_crg (struct reader *r, char *text, size_t len)
 {
   struct conf_crg *c = r->crg;
-  struct place pl;
+  struct conf_place pl;
 
   memset (c, 0, sizeof *c);
   c->suspend_timeout_ms = 10000;
@@ -1220,11 +731,11 @@ parse_crg (struct reader *r, char *text, size_t len)
   if (resolve_order (r) < 0)
     return -EINVAL;
   /* A store is given by node or site, so these come first. */
-  if (check_group (c, &pl) < 0)
+  if (conf_check_group (c, &pl) < 0)
     return fail (r, find_line (r, pl.section, pl.index, pl.key), "%s", pl.text);
   if (resolve_stores (r) < 0)
     return -EINVAL;
-  if (check_crg (c, &pl) < 0)
+  if (conf_check_definition (c, &pl) < 0)
     return fail (r, find_line (r, pl.section, pl.index, pl.key), "%s", pl.text);
   return 0;
 }
