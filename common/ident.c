@@ -29,6 +29,45 @@ ident_name_is_valid (const char *name)
   return true;
 }
 
+bool
+ident_is_utf8 (const char *text, size_t len)
+{
+  const uint8_t *p = (const uint8_t *) text, *end = p + len;
+  uint32_t c, min;
+  unsigned more;
+
+  while (p < end) {
+    c = *p++;
+    if (c < 0x80)
+      continue;
+    if (c >= 0xc0 && c < 0xe0) {
+      more = 1;
+      c &= 0x1f;
+      min = 0x80;
+    }
+    else if (c >= 0xe0 && c < 0xf0) {
+      more = 2;
+      c &= 0x0f;
+      min = 0x800;
+    }
+    else if (c >= 0xf0 && c < 0xf8) {
+      more = 3;
+      c &= 0x07;
+      min = 0x10000;
+    }
+    else
+      return false;
+    for (; more > 0; more--) {
+      if (p == end || (*p & 0xc0) != 0x80)
+        return false;
+      c = c << 6 | (*p++ & 0x3f);
+    }
+    if (c < min || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+      return false;
+  }
+  return true;
+}
+
 void
 ident_id_to_text (const uint8_t id[CRG_ID_LEN], char text[IDENT_ID_TEXT_LEN])
 {

@@ -22,6 +22,10 @@ extern void ident_id_to_text (const uint8_t id[CRG_ID_LEN], char text[IDENT_ID_T
  * 0 or -EINVAL (*id is then untouched). */
 extern int ident_id_from_text (const char *text, uint8_t id[CRG_ID_LEN]);
 
+/* Is it UTF-8 (RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF)?  JSON can carry
+ * nothing else. */
+extern bool ident_is_utf8 (const char *text, size_t len);
+
 extern bool ident_id_is_zero (const uint8_t id[CRG_ID_LEN]);
 extern bool ident_id_equal (const uint8_t a[CRG_ID_LEN], const uint8_t b[CRG_ID_LEN]);
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "common/ident.h"
 #include "common/ini.h"
 #include "common/limits.h"
 
@@ -99,6 +100,9 @@ ini_next (struct ini_cursor *c, struct ini_item *item)
       if ((*p == '#' || *p == ';') && (p == s || is_blank (p[-1])))
         break;
     }
+    /* What is read here goes on as JSON. */
+    if (!ident_is_utf8 (s, (size_t) (p - s)))
+      return bad (c, item, "bytes that are not UTF-8");
     s = trim (s, p);
     if (*s)
       return parse_line (c, item, s, s + strlen (s));

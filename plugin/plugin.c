@@ -381,4 +381,7 @@ static struct nbdkit_plugin plugin = {
   .errno_is_preserved = 0,
 };
 
+/* The macro defines it; nbdkit finds it by its name. */
+extern struct nbdkit_plugin *plugin_init (void);
+
 NBDKIT_REGISTER_PLUGIN (plugin)

@@ -96,6 +96,7 @@ static const struct {
   { "name = payroll", "payroll", "f:3: neither [section] nor key = value" },
   { "name = payroll", "= payroll", "f:3: there is no key before '='" },
   { "name = payroll", "name = pay\033roll", "f:3: a control character" },
+  { "name = payroll", "name = pay\xd2roll", "f:3: bytes that are not UTF-8" },
   { "= 2000", "= 99", "f:4: bad suspend-timeout-ms '99' in [crg]; allowed: a number from 100" },
   { "= 2000", "= 2s", "f:4: bad suspend-timeout-ms '2s'" },
   { "= 2000", "= 18446744073709551616", "f:4: bad suspend-timeout-ms" },

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/ident.h"
+#include "common/jsonl.h"
 #include "tests/tap.h"
 
 static void
@@ -80,6 +81,38 @@ ids (void)
   ok (!ident_id_is_zero (id), "the last byte counts");
 }
 
+/* Every sequence of up to two bytes, and the corners of the longer ones, against jansson, whose
+ * judgement is the one that counts. */
+static void
+utf8 (void)
+{
+  static const char *const longer[] = {
+    "\xe2\x82\xac", "\xe0\xa0\x80", "\xe0\x9f\xbf", "\xed\x9f\xbf", "\xed\xa0\x80", "\xed\xbf\xbf",
+    "\xee\x80\x80", "\xef\xbf\xbf", "\xe2\x82", "\xe2\x82\x41", "\xf0\x90\x80\x80", "\xf0\x8f\xbf\xbf",
+    "\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xf0\x9f\x98", "\xff", "a\xc3\xa9z",
+  };
+  char two[2];
+  unsigned i, j, n;
+
+  for (n = 1; n <= 2; n++)
+    for (i = 1; i < 256; i++)
+      for (j = 1; j < 256; j++) {
+        CLEANUP_JSON json_t *judge = NULL;
+
+        two[0] = (char) i;
+        two[1] = (char) j;
+        judge = json_stringn (two, n);
+        check (ident_is_utf8 (two, n) == (judge != NULL), "%02x %02x, %u of them", i, j, n);
+      }
+  for (i = 0; i < ARRAY_SIZE (longer); i++) {
+    CLEANUP_JSON json_t *judge = json_string (longer[i]);
+
+    check (ident_is_utf8 (longer[i], strlen (longer[i])) == (judge != NULL), "longer %u", i);
+  }
+  ok (tap_failed == 0, "UTF-8 is what jansson takes for it");
+  ok (ident_is_utf8 ("", 0), "nothing is fine");
+}
+
 static void
 clocks (void)
 {
@@ -105,6 +138,7 @@ main (void)
 {
   names ();
   ids ();
+  utf8 ();
   clocks ();
   return tap_done ();
 }

@@ -23,8 +23,8 @@ check_tree ()
   shopt -s nullglob
   # A list of patterns: what is not there yet is not looked at.
   local cores=(common/{wire,super,crc32c,ident,util,limits}.[ch]
-    server/cpg_{frame,view}.[ch] server/{state,place,core}.[ch] server/{state,place,failover,group,record,lease,join}*.[ch]
-    plugin/{repl,track,range,extent_core}*.[ch])
+    server/{state,state_codec,place,group,group_*,record,join,cpg_frame,cpg_view}.[ch]
+    plugin/{repl,repl_*,copy,copy_*,track,track_*,hot,hot_*,errmap}.[ch])
   local pure=() f
   for f in "${cores[@]}"; do
     [ -e "$f" ] || continue
