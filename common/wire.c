@@ -81,7 +81,7 @@ static const struct type_rule rules[WIRE_TYPE_END] = {
   [WIRE_RESYNC_WRITE] = { "RESYNC_WRITE", WIRE_F_FUA, PAYLOAD_DATA, true, true, true, true },
   [WIRE_RESYNC_ZERO] = { "RESYNC_ZERO", WIRE_F_FUA | WIRE_F_MAY_TRIM, PAYLOAD_NONE, true, true,
                          true, true },
-  [WIRE_RECORD] = { "RECORD", 0, PAYLOAD_CONTROL, false, true, true },
+  [WIRE_RECORD] = { "RECORD", 0, PAYLOAD_CONTROL },
   [WIRE_DIGEST_REQ] = { "DIGEST_REQ", 0, PAYLOAD_CONTROL, true, true, true },
   [WIRE_DIGEST] = { "DIGEST", 0, PAYLOAD_DIGESTS, true, false, true },
   [WIRE_BYE] = { "BYE", 0, PAYLOAD_NONE },

@@ -102,7 +102,7 @@ iasp_get_ready (void)
   if (iasp.p.control[0] != '\0') {
     /* The controller says when the store is ours; till then it is only looked at. */
     store_close (&iasp.store);
-    iasp.engine = engine_new (&iasp, why, sizeof why);
+    iasp.engine = engine_new (&iasp, nbdkit_shutdown, why, sizeof why);
     if (!iasp.engine)
       goto error;
     return 0;

@@ -60,8 +60,10 @@ sample (uint8_t type)
     break;
   case WIRE_ERROR:
   case WIRE_ENTER:
-  case WIRE_RECORD:
     h.seq = 3;
+    h.payload_len = 40;
+    break;
+  case WIRE_RECORD:
     h.payload_len = 40;
     break;
   case WIRE_HELLO:

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The engine thread and the way of a request to it and back.  A worker claims a slot, pushes it
+ * to a queue without a lock, wakes the engine only if it sleeps, and waits on the slot's own
+ * futex.  The thread runs rounds: take requests, feed the cores, carry out their actions, hand
+ * all submissions to the kernel in one call, reap what is done.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/util-posix.h"
+#include "plugin/engine_private.h"
+#include "plugin/log.h"
+
+/* ---- workers ------------------------------------------------------------------------------ */
+
+static void
+futex_wait_ms (_Atomic uint32_t *word, uint32_t value, uint32_t ms)
+{
+  struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = (long) (ms % 1000) * 1000000 };
+
+  syscall (SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &ts, NULL, 0);
+}
+
+static void
+futex_wake (_Atomic uint32_t *word, int n)
+{
+  syscall (SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+static unsigned
+slot_get (struct engine *e)
+{
+  static __thread unsigned first; /* where this thread found one last */
+
+  for (;;) {
+    uint32_t freed = atomic_load (&e->slot_freed);
+
+    for (unsigned i = 0; i < ARRAY_SIZE (e->free_slots); i++) {
+      unsigned w = (first + i) % ARRAY_SIZE (e->free_slots);
+      uint64_t free = atomic_load (&e->free_slots[w]);
+
+      while (free != 0) {
+        unsigned b = (unsigned) __builtin_ctzll (free);
+
+        if (atomic_compare_exchange_weak (&e->free_slots[w], &free, free & ~(UINT64_C (1) << b))) {
+          first = w;
+          return w * 64 + b;
+        }
+      }
+    }
+    atomic_fetch_add (&e->slot_waiters, 1);
+    futex_wait_ms (&e->slot_freed, freed, 1000);
+    atomic_fetch_sub (&e->slot_waiters, 1);
+  }
+}
+
+static void
+slot_put (struct engine *e, unsigned slot)
+{
+  atomic_fetch_or (&e->free_slots[slot / 64], UINT64_C (1) << (slot % 64));
+  atomic_fetch_add (&e->slot_freed, 1);
+  if (atomic_load (&e->slot_waiters) != 0)
+    futex_wake (&e->slot_freed, 1);
+}
+
+static void
+wake_engine (struct engine *e)
+{
+  uint64_t one = 1;
+
+  if (atomic_exchange (&e->sleeping, false) && write (e->efd, &one, sizeof one) < 0)
+    log_line ("eventfd: %s", strerror (errno));
+}
+
+int
+engine_submit (struct engine *e, const struct engine_request *rq)
+{
+  unsigned slot = slot_get (e);
+  struct req_slot *s = &e->slots[slot];
+  int error;
+
+  s->rq = *rq;
+  atomic_store (&s->done, 0);
+  s->next = atomic_load (&e->queue);
+  while (!atomic_compare_exchange_weak (&e->queue, &s->next, s))
+    ;
+  wake_engine (e);
+  /* Timed, so that a lost wake-up could cost a second and not for ever; how long requests wait,
+   * and for what, is shown by the core. */
+  while (atomic_load (&s->done) == 0)
+    futex_wait_ms (&s->done, 0, 1000);
+  error = s->error;
+  slot_put (e, slot);
+  return error;
+}
+
+bool
+engine_may_open (struct engine *e, char *err, size_t errlen)
+{
+  LOCK_SCOPE (&e->lock);
+
+  if (!e->may_open)
+    snprintf (err, errlen, "%s", e->refusal);
+  return e->may_open;
+}
+
+/* ---- the engine's side -------------------------------------------------------------------- */
+
+void
+engine_set_open (struct engine *e, bool may_open, const char *refusal)
+{
+  LOCK_SCOPE (&e->lock);
+
+  e->may_open = may_open;
+  snprintf (e->refusal, sizeof e->refusal, "%s", refusal);
+}
+
+static void
+wake_worker (struct req_slot *s)
+{
+  s->answered = false;
+  atomic_store (&s->done, 1);
+  futex_wake (&s->done, 1);
+}
+
+void
+engine_answer (struct engine *e, unsigned slot, int error)
+{
+  struct req_slot *s = &e->slots[slot];
+
+  s->in_core = false;
+  s->error = error;
+  /* The ring may still read the worker's buffer. */
+  if (s->local.busy)
+    s->answered = true;
+  else
+    wake_worker (s);
+}
+
+static void
+local_done (struct sop *op, int error)
+{
+  struct req_slot *s = container_of (op, struct req_slot, local);
+  struct engine *e = container_of (op->env, struct engine, env);
+  struct repl_event ev = { .kind = RE_LOCAL_DONE, .slot = (uint16_t) (s - e->slots), .error = error };
+
+  if (s->answered)
+    wake_worker (s);
+  else if (s->in_core)
+    prod_feed (e, &ev);
+}
+
+bool
+engine_is_idle (struct engine *e)
+{
+  for (unsigned i = 0; i < REPL_MAX_SLOTS; i++)
+    if (e->slots[i].local.busy)
+      return false;
+  return true;
+}
+
+static void
+take_requests (struct engine *e)
+{
+  struct req_slot *s = atomic_exchange (&e->queue, NULL), *ordered = NULL, *next;
+
+  /* Last in, first out: turn it round. */
+  for (; s; s = next) {
+    next = s->next;
+    s->next = ordered;
+    ordered = s;
+  }
+  for (s = ordered; s; s = next) {
+    unsigned slot = (unsigned) (s - e->slots);
+
+    next = s->next;
+    if (!e->prod.on || s->rq.epoch != atomic_load (&e->ia->gate.epoch)) {
+      s->error = -ESHUTDOWN;
+      wake_worker (s);
+    }
+    else
+      prod_request (e, slot);
+  }
+}
+
+static void
+arm_eventfd (struct engine *e)
+{
+  struct io_uring_sqe *sqe = ring_sqe (&e->ring);
+
+  io_uring_prep_read (sqe, e->efd, &e->efd_value, sizeof e->efd_value, 0);
+  ring_own (&e->ring, sqe, &e->efd_op);
+}
+
+static void
+eventfd_done (struct ring_op *op, int res)
+{
+  struct engine *e = container_of (op, struct engine, efd_op);
+
+  if (!atomic_load (&e->stop))
+    arm_eventfd (e);
+}
+
+static void
+round_tick (struct engine *e)
+{
+  if (e->now_ms < e->tick_ms)
+    return;
+  e->tick_ms = e->now_ms + REPL_TICK_MS;
+  for (unsigned i = 0; i < RING_FILES; i++)
+    mlink_tick (&e->links[i], e->now_ms);
+  prod_tick (e);
+  copyside_tick (e);
+  if (!e->store_told && atomic_load (&e->ia->store.failed) != 0) {
+    int error = atomic_load (&e->ia->store.failed);
+
+    e->store_told = true;
+    log_line ("store %s failed: %s; it takes no writes any more", e->ia->p.store, strerror (error));
+    if (e->prod.on) {
+      struct repl_event ev = { .kind = RE_STORE_FAILED, .reason = "a flush of the production store failed" };
+
+      prod_feed (e, &ev);
+    }
+    control_event (e, json_pack ("{s:s, s:s}", "event", "store-failed", "reason", strerror (error)));
+  }
+  if (e->exit_at_ms != 0 && e->now_ms >= e->exit_at_ms) {
+    /* Idle connections keep the host alive; all that is durable is done. */
+    log_line ("ends now");
+    _exit (0);
+  }
+}
+
+static void
+run_rounds (struct engine *e)
+{
+  while (!atomic_load (&e->stop)) {
+    uint32_t wait_ms;
+
+    e->now_ms = clock_boottime_ms ();
+    take_requests (e);
+    round_tick (e);
+    copyside_round (e);
+    role_round (e);
+    control_round (e);
+    for (unsigned i = 0; i < RING_FILES; i++)
+      mlink_flush (&e->links[i]);
+
+    wait_ms = e->task.kind != TASK_NONE ? 5 : (uint32_t) MIN (e->tick_ms - e->now_ms, (uint64_t) REPL_TICK_MS);
+    atomic_store (&e->sleeping, true);
+    if (atomic_load (&e->queue)) {
+      atomic_store (&e->sleeping, false);
+      wait_ms = 0;
+    }
+    ring_wait (&e->ring, wait_ms);
+    atomic_store (&e->sleeping, false);
+    e->now_ms = clock_boottime_ms ();
+    ring_reap (&e->ring, RING_CQ_ENTRIES);
+  }
+}
+
+static void *
+engine_main (void *arg)
+{
+  struct engine *e = arg;
+
+  prctl (PR_SET_NAME, "iasp-engine");
+  e->start_error = ring_init (&e->ring);
+  if (e->start_error < 0) {
+    sem_post (&e->ready);
+    return NULL;
+  }
+  e->efd_op.done = eventfd_done;
+  arm_eventfd (e);
+  e->start_error = control_start (e, e->refusal, sizeof e->refusal);
+  if (e->start_error == 0) {
+    engine_set_open (e, false, "this node has no role for the IASP yet; ask crgctl status");
+    sem_post (&e->ready);
+    run_rounds (e);
+    control_stop (e);
+  }
+  else
+    sem_post (&e->ready);
+  ring_exit (&e->ring);
+  return NULL;
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+struct engine *
+engine_new (struct iasp *ia, void (*quit) (void), char *err, size_t errlen)
+{
+  struct engine *e = calloc (1, sizeof *e);
+  int r;
+
+  if (!e) {
+    snprintf (err, errlen, "no memory for the engine");
+    return NULL;
+  }
+  e->ia = ia;
+  e->quit = quit;
+  e->efd = -1;
+  e->control.fd = -1;
+  pthread_mutex_init (&e->lock, NULL);
+  sem_init (&e->ready, 0, 0);
+  log_init (ia->p.name);
+  for (unsigned i = 0; i < ARRAY_SIZE (e->free_slots); i++)
+    atomic_store (&e->free_slots[i], UINT64_MAX);
+  clock_random (&e->session, sizeof e->session);
+  r = clock_boot_id (e->boot_id);
+  if (r < 0) {
+    snprintf (err, errlen, "the kernel's boot id: %s", strerror (-r));
+    goto error;
+  }
+  if (ia->p.n_listen > 0) {
+    e->tls = tlslink_ctx_new (ia->p.tls_ca, ia->p.tls_cert, ia->p.tls_key, err, errlen);
+    if (!e->tls)
+      goto error;
+  }
+  r = storemeta_init (&e->meta);
+  if (r == 0)
+    r = sop_env_init (&e->env, &e->ring, &ia->store);
+  for (unsigned i = 0; r == 0 && i < REPL_MAX_SLOTS; i++)
+    r = sop_init (&e->slots[i].local, &e->env, local_done);
+  if (r == 0)
+    r = metaw_init (e);
+  if (r == 0)
+    r = prod_init (e);
+  if (r == 0)
+    r = copyside_init (e);
+  if (r < 0) {
+    snprintf (err, errlen, "no memory for the engine");
+    goto error;
+  }
+  e->env.flush_delay_ms = ia->p.fault_flush_delay_ms;
+  e->env.write_delay_ms = ia->p.fault_write_delay_ms;
+  return e;
+
+error:
+  engine_free (e);
+  return NULL;
+}
+
+int
+engine_start (struct engine *e, char *err, size_t errlen)
+{
+  sigset_t all, old;
+  int r;
+
+  e->efd = eventfd (0, EFD_CLOEXEC);
+  if (e->efd == -1) {
+    r = -errno;
+    snprintf (err, errlen, "eventfd: %s", strerror (-r));
+    return r;
+  }
+  /* Signals are the host's. */
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &old);
+  r = -pthread_create (&e->thread, NULL, engine_main, e);
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  if (r < 0) {
+    snprintf (err, errlen, "no engine thread: %s", strerror (-r));
+    return r;
+  }
+  e->started = true;
+  while (sem_wait (&e->ready) == -1 && errno == EINTR)
+    ;
+  if (e->start_error < 0)
+    snprintf (err, errlen, "%s: %s", e->refusal[0] ? e->refusal : "io_uring can't be set up", strerror (-e->start_error));
+  return e->start_error;
+}
+
+void
+engine_stop (struct engine *e)
+{
+  uint64_t one = 1;
+
+  if (!e->started)
+    return;
+  atomic_store (&e->stop, true);
+  if (write (e->efd, &one, sizeof one) < 0)
+    log_line ("eventfd: %s", strerror (errno));
+  pthread_join (e->thread, NULL);
+  e->started = false;
+}
+
+void
+engine_free (struct engine *e)
+{
+  if (!e)
+    return;
+  prod_free (e);
+  copyside_free (e);
+  for (unsigned i = 0; i < REPL_MAX_SLOTS; i++)
+    sop_free (&e->slots[i].local);
+  sop_free (&e->metaw.sop);
+  sop_env_free (&e->env);
+  storemeta_destroy (&e->meta);
+  if (e->tls)
+    tlslink_ctx_free (e->tls);
+  if (e->efd != -1)
+    close (e->efd);
+  json_decref (e->task.request);
+  pthread_mutex_destroy (&e->lock);
+  sem_destroy (&e->ready);
+  free (e);
+}

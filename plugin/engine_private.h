@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the files of the engine share: engine.c (thread, requests), role.c (changes of role),
+ * prod.c (the production side), copyside.c (the mirror side), metaw.c (superblocks on their way
+ * to disk), control.c (the controller).  Every field is the engine thread's, but for those that
+ * say otherwise.
+ */
+#ifndef IASP_ENGINE_PRIVATE_H
+#define IASP_ENGINE_PRIVATE_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include <jansson.h>
+
+#include "common/jsonl.h"
+#include "plugin/copy.h"
+#include "plugin/copy_private.h"
+#include "plugin/engine.h"
+#include "plugin/iasp.h"
+#include "plugin/mlink.h"
+#include "plugin/repl.h"
+#include "plugin/repl_private.h"
+#include "plugin/ring.h"
+#include "plugin/sop.h"
+#include "plugin/storemeta.h"
+#include "plugin/tlslink.h"
+
+enum role { ROLE_NONE, ROLE_MIRROR, ROLE_PRODUCTION };
+
+/* ---- requests ---------------------------------------------------------------------------- */
+
+struct req_slot {
+  struct engine_request rq; /* the worker's until pushed, the engine's until done */
+  struct req_slot *next;    /* in the queue to the engine */
+  _Atomic uint32_t done;    /* futex: 0, then 1 */
+  int error;
+  /* engine: */
+  bool in_core;  /* RE_REQUEST was fed, RA_COMPLETE has not come */
+  bool answered; /* to be woken when the local part has returned */
+  struct sop local;
+};
+
+/* ---- the record --------------------------------------------------------------------------- */
+
+struct record {
+  uint64_t tenure, generation, loss;
+  uint32_t in_set; /* bit s: site s */
+  uint8_t production_site;
+  uint8_t n_sites;
+  char site[CRG_MAX_SITES][CRG_NAME_MAX + 1];
+  char host[CRG_MAX_SITES][CRG_NAME_MAX + 1];
+  uint64_t since[CRG_MAX_SITES];
+};
+
+/* ---- superblocks on their way to disk ----------------------------------------------------- */
+
+struct metaw {
+  struct sop sop;
+  bool busy;
+  uint8_t stage;  /* 0: idle, 1: flush of the data, 2: first slot, 3: second slot */
+  bool is_super;  /* the one under way is of copy_super */
+  bool both;
+  bool want_lazy; /* sb changed in what may be stored later (R2) */
+  bool want_super;
+  struct copy_action super; /* CA_SUPER to do */
+};
+
+/* ---- production --------------------------------------------------------------------------- */
+
+#define PROD_RSLOTS  16
+#define PROD_EVENTS  (2 * PROD_RSLOTS + 64)
+/* Ciphertext that waits for the socket of one copy; the window itself is LINK_WINDOW_BYTES. */
+#define PROD_OUT_BYTES (4 * 1024 * 1024)
+
+struct prod_site {
+  bool wanted; /* MIRROR-START reached and not taken back */
+  char node[CRG_NAME_MAX + 1];
+  char address[CRG_MAX_ADDRS][CRG_ADDR_MAX + 1];
+  unsigned n_addresses, next_address;
+  uint16_t port;
+  uint64_t retry_at_ms, retry_ms;
+  bool up;       /* RE_LINK_UP was fed */
+  uint8_t boot_id[CRG_ID_LEN];
+  char why[CRG_REASON_MAX + 1]; /* last reason of a refusal or a broken link */
+  uint8_t event_state;          /* last told to the controller */
+  bool told_lost, told_ready;   /* levels, told again to a new controller */
+  uint64_t told_no, told_generation;
+};
+
+struct prod_rslot {
+  struct sop sop;
+  struct engine *e;
+  uint8_t *buf;
+  uint16_t index;
+  uint64_t offset, length;
+};
+
+struct prod_event {
+  struct repl_event ev;
+  char reason[CRG_REASON_MAX + 1];
+};
+
+struct prod {
+  bool on;
+  bool stepping;
+  bool drained; /* RA_DRAINED since the last RE_HOLD */
+  bool held;
+  struct repl *core;
+  struct repl_actions *acts;
+  uint8_t *track_memory[CRG_MAX_SITES];
+  struct prod_site sites[CRG_MAX_SITES];
+  struct prod_rslot rslots[PROD_RSLOTS];
+  struct sop drain; /* the local part of REPL_SLOT_DRAIN */
+  struct prod_event events[PROD_EVENTS]; /* fed while a step's actions are carried out */
+  unsigned ev_head, ev_n;
+  char hold_reason[CRG_REASON_MAX + 1];
+};
+
+/* ---- mirror ------------------------------------------------------------------------------- */
+
+/* Payloads received and not yet written: LINK_WINDOW_BYTES and what pages and direct I/O round
+ * up to. */
+#define COPY_ARENA_PAGE  4096u
+#define COPY_ARENA_BYTES (LINK_WINDOW_BYTES + COPY_MAX_OPS * 2u * COPY_ARENA_PAGE)
+#define COPY_ARENA_PAGES (COPY_ARENA_BYTES / COPY_ARENA_PAGE)
+#define COPY_OUT_BYTES   TLSLINK_OUT_MIN
+
+struct copy_io {
+  struct sop sop;
+  struct engine *e;
+  uint16_t index;
+};
+
+struct listener {
+  struct ring_op op;
+  struct engine *e;
+  int fd; /* -1: none */
+  bool busy;
+  struct mlink *target; /* the link that the accept will fill */
+};
+
+struct copyside {
+  bool on;
+  bool stepping;
+  bool stopping, idle; /* CE_STOP fed; CA_IDLE came */
+  bool want_poll;
+  struct copy *core;
+  struct copy_actions *acts;
+  struct copy_io ops[COPY_MAX_OPS];
+  uint8_t *arena; /* page aligned */
+  uint8_t used[COPY_ARENA_PAGES];
+  uint32_t pages[COPY_ARENA_PAGES]; /* length of the run that begins here */
+  uint32_t closed[RING_FILES]; /* connections that ended while a step's actions were carried out */
+  unsigned n_closed;
+  unsigned next_page;
+  struct listener listeners[CRG_MAX_ADDRS];
+  uint16_t port;
+  uint32_t next_conn;
+  unsigned n_peers;
+  char peers[CRG_MAX_NODES][CRG_NAME_MAX + 1];
+  char refused[CRG_REASON_MAX + 1]; /* last refusal, for status */
+};
+
+/* ---- the controller ----------------------------------------------------------------------- */
+
+#define CONTROL_MAX_CONNS 4
+
+struct control_conn {
+  struct ring_op op;
+  struct engine *e;
+  int fd; /* -1: free */
+  bool dead;
+  bool polling;
+  uint32_t serial;
+  struct jsonl_reader in;
+  struct jsonl_writer out;
+};
+
+struct control {
+  int fd;
+  struct ring_op op;
+  struct control_conn conns[CONTROL_MAX_CONNS];
+  struct control_conn *current;
+  uint32_t serial;
+};
+
+/* ---- a change of role, or a hold, on its way ------------------------------------------------ */
+
+enum task_kind { TASK_NONE, TASK_HOLD, TASK_RELEASE, TASK_QUIT, TASK_PROMOTE };
+enum task_phase { TP_FAST, TP_DRAIN, TP_GATE, TP_STOP, TP_IDLE };
+
+struct task {
+  uint8_t kind;  /* enum task_kind */
+  uint8_t phase; /* enum task_phase */
+  bool clean;    /* drained and flushed */
+  bool told;     /* a hold that could not drain in time has been answered */
+  uint64_t deadline_ms;
+  uint64_t since_ms;
+  uint32_t serial; /* of the controller to answer */
+  json_int_t id;
+  json_t *request; /* TASK_PROMOTE: the command to go on with */
+};
+
+/* ---- the engine ----------------------------------------------------------------------------- */
+
+struct engine {
+  struct iasp *ia;
+  struct ring ring;
+  pthread_t thread;
+  bool started;
+  sem_t ready;     /* the thread has its ring, or failed with start_error */
+  int start_error;
+  int efd;
+  struct ring_op efd_op;
+  uint64_t efd_value;
+  _Atomic bool sleeping;
+  _Atomic bool stop;
+  _Atomic (struct req_slot *) queue; /* workers push, the engine takes all */
+  _Atomic uint64_t free_slots[REPL_MAX_SLOTS / 64];
+  _Atomic uint32_t slot_freed; /* futex for workers that found no slot */
+  _Atomic uint32_t slot_waiters;
+  struct req_slot slots[REPL_MAX_SLOTS];
+  void (*quit) (void); /* ends the host */
+
+  pthread_mutex_t lock; /* guards what engine_may_open reads: */
+  bool may_open;
+  char refusal[CRG_REASON_MAX + 1];
+
+  uint64_t now_ms; /* of this round */
+  uint64_t tick_ms;
+  uint64_t session;
+  uint8_t boot_id[CRG_ID_LEN];
+  uint8_t role; /* enum role */
+  uint8_t site; /* own index; from the record */
+  bool restarted;    /* R5: of the store, when it was opened */
+  bool was_clean;    /* last closed gracefully */
+  bool store_told;   /* store-failed was said */
+  uint64_t lease_until_ms;
+  uint64_t exit_at_ms; /* quit: end the process by then, 0: no */
+  char production[CRG_NAME_MAX + 1]; /* node, as last told */
+  struct record rec;
+  struct storemeta meta;
+  struct sop_env env;
+  struct metaw metaw;
+  struct tlslink_ctx *tls;
+  struct mlink links[RING_FILES]; /* one to each site, then those that came in */
+  struct prod prod;
+  struct copyside copyside;
+  struct control control;
+  struct task task;
+};
+
+/* engine.c */
+extern void engine_answer (struct engine *e, unsigned slot, int error);
+extern bool engine_is_idle (struct engine *e); /* no local part is under way */
+extern void engine_set_open (struct engine *e, bool may_open, const char *refusal);
+
+/* metaw.c: one write at a time; the second kind is only for the mirror's core */
+extern int metaw_init (struct engine *e);
+extern void metaw_lazy (struct engine *e);
+extern void metaw_super (struct engine *e, const struct copy_action *a);
+extern bool metaw_is_idle (const struct engine *e);
+
+/* prod.c */
+extern int prod_init (struct engine *e);
+extern void prod_free (struct engine *e);
+extern int prod_start (struct engine *e, uint32_t unclean, char *err, size_t errlen);
+extern void prod_stop (struct engine *e); /* answers what is left, closes the links */
+extern bool prod_is_idle (struct engine *e);
+extern void prod_request (struct engine *e, unsigned slot);
+extern void prod_feed (struct engine *e, struct repl_event *ev);
+extern void prod_record (struct engine *e, uint64_t seen);
+extern void prod_lease (struct engine *e);
+extern void prod_mirror (struct engine *e, unsigned site, const char *node, unsigned sync);
+extern void prod_unmirror (struct engine *e, unsigned site, const char *reason);
+extern void prod_hold (struct engine *e, const char *reason);
+extern void prod_resume (struct engine *e);
+extern void prod_tick (struct engine *e);
+extern void prod_tell_levels (struct engine *e); /* to a new controller */
+
+/* copyside.c */
+extern int copyside_init (struct engine *e);
+extern void copyside_free (struct engine *e);
+extern int copyside_start (struct engine *e, char *err, size_t errlen);
+extern void copyside_stop (struct engine *e);
+extern bool copyside_is_idle (struct engine *e);
+extern void copyside_close (struct engine *e); /* after idle: links and listeners */
+extern void copyside_record (struct engine *e);
+extern void copyside_super_done (struct engine *e, int error);
+extern void copyside_round (struct engine *e);
+extern void copyside_tick (struct engine *e);
+
+/* role.c */
+extern void role_command (struct engine *e, json_t *request, json_int_t id);
+extern void role_record_command (struct engine *e, json_t *request, json_int_t id);
+extern void role_task (struct engine *e, enum task_kind kind, json_t *request, json_int_t id, uint32_t wait_ms);
+extern void role_resume (struct engine *e);
+extern void role_round (struct engine *e);
+
+/* control.c */
+extern int control_start (struct engine *e, char *err, size_t errlen);
+extern void control_stop (struct engine *e);
+extern void control_event (struct engine *e, json_t *event); /* steals it */
+extern void control_ok (struct engine *e, uint32_t serial, json_int_t id, json_t *fields); /* steals */
+extern void control_error (struct engine *e, uint32_t serial, json_int_t id, const char *code,
+                           const char *fmt, ...) UTIL_PRINTF (5, 6);
+extern void control_round (struct engine *e);
+
+#endif /* IASP_ENGINE_PRIVATE_H */

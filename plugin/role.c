@@ -1,0 +1,648 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Changes of role: opens the store under S1, R1, R4, R5, R6, starts one of the two sides, and takes
+ * them down again: hold, drain, flush, a clean superblock, unlock.  What takes time is a task that
+ * moves on with each round of the engine.  It must never let a client in before the superblock
+ * that names this production is stable.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/ident.h"
+#include "plugin/engine_private.h"
+#include "plugin/log.h"
+
+/* A release waits so long for requests and copies before it goes on without a clean close. */
+#define RELEASE_WAIT_MS 5000u
+/* Longest wait that a command can ask for. */
+#define MAX_WAIT_MS 600000u
+/* After quit: clients that stay connected hold the host back no longer than this. */
+#define QUIT_GRACE_MS 500u
+
+/* ---- the record in a command -------------------------------------------------------------- */
+
+static bool
+get_u64 (const json_t *obj, const char *key, uint64_t *v)
+{
+  const json_t *j = json_object_get (obj, key);
+
+  if (!json_is_integer (j) || json_integer_value (j) < 0)
+    return false;
+  *v = (uint64_t) json_integer_value (j);
+  return true;
+}
+
+static bool
+get_name (const json_t *obj, const char *key, char to[CRG_NAME_MAX + 1], bool may_be_empty)
+{
+  const char *s = json_string_value (json_object_get (obj, key));
+
+  to[0] = '\0';
+  if (!s || (s[0] == '\0' && may_be_empty))
+    return may_be_empty;
+  if (!ident_name_is_valid (s))
+    return false;
+  snprintf (to, CRG_NAME_MAX + 1, "%s", s);
+  return true;
+}
+
+/* NULL, or what is wrong. */
+static const char *
+read_record (const struct engine *e, const json_t *j, struct record *r)
+{
+  const json_t *sites = json_object_get (j, "sites"), *site;
+  const char *lineage = json_string_value (json_object_get (j, "lineage"));
+  uint8_t id[CRG_ID_LEN];
+  uint64_t v;
+  size_t i;
+
+  memset (r, 0, sizeof *r);
+  if (!json_is_object (j) || !get_u64 (j, "generation", &r->generation) || !get_u64 (j, "tenure", &r->tenure)
+      || !get_u64 (j, "loss", &r->loss) || !json_is_array (sites))
+    return "record: generation, loss, tenure or sites is missing or no number";
+  if (!lineage || ident_id_from_text (lineage, id) < 0)
+    return "record: lineage is missing or no id";
+  if (!ident_id_equal (id, e->ia->p.lineage))
+    return "record: another lineage than this plugin's (C9)";
+  if (get_u64 (j, "production_site", &v))
+    r->production_site = (uint8_t) MIN (v, (uint64_t) UINT8_MAX);
+  else
+    r->production_site = UINT8_MAX;
+  if (json_array_size (sites) == 0 || json_array_size (sites) > CRG_MAX_SITES)
+    return "record: too few or too many sites";
+  json_array_foreach (sites, i, site) {
+    uint64_t index = i;
+
+    if (json_object_get (site, "index") && !get_u64 (site, "index", &index))
+      return "record: a site's index is no number";
+    if (index >= json_array_size (sites) || r->site[index][0] != '\0')
+      return "record: the sites' indices are not 0, 1, 2 ...";
+    if (!get_name (site, "name", r->site[index], false) || !get_name (site, "host", r->host[index], true))
+      return "record: a site's name or host is no name";
+    get_u64 (site, "since", &r->since[index]);
+    if (json_is_true (json_object_get (site, "in_set")))
+      r->in_set |= 1u << index;
+  }
+  r->n_sites = (uint8_t) json_array_size (sites);
+  return NULL;
+}
+
+static bool
+own_site (const struct engine *e, const struct record *r, uint8_t *index)
+{
+  for (unsigned s = 0; s < r->n_sites; s++)
+    if (strcmp (r->site[s], e->ia->p.site) == 0) {
+      *index = (uint8_t) s;
+      return true;
+    }
+  return false;
+}
+
+/* ---- opening the store -------------------------------------------------------------------- */
+
+/* May this machine use the store that somebody has or had open (S1)?  Sets restarted (R5). */
+static int
+check_open_record (struct engine *e, bool fenced, char *err, size_t errlen)
+{
+  const struct superblock *sb = &e->meta.sb;
+
+  e->was_clean = !(sb->flags & SUPER_F_OPEN) && !e->meta.damaged;
+  e->restarted = e->meta.damaged;
+  if (!(sb->flags & SUPER_F_OPEN) || ident_id_equal (sb->open_boot_id, e->boot_id))
+    return 0; /* (b): released, or this boot and the lock was free */
+  e->restarted = true;
+  if (strcmp (sb->open_node, e->ia->p.node) == 0 || fenced)
+    return 0; /* (b): this machine before it restarted; (d) */
+  snprintf (err, errlen, "store %s: node %s has it open, or did not release it (S1); wait for it, or fence it and "
+            "say so with crgctl mark-failed", e->ia->p.store, sb->open_node);
+  return -EBUSY;
+}
+
+/* Do disk and record agree that this copy may be production (R4, R6, S2)?  NULL, or a code. */
+static const char *
+check_production (const struct engine *e, const struct record *r, uint8_t site, const json_t *request, char *err,
+                  size_t errlen)
+{
+  const struct superblock *sb = &e->meta.sb;
+  const char *path = e->ia->p.store;
+  bool forced = json_is_true (json_object_get (request, "forced"));
+
+  if (!forced && !(r->in_set & 1u << site)) {
+    snprintf (err, errlen, "store %s: the record does not have this copy in the in-sync set (R4)", path);
+    return "not-in-set";
+  }
+  if ((sb->flags & SUPER_F_UNUSABLE) || (e->meta.damaged && !forced)) {
+    snprintf (err, errlen, "store %s: %s; it can't be production (R4)", path,
+              sb->flags & SUPER_F_UNUSABLE ? "it was never filled, or its resynchronisation is not over"
+                                           : "one of its superblocks is damaged, so a newer state may be lost");
+    return "unusable";
+  }
+  if (!forced && (sb->generation > r->generation || sb->generation < r->since[site])) {
+    snprintf (err, errlen, "store %s: its generation %llu does not agree with the record's (since %llu, now %llu) (R6); "
+              "an operator has to decide", path, (unsigned long long) sb->generation,
+              (unsigned long long) r->since[site], (unsigned long long) r->generation);
+    return "disagrees";
+  }
+  if (e->restarted && !forced && (r->in_set & ~(1u << site)) && !json_is_true (json_object_get (request, "accept_loss"))) {
+    snprintf (err, errlen, "store %s: its machine restarted; what was answered and not flushed may be only on the other "
+              "copies of the set (S2)", path);
+    return "restarted";
+  }
+  return NULL;
+}
+
+/* Opens, locks and checks.  NULL, or a code, with a sentence. */
+static const char *
+open_store (struct engine *e, const struct record *r, uint8_t site, bool production, const json_t *request, char *err,
+            size_t errlen)
+{
+  struct iasp *ia = e->ia;
+  struct superblock *sb = &e->meta.sb;
+  const char *code = "store";
+  int res;
+
+  if (store_open (&ia->store, ia->p.store, ia->p.direct, err, errlen) < 0)
+    return "store";
+  ia->store.data_bytes = ia->p.size;
+  if (store_lock (&ia->store) < 0) {
+    snprintf (err, errlen, "store %s: another process has it open (S1)", ia->p.store);
+    code = "locked";
+    goto error;
+  }
+  res = storemeta_read (&e->meta, &ia->store, ia->p.store, err, errlen);
+  if (res == -ENODATA) {
+    if (production && (r->generation != 1 || r->loss != 0)) {
+      snprintf (err, errlen, "store %s: it has no superblock, and the CRG has used its production copy before; "
+                "correct store=", ia->p.store);
+      code = "empty";
+      goto error;
+    }
+    if (storemeta_format (&e->meta, &ia->store, &ia->p, site, err, errlen) < 0)
+      goto error;
+    sb->block_size = MIN (ia->store.align > 1 ? ia->store.align : 512u, (uint32_t) META_BLOCK_SIZE);
+    sb->flags = production ? 0 : SUPER_F_UNUSABLE;
+    sb->generation = production ? r->generation : 0;
+    sb->since = production ? r->since[site] : 0;
+    e->was_clean = true;
+    e->restarted = false;
+    log_line ("store %s: new, %llu bytes of data", ia->p.store, (unsigned long long) sb->data_bytes);
+  }
+  else if (res < 0) {
+    code = "damaged";
+    goto error;
+  }
+  else {
+    if (storemeta_check (&e->meta, &ia->p, site, err, errlen) < 0) {
+      code = "identity";
+      goto error;
+    }
+    if (sb->store_bytes != ia->store.store_bytes) {
+      snprintf (err, errlen, "store %s: it has %llu bytes, and had %llu when it was made; restore its size", ia->p.store,
+                (unsigned long long) ia->store.store_bytes, (unsigned long long) sb->store_bytes);
+      code = "size";
+      goto error;
+    }
+    if (check_open_record (e, json_is_true (json_object_get (request, "fenced")), err, errlen) < 0) {
+      code = "not-released";
+      goto error;
+    }
+    if (sb->flags & SUPER_F_FORK) {
+      snprintf (err, errlen, "store %s: it is a fork (R6); reattach it", ia->p.store);
+      code = "fork";
+      goto error;
+    }
+    if (sb->tenure > r->tenure) {
+      snprintf (err, errlen, "store %s: it has seen tenure %llu, newer than %llu (R1)", ia->p.store,
+                (unsigned long long) sb->tenure, (unsigned long long) r->tenure);
+      code = "tenure";
+      goto error;
+    }
+    if (!production && sb->generation > r->generation) {
+      snprintf (err, errlen, "store %s: its generation %llu is newer than the record's %llu (R6); an operator has to "
+                "decide", ia->p.store, (unsigned long long) sb->generation, (unsigned long long) r->generation);
+      code = "disagrees";
+      goto error;
+    }
+  }
+  if (production) {
+    code = check_production (e, r, site, request, err, errlen);
+    if (code)
+      goto error;
+  }
+  return NULL;
+
+error:
+  store_close (&ia->store);
+  return code;
+}
+
+/* The open record, stable in both slots before anything relies on it (R1, S1). */
+static int
+write_open_record (struct engine *e, bool production, char *err, size_t errlen)
+{
+  struct superblock *sb = &e->meta.sb;
+  int r;
+
+  sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
+  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN | (e->ia->store.direct ? SUPER_F_DIRECT : 0));
+  sb->tenure = e->rec.tenure;
+  if (production) {
+    sb->generation = e->rec.generation;
+    sb->since = e->rec.since[e->site];
+  }
+  sb->in_set = e->rec.in_set;
+  sb->loss = e->rec.loss;
+  snprintf (sb->open_node, sizeof sb->open_node, "%s", e->ia->p.node);
+  memcpy (sb->open_boot_id, e->boot_id, CRG_ID_LEN);
+  sb->open_session = e->session;
+  r = storemeta_write (&e->meta, &e->ia->store, true);
+  if (r < 0)
+    snprintf (err, errlen, "store %s: its superblock can't be written: %s", e->ia->p.store, strerror (-r));
+  return r;
+}
+
+/* ---- starting ----------------------------------------------------------------------------- */
+
+static json_t *
+role_fields (const struct engine *e)
+{
+  char boot[IDENT_ID_TEXT_LEN];
+
+  ident_id_to_text (e->boot_id, boot);
+  return json_pack ("{s:I, s:s, s:I, s:b, s:b, s:b, s:i}", "size", (json_int_t) e->ia->p.size, "boot_id", boot,
+                    "generation", (json_int_t) e->meta.sb.generation, "restarted", e->restarted, "clean", e->was_clean,
+                    "unusable", (e->meta.sb.flags & SUPER_F_UNUSABLE) != 0, "port", (int) e->copyside.port);
+}
+
+static void
+no_role (struct engine *e)
+{
+  store_close (&e->ia->store);
+  e->role = ROLE_NONE;
+  engine_set_open (e, false, "this node has no role for the IASP now; ask crgctl status");
+}
+
+static void
+start_mirror (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
+{
+  char err[512], refusal[CRG_REASON_MAX + 1];
+  const char *code = open_store (e, r, site, false, request, err, sizeof err);
+
+  if (code) {
+    control_error (e, 0, id, code, "%s", err);
+    return;
+  }
+  e->rec = *r;
+  e->site = site;
+  e->store_told = false;
+  if (write_open_record (e, false, err, sizeof err) < 0 || copyside_start (e, err, sizeof err) < 0) {
+    no_role (e);
+    control_error (e, 0, id, "store", "%s", err);
+    return;
+  }
+  e->role = ROLE_MIRROR;
+  snprintf (refusal, sizeof refusal, "this node holds a mirror copy of %s; production is at %s", e->ia->p.name,
+            e->production[0] ? e->production : "no node now");
+  engine_set_open (e, false, refusal);
+  log_line ("mirror copy of site %s, tenure %llu, generation %llu%s%s", e->ia->p.site, (unsigned long long) e->rec.tenure,
+            (unsigned long long) e->meta.sb.generation, e->restarted ? ", restarted" : "",
+            e->meta.sb.flags & SUPER_F_UNUSABLE ? ", to be filled" : "");
+  control_ok (e, 0, id, role_fields (e));
+}
+
+/* The store is open, locked and checked. */
+static void
+start_production (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
+{
+  bool graceful = json_is_true (json_object_get (request, "graceful"));
+  bool was_production = e->meta.sb.role == SUPER_ROLE_PRODUCTION || e->meta.sb.role == SUPER_ROLE_NONE;
+  bool equal = graceful || (e->was_clean && was_production);
+  uint32_t unclean = equal ? 0 : r->in_set & ~(1u << site);
+  uint64_t lease_ms = 0;
+  char err[512];
+
+  e->rec = *r;
+  e->site = site;
+  e->store_told = false;
+  get_u64 (request, "lease_until_ms", &lease_ms);
+  e->lease_until_ms = lease_ms;
+  if (write_open_record (e, true, err, sizeof err) < 0 || prod_start (e, unclean, err, sizeof err) < 0) {
+    no_role (e);
+    control_error (e, 0, id, "store", "%s", err);
+    return;
+  }
+  e->role = ROLE_PRODUCTION;
+  snprintf (e->production, sizeof e->production, "%s", e->ia->p.node);
+  gate_set (&e->ia->gate, r->n_sites > 1 ? GATE_ENGINE : GATE_FAST, false);
+  engine_set_open (e, true, "");
+  log_line ("production at %s, tenure %llu, generation %llu%s", e->ia->p.site, (unsigned long long) r->tenure,
+            (unsigned long long) r->generation, unclean ? ", after an unclean end: the other copies leave the set first" : "");
+  control_ok (e, 0, id, role_fields (e));
+}
+
+static void
+set_peers (struct engine *e, const json_t *request)
+{
+  const json_t *peers = json_object_get (request, "peers"), *peer;
+  size_t i;
+
+  if (!json_is_array (peers))
+    return;
+  e->copyside.n_peers = 0;
+  json_array_foreach (peers, i, peer) {
+    const char *name = json_string_value (peer);
+
+    if (name && ident_name_is_valid (name) && e->copyside.n_peers < CRG_MAX_NODES)
+      snprintf (e->copyside.peers[e->copyside.n_peers++], CRG_NAME_MAX + 1, "%s", name);
+  }
+}
+
+void
+role_command (struct engine *e, json_t *request, json_int_t id)
+{
+  const char *role = json_string_value (json_object_get (request, "role"));
+  const char *bad, *code;
+  struct record r;
+  uint64_t tenure, wait_ms = RELEASE_WAIT_MS;
+  uint8_t site;
+  char err[512];
+
+  if (!role) {
+    control_error (e, 0, id, "usage", "role: it must be none, mirror or production");
+    return;
+  }
+  if (e->task.kind != TASK_NONE && e->task.kind != TASK_HOLD) {
+    control_error (e, 0, id, "busy", "a change of role is under way");
+    return;
+  }
+  get_u64 (request, "wait_ms", &wait_ms);
+  if (strcmp (role, "none") == 0) {
+    role_task (e, TASK_RELEASE, NULL, id, (uint32_t) MIN (wait_ms, (uint64_t) MAX_WAIT_MS));
+    return;
+  }
+  if (strcmp (role, "mirror") != 0 && strcmp (role, "production") != 0) {
+    control_error (e, 0, id, "usage", "role '%s': it must be none, mirror or production", role);
+    return;
+  }
+  bad = read_record (e, json_object_get (request, "record"), &r);
+  if (!bad && get_u64 (request, "tenure", &tenure) && tenure != r.tenure)
+    bad = "tenure: not that of the record";
+  if (!bad && !own_site (e, &r, &site))
+    bad = "record: it does not name this plugin's site";
+  if (bad) {
+    control_error (e, 0, id, "usage", "%s", bad);
+    return;
+  }
+  set_peers (e, request);
+
+  if (strcmp (role, "mirror") == 0) {
+    get_name (request, "production", e->production, true);
+    if (e->role == ROLE_NONE)
+      start_mirror (e, request, id, &r, site);
+    else if (e->role == ROLE_MIRROR && r.tenure >= e->rec.tenure) {
+      char refusal[CRG_REASON_MAX + 1];
+
+      e->rec = r;
+      copyside_record (e);
+      snprintf (refusal, sizeof refusal, "this node holds a mirror copy of %s; production is at %s", e->ia->p.name,
+                e->production[0] ? e->production : "no node now");
+      engine_set_open (e, false, refusal);
+      control_ok (e, 0, id, role_fields (e));
+    }
+    else
+      control_error (e, 0, id, "role", "the plugin is %s now; take that role away first",
+                     e->role == ROLE_PRODUCTION ? "production" : "a mirror of a newer tenure");
+    return;
+  }
+
+  if (e->role == ROLE_MIRROR)
+    role_task (e, TASK_PROMOTE, request, id, RELEASE_WAIT_MS);
+  else if (e->role == ROLE_PRODUCTION) {
+    if (r.tenure != e->rec.tenure) {
+      control_error (e, 0, id, "role", "the plugin is production of tenure %llu; take that role away first",
+                     (unsigned long long) e->rec.tenure);
+      return;
+    }
+    role_record_command (e, request, id);
+  }
+  else {
+    code = open_store (e, &r, site, true, request, err, sizeof err);
+    if (code)
+      control_error (e, 0, id, code, "%s", err);
+    else
+      start_production (e, request, id, &r, site);
+  }
+}
+
+void
+role_record_command (struct engine *e, json_t *request, json_int_t id)
+{
+  struct record r;
+  uint64_t seen = 0, lease_ms;
+  const char *bad = read_record (e, json_object_get (request, "record"), &r);
+
+  if (bad) {
+    control_error (e, 0, id, "usage", "%s", bad);
+    return;
+  }
+  if (e->role == ROLE_NONE) {
+    control_error (e, 0, id, "role", "the plugin has no role");
+    return;
+  }
+  if (r.tenure < e->rec.tenure || r.generation < e->rec.generation || r.n_sites != e->rec.n_sites
+      || (e->role == ROLE_PRODUCTION && r.tenure != e->rec.tenure)) {
+    control_error (e, 0, id, "stale", "the record is older than tenure %llu generation %llu, or of another production",
+                   (unsigned long long) e->rec.tenure, (unsigned long long) e->rec.generation);
+    return;
+  }
+  get_u64 (request, "seen", &seen);
+  e->rec = r;
+  if (e->role == ROLE_PRODUCTION) {
+    if (get_u64 (request, "lease_until_ms", &lease_ms)) {
+      e->lease_until_ms = lease_ms;
+      prod_lease (e);
+    }
+    prod_record (e, seen);
+  }
+  else
+    copyside_record (e);
+  control_ok (e, 0, id, role_fields (e));
+}
+
+/* ---- tasks -------------------------------------------------------------------------------- */
+
+static void
+task_end (struct engine *e)
+{
+  json_decref (e->task.request);
+  memset (&e->task, 0, sizeof e->task);
+}
+
+void
+role_task (struct engine *e, enum task_kind kind, json_t *request, json_int_t id, uint32_t wait_ms)
+{
+  struct task *t = &e->task;
+
+  if (t->kind == TASK_HOLD && !t->told)
+    control_error (e, t->serial, t->id, "superseded", "another command came before everything was drained");
+  task_end (e);
+  t->kind = (uint8_t) kind;
+  t->id = id;
+  t->serial = e->control.current ? e->control.current->serial : 0;
+  t->since_ms = e->now_ms;
+  t->deadline_ms = e->now_ms + wait_ms;
+  t->request = json_incref (request);
+  t->phase = TP_STOP;
+  if (e->role == ROLE_PRODUCTION) {
+    t->phase = TP_DRAIN;
+    if (atomic_load (&e->ia->gate.mode) == GATE_FAST) {
+      gate_set (&e->ia->gate, GATE_ENGINE, false);
+      t->phase = TP_FAST;
+    }
+    else
+      prod_hold (e, kind == TASK_HOLD ? "held by command" : "the role is being given up");
+  }
+}
+
+void
+role_resume (struct engine *e)
+{
+  if (e->task.kind == TASK_HOLD) {
+    if (!e->task.told)
+      control_error (e, e->task.serial, e->task.id, "superseded", "resumed before everything was drained");
+    task_end (e);
+  }
+  if (e->role == ROLE_PRODUCTION)
+    prod_resume (e);
+}
+
+/* The sides are down: close the store, cleanly if that is true. */
+static void
+finish_release (struct engine *e)
+{
+  struct task *t = &e->task;
+  struct superblock *sb = &e->meta.sb;
+  bool clean = false;
+
+  if (e->ia->store.fd != -1) {
+    if (t->clean && e->metaw.busy == false && store_flush (&e->ia->store) == 0) {
+      sb->flags = (uint16_t) ((sb->flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
+      clean = storemeta_write (&e->meta, &e->ia->store, false) == 0;
+    }
+    no_role (e);
+    log_line ("released%s", clean ? "" : ", not cleanly");
+  }
+  e->role = ROLE_NONE;
+  control_ok (e, t->serial, t->id, json_pack ("{s:b}", "clean", clean));
+  if (t->kind == TASK_QUIT) {
+    e->exit_at_ms = e->now_ms + QUIT_GRACE_MS;
+    if (e->quit)
+      e->quit ();
+  }
+  task_end (e);
+}
+
+static void
+finish_promote (struct engine *e)
+{
+  json_t *request = json_incref (e->task.request);
+  json_int_t id = e->task.id;
+  struct record r;
+  uint8_t site = e->site;
+  const char *code = NULL;
+  char err[512] = "the record can't be read";
+
+  copyside_close (e);
+  task_end (e);
+  if (read_record (e, json_object_get (request, "record"), &r) || !own_site (e, &r, &site))
+    code = "usage";
+  else if (e->meta.sb.tenure > r.tenure) {
+    snprintf (err, sizeof err, "store %s: it has seen a newer tenure (R1)", e->ia->p.store);
+    code = "tenure";
+  }
+  else {
+    /* This process had it open all the time: nothing was lost in its machine's caches, but what
+     * was on its way from the old production is unknown. */
+    e->was_clean = false;
+    code = check_production (e, &r, site, request, err, sizeof err);
+  }
+  if (code) {
+    no_role (e);
+    control_error (e, 0, id, code, "%s", err);
+  }
+  else
+    start_production (e, request, id, &r, site);
+  json_decref (request);
+}
+
+void
+role_round (struct engine *e)
+{
+  struct task *t = &e->task;
+  bool late = e->now_ms >= t->deadline_ms;
+
+  switch ((enum task_kind) t->kind) {
+  case TASK_NONE:
+    return;
+
+  case TASK_HOLD:
+    if (t->phase == TP_FAST) {
+      if (!gate_is_drained (&e->ia->gate))
+        return;
+      t->phase = TP_DRAIN;
+      prod_hold (e, "held by command");
+    }
+    if (t->told)
+      return;
+    if (e->role != ROLE_PRODUCTION || e->prod.drained) {
+      control_ok (e, t->serial, t->id, json_pack ("{s:b}", "drained", 1));
+      task_end (e);
+    }
+    else if (late) {
+      t->told = true;
+      control_error (e, t->serial, t->id, "timeout", "not everything could be drained and flushed yet; it stays held");
+    }
+    return;
+
+  case TASK_RELEASE:
+  case TASK_QUIT:
+    if (t->phase == TP_FAST && (gate_is_drained (&e->ia->gate) || late)) {
+      t->phase = TP_DRAIN;
+      prod_hold (e, "the role is being given up");
+    }
+    if (t->phase == TP_DRAIN && (e->prod.drained || late)) {
+      t->clean = e->prod.drained;
+      gate_set (&e->ia->gate, GATE_CLOSED, true);
+      engine_set_open (e, false, "this node has no role for the IASP now; ask crgctl status");
+      t->phase = TP_GATE;
+    }
+    if (t->phase == TP_GATE && gate_is_drained (&e->ia->gate))
+      t->phase = TP_STOP;
+    if (t->phase == TP_STOP) {
+      if (e->role == ROLE_MIRROR)
+        t->clean = true;
+      prod_stop (e);
+      copyside_stop (e);
+      t->phase = TP_IDLE;
+    }
+    if (t->phase == TP_IDLE && prod_is_idle (e) && engine_is_idle (e) && metaw_is_idle (e)
+        && (!e->copyside.on || copyside_is_idle (e))) {
+      if (e->copyside.on)
+        copyside_close (e);
+      finish_release (e);
+    }
+    return;
+
+  case TASK_PROMOTE:
+    if (t->phase == TP_STOP) {
+      copyside_stop (e);
+      t->phase = TP_IDLE;
+    }
+    if (t->phase == TP_IDLE && metaw_is_idle (e) && copyside_is_idle (e))
+      finish_promote (e);
+    return;
+  }
+}

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# For tests of the plugin with a controller that is not crgd but tests/ctl.  To be sourced after
+# functions.sh.  A node has a name, a site (0, 1 ...), a directory $tmp/NAME and a control socket.
+
+CTL=$CRG_BUILD_DIR/tests/ctl
+CERTS=$CRG_SRC_DIR/tests/certs
+mirror_size=$((64 << 20))
+mirror_sites=(rome milan turin)
+mirror_ids=(cluster-id=11111111111111111111111111111111 crg-id=22222222222222222222222222222222
+  iasp-id=33333333333333333333333333333333 lineage=44444444444444444444444444444444)
+mirror_id=0
+
+# mirror_pki: a CA in $tmp/pki; mirror_node makes the nodes' certificates
+mirror_pki ()
+{
+  "$CERTS" ca "$tmp/pki"
+}
+
+# mirror_record N IN_SET...: the record of N sites, sites IN_SET in the set, in $tmp/record
+mirror_record ()
+{
+  local n=$1 i sites= in
+  shift
+  for ((i = 0; i < n; i++)); do
+    in=false
+    case " $* " in *" $i "*) in=true ;; esac
+    sites+="${sites:+,}{\"index\":$i,\"name\":\"${mirror_sites[i]}\",\"in_set\":$in,\"since\":$([ $in = true ] && echo 1 || echo 0),\"host\":\"n$i\"}"
+  done
+  echo "{\"generation\":1,\"loss\":0,\"tenure\":1,\"lineage\":\"44444444444444444444444444444444\",\"production_site\":0,\"sites\":[$sites]}" >"$tmp/record"
+}
+
+# mirror_node NAME SITE [KEY=VALUE...]: starts the plugin of a node.  Sets PID_NAME, PORT_NAME.
+mirror_node ()
+{
+  local name=$1 site=$2 d=$tmp/$1 port
+  shift 2
+  mkdir -p "$d"
+  [ -e "$tmp/pki/$name-cert.pem" ] || "$CERTS" node "$tmp/pki" "$name"
+  [ -e "$d/store" ] || truncate -s $((mirror_size + (8 << 20))) "$d/store"
+  eval "port=\${PORT_$name:-}"
+  if [ -z "$port" ]; then
+    free_port
+    port=$PORT
+    eval "PORT_$name=$port"
+  fi
+  rm -f "$d/ctl"
+  start_nbdkit "$d/nbd" name=payroll store="$d/store" control="$d/ctl" node="$name" \
+    site="${mirror_sites[site]}" crg=wages "${mirror_ids[@]}" size=$mirror_size \
+    dirty-block=65536 listen="127.0.0.1:$port" tls-ca="$tmp/pki/ca-cert.pem" \
+    tls-cert="$tmp/pki/$name-cert.pem" tls-key="$tmp/pki/$name-key.pem" "$@"
+  eval "PID_$name=$NBDKIT_PID"
+  wait_for 10 test -S "$d/ctl" || fail "$name has no control socket"
+}
+
+# mirror_ctl NAME [OPTION...]: starts its controller; commands go to it by "tell"
+mirror_ctl ()
+{
+  local name=$1 d=$tmp/$1 n
+  shift
+  rm -f "$d/fifo"
+  mkfifo "$d/fifo"
+  : >>"$d/answers"
+  "$CTL" "$d/ctl" --record "$d/record" "$@" <"$d/fifo" >>"$d/answers" 2>"$d/ctl.err" &
+  record_pid $!
+  eval "CTLPID_$name=$!"
+  exec {n}>"$d/fifo"
+  eval "CTLFD_$name=$n"
+}
+
+# tell NAME FIELDS...: one command, its answer in ANSWER; fails unless ok.  FIELDS is JSON without braces.
+tell ()
+{
+  tell_any "$@"
+  case $ANSWER in *'"ok":true'*) ;; *) fail "$1 refused {$2}: $ANSWER" ;; esac
+}
+
+# tell_any: also an answer that says no
+tell_any ()
+{
+  local name=$1 d=$tmp/$1 fd
+  mirror_id=$((mirror_id + 1))
+  eval "fd=\$CTLFD_$name"
+  echo "{\"id\":$mirror_id,$2}" >&"$fd"
+  wait_for "${TELL_S:-10}" grep -q "\"id\":$mirror_id," "$d/answers" || fail "$name does not answer {$2}: $(tail -3 "$d/answers")"
+  ANSWER=$(grep -m1 "\"id\":$mirror_id," "$d/answers")
+}
+
+# status NAME: into ANSWER
+status ()
+{
+  tell "$1" '"cmd":"status"'
+}
+
+# in_state NAME STATE: is the (only) link of a production in that state?
+in_state ()
+{
+  status "$1"
+  case $ANSWER in *"\"state\":\"$2\""*) return 0 ;; *) return 1 ;; esac
+}
+
+in_set ()
+{
+  status "$1"
+  [[ $ANSWER == *'"links":[{'*'"in_set":true'* ]]
+}
+
+# mirror_pair [KEY=VALUE...]: production n0, mirror n1, empty stores, mirroring
+mirror_pair ()
+{
+  mirror_pki
+  mirror_record 2 0
+  for i in 0 1; do
+    mkdir -p "$tmp/n$i"
+    cp "$tmp/record" "$tmp/n$i/record"
+    mirror_node n$i $i "$@"
+  done
+  mirror_ctl n0 --commit --lease 3000
+  mirror_ctl n1
+  tell n1 '"cmd":"role","role":"mirror","tenure":1,"peers":["n0","n1"],"production":"n0"'
+  tell n0 '"cmd":"role","role":"production","tenure":1,"peers":["n0","n1"]'
+  mirror_connect
+}
+
+mirror_connect ()
+{
+  tell n0 "\"cmd\":\"mirror\",\"site\":1,\"node\":\"n1\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n1,\"sync\":\"full\""
+  wait_for 20 in_state n0 mirroring || fail "not mirroring: $ANSWER"
+  wait_for 5 in_set n0 || fail "not in the set: $ANSWER"
+}
+
+# same_data: both stores hold the same data (after both have flushed)
+same_data ()
+{
+  cmp -n $mirror_size "$tmp/n0/store" "$tmp/n1/store"
+}
