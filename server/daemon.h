@@ -24,10 +24,12 @@ struct daemon {
   uint8_t boot_id[CRG_ID_LEN];
   struct engine *engine;
   bool connected;  /* to the engine */
+  bool quorate;    /* as it says; shown, and decides nothing */
   struct cluster *cluster;
   struct admin *admin;
   struct member *members[CRG_MAX_CRGS]; /* CRGs of this node; NULL: free */
   bool stopping;
+  int exit_code;   /* of the process, when it stops */
 };
 
 /* The CRG of that name, or NULL. */

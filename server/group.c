@@ -257,6 +257,8 @@ on_view (struct group *g, const struct group_event *ev, struct group_actions *ou
     p->answered = p->promised = p->persisted = p->hold_known = false;
     p->silent = 0;
   }
+  if (ev->token_ms)
+    g->cfg.token_ms = ev->token_ms;
   g->view = ev->view;
   g->phase = PHASE_NO_VIEW;
   g->announced = g->lease.release_sent = false;

@@ -77,6 +77,7 @@ struct group_event {
   enum group_event_kind kind;
   uint64_t now_ms;           /* CLOCK_BOOTTIME; the core knows no other time */
   uint64_t view;
+  uint32_t token_ms;         /* VIEW: the engine's token time, 0: as before */
   uint32_t members[CRG_MAX_NODES];
   unsigned n_members;
   uint32_t from;

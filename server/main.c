@@ -28,6 +28,9 @@
 #include "server/admin.h"
 #include "server/cluster.h"
 #include "server/daemon.h"
+#if HAVE_COROSYNC
+#include "server/engine_corosync.h"
+#endif
 #include "server/log.h"
 #include "server/member.h"
 #include "server/statefile.h"
@@ -154,6 +157,7 @@ on_view (void *opaque, const char *group, uint64_t view, const uint32_t *members
   struct daemon *d = opaque;
   struct member *m;
 
+  d->quorate = quorate;
   if (strcmp (group, CLUSTER_GROUP) == 0)
     cluster_on_view (d->cluster, members, n);
   else if ((m = daemon_find (d, group)) != NULL)
@@ -178,11 +182,27 @@ on_down (void *opaque, const char *reason)
   struct daemon *d = opaque;
 
   log_error ("the group engine is gone: %s; I/O is held when the lease ends", reason);
-  d->connected = false;
+  d->connected = d->quorate = false;
   cluster_on_down (d->cluster);
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i])
       member_on_down (d->members[i], reason);
+}
+
+/* L1 */
+static bool
+lease_is_long_enough (const struct daemon *d)
+{
+  unsigned detection_ms = d->engine->ops->detection_ms (d->engine);
+
+  if ((uint64_t) d->conf.lease_ms * 4 >= (uint64_t) detection_ms * 5)
+    return true;
+  log_error ("lease-ms is %u, and must be at least 1.25 times the %u ms in which the engine "
+             "tells a node's death (L1): make it %llu or more, or %s",
+             d->conf.lease_ms, detection_ms, ((unsigned long long) detection_ms * 5 + 3) / 4,
+             d->conf.engine == CONF_ENGINE_LOCAL ? "lower token-ms"
+                                                 : "lower totem's token in corosync.conf");
+  return false;
 }
 
 static void
@@ -190,8 +210,45 @@ on_up (void *opaque)
 {
   struct daemon *d = opaque;
 
+#if HAVE_COROSYNC
+  if (d->conf.engine == CONF_ENGINE_COROSYNC) {
+    struct engine_corosync_stats stats;
+
+    engine_corosync_stats (d->engine, &stats);
+    d->conf.token_ms = stats.token_ms;
+    if (!lease_is_long_enough (d)) {
+      d->exit_code = CRGD_USAGE;
+      d->stopping = true;
+      return;
+    }
+  }
+#endif
   d->connected = true;
   log_notice ("connected to the group engine");
+}
+
+static struct engine *
+make_engine (struct daemon *d)
+{
+  static const struct engine_callbacks cb = {
+    .view = on_view, .deliver = on_deliver, .down = on_down, .up = on_up,
+  };
+  struct engine *e;
+
+  if (d->conf.engine == CONF_ENGINE_COROSYNC) {
+#if HAVE_COROSYNC
+    return engine_corosync_new (d->loop, d->conf.group_prefix, d->conf.name, engine_id_of, &cb, d);
+#else
+    log_error ("this crgd was built without corosync; crgd.conf asks for it in [engine]");
+    return NULL;
+#endif
+  }
+  e = engine_local_new (d->loop, d->conf.engine_socket, engine_id_of (d->conf.name),
+                        d->conf.token_ms, &cb, d);
+  if (e == NULL)
+    log_error ("%s: can't use this socket for the engine: %s", d->conf.engine_socket,
+               strerror (errno));
+  return e;
 }
 
 /* ---- start and end --------------------------------------------------------------------- */
@@ -290,9 +347,6 @@ is_ours (void *opaque, const char *iasp)
 static int
 run (struct daemon *d)
 {
-  static const struct engine_callbacks cb = {
-    .view = on_view, .deliver = on_deliver, .down = on_down, .up = on_up,
-  };
   static char names[CRG_MAX_CRGS][CRG_NAME_MAX + 1];
   struct stopper stopper = { .d = d };
   char err[CONF_ERR_MAX + 1];
@@ -320,19 +374,12 @@ run (struct daemon *d)
   d->admin = admin_new (d);
   if (d->admin == NULL)
     return CRGD_ERROR;
-  d->engine = engine_local_new (d->loop, d->conf.engine_socket, engine_id_of (d->conf.name),
-                                d->conf.token_ms, &cb, d);
-  if (d->engine == NULL) {
-    log_error ("%s: can't use this socket for the engine: %s", d->conf.engine_socket,
-               strerror (errno));
+  d->engine = make_engine (d);
+  if (d->engine == NULL)
     return CRGD_ERROR;
-  }
-  if ((uint64_t) d->conf.lease_ms * 4 < (uint64_t) d->engine->ops->detection_ms (d->engine) * 5) {
-    log_error ("lease-ms is %u, and must be at least 1.25 times the %u ms in which the engine "
-               "tells a node's death (L1): raise lease-ms, or lower token-ms",
-               d->conf.lease_ms, d->engine->ops->detection_ms (d->engine));
+  /* corosync's timers are known when it is reached; on_up looks then. */
+  if (d->conf.engine == CONF_ENGINE_LOCAL && !lease_is_long_enough (d))
     return CRGD_USAGE;
-  }
   d->engine->ops->join (d->engine, CLUSTER_GROUP);
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i])
@@ -351,7 +398,7 @@ run (struct daemon *d)
   cluster_free (d->cluster);
   qb_loop_destroy (d->loop);
   log_notice ("node %s ended", d->conf.name);
-  return CRGD_FINE;
+  return d->exit_code;
 }
 
 static void

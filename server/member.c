@@ -801,7 +801,7 @@ arm (struct member *m)
 void
 member_on_view (struct member *m, uint64_t view, const uint32_t *engine_ids, unsigned n)
 {
-  struct group_event ev = { .kind = GE_VIEW, .view = view };
+  struct group_event ev = { .kind = GE_VIEW, .view = view, .token_ms = m->d->conf.token_ms };
 
   for (unsigned i = 0; i < n; i++) {
     uint32_t id = domain_id (m, engine_ids[i]);

@@ -423,5 +423,5 @@ status_all (const struct daemon *d, const char *crg)
   snprintf (text, sizeof text, "%016llx", (unsigned long long) view);
   return json_pack ("{s:b, s:s, s:{s:s, s:b, s:s, s:o, s:b}, s:o}", "ok", 1, "node", d->conf.name,
                     "engine", "type", d->engine->ops->name, "connected", d->connected, "view", text,
-                    "members", members, "quorate", d->connected, "crgs", crgs);
+                    "members", members, "quorate", d->connected && d->quorate, "crgs", crgs);
 }
