@@ -232,3 +232,86 @@ members_check ()
   for l; do paths+=("$tmp/$l"); done
   "$CRG_BUILD_DIR/tests/enginetest" --nodes $lab_nodes --check "${paths[@]}"
 }
+
+# --- crgd on the nodes -----------------------------------------------------------------------
+
+lab_crgd=() # pid by node
+
+# crg_prepare CONF_LINE...: certificates, crgd.conf of each node, a store for each of the two
+# sites (nodes 1 2 and 3 4 share one each; node 5 is the replicate), and the definition of the
+# CRG 'payroll'; the lines are added to its [crg]
+crg_prepare ()
+{
+  local i names=()
+  for ((i = 1; i <= lab_nodes; i++)); do names+=("n$i=$(lab_address $i)"); done
+  "$CRGCTL" init-pki "$tmp/pki" "${names[@]}" >"$tmp/pki.log" 2>&1 || { cat "$tmp/pki.log"; fail "init-pki"; }
+  truncate -s 72M "$tmp/rome.store" "$tmp/milan.store"
+  for ((i = 1; i <= lab_nodes; i++)); do
+    mkdir -p "$tmp/n$i/state" "$tmp/n$i/r"
+    cat >"$tmp/n$i/crgd.conf" <<END
+[node]
+name = n$i
+state-dir = $tmp/n$i/state
+run-dir = $tmp/n$i/r
+tls-certificates = $tmp/pki/n$i
+nbdkit = $CRG_NBDKIT
+plugin = $PLUGIN
+[engine]
+type = corosync
+[lease]
+lease-ms = 3000
+start-wait-ms = 5000
+END
+  done
+  {
+    printf '[crg]\nname = payroll\n'
+    printf '%s\n' "$@"
+    for ((i = 1; i <= lab_nodes; i++)); do
+      printf '[node n%d]\nid = %d\naddress = %s\n' $i $i "$(lab_address $i)"
+      case $i in
+        1) printf 'site = rome\nrole = primary\n' ;;
+        2) printf 'site = rome\nrole = backup\n' ;;
+        3 | 4) printf 'site = milan\nrole = backup\n' ;;
+        *) printf 'role = replicate\n' ;;
+      esac
+    done
+    printf '[iasp payroll]\nsize = 64M\nexport = unix:\nstore.rome = %s\nstore.milan = %s\n' \
+      "$tmp/rome.store" "$tmp/milan.store"
+  } >"$tmp/payroll.conf"
+}
+
+# crgd_start I...
+crgd_start ()
+{
+  local i
+  for i; do
+    # Each node is a machine: one that restarts has another boot id only if it died.
+    lab_exec $i "$CRGD" -v -c "$tmp/n$i/crgd.conf" >>"$tmp/n$i/crgd.log" 2>&1 </dev/null &
+    lab_crgd[i]=$!
+  done
+}
+
+# ctl I WORD...: crgctl on node I
+ctl ()
+{
+  local i=$1
+  shift
+  "$CRGCTL" --socket "$tmp/n$i/r/crgd.sock" "$@"
+}
+
+crgd_answers () { ctl $1 status >/dev/null 2>&1; }
+
+# crg_field I JQ: of the JSON status on node I
+crg_field () { ctl $1 status --json 2>/dev/null | jq -r "$2"; }
+crg_has_field () { [ "$(crg_field $1 "$2")" = "$3" ]; }
+
+# crg_logs: what there is to look at when something went wrong
+crg_logs ()
+{
+  local i
+  for ((i = 1; i <= lab_nodes; i++)); do
+    echo "--- n$i"
+    tail -n "${1:-15}" "$tmp/n$i/crgd.log"
+    ctl $i status 2>&1 | head -n 40 || :
+  done
+}
