@@ -211,7 +211,7 @@ complete (struct repl *r, unsigned slot, int error, struct repl_actions *out)
   if (slot == REPL_SLOT_DRAIN) {
     slot_release (r, slot);
     r->n_granted--;
-    if (r->hold && error == 0) {
+    if (r->hold && r->drain_of_hold && error == 0) {
       r->drained = true;
       act (out, RA_DRAINED);
     }
@@ -354,28 +354,6 @@ local_done (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   repl_check_done (r, ev->slot);
 }
 
-/* L2: the lease is gone for longer than the policy lets clients wait.  What the store and the
- * copies hold of these writes is unknown to the client, and marked where a copy may lack it. */
-static void
-lease_errors (struct repl *r, struct repl_actions *out)
-{
-  uint16_t next;
-
-  for (unsigned i = r->first; i != REPL_NONE; i = next) {
-    struct repl_slot *s = &r->slots[i];
-    next = s->next;
-    if (!has_space (out, 4)) {
-      out->more = true;
-      return;
-    }
-    if (s->state == SL_ACTIVE && s->local_done && s->pending != 0) {
-      link_abandon (r, i, out);
-      s->error = -EIO;
-      repl_check_done (r, i);
-    }
-  }
-}
-
 static void
 pump (struct repl *r, struct repl_actions *out)
 {
@@ -383,9 +361,8 @@ pump (struct repl *r, struct repl_actions *out)
   const bool lease = repl_lease_ok (r);
   bool again = true;
 
-  if (!lease && r->lease_error)
-    lease_errors (r, out);
-
+  /* L2: after the no-quorum-timeout requests end in an error.  Those that a copy still lacks
+   * go on waiting: what it lacks must not be read and then be taken back. */
   while (again) {
     again = false;
     while (r->done.n > 0 && !r->failed && (lease || r->lease_error)) {
@@ -408,7 +385,7 @@ pump (struct repl *r, struct repl_actions *out)
       r->n_blocked--;
       if (lease)
         grant (r, slot, out);
-      else { /* never begun: nothing to mark */
+      else { /* never begun */
         r->n_granted++;
         r->slots[slot].error = -EIO;
         make_done (r, slot);
@@ -429,6 +406,7 @@ pump (struct repl *r, struct repl_actions *out)
     s->order = ++r->order;
     s->n_frames = 1;
     list_append (r, REPL_SLOT_DRAIN);
+    r->drain_of_hold = true; /* not one that an earlier hold has left behind */
     grant (r, REPL_SLOT_DRAIN, out);
   }
   link_pump (r, out);
@@ -485,7 +463,7 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
       act (out, RA_DRAINED);
     break;
   case RE_RESUME:
-    r->hold = r->drained = false;
+    r->hold = r->drained = r->drain_of_hold = false;
     break;
   case RE_RESYNC_READ:
     link_read_done (r, ev, out);

@@ -126,7 +126,7 @@ enum repl_action_kind {
                      end of its entry (R2); a level: stands until a record or COPY_BACK */
   RA_COPY_BACK,   /* site, no: removal no longer wanted */
   RA_COPY_READY,  /* site, no, generation: filled, flushed, superblock written: ask for its
-                     entry (R3).  Again when the generation rises meanwhile */
+                     entry (R3) */
   RA_CLOSE_LINK,  /* site, reason: close it; the core counts it as down already (no
                      RE_LINK_DOWN expected, one does no harm); connect again as usual */
   RA_DRAINED,     /* F6: all granted requests answered, flushed everywhere */
@@ -169,7 +169,7 @@ struct repl_config {
   uint32_t unclean;          /* bit s: in-set copy that must leave first (R5, unclean end) */
   uint64_t generation;
   uint32_t suspend_timeout_ms;
-  uint32_t no_quorum_timeout_ms; /* L2: 0 = never an error */
+  uint32_t no_quorum_timeout_ms; /* L2: then -EIO for what no copy lacks; 0 = never */
   /* Block states of each other site: track_memory_bytes () each; NULL for the own one. */
   uint8_t *track_memory[CRG_MAX_SITES];
   size_t track_memory_bytes;

@@ -75,9 +75,9 @@ copy_back (struct repl *r, unsigned site, struct repl_actions *out)
   x->lost = false;
   x->reason[0] = '\0';
   r->counters.copies_back++;
+  /* READY is not said again: an entry asked for before may still be followed by the removal
+   * that LOST asked for, and must not be followed by one more entry.  The record decides. */
   say (r, site, RA_COPY_BACK, out);
-  if (x->enter == EN_READY)
-    say (r, site, RA_COPY_READY, out);
 }
 
 /* --- the stream ------------------------------------------------------------------------------ */
@@ -225,7 +225,8 @@ offer (struct repl *r, unsigned site, unsigned slot)
   /* The copy has to know that it is being resynchronised (and be marked unusable) before it
    * gets newer writes while it lacks older ones. */
   return x->link_up && !x->mute && x->map_valid
-         && (x->resync_begun || x->track.count[TS_DIRTY] == 0)
+         && (x->resync_begun
+             || x->track.count[TS_DIRTY] + x->track.count[TS_SYNCING] == 0)
          && !track_all_dirty (&x->track, s->offset, s->length) && track_can_send (&x->track)
          && fits (x, (uint32_t) payload + frames * WIRE_HEADER_LEN, frames);
 }
@@ -280,11 +281,11 @@ forget (struct repl *r, unsigned site, unsigned slot)
 }
 
 static void
-clear_flights (struct repl_site *x, unsigned slot)
+clear_flights (struct repl_site *x)
 {
   for (uint64_t q = x->acked_seq + 1; q <= x->seq; q++) {
     struct repl_flight *f = &x->flight[q % LINK_WINDOW_FRAMES];
-    if (f->kind == FL_SLOT && (slot == REPL_NONE || f->slot == slot))
+    if (f->kind == FL_SLOT || f->kind == FL_ENTER)
       f->kind = FL_NONE;
   }
 }
@@ -321,11 +322,8 @@ leave_must (struct repl *r, unsigned site)
       forget (r, site, i);
       repl_check_done (r, i);
     }
-  clear_flights (x, REPL_NONE);
+  clear_flights (x);
   x->sendq.n = 0;
-  for (uint64_t q = x->acked_seq + 1; q <= x->seq; q++)
-    if (x->flight[q % LINK_WINDOW_FRAMES].kind == FL_ENTER)
-      x->flight[q % LINK_WINDOW_FRAMES].kind = FL_NONE;
   new_resync (x);
   if (x->link_up && !x->map_valid)
     mark_everything (x);
@@ -401,28 +399,6 @@ link_local_error (struct repl *r, unsigned slot)
       track_mark (&r->sites[site].track, r->slots[slot].offset, r->slots[slot].length);
 }
 
-/* The request ends in error while copies still owe their answers. */
-void
-link_abandon (struct repl *r, unsigned slot, struct repl_actions *out)
-{
-  struct repl_slot *s = &r->slots[slot];
-
-  for (unsigned site = 0; site < r->cfg.n_sites; site++) {
-    if (!(s->pending & 1u << site))
-      continue;
-    forget (r, site, slot);
-    queue_remove (&r->sites[site].sendq, (uint16_t) slot);
-    clear_flights (&r->sites[site], slot);
-    if (op_is_data (s->op)) {
-      if ((r->in_set & 1u << site) || r->sites[site].enter == EN_READY)
-        copy_lost (r, site, true, "it lacks a write that ended in an error without a majority",
-                   out);
-      else
-        leave_must (r, site);
-    }
-  }
-}
-
 /* --- coming in (R3) -------------------------------------------------------------------------- */
 
 static void
@@ -481,7 +457,6 @@ void
 link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
 {
   const uint32_t in_set = ev->in_set & r->others;
-  const bool newer = ev->generation > r->generation;
 
   if (ev->generation < r->generation) {
     r->counters.illegal++; /* an old record, late */
@@ -511,19 +486,17 @@ link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *o
         x->map_valid = false;
         copy_lost (r, site, true, "the record has it in the set, unasked", out);
       }
-      else if (x->lost)
+      else if (x->lost && ev->seen >= x->no)
         say (r, site, RA_COPY_LOST, out);
-      else
+      else if (!x->lost)
         x->reason[0] = '\0';
     }
     else if (x->enter == EN_READY) {
       if (ev->seen >= x->no)
         leave_must (r, site); /* the outcome is known: it is not in, and can't come in by this */
-      else if (!x->lost && newer)
-        say (r, site, RA_COPY_READY, out);
     }
-    else if (x->lost)
-      say (r, site, RA_COPY_LOST, out);
+    else if (x->lost && x->no != 0 && ev->seen >= x->no)
+      say (r, site, RA_COPY_LOST, out); /* settled, and still in the set: ask again */
   }
 }
 

@@ -120,7 +120,7 @@ struct repl {
   uint64_t order;               /* last given */
   uint64_t no;                  /* last RA_COPY_* */
   uint64_t app_ms;              /* last request */
-  bool hold, drained;
+  bool hold, drained, drain_of_hold;
   bool failed;                  /* F4 */
   bool flush_failed;            /* F4, return policy */
   bool lease_error;             /* L2: no-quorum-timeout passed */
@@ -150,7 +150,6 @@ extern void link_event (struct repl *r, const struct repl_event *ev, struct repl
 extern void link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
 extern void link_grant (struct repl *r, unsigned slot, struct repl_actions *out);
 extern void link_local_error (struct repl *r, unsigned slot);
-extern void link_abandon (struct repl *r, unsigned slot, struct repl_actions *out);
 extern void link_pump (struct repl *r, struct repl_actions *out);
 extern void link_tick (struct repl *r, struct repl_actions *out);
 extern void link_states (struct repl *r, struct repl_actions *out);
@@ -177,16 +176,6 @@ static inline uint16_t
 queue_peek (const struct repl_queue *q)
 {
   return q->q[q->head & (REPL_QUEUE - 1)];
-}
-
-static inline void
-queue_remove (struct repl_queue *q, uint16_t v)
-{
-  for (unsigned n = q->n; n > 0; n--) {
-    uint16_t w = queue_pop (q);
-    if (w != v)
-      queue_push (q, w);
-  }
 }
 
 static inline bool

@@ -1,0 +1,1818 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A seeded world around the replication cores: one production, up to three copies, disks that
+ * lose what was not flushed, links that end, copies that stop, crash or lose power, a group
+ * that commits late.  The cores are the very object files of the plugin.
+ *
+ *   sim-repl [-v] [FIRST_SEED [COUNT]]
+ *
+ * Every unit of the store holds the stamp of its last write; stamps rise with the order in
+ * which writes are granted, so a smaller stamp is always older data.
+ *
+ * Checked: an answered write is on production and on every copy of the committed set; an
+ * answered flush is stable there; where a copy differs from production the block is not clean
+ * or a request for it is in flight; a read returns only what a failover can't take back;
+ * nothing is answered without a lease; in the end all copies are in the set and equal.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugin/copy_private.h"
+#include "plugin/repl_private.h"
+#include "tests/tap.h"
+
+#define UNIT      4096u
+#define BLOCK     16384u
+#define UNITS     301u /* not a whole number of blocks */
+#define SIZE      ((uint64_t) UNITS * UNIT)
+#define SITES_MAX 4
+#define SLOTS     24 /* of the client */
+#define EVENTS    8192
+#define FRAMES    4096
+#define ZERO_BIT  1u /* of a stamp: these bytes read as zeroes */
+
+typedef uint32_t stamp_t;
+
+/* --- random ---------------------------------------------------------------------------------- */
+
+static uint64_t rng;
+static uint64_t
+rnd (uint64_t n)
+{
+  rng ^= rng << 13;
+  rng ^= rng >> 7;
+  rng ^= rng << 17;
+  return n ? (rng >> 11) % n : 0;
+}
+static bool
+chance (unsigned percent)
+{
+  return rnd (100) < percent;
+}
+
+/* --- the world ------------------------------------------------------------------------------- */
+
+struct disk {
+  stamp_t cur[UNITS];    /* what a read gives */
+  stamp_t stable[UNITS]; /* what a loss of power leaves */
+};
+
+struct super {
+  uint64_t tenure, generation, since;
+  bool unusable, empty;
+};
+
+struct msg { /* a frame, or what goes back */
+  struct wire_header h;
+  uint32_t conn;
+  uint64_t at;
+  uint64_t since, generation; /* ENTER */
+  uint8_t back;               /* 1 ACK, 2 ERROR, 3 HELLO_OK, 4 REFUSE */
+  struct wire_hello_ok ok;
+  char reason[64];
+  stamp_t *data; /* units of the operation */
+};
+
+struct fifo {
+  unsigned head, n;
+  struct msg *m[FRAMES];
+};
+
+struct copyop {
+  bool used;
+  bool super;
+  struct wire_header h;
+  stamp_t *data;
+  stamp_t snapshot[UNITS]; /* FLUSH: what it makes stable at least */
+  uint64_t since, generation, tenure;
+  bool unusable, flush_data;
+  uint16_t op;
+};
+
+struct site {
+  struct disk disk;
+  struct super super;
+  struct copy core;
+  bool process;   /* runs */
+  bool stopped;   /* SIGSTOP */
+  bool restarted; /* lost power since it was open */
+  uint32_t life;  /* of the process */
+  bool store_bad; /* next write fails */
+  struct msg *bufs[LINK_WINDOW_FRAMES];
+  unsigned n_ops;
+
+  uint32_t conn;      /* production's attempt or link; 0 = none */
+  bool conn_up;       /* HELLO_OK was fed to production */
+  uint64_t conn_ms;   /* when, and to which process, it was opened */
+  uint32_t conn_life;
+  bool resync_begun;  /* on this connection */
+  stamp_t at_enter[UNITS]; /* answered when ENTER was sent */
+  uint32_t enter_life;
+  bool hosted;        /* the group names a host */
+  uint64_t next_try;
+  struct fifo fwd, back;
+  uint64_t last_fwd, last_back; /* FIFO: not earlier than this */
+  uint64_t out_used, out_size;
+  unsigned delay;     /* of the link, ms */
+  unsigned slow;      /* of its disk, ms */
+  bool cut;           /* nothing passes */
+};
+
+enum sev_kind { SE_LOCAL = 1, SE_RREAD, SE_FWD, SE_BACK, SE_DRAIN, SE_COPYOP, SE_TICK, SE_CLIENT,
+                SE_CTL, SE_RECORD, SE_COMMIT, SE_READ, SE_CHAOS, SE_HEAL };
+
+struct sev {
+  uint64_t at, order;
+  uint8_t kind;
+  uint8_t site;
+  uint16_t slot;
+  uint32_t life;
+  uint64_t a, b, c;
+  void *p;
+};
+
+struct req {
+  bool used, local_busy;
+  uint8_t op;
+  uint32_t flags;
+  uint64_t offset, length;
+  stamp_t stamp;
+  uint64_t at;
+  bool granted;
+  stamp_t flushed[UNITS];   /* FLUSH: answered stamps at its arrival */
+  stamp_t seen[UNITS];      /* READ */
+};
+
+enum ctl_change { CC_NONE, CC_SHRINK, CC_ENTER };
+
+static struct {
+  uint64_t now, order;
+  struct sev heap[EVENTS];
+  unsigned n_heap;
+
+  struct repl r;
+  uint8_t *maps[CRG_MAX_SITES];
+  bool prod;            /* production runs */
+  uint32_t prod_life;
+  unsigned prod_site;
+  unsigned n_sites;
+  struct site site[SITES_MAX];
+  struct req req[SLOTS];
+  stamp_t rbuf[REPL_MAX_RSLOTS][BLOCK / UNIT];
+  stamp_t next_stamp;
+  stamp_t answered[UNITS]; /* stamp of the last answered write */
+  bool store_error_next;
+
+  /* the group */
+  uint32_t in_set;
+  uint64_t generation, tenure;
+  uint64_t want_no[SITES_MAX], handled_no, seen_no, last_no;
+  bool want_out[SITES_MAX], want_in[SITES_MAX];
+  char change;
+  unsigned change_site;
+  uint64_t change_generation;
+  bool quorum;
+  uint64_t lease, last_record, last_ctl;
+
+  bool chaos, quiesce, holding, drained;
+  uint32_t no_quorum_ms;
+  uint64_t lacked[SITES_MAX]; /* dirty blocks before this step */
+  stamp_t tenure_stamp; /* last one of the production before */
+  unsigned busy; /* percent: how eagerly the client works */
+  uint64_t answered_ops, failures;
+  bool failed_store;
+  uint64_t entered, lost, takeovers, partial, powerlosses;
+} w;
+
+static bool verbose;
+static uint64_t seed;
+static bool broken;
+static char broken_why[256];
+
+static void UTIL_PRINTF (1, 2)
+violate (const char *fmt, ...)
+{
+  va_list ap;
+
+  if (broken)
+    return;
+  broken = true;
+  va_start (ap, fmt);
+  vsnprintf (broken_why, sizeof broken_why, fmt, ap);
+  va_end (ap);
+}
+
+static void UTIL_PRINTF (1, 2)
+say (const char *fmt, ...)
+{
+  va_list ap;
+
+  if (!verbose)
+    return;
+  printf ("# %6llu ", (unsigned long long) w.now);
+  va_start (ap, fmt);
+  vprintf (fmt, ap);
+  va_end (ap);
+  printf ("\n");
+}
+
+/* --- the calendar ---------------------------------------------------------------------------- */
+
+static bool
+earlier (const struct sev *a, const struct sev *b)
+{
+  return a->at < b->at || (a->at == b->at && a->order < b->order);
+}
+
+static struct sev *
+after (uint64_t ms, enum sev_kind kind)
+{
+  static struct sev dummy;
+  struct sev e = { .at = w.now + ms, .order = ++w.order, .kind = (uint8_t) kind,
+                   .life = w.prod_life };
+  unsigned i = w.n_heap;
+
+  if (w.n_heap == EVENTS) {
+    violate ("the simulator's calendar is full");
+    return &dummy;
+  }
+  w.n_heap++;
+  while (i > 0 && earlier (&e, &w.heap[(i - 1) / 2])) {
+    w.heap[i] = w.heap[(i - 1) / 2];
+    i = (i - 1) / 2;
+  }
+  w.heap[i] = e;
+  return &w.heap[i];
+}
+
+static struct sev
+next_event (void)
+{
+  struct sev top = w.heap[0], e = w.heap[--w.n_heap];
+  unsigned i = 0;
+
+  for (;;) {
+    unsigned k = 2 * i + 1;
+    if (k >= w.n_heap)
+      break;
+    if (k + 1 < w.n_heap && earlier (&w.heap[k + 1], &w.heap[k]))
+      k++;
+    if (!earlier (&w.heap[k], &e))
+      break;
+    w.heap[i] = w.heap[k];
+    i = k;
+  }
+  w.heap[i] = e;
+  return top;
+}
+
+/* --- messages -------------------------------------------------------------------------------- */
+
+static struct msg *
+new_msg (void)
+{
+  struct msg *m = calloc (1, sizeof *m);
+  if (m == NULL)
+    abort ();
+  return m;
+}
+
+static void
+free_msg (struct msg *m)
+{
+  if (m)
+    free (m->data);
+  free (m);
+}
+
+static void
+fifo_push (struct fifo *f, struct msg *m)
+{
+  if (f->n == FRAMES) {
+    violate ("a link holds more frames than any window");
+    free_msg (m);
+    return;
+  }
+  f->m[(f->head + f->n++) % FRAMES] = m;
+}
+
+static struct msg *
+fifo_pop (struct fifo *f)
+{
+  struct msg *m = f->m[f->head];
+  f->head = (f->head + 1) % FRAMES;
+  f->n--;
+  return m;
+}
+
+static void
+fifo_clear (struct fifo *f)
+{
+  while (f->n > 0)
+    free_msg (fifo_pop (f));
+}
+
+static unsigned
+u0 (uint64_t offset)
+{
+  return (unsigned) (offset / UNIT);
+}
+
+/* --- feeding the production core ------------------------------------------------------------- */
+
+static void prod_actions (struct repl_actions *out);
+
+static void
+feed (struct repl_event *ev)
+{
+  static struct repl_actions out;
+  unsigned rounds = 0;
+
+  if (!w.prod || broken)
+    return;
+  ev->now_ms = w.now;
+  for (unsigned s = 0; s < w.n_sites; s++)
+    w.lacked[s] = w.r.sites[s].track.count[TS_DIRTY] + w.r.sites[s].track.count[TS_SYNCING];
+  repl_step (&w.r, ev, &out);
+  for (;;) {
+    bool more = out.more;
+    prod_actions (&out);
+    if (!more || broken)
+      break;
+    if (++rounds > 1000) {
+      violate ("the core asks for more without end");
+      break;
+    }
+    struct repl_event e = { .kind = RE_MORE, .now_ms = w.now };
+    repl_step (&w.r, &e, &out);
+  }
+  if (w.r.counters.illegal)
+    violate ("the core counted an illegal event (fed %u)", ev->kind);
+}
+
+static void send_record (void);
+static void
+ctl_event (struct repl_action *a)
+{
+  uint64_t at = w.now + 1 + rnd (60);
+  struct sev *e;
+  if (at < w.last_ctl)
+    at = w.last_ctl;
+  w.last_ctl = at;
+  e = after (at - w.now, SE_CTL);
+  e->slot = a->kind;
+  e->site = a->site;
+  e->a = a->no;
+  e->b = a->generation;
+  w.last_no = a->no;
+}
+
+static void
+link_down (unsigned s, const char *why)
+{
+  struct site *x = &w.site[s];
+
+  if (x->conn == 0)
+    return;
+  say ("link %u ends: %s", s, why);
+  /* what is in the pipes may or may not arrive: the copy side is told at once here, frames
+   * already under way are dropped by their conn number */
+  if (x->process) {
+    struct sev *e = after (rnd (20), SE_COPYOP);
+    e->site = (uint8_t) s;
+    e->life = x->life;
+    e->slot = 0xffff; /* CE_CLOSED */
+    e->a = x->conn;
+  }
+  bool was = x->conn_up;
+  x->conn = 0;
+  x->conn_up = false;
+  x->next_try = w.now + 50 + rnd (300);
+  fifo_clear (&x->fwd);
+  fifo_clear (&x->back);
+  x->out_used = 0;
+  if (was) {
+    struct repl_event ev = { .kind = RE_LINK_DOWN, .site = (uint8_t) s, .reason = why };
+    feed (&ev);
+  }
+}
+
+static stamp_t *
+units_dup (const stamp_t *src, unsigned n)
+{
+  stamp_t *p = malloc (n * sizeof *p + 1);
+  if (p == NULL)
+    abort ();
+  memcpy (p, src, n * sizeof *p);
+  return p;
+}
+
+static const char *
+wire_name (unsigned type)
+{
+  return type == WIRE_WRITE ? "WRITE" : type == WIRE_ENTER ? "ENTER" : "another";
+}
+
+static void
+do_send (struct repl_action *a)
+{
+  struct site *x = &w.site[a->site];
+  struct msg *m = new_msg ();
+  const unsigned n = u0 (a->frame.length);
+  uint64_t bytes = WIRE_HEADER_LEN + a->frame.payload_len;
+
+  m->h = a->frame;
+  if (a->frame.type == WIRE_RESYNC_WRITE || a->frame.type == WIRE_RESYNC_ZERO)
+    x->resync_begun = true;
+  else if (a->frame.type != WIRE_FLUSH && !(w.r.in_set & 1u << a->site) && !x->resync_begun
+           && w.lacked[a->site] > 0 && w.r.sites[a->site].track.count[TS_DIRTY] > 0)
+    violate ("site %u gets a write while it lacks older ones and counts as usable (%s, phase %u)",
+             a->site, wire_name (a->frame.type), w.r.sites[a->site].enter);
+  m->h.tenure = w.tenure;
+  m->conn = x->conn;
+  if (!x->conn_up)
+    violate ("a frame for site %u without a link", a->site);
+  switch (a->frame.type) {
+  case WIRE_WRITE:
+  case WIRE_RESYNC_WRITE:
+    if (a->frame.payload_len != a->frame.length)
+      violate ("payload_len %u, length %u", a->frame.payload_len, a->frame.length);
+    if (a->slot != REPL_NO_SLOT) {
+      struct req *q = &w.req[a->slot];
+      if (!q->used || a->frame.offset != q->offset + a->slot_offset
+          || a->slot_offset + a->frame.length > q->length)
+        violate ("a frame takes payload of a slot that has none");
+      m->data = malloc ((n + 1) * sizeof *m->data);
+      for (unsigned i = 0; i < n; i++)
+        m->data[i] = q->stamp;
+    }
+    else
+      m->data = units_dup (&w.rbuf[a->rslot][u0 (a->slot_offset)], n);
+    break;
+  case WIRE_ZERO:
+  case WIRE_TRIM:
+  case WIRE_RESYNC_ZERO:
+    m->data = malloc ((n + 1) * sizeof *m->data);
+    for (unsigned i = 0; i < n; i++)
+      m->data[i] = a->slot != REPL_NO_SLOT && a->frame.type != WIRE_RESYNC_ZERO
+                       ? w.req[a->slot].stamp
+                       : w.site[w.prod_site].disk.cur[u0 (a->frame.offset) + i];
+    if (a->slot == REPL_NO_SLOT || a->frame.type == WIRE_RESYNC_ZERO)
+      for (unsigned i = 0; i < n; i++)
+        if (m->data[i] != 0 && !(m->data[i] & ZERO_BIT))
+          violate ("data is sent as zeroes");
+    break;
+  case WIRE_ENTER:
+    memcpy (x->at_enter, w.answered, sizeof x->at_enter);
+    x->enter_life = x->life;
+    m->since = m->generation = a->generation;
+    bytes = WIRE_HEADER_LEN + 64;
+    break;
+  }
+  x->out_used += bytes;
+  if (x->out_used > x->out_size)
+    violate ("more sent to site %u than its out buffer has room for", a->site);
+  fifo_push (&x->fwd, m);
+  uint64_t at = w.now + x->delay + rnd (x->delay + 1);
+  if (at < x->last_fwd)
+    at = x->last_fwd;
+  x->last_fwd = at;
+  m->at = at;
+  struct sev *e = after (at - w.now, SE_FWD);
+  e->site = a->site;
+  e->a = x->conn;
+  e = after (rnd (x->delay + 1), SE_DRAIN);
+  e->site = a->site;
+  e->a = x->conn;
+  e->b = bytes;
+}
+
+static void
+check_completed (unsigned slot, int error)
+{
+  struct req *q = &w.req[slot];
+  const uint32_t set = w.in_set | 1u << w.prod_site;
+
+  if (!q->used) {
+    violate ("slot %u completed twice", slot);
+    return;
+  }
+  if (error) {
+    w.failures++;
+    if (error != -5 || w.no_quorum_ms == 0 || w.now < w.lease + w.no_quorum_ms)
+      violate ("an error %d for a client", error);
+    if (!q->granted || q->op == RO_FLUSH || q->op == RO_READ_WAIT)
+      return;
+    /* it is on every copy, whatever the client was told */
+  }
+  else {
+    if (w.now >= w.lease)
+      violate ("answered without a lease");
+    w.answered_ops++;
+  }
+  if (q->op == RO_READ_WAIT) {
+    for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
+      if (q->seen[i] > w.answered[i])
+        violate ("a read returns stamp %u of unit %u, answered is %u", q->seen[i], i,
+                 w.answered[i]);
+    return;
+  }
+  for (unsigned s = 0; s < w.n_sites; s++) {
+    const struct site *x = &w.site[s];
+    if (!(set & 1u << s))
+      continue;
+    if (q->op == RO_FLUSH) {
+      for (unsigned i = 0; i < UNITS; i++)
+        if (x->disk.stable[i] < q->flushed[i])
+          violate ("flush answered, unit %u is not stable at site %u (%u, want %u)", i, s,
+                   x->disk.stable[i], q->flushed[i]);
+      continue;
+    }
+    /* a copy that lost power is about to be removed; its stable part is what counts */
+    if (s != w.prod_site && x->restarted)
+      continue;
+    for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++) {
+      if (x->disk.cur[i] != q->stamp)
+        violate ("write %u answered, site %u holds %u in unit %u", q->stamp, s, x->disk.cur[i], i);
+      if ((q->flags & RF_FUA) && x->disk.stable[i] < q->stamp)
+        violate ("FUA write answered, not stable at site %u", s);
+    }
+  }
+  if (q->op != RO_FLUSH)
+    for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
+      if (q->stamp > w.answered[i])
+        w.answered[i] = q->stamp;
+}
+
+static void
+prod_actions (struct repl_actions *out)
+{
+  struct repl_action list[REPL_MAX_ACTIONS];
+  const unsigned n = out->n;
+
+  memcpy (list, out->a, n * sizeof list[0]);
+  for (unsigned i = 0; i < n && !broken; i++) {
+    struct repl_action *a = &list[i];
+    struct sev *e;
+    switch (a->kind) {
+    case RA_LOCAL:
+      if (a->slot < SLOTS) {
+        struct req *q = &w.req[a->slot];
+        w.next_stamp += 2;
+        q->stamp = w.next_stamp | (a->op == RO_WRITE ? 0 : ZERO_BIT);
+        q->granted = true;
+        q->local_busy = true;
+      }
+      e = after (rnd (1 + w.site[w.prod_site].slow), SE_LOCAL);
+      e->slot = a->slot;
+      e->a = w.next_stamp;
+      if (a->op == RO_FLUSH || (a->flags & RF_FUA))
+        e->p = units_dup (w.site[w.prod_site].disk.cur, UNITS);
+      break;
+    case RA_SEND:
+      do_send (a);
+      break;
+    case RA_COMPLETE:
+      check_completed (a->slot, a->error);
+      if (w.req[a->slot].local_busy)
+        violate ("completed while the store works on it");
+      w.req[a->slot].used = false;
+      break;
+    case RA_RESYNC_READ:
+      e = after (rnd (1 + w.site[w.prod_site].slow), SE_RREAD);
+      e->slot = a->rslot;
+      e->a = a->offset;
+      e->b = a->length;
+      e->c = a->length_max;
+      break;
+    case RA_COPY_LOST:
+      w.lost++;
+      /* fallthrough */
+    case RA_COPY_BACK:
+    case RA_COPY_READY:
+      say ("%s site %u no %llu: %s",
+           a->kind == RA_COPY_LOST ? "LOST" : a->kind == RA_COPY_BACK ? "BACK" : "READY", a->site,
+           (unsigned long long) a->no, a->reason ? a->reason : "");
+      if (a->kind == RA_COPY_READY && w.site[a->site].enter_life == w.site[a->site].life)
+        for (unsigned k = 0; k < UNITS; k++)
+          if (w.site[a->site].disk.stable[k] < w.site[a->site].at_enter[k])
+            violate ("site %u is ready, unit %u is not stable", a->site, k);
+      ctl_event (a);
+      break;
+    case RA_CLOSE_LINK:
+      w.site[a->site].conn_up = false; /* the core knows: nothing is fed from in here */
+      link_down (a->site, "the core closes it");
+      break;
+    case RA_DRAINED:
+      w.drained = true;
+      for (unsigned k = 0; k < SLOTS; k++)
+        if (w.req[k].used && w.req[k].granted)
+          violate ("drained with a request in flight");
+      for (unsigned s = 0; s < w.n_sites; s++)
+        if ((w.in_set | 1u << w.prod_site) & 1u << s)
+          for (unsigned k = 0; k < UNITS; k++)
+            if (w.site[s].disk.stable[k] < w.answered[k])
+              violate ("drained, but unit %u is not stable at site %u", k, s);
+      break;
+    case RA_STORE_FAILED:
+      w.failed_store = true;
+      break;
+    case RA_STATE:
+      say ("site %u is %s: %s", a->site, repl_site_state_name (a->op), a->reason);
+      break;
+    }
+  }
+}
+
+/* --- copies ---------------------------------------------------------------------------------- */
+
+static void
+go_back (unsigned s, struct msg *m)
+{
+  struct site *x = &w.site[s];
+  uint64_t at = w.now + x->delay + rnd (x->delay + 1);
+  struct sev *e;
+
+  if (x->conn != m->conn) {
+    free_msg (m);
+    return;
+  }
+  if (at < x->last_back)
+    at = x->last_back;
+  x->last_back = at;
+  m->at = at;
+  fifo_push (&x->back, m);
+  e = after (at - w.now, SE_BACK);
+  e->site = (uint8_t) s;
+  e->a = m->conn;
+}
+
+static void
+copy_actions (unsigned s, struct copy_actions *out)
+{
+  struct site *x = &w.site[s];
+
+  for (unsigned i = 0; i < out->n; i++) {
+    struct copy_action *a = &out->a[i];
+    struct copyop *o;
+    struct msg *m;
+    struct sev *e;
+    switch (a->kind) {
+    case CA_SUBMIT:
+    case CA_SUPER:
+      o = calloc (1, sizeof *o);
+      o->super = a->kind == CA_SUPER;
+      o->op = a->op;
+      o->h = a->frame;
+      o->since = a->since;
+      o->generation = a->generation;
+      o->tenure = a->tenure;
+      o->unusable = a->unusable;
+      o->flush_data = a->flush_data;
+      if (a->kind == CA_SUBMIT && x->bufs[a->buf % LINK_WINDOW_FRAMES])
+        o->data = x->bufs[a->buf % LINK_WINDOW_FRAMES]->data
+                      ? units_dup (x->bufs[a->buf % LINK_WINDOW_FRAMES]->data, u0 (o->h.length))
+                      : NULL;
+      memcpy (o->snapshot, x->disk.cur, sizeof o->snapshot);
+      e = after (rnd (1 + x->slow), SE_COPYOP);
+      e->site = (uint8_t) s;
+      e->life = x->life;
+      e->slot = 0;
+      e->p = o;
+      x->n_ops++;
+      break;
+    case CA_HELLO_OK:
+      m = new_msg ();
+      m->back = 3;
+      m->conn = a->conn;
+      m->ok = a->hello_ok;
+      go_back (s, m);
+      break;
+    case CA_REFUSE:
+      m = new_msg ();
+      m->back = 4;
+      m->conn = a->conn;
+      snprintf (m->reason, sizeof m->reason, "%.63s", a->refuse.reason);
+      go_back (s, m);
+      break;
+    case CA_ACK:
+      m = new_msg ();
+      m->back = 1;
+      m->conn = a->conn;
+      m->h.seq = a->seq;
+      go_back (s, m);
+      break;
+    case CA_ERROR:
+      say ("copy %u: error at %llu: %s", s, (unsigned long long) a->seq, a->failure.reason);
+      if (!x->store_bad)
+        violate ("copy %u: %s", s, a->failure.reason);
+      m = new_msg ();
+      m->back = 2;
+      m->conn = a->conn;
+      m->h.seq = a->seq;
+      snprintf (m->reason, sizeof m->reason, "%.63s", a->failure.reason);
+      go_back (s, m);
+      break;
+    default:
+      break;
+    }
+  }
+}
+
+static void
+copy_feed (unsigned s, struct copy_event *ev)
+{
+  static struct copy_actions out;
+  struct site *x = &w.site[s];
+
+  ev->now_ms = w.now;
+  copy_step (&x->core, ev, &out);
+  copy_actions (s, &out);
+  struct copy_event poll = { .kind = CE_POLL, .now_ms = w.now };
+  for (unsigned i = 0; i < 100; i++) {
+    /* sometimes the shell goes on with its batch before it polls */
+    if (!out.more && chance (30) && i == 0 && ev->kind == CE_FRAME && x->fwd.n > 0)
+      break;
+    bool more = out.more;
+    copy_step (&x->core, &poll, &out);
+    copy_actions (s, &out);
+    if (!more && !out.more)
+      break;
+  }
+  if (x->core.status.illegal)
+    violate ("copy %u counted an illegal event", s);
+}
+
+static void
+copy_start (unsigned s)
+{
+  struct site *x = &w.site[s];
+  struct copy_config cfg = { 0 };
+
+  memcpy (cfg.crg, "g", 2);
+  memcpy (cfg.iasp, "i", 2);
+  snprintf (cfg.node, sizeof cfg.node, "n%u", s);
+  cfg.site = (uint8_t) s;
+  cfg.size = SIZE;
+  cfg.block_size = 512;
+  cfg.dirty_block_size = BLOCK;
+  cfg.session = x->life + 1;
+  cfg.tenure = x->super.tenure;
+  cfg.generation = x->super.generation;
+  cfg.since = x->super.since;
+  cfg.unusable = x->super.unusable;
+  cfg.empty = x->super.empty;
+  cfg.restarted = x->restarted;
+  cfg.window_bytes = 2 * 1024 * 1024 + (uint32_t) rnd (4) * 1024 * 1024;
+  cfg.window_frames = 8 + (uint32_t) rnd (100);
+  if (copy_init (&x->core, &cfg, w.now) != NULL)
+    violate ("copy_init refuses");
+  x->life++;
+  x->process = true;
+  x->n_ops = 0;
+}
+
+static void
+apply (struct disk *d, uint64_t offset, uint64_t length, const stamp_t *data)
+{
+  memcpy (&d->cur[u0 (offset)], data, u0 (length) * sizeof (stamp_t));
+}
+
+/* What was completed before is stable now; what came later may be. */
+static void
+flush (struct disk *d, const stamp_t *snapshot)
+{
+  for (unsigned i = 0; i < UNITS; i++)
+    if (d->cur[i] == snapshot[i] || chance (30))
+      d->stable[i] = d->cur[i];
+    else if (d->stable[i] < snapshot[i])
+      d->stable[i] = snapshot[i];
+}
+
+static void
+copy_op_done (unsigned s, struct copyop *o, bool die)
+{
+  struct site *x = &w.site[s];
+  int error = 0;
+
+  if (o->super) {
+    if (!die || chance (50)) {
+      if (o->flush_data)
+        flush (&x->disk, o->snapshot);
+      x->super.tenure = o->tenure;
+      x->super.generation = o->generation;
+      x->super.since = o->since;
+      x->super.unusable = o->unusable;
+      x->super.empty = x->super.empty && !o->unusable && o->since == 0;
+      if (o->since != 0)
+        x->restarted = false;
+    }
+  }
+  else if (x->store_bad && chance (50))
+    error = -5;
+  else if (o->h.type == WIRE_FLUSH) {
+    if (!die || chance (50))
+      flush (&x->disk, o->snapshot);
+  }
+  else {
+    if ((o->h.type == WIRE_RESYNC_WRITE || o->h.type == WIRE_RESYNC_ZERO) && !x->super.unusable)
+      violate ("copy %u takes a block before its disk says that it is unusable", s);
+    for (unsigned i = 0; i < u0 (o->h.length); i++)
+      if (o->h.tenure == w.tenure && x->disk.cur[u0 (o->h.offset) + i] > w.tenure_stamp
+          && x->disk.cur[u0 (o->h.offset) + i] > o->data[i])
+        violate ("copy %u: %u overtaken by %u in unit %u", s, x->disk.cur[u0 (o->h.offset) + i],
+                 o->data[i], u0 (o->h.offset) + i);
+    if (die) { /* any part of it */
+      for (unsigned i = 0; i < u0 (o->h.length); i++)
+        if (chance (50))
+          x->disk.cur[u0 (o->h.offset) + i] = o->data[i];
+    }
+    else
+      apply (&x->disk, o->h.offset, o->h.length, o->data);
+    if (!die && (o->h.flags & WIRE_F_FUA))
+      for (unsigned i = 0; i < u0 (o->h.length); i++)
+        x->disk.stable[u0 (o->h.offset) + i] = o->data[i];
+  }
+  x->n_ops--;
+  if (!die) {
+    struct copy_event ev = { .kind = CE_DONE, .op = o->op, .error = error };
+    copy_feed (s, &ev);
+  }
+  free (o->data);
+  free (o);
+}
+
+/* Ends the process of a copy: what it had submitted lands, or not, before anything else. */
+static void
+copy_die (unsigned s, bool power)
+{
+  struct site *x = &w.site[s];
+
+  say ("copy %u %s", s, power ? "loses power" : "dies");
+  for (unsigned i = 0; i < w.n_heap; i++) {
+    struct sev *e = &w.heap[i];
+    if (e->kind == SE_COPYOP && e->site == s && e->life == x->life && e->p) {
+      copy_op_done (s, e->p, true);
+      e->p = NULL;
+      e->life = 0;
+    }
+  }
+  x->process = false;
+  x->stopped = false;
+  x->life++;
+  for (unsigned i = 0; i < LINK_WINDOW_FRAMES; i++) {
+    free_msg (x->bufs[i]);
+    x->bufs[i] = NULL;
+  }
+  if (power) {
+    w.powerlosses++;
+    for (unsigned i = 0; i < UNITS; i++)
+      if (x->disk.cur[i] != x->disk.stable[i]) {
+        if (chance (60))
+          x->disk.cur[i] = x->disk.stable[i];
+        else
+          x->disk.stable[i] = x->disk.cur[i];
+      }
+    x->restarted = true;
+  }
+  x->store_bad = false;
+  if (x->conn && chance (80))
+    link_down (s, "the copy is gone");
+}
+
+/* --- the group ------------------------------------------------------------------------------- */
+
+static void
+send_record (void)
+{
+  uint64_t at = w.now + 1 + rnd (40);
+  struct sev *e;
+  if (at < w.last_record)
+    at = w.last_record;
+  w.last_record = at;
+  e = after (at - w.now, SE_RECORD);
+  bool open = w.change != CC_NONE;
+  for (unsigned s = 0; s < w.n_sites; s++)
+    if ((w.want_in[s] && !(w.in_set & 1u << s)) || (w.want_out[s] && (w.in_set & 1u << s)))
+      open = true;
+  /* a wish that is still to be proposed has no outcome yet */
+  if (!open)
+    w.seen_no = w.handled_no;
+  e->a = w.in_set;
+  e->b = w.generation;
+  e->c = w.seen_no;
+}
+
+static void
+ctl_propose (void)
+{
+  if (w.change != CC_NONE || !w.quorum)
+    return;
+  for (unsigned s = 0; s < w.n_sites; s++) {
+    if (w.want_out[s] && (w.in_set & 1u << s))
+      w.change = CC_SHRINK;
+    else if (w.want_in[s] && !(w.in_set & 1u << s))
+      w.change = CC_ENTER;
+    else
+      continue;
+    w.change_site = s;
+    w.change_generation = w.generation;
+    after (5 + rnd (150), SE_COMMIT);
+    return;
+  }
+}
+
+static void
+ctl_handle (const struct sev *e)
+{
+  const unsigned s = e->site;
+
+  w.handled_no = e->a;
+  if (e->slot == RA_COPY_LOST) {
+    w.want_out[s] = true;
+    w.want_in[s] = false;
+  }
+  else if (e->slot == RA_COPY_BACK)
+    w.want_out[s] = false;
+  else {
+    w.want_out[s] = false;
+    w.want_in[s] = true;
+  }
+  ctl_propose ();
+  send_record ();
+}
+
+static void
+ctl_commit (void)
+{
+  const unsigned s = w.change_site;
+
+  if (!w.quorum) { /* its outcome is known later */
+    after (50 + rnd (100), SE_COMMIT);
+    return;
+  }
+  if (w.change == CC_SHRINK) {
+    w.in_set &= ~(1u << s);
+    w.generation++;
+    say ("committed: site %u is out, generation %llu", s, (unsigned long long) w.generation);
+  }
+  else if (w.change_generation == w.generation && chance (90)) {
+    w.in_set |= 1u << s;
+    w.entered++;
+    say ("committed: site %u is in", s);
+  }
+  if (w.change == CC_ENTER)
+    w.want_in[s] = false; /* in, or turned down */
+  else
+    w.want_out[s] = false;
+  w.change = CC_NONE;
+  ctl_propose ();
+  send_record ();
+}
+
+/* --- production's life ----------------------------------------------------------------------- */
+
+static void
+prod_start (bool unclean)
+{
+  struct repl_config cfg = { .size = SIZE, .block_size = BLOCK, .n_rslots = 4,
+                             .share_percent = (uint8_t) (10 + rnd (90)),
+                             .suspend_timeout_ms = 1000,
+                             .no_quorum_timeout_ms = w.no_quorum_ms };
+  const char *why;
+
+  cfg.site = (uint8_t) w.prod_site;
+  cfg.n_sites = (uint8_t) w.n_sites;
+  cfg.in_set = w.in_set;
+  cfg.unclean = unclean ? w.in_set & ~(1u << w.prod_site) : 0;
+  cfg.generation = w.generation;
+  for (unsigned s = 0; s < w.n_sites; s++)
+    cfg.track_memory[s] = w.maps[s];
+  cfg.track_memory_bytes = track_memory_bytes (SIZE, BLOCK);
+  why = repl_init (&w.r, &cfg, w.now);
+  if (why)
+    violate ("repl_init: %s", why);
+  w.prod = true;
+  w.prod_life++;
+  w.handled_no = w.seen_no = w.last_no = 0;
+  memset (w.want_in, 0, sizeof w.want_in);
+  memset (w.want_out, 0, sizeof w.want_out);
+  w.failed_store = false;
+  w.holding = w.drained = false;
+  after (REPL_TICK_MS, SE_TICK);
+  after (1, SE_CLIENT);
+  struct repl_event ev = { .kind = RE_LEASE, .until_ms = w.lease };
+  feed (&ev);
+}
+
+/* Production dies; a copy of the set, or the same host, goes on. */
+static void
+takeover (bool power)
+{
+  unsigned best = w.prod_site;
+  struct site *x = &w.site[w.prod_site];
+
+  w.takeovers++;
+  /* what it had submitted lands or not */
+  for (unsigned i = 0; i < w.n_heap; i++) {
+    struct sev *e = &w.heap[i];
+    if (e->life != w.prod_life)
+      continue;
+    if (e->kind == SE_LOCAL) {
+      if (e->slot < SLOTS && w.req[e->slot].op != RO_FLUSH && w.req[e->slot].op != RO_READ_WAIT)
+        for (unsigned k = u0 (w.req[e->slot].offset);
+             k < u0 (w.req[e->slot].offset + w.req[e->slot].length); k++)
+          if (chance (50))
+            x->disk.cur[k] = w.req[e->slot].stamp;
+      free (e->p);
+      e->p = NULL;
+      e->life = 0;
+    }
+    else if (e->kind == SE_RREAD)
+      e->life = 0;
+  }
+  w.prod = false;
+  w.prod_life++;
+  for (unsigned s = 0; s < w.n_sites; s++)
+    if (s != w.prod_site)
+      link_down (s, "production is gone");
+  memset (w.req, 0, sizeof w.req);
+  if (power) {
+    for (unsigned i = 0; i < UNITS; i++)
+      if (x->disk.cur[i] != x->disk.stable[i]) {
+        if (chance (60))
+          x->disk.cur[i] = x->disk.stable[i];
+        else
+          x->disk.stable[i] = x->disk.cur[i];
+      }
+  }
+  /* an ENTER under way: its outcome is decided now, either way (C5) */
+  if (w.change == CC_ENTER && w.change_generation == w.generation && chance (50)) {
+    w.in_set |= 1u << w.change_site;
+    w.entered++;
+  }
+  if (w.change == CC_SHRINK && chance (50)) {
+    w.in_set &= ~(1u << w.change_site);
+    w.generation++;
+  }
+  w.change = CC_NONE;
+  for (unsigned i = 0; i < w.n_heap; i++)
+    if (w.heap[i].kind == SE_CTL || w.heap[i].kind == SE_RECORD || w.heap[i].kind == SE_COMMIT)
+      w.heap[i].life = 0;
+
+  for (unsigned s = 0; s < w.n_sites; s++)
+    if (s != w.prod_site && (w.in_set & 1u << s) && !w.site[s].restarted
+        && (power || best == w.prod_site || chance (50)))
+      best = s;
+  if (power && best == w.prod_site) {
+    /* S2 would wait for the others; here: the stable part alone goes on */
+    for (unsigned i = 0; i < UNITS; i++)
+      w.answered[i] = x->disk.cur[i] < w.answered[i] ? x->disk.cur[i] : w.answered[i];
+  }
+  else
+    for (unsigned s = 0; s < w.n_sites; s++) {
+      /* every copy that could take over has every answered write */
+      if (s == w.prod_site ? power : (!(w.in_set & 1u << s) || w.site[s].restarted))
+        continue;
+      if (s != w.prod_site && (w.site[s].super.unusable || w.site[s].super.since == 0))
+        violate ("site %u is in the set, its own disk says it can't take over", s);
+      for (unsigned i = 0; i < UNITS; i++)
+        if (w.site[s].disk.cur[i] < w.answered[i])
+          violate ("failover to site %u loses answered write %u of unit %u (has %u)", s,
+                   w.answered[i], i, w.site[s].disk.cur[i]);
+    }
+  say ("production dies%s at site %u; site %u goes on", power ? " (power)" : "", w.prod_site,
+       best);
+  if (best != w.prod_site) {
+    const unsigned old = w.prod_site;
+    if (w.site[best].process)
+      copy_die (best, false);
+    w.prod_site = best;
+    w.site[old].super.tenure = w.tenure;
+    w.site[old].super.generation = w.generation;
+    w.site[old].super.since = 0;
+    w.site[old].super.unusable = false;
+    w.site[old].super.empty = false;
+    w.site[old].restarted = power;
+  }
+  w.tenure++;
+  w.tenure_stamp = w.next_stamp | ZERO_BIT;
+  w.generation++;
+  w.in_set = 1u << best; /* until hot regions are tracked */
+  /* the new production's data is the truth from here */
+  for (unsigned i = 0; i < UNITS; i++)
+    w.answered[i] = w.site[best].disk.cur[i];
+  for (unsigned s = 0; s < w.n_sites; s++)
+    if (s != best && !w.site[s].process)
+      copy_start (s);
+    else if (s != best) {
+      struct wire_record rec = { .tenure = w.tenure, .generation = w.generation };
+      struct copy_event ev = { .kind = CE_RECORD, .record = &rec };
+      copy_feed (s, &ev);
+    }
+  prod_start (false);
+}
+
+/* --- clients --------------------------------------------------------------------------------- */
+
+static void
+client (void)
+{
+  unsigned slot = (unsigned) rnd (SLOTS);
+  struct req *q = &w.req[slot];
+  struct repl_event ev = { .kind = RE_REQUEST, .slot = (uint16_t) slot };
+  const struct disk *d = &w.site[w.prod_site].disk;
+  uint64_t first, n;
+
+  after (rnd (w.quiesce ? 200 : 1 + 2000 / (w.busy * w.busy / 10 + 1)), SE_CLIENT);
+  if (q->used || (w.quiesce && chance (90)))
+    return;
+  memset (q, 0, sizeof *q);
+  first = rnd (UNITS);
+  if (chance (60))
+    first = first % 24; /* a warm corner */
+  n = 1 + (chance (80) ? rnd (6) : rnd (260));
+  if (n > UNITS - first)
+    n = UNITS - first;
+  q->offset = first * UNIT;
+  q->length = n * UNIT;
+  q->at = w.now;
+  switch (rnd (10)) {
+  case 0:
+    q->op = RO_ZERO;
+    break;
+  case 1:
+    q->op = RO_TRIM;
+    break;
+  case 2:
+    q->op = RO_FLUSH;
+    q->offset = q->length = 0;
+    memcpy (q->flushed, w.answered, sizeof q->flushed);
+    break;
+  case 3:
+  case 4: {
+    bool wait = w.now >= w.lease || w.holding;
+    q->op = RO_READ_WAIT;
+    memcpy (q->seen, d->cur, sizeof q->seen);
+    for (unsigned i = 0; i < SLOTS; i++)
+      if (w.req[i].used && w.req[i].granted && w.req[i].length > 0
+          && w.req[i].op != RO_READ_WAIT
+          && ranges_overlap (w.req[i].offset, w.req[i].length, q->offset, q->length))
+        wait = true;
+    if (!wait) {
+      for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
+        if (q->seen[i] > w.answered[i])
+          violate ("an unprotected read returns stamp %u of unit %u, answered %u", q->seen[i], i,
+                   w.answered[i]);
+      return;
+    }
+    break;
+  }
+  default:
+    q->op = RO_WRITE;
+    if (chance (10))
+      q->flags |= RF_FUA;
+  }
+  q->used = true;
+  ev.op = q->op;
+  ev.flags = q->flags;
+  ev.offset = q->offset;
+  ev.length = q->length;
+  feed (&ev);
+}
+
+static void
+local_done (struct sev *e)
+{
+  struct disk *d = &w.site[w.prod_site].disk;
+  struct repl_event ev = { .kind = RE_LOCAL_DONE, .slot = e->slot };
+
+  if (e->slot < SLOTS) {
+    struct req *q = &w.req[e->slot];
+    q->local_busy = false;
+    if (op_is_data (q->op))
+      for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++) {
+        if (d->cur[i] > q->stamp)
+          violate ("an older write overtakes on production");
+        d->cur[i] = q->stamp;
+        if (q->flags & RF_FUA)
+          d->stable[i] = q->stamp;
+      }
+    if (q->op == RO_FLUSH)
+      flush (d, e->p);
+  }
+  else
+    flush (d, e->p);
+  free (e->p);
+  feed (&ev);
+}
+
+static void
+resync_read (const struct sev *e)
+{
+  const struct disk *d = &w.site[w.prod_site].disk;
+  struct repl_event ev = { .kind = RE_RESYNC_READ, .rslot = e->slot, .length = e->b };
+  const unsigned first = u0 (e->a), n = u0 (e->b), max = u0 (e->c);
+  unsigned k = 0;
+
+  memcpy (w.rbuf[e->slot], &d->cur[first], n * sizeof (stamp_t));
+  while (k < max && (d->cur[first + k] == 0 || (d->cur[first + k] & ZERO_BIT)))
+    k++;
+  if (k >= n) {
+    ev.zero = chance (50) ? RZ_HOLE : RZ_ZERO;
+    if (ev.zero == RZ_HOLE)
+      ev.length = (uint64_t) k * UNIT;
+  }
+  if (chance (1) && w.chaos) {
+    ev.error = -5;
+    ev.zero = RZ_DATA;
+    ev.length = e->b;
+  }
+  feed (&ev);
+}
+
+/* --- links ----------------------------------------------------------------------------------- */
+
+static void
+try_connect (void)
+{
+  static uint32_t conns;
+
+  for (unsigned s = 0; s < w.n_sites; s++) {
+    struct site *x = &w.site[s];
+    struct msg *m;
+    struct sev *e;
+    if (s != w.prod_site && x->conn && !x->stopped
+        && ((!x->conn_up && w.now - x->conn_ms > 1500)
+            || (x->conn_life != x->life && w.now - x->conn_ms > 1500)))
+      link_down (s, "no answer"); /* deadline of the handshake, or of a PING */
+    if (s == w.prod_site || x->conn || w.now < x->next_try || x->cut || !w.prod || !x->hosted)
+      continue;
+    x->next_try = w.now + 200 + rnd (300);
+    if (!x->process)
+      continue;
+    x->conn = ++conns;
+    x->conn_up = false;
+    x->conn_ms = w.now;
+    x->resync_begun = false;
+    x->conn_life = x->life;
+    x->out_size = 600 * 1024 + rnd (2000) * 1024;
+    x->out_used = 0;
+    x->last_fwd = x->last_back = 0;
+    m = new_msg ();
+    m->h.type = WIRE_HELLO;
+    m->conn = x->conn;
+    m->at = w.now + x->delay;
+    x->last_fwd = m->at;
+    fifo_push (&x->fwd, m);
+    e = after (x->delay, SE_FWD);
+    e->site = (uint8_t) s;
+    e->a = x->conn;
+  }
+}
+
+static void
+deliver_fwd (const struct sev *e)
+{
+  const unsigned s = e->site;
+  struct site *x = &w.site[s];
+  struct copy_event ev = { 0 };
+  struct msg *m;
+
+  if (x->conn != e->a || x->fwd.n == 0)
+    return;
+  if (x->cut)
+    return; /* sits there until the link is given up */
+  if (x->stopped) {
+    struct sev *again = after (50, SE_FWD);
+    again->site = e->site;
+    again->a = e->a;
+    return;
+  }
+  m = fifo_pop (&x->fwd);
+  if (!x->process) {
+    free_msg (m);
+    return;
+  }
+  if (m->h.type == WIRE_HELLO) {
+    struct wire_hello h = { .proto_min = 1, .proto_max = 1 };
+    h.tenure = w.tenure;
+    h.generation = w.generation;
+    h.size = SIZE;
+    h.block_size = 4096;
+    h.dirty_block_size = BLOCK;
+    h.site = (uint8_t) w.prod_site;
+    h.peer_site = (uint8_t) s;
+    snprintf (h.node, sizeof h.node, "prod");
+    ev.kind = CE_HELLO;
+    ev.conn = m->conn;
+    ev.peer = "prod";
+    ev.hello = &h;
+    copy_feed (s, &ev);
+    free_msg (m);
+    return;
+  }
+  struct wire_record rec = { .tenure = m->h.tenure, .generation = m->generation,
+                             .since = m->since };
+  ev.kind = CE_FRAME;
+  ev.conn = m->conn;
+  ev.frame = m->h;
+  ev.record = m->h.type == WIRE_ENTER ? &rec : NULL;
+  ev.buf = (uint32_t) (m->h.seq % LINK_WINDOW_FRAMES);
+  free_msg (x->bufs[ev.buf]);
+  x->bufs[ev.buf] = m;
+  copy_feed (s, &ev);
+}
+
+static void
+deliver_back (const struct sev *e)
+{
+  const unsigned s = e->site;
+  struct site *x = &w.site[s];
+  struct repl_event ev = { .site = (uint8_t) s };
+  struct msg *m;
+
+  if (x->conn != e->a || x->back.n == 0 || x->cut)
+    return;
+  m = fifo_pop (&x->back);
+  switch (m->back) {
+  case 1:
+    ev.kind = RE_ACK;
+    ev.seq = m->h.seq;
+    feed (&ev);
+    break;
+  case 2:
+    ev.kind = RE_COPY_ERROR;
+    ev.reason = m->reason;
+    feed (&ev);
+    link_down (s, "the copy failed");
+    break;
+  case 3:
+    say ("link %u is up%s%s", s, m->ok.flags & WIRE_OK_RESTARTED ? ", restarted" : "",
+         m->ok.flags & WIRE_OK_EMPTY ? ", empty" : "");
+    x->conn_up = true;
+    ev.kind = RE_LINK_UP;
+    ev.restarted = m->ok.flags & WIRE_OK_RESTARTED;
+    ev.empty = m->ok.flags & WIRE_OK_EMPTY;
+    ev.window_bytes = m->ok.window_bytes;
+    ev.window_frames = m->ok.window_frames;
+    ev.room_bytes = x->out_size;
+    feed (&ev);
+    break;
+  case 4:
+    link_down (s, m->reason);
+    break;
+  }
+  free_msg (m);
+}
+
+static void
+drained (const struct sev *e)
+{
+  struct site *x = &w.site[e->site];
+  struct repl_event ev = { .kind = RE_ROOM, .site = e->site };
+
+  if (x->conn != e->a)
+    return;
+  if (x->cut || x->stopped) {
+    struct sev *again = after (50, SE_DRAIN);
+    again->site = e->site;
+    again->a = e->a;
+    again->b = e->b;
+    return;
+  }
+  x->out_used -= e->b;
+  if (!x->conn_up)
+    return;
+  ev.room_bytes = x->out_size - x->out_used;
+  feed (&ev);
+}
+
+/* --- chaos ----------------------------------------------------------------------------------- */
+
+static void
+chaos (void)
+{
+  const unsigned s = (unsigned) rnd (w.n_sites);
+  struct site *x = &w.site[s];
+  struct sev *e;
+
+  if (!w.chaos)
+    return;
+  after (50 + rnd (600), SE_CHAOS);
+  if (chance (4)) {
+    takeover (chance (40));
+    return;
+  }
+  if (chance (12)) {
+    struct repl_event ev = { .kind = w.holding ? RE_RESUME : RE_HOLD, .reason = "switchover" };
+    w.holding = !w.holding;
+    w.drained = false;
+    feed (&ev);
+    return;
+  }
+  if (chance (6)) {
+    w.quorum = !w.quorum;
+    return;
+  }
+  if (s == w.prod_site)
+    return;
+  switch (rnd (8)) {
+  case 0:
+    link_down (s, "the network");
+    break;
+  case 1: /* cut: noticed by the PING deadline only */
+    x->cut = true;
+    e = after (100 + rnd (2500), SE_HEAL);
+    e->site = (uint8_t) s;
+    e->a = 1;
+    break;
+  case 2:
+    if (x->process && !x->stopped) {
+      x->stopped = true;
+      e = after (100 + rnd (3000), SE_HEAL);
+      e->site = (uint8_t) s;
+      e->a = 2;
+    }
+    break;
+  case 3:
+  case 4:
+    if (x->process) {
+      copy_die (s, chance (50));
+      e = after (50 + rnd (2500), SE_HEAL);
+      e->site = (uint8_t) s;
+      e->a = 3;
+    }
+    break;
+  case 5:
+    x->slow = chance (50) ? 2 : 1 + (unsigned) rnd (60);
+    x->delay = (unsigned) rnd (20);
+    break;
+  case 6:
+    if (chance (30))
+      x->store_bad = x->process;
+    else {
+      struct repl_event ev = { .kind = RE_UNMIRROR, .site = (uint8_t) s,
+                               .reason = "its host left" };
+      x->hosted = false;
+      feed (&ev);
+      e = after (100 + rnd (1500), SE_HEAL);
+      e->site = (uint8_t) s;
+      e->a = 4;
+    }
+    break;
+  case 7:
+    w.site[w.prod_site].slow = 1 + (unsigned) rnd (20);
+    w.busy = 1 + (unsigned) rnd (60);
+    break;
+  }
+}
+
+static void
+heal (const struct sev *e)
+{
+  struct site *x = &w.site[e->site];
+
+  switch (e->a) {
+  case 1:
+    if (x->cut) {
+      x->cut = false;
+      link_down (e->site, "no PONG");
+    }
+    break;
+  case 2:
+    x->stopped = false;
+    break;
+  case 3:
+    if (!x->process && e->site != w.prod_site)
+      copy_start (e->site);
+    break;
+  case 4:
+    if (!x->hosted && e->site != w.prod_site) {
+      struct repl_event ev = { .kind = RE_MIRROR, .site = e->site, .sync = RS_PARTIAL };
+      x->hosted = true;
+      feed (&ev);
+    }
+    x->hosted = true;
+    break;
+  }
+}
+
+/* --- invariants ------------------------------------------------------------------------------ */
+
+static void
+check_tracking (void)
+{
+  const struct disk *p = &w.site[w.prod_site].disk;
+
+  if (!w.prod)
+    return;
+  for (unsigned s = 0; s < w.n_sites && !broken; s++) {
+    const struct repl_site *x = &w.r.sites[s];
+    const struct track *t = &x->track;
+    uint64_t counts[TS_STATES] = { 0 };
+    if (s == w.prod_site)
+      continue;
+    for (uint64_t b = 0; b < t->n_blocks; b++)
+      counts[track_get (t, b)]++;
+    for (unsigned k = 0; k < TS_STATES; k++)
+      if (counts[k] != t->count[k])
+        violate ("site %u: %llu blocks are %s, counted %llu", s, (unsigned long long) counts[k],
+                 track_state_name (k), (unsigned long long) t->count[k]);
+    if (t->illegal)
+      violate ("site %u: a move that the table forbids", s);
+    if (!x->map_valid || w.site[s].restarted || w.site[s].super.empty)
+      continue; /* declared to be unknown, or about to be */
+    for (unsigned i = 0; i < UNITS; i++) {
+      const uint64_t b = (uint64_t) i * UNIT / BLOCK;
+      bool flying = false;
+      if (track_get (t, b) != TS_CLEAN)
+        continue;
+      if (p->cur[i] != w.site[s].disk.cur[i]) {
+        for (unsigned k = 0; k < SLOTS; k++)
+          if (w.req[k].used && w.req[k].granted && w.req[k].offset <= (uint64_t) i * UNIT
+              && w.req[k].offset + w.req[k].length > (uint64_t) i * UNIT)
+            flying = true;
+        if (!flying)
+          violate ("site %u differs in unit %u (%u, production %u), the block is clean", s, i,
+                   w.site[s].disk.cur[i], p->cur[i]);
+      }
+      else if (!x->untracked && w.site[s].disk.stable[i] != w.site[s].disk.cur[i])
+        violate ("site %u: unit %u is clean and not stable", s, i);
+    }
+  }
+}
+
+static void
+check_waits (void)
+{
+  struct repl_wait waits[REPL_MAX_WAITS];
+  unsigned n, used = 0;
+
+  if (!w.prod)
+    return;
+  n = repl_waits (&w.r, w.now, waits);
+  for (unsigned i = 0; i < SLOTS; i++)
+    used += w.req[i].used;
+  if (used > 0 && n == 0)
+    violate ("%u requests wait for nobody", used);
+  for (unsigned i = 0; i < n; i++)
+    if (waits[i].reason == NULL || waits[i].reason[0] == '\0')
+      violate ("a wait without a reason");
+}
+
+/* --- one seed -------------------------------------------------------------------------------- */
+
+static void
+clear_world (void)
+{
+  for (unsigned i = 0; i < w.n_heap; i++)
+    if (w.heap[i].kind == SE_COPYOP && w.heap[i].p) {
+      free (((struct copyop *) w.heap[i].p)->data);
+      free (w.heap[i].p);
+    }
+    else
+      free (w.heap[i].p);
+  for (unsigned s = 0; s < SITES_MAX; s++) {
+    fifo_clear (&w.site[s].fwd);
+    fifo_clear (&w.site[s].back);
+    for (unsigned i = 0; i < LINK_WINDOW_FRAMES; i++)
+      free_msg (w.site[s].bufs[i]);
+  }
+}
+
+static bool
+healthy (void)
+{
+  for (unsigned i = 0; i < SLOTS; i++)
+    if (w.req[i].used)
+      return false;
+  for (unsigned s = 0; s < w.n_sites; s++)
+    if (s != w.prod_site
+        && (w.r.sites[s].state != SITE_MIRRORING || w.site[s].restarted
+            || w.site[s].conn_life != w.site[s].life))
+      return false;
+  return w.in_set == (1u << w.n_sites) - 1 && w.r.in_set == (w.in_set & w.r.others);
+}
+
+static void
+run (uint64_t which, uint64_t chaos_ms)
+{
+  static uint8_t memory[SITES_MAX][4096];
+  uint64_t deadline, next_check = 0;
+  bool done = false;
+
+  clear_world ();
+  memset (&w, 0, sizeof w);
+  seed = which;
+  rng = which * 0x9e3779b97f4a7c15u + 1;
+  for (unsigned i = 0; i < 5; i++)
+    rnd (2);
+  broken = false;
+  w.now = 1000;
+  w.n_sites = 2 + (unsigned) rnd (3);
+  w.busy = 1 + (unsigned) rnd (60);
+  w.tenure = 1;
+  w.generation = 1;
+  w.in_set = 1;
+  w.quorum = true;
+  w.lease = w.now + 3000;
+  w.chaos = true;
+  w.no_quorum_ms = chance (25) ? 500 : 0;
+  for (unsigned s = 0; s < w.n_sites; s++) {
+    w.maps[s] = memory[s];
+    w.site[s].slow = 1 + (unsigned) rnd (8);
+    w.site[s].delay = (unsigned) rnd (8);
+    w.site[s].hosted = true;
+    w.site[s].super.tenure = 1;
+    w.site[s].super.empty = s != 0;
+    if (s != 0)
+      copy_start (s);
+  }
+  prod_start (false);
+  after (rnd (500), SE_CHAOS);
+
+  deadline = w.now + chaos_ms;
+  while (!broken && !done) {
+    struct sev e;
+    if (w.n_heap == 0) {
+      violate ("nothing happens any more");
+      break;
+    }
+    e = next_event ();
+    w.now = e.at;
+    if (w.chaos && w.now >= deadline) {
+      /* everything is repaired; from here it has to come together */
+      w.chaos = false;
+      w.quiesce = true;
+      w.quorum = true;
+      deadline = w.now + 60000;
+      for (unsigned s = 0; s < w.n_sites; s++) {
+        struct site *x = &w.site[s];
+        x->slow = 2;
+        x->delay = 2;
+        x->stopped = false;
+        if (x->cut) {
+          x->cut = false;
+          link_down (s, "no PONG");
+        }
+        if (x->store_bad && x->process && s != w.prod_site)
+          copy_die (s, false);
+        x->store_bad = false;
+        if (!x->hosted) {
+          struct sev h = { .site = (uint8_t) s, .a = 4 };
+          heal (&h);
+        }
+        if (!x->process && s != w.prod_site)
+          copy_start (s);
+      }
+      if (w.holding) {
+        struct repl_event ev = { .kind = RE_RESUME };
+        w.holding = false;
+        feed (&ev);
+      }
+      say ("all is repaired");
+      ctl_propose ();
+    }
+    if (!w.chaos && w.now > deadline) {
+      violate ("after a minute of health: set %x of %u sites", w.in_set, w.n_sites);
+      break;
+    }
+    switch (e.kind) {
+    case SE_LOCAL:
+      if (e.life == w.prod_life)
+        local_done (&e);
+      else
+        free (e.p);
+      break;
+    case SE_RREAD:
+      if (e.life == w.prod_life)
+        resync_read (&e);
+      break;
+    case SE_FWD:
+      deliver_fwd (&e);
+      break;
+    case SE_BACK:
+      deliver_back (&e);
+      break;
+    case SE_DRAIN:
+      drained (&e);
+      break;
+    case SE_COPYOP:
+      if (e.life != w.site[e.site].life)
+        break;
+      if (w.site[e.site].stopped) { /* the process does not see it */
+        struct sev *again = after (50, SE_COPYOP);
+        again->site = e.site;
+        again->life = e.life;
+        again->slot = e.slot;
+        again->a = e.a;
+        again->p = e.p;
+        break;
+      }
+      if (e.slot == 0xffff) {
+        struct copy_event ev = { .kind = CE_CLOSED, .conn = (uint32_t) e.a };
+        copy_feed (e.site, &ev);
+      }
+      else if (e.p)
+        copy_op_done (e.site, e.p, false);
+      break;
+    case SE_TICK: {
+      struct repl_event ev = { .kind = RE_TICK };
+      if (e.life != w.prod_life)
+        break;
+      after (REPL_TICK_MS, SE_TICK);
+      if (w.quorum) {
+        struct repl_event lease = { .kind = RE_LEASE };
+        w.lease = w.now + 3000;
+        lease.until_ms = w.lease;
+        feed (&lease);
+      }
+      feed (&ev);
+      try_connect ();
+      ctl_propose ();
+      check_waits ();
+      break;
+    }
+    case SE_CLIENT:
+      if (e.life == w.prod_life)
+        client ();
+      break;
+    case SE_CTL:
+      if (e.life == w.prod_life)
+        ctl_handle (&e);
+      break;
+    case SE_COMMIT:
+      if (e.life == w.prod_life && w.change != CC_NONE)
+        ctl_commit ();
+      break;
+    case SE_RECORD: {
+      struct repl_event ev = { .kind = RE_RECORD, .in_set = (uint32_t) e.a, .generation = e.b,
+                               .seen = e.c };
+      if (e.life == w.prod_life)
+        feed (&ev);
+      break;
+    }
+    case SE_CHAOS:
+      chaos ();
+      break;
+    case SE_HEAL:
+      heal (&e);
+      break;
+    }
+    if (w.now >= next_check) {
+      check_tracking ();
+      next_check = w.now + 20 + rnd (60);
+    }
+    done = !w.chaos && healthy ();
+  }
+  if (!broken) {
+    check_tracking ();
+    for (unsigned s = 0; s < w.n_sites; s++)
+      if (memcmp (w.site[s].disk.cur, w.site[w.prod_site].disk.cur, sizeof w.site[s].disk.cur))
+        violate ("in the end site %u differs from production", s);
+  }
+}
+
+int
+main (int argc, char **argv)
+{
+  uint64_t first = 1, count = 1000, ops = 0, entered = 0, lost = 0, takeovers = 0, power = 0;
+  unsigned bad = 0;
+  int i = 1;
+
+  if (i < argc && strcmp (argv[i], "-v") == 0) {
+    verbose = true;
+    i++;
+  }
+  if (i < argc)
+    first = strtoull (argv[i++], NULL, 0);
+  if (i < argc)
+    count = strtoull (argv[i++], NULL, 0);
+  else if (i > 1 && argc > 1 && first != 1)
+    count = 1;
+  for (uint64_t s = first; s < first + count; s++) {
+    run (s, 4000 + (s % 7) * 3000);
+    ops += w.answered_ops;
+    entered += w.entered;
+    lost += w.lost;
+    takeovers += w.takeovers;
+    power += w.powerlosses;
+    if (broken) {
+      printf ("# seed %llu at %llu ms: %s\n", (unsigned long long) s, (unsigned long long) w.now,
+              broken_why);
+      if (++bad >= 10)
+        break;
+    }
+  }
+  printf ("# %llu seeds: %llu requests answered, %llu entries, %llu losses, %llu takeovers, "
+          "%llu power losses\n",
+          (unsigned long long) count, (unsigned long long) ops, (unsigned long long) entered,
+          (unsigned long long) lost, (unsigned long long) takeovers, (unsigned long long) power);
+  clear_world ();
+  memset (&w, 0, sizeof w);
+  is (bad, 0, "no seed breaks a rule");
+  ok (count < 100 || (entered > count && lost > count && takeovers > count / 10),
+      "and the seeds do what they are for");
+  return tap_done ();
+}
