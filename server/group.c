@@ -567,8 +567,10 @@ on_commit (struct group *g, struct group_actions *out)
   }
   if (is_expelled (&g->committed, g->cfg.node_id, g->cfg.incarnation))
     leave (g, out, "expelled by the others: this node was silent (C8); join again");
-  else if (g->committed.deleted)
+  else if (g->committed.deleted) {
+    request_settle (g, out); /* who asked for it hears of it */
     leave (g, out, "the CRG is deleted");
+  }
 }
 
 static void
