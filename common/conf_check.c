@@ -329,8 +329,9 @@ check_domain (struct conf_crg *c, struct conf_place *pl)
       return wrong (pl, SEC_DOMAIN, i, "site", "site '%s' has no node that can host a copy; make one "
                     "of its nodes primary or backup", n->site);
     if (voters > 2 && at_site * 2 == total)
-      warn (c, "site '%s' has exactly half of the votes: if it is lost, or cut off, no site has a "
-            "majority and service stops; add a replicate at a third site", n->site);
+      warn (c, "site '%s' has exactly half of the %u votes: if it is lost, or cut off, the rest is no "
+            "majority and service stops; make the number odd, best with a replicate at a third place",
+            n->site, total);
   }
   if (sites == 1)
     warn (c, "all nodes are at one site, so there is one copy and no mirror; name a second site");

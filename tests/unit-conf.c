@@ -248,7 +248,7 @@ test_good (void)
   is_str (c.iasps[0].store[2], "/srv/b", "store of c1: its site's");
   is_str (c.iasps[0].store[3], "", "store of w1: none");
   is (c.n_warnings, 1, "one warning");
-  ok (strstr (c.warnings[0], "site 'rome' has exactly half of the votes") != NULL,
+  ok (strstr (c.warnings[0], "site 'rome' has exactly half of the 4 votes") != NULL,
       "rome has half of the votes: %s", c.warnings[0]);
 
   text = replace (good_crg, "role = replicate", "role = replicate\nvotes = 0");
