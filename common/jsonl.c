@@ -112,8 +112,8 @@ jsonl_reader_fill (struct jsonl_reader *r, int fd)
   return err < 0 ? err : n;
 }
 
-/* jansson's own limit of depth is 2048, a constant of its build; ours is checked on the text, before
- * anything is built from it. */
+/* jansson's own limit of depth is 2048, a constant of its build; ours is checked on the text,
+ * before anything is built from it. */
 static bool
 is_too_deep (const char *p, size_t len)
 {

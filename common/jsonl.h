@@ -46,8 +46,8 @@ extern ssize_t jsonl_reader_fill (struct jsonl_reader *r, int fd);
 
 /* The next whole object.  1: *obj is it, the caller's to json_decref; 0: none yet; -EMSGSIZE: a
  * line longer than max_line; -EPROTO: not JSON, nested deeper than JSONL_MAX_DEPTH, a duplicate
- * key, or not an object (*error, if not NULL, says what and where).  Blank lines are skipped.  After an error
- * every further call returns one. */
+ * key, or not an object (*error, if not NULL, says what and where).  Blank lines are skipped.
+ * After an error every further call returns one. */
 extern int jsonl_reader_next (struct jsonl_reader *r, json_t **obj, json_error_t *error);
 
 /* Queues one object and a newline.  0; -ENOBUFS: the peer does not read, drop it; -ENOMEM;

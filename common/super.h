@@ -40,7 +40,7 @@ struct meta_area {
 
 struct meta_layout {
   uint64_t store_bytes;      /* as given */
-  uint64_t data_bytes;       /* room for data, multiple of META_BLOCK_SIZE; an export may be smaller */
+  uint64_t data_bytes;       /* room for data, whole META_BLOCKs; an export may be smaller */
   uint32_t dirty_block_size; /* bytes for each bit of written and bitmap */
   struct meta_area written;  /* one bitmap: has this block ever been written */
   struct meta_area hot;      /* two copies of a map of regions, one after the other */

@@ -201,7 +201,7 @@ wire_decode_header (const uint8_t *buf, size_t len, struct wire_header *h)
 
 /* ---- payloads ----------------------------------------------------------------------------- */
 
-/* A buffer being written or read, with a sticky error; so that a codec is a plain list of fields. */
+/* A buffer being written or read, with a sticky error: so a codec is a plain list of fields. */
 struct cursor {
   uint8_t *out;      /* writing */
   const uint8_t *in; /* reading */

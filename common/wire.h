@@ -196,7 +196,8 @@ struct wire_failure {
 struct wire_record {
   uint64_t tenure;
   uint64_t generation;
-  uint64_t since; /* ENTER: the generation at which this copy is to enter; RECORD: entered, 0: is not in */
+  uint64_t since; /* ENTER: the generation at which this copy is to enter; RECORD: at which it
+                   * entered, 0: it is not in the set */
   uint64_t loss;
   uint32_t in_set; /* bit s: site s is in the in-sync set */
 };

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
 # corosync engine: a member that was stopped during a cut comes back into a new view, and nothing of its old one passes
 # SPDX-License-Identifier: BSD-3-Clause
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"

@@ -406,7 +406,7 @@ random_message (unsigned which, union any *m)
   case 4:
     m->record.tenure = rnd ();
     m->record.generation = rnd ();
-    m->record.since = m->record.generation - rnd () % (m->record.generation + (m->record.generation != UINT64_MAX));
+    m->record.since = m->record.generation - rnd () % (m->record.generation | 1);
     m->record.loss = rnd ();
     m->record.in_set = (uint32_t) (1 + rnd () % 255);
     break;
