@@ -44,7 +44,9 @@ enum group_event_kind {
                      restarted, or adopted from an earlier run of crgd, and
                      has its role; it is then told record, lease and mirrors
                      again */
-  GE_COPY_LOST,   /* plugin: iasp, site, reason, seq: production waits (R2) */
+  GE_COPY_LOST,   /* plugin: iasp, site, reason, seq: production waits (R2).  The
+                     COPY_* are levels: a plugin says those that still stand
+                     again to a new crgd that adopts it */
   GE_COPY_BACK,   /* plugin: iasp, site, seq: the link is back, no removal needed */
   GE_COPY_READY,  /* plugin: iasp, site, boot_id, seq (R3) */
   GE_DRAINED,     /* answer to GA_HOLD: iasp, ok, reason */
@@ -109,7 +111,9 @@ enum group_action_kind {
                      begin again from disk as a new incarnation (C6) */
   GA_SEND,        /* multicast buf */
   GA_PROBE,       /* probe iasp's store -> GE_PROBE */
-  GA_HOST,        /* make it so: iasp in role (NONE stops it), tenure -> GE_HOSTED */
+  GA_HOST,        /* make it so: iasp in role (NONE stops it), tenure -> GE_HOSTED.
+                     Those of one iasp are carried out in order; HOST_NONE may
+                     follow before the one before it was answered */
   GA_RECORD,      /* tell the plugin the committed record of iasp.  `seq`: the
                      outcome of every COPY_* event up to it is known, nothing
                      is in flight.  R3: after copy-ready or copy-lost for X the

@@ -318,6 +318,9 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
     h->store_failed = false; /* F4: said and done */
   if (g->now_ms < h->retry_ms)
     return;
+  /* A failure is remembered for a while, so that production doesn't go to and
+   * fro; then this node may be asked, or try, again. */
+  h->failed = false;
   /* An old production host ends its plugin first, whatever comes next (F6). */
   if (h->told_role != HOST_NONE
       && (want == HOST_NONE || stale || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {

@@ -71,6 +71,18 @@ restarted_must_wait (const struct place_in *in, unsigned iasp, uint8_t site)
   return false;
 }
 
+/* S1: a store that isn't free because the present, but otherwise unable,
+ * production host has it open: it releases it when it is named no more. */
+static bool
+held_by_host (const struct place_in *in, unsigned iasp, uint8_t site)
+{
+  const struct crg_state *s = in->state;
+  int host = state_node_index (s, state_production_host (s));
+  const struct group_host_status *h = host < 0 ? NULL : said (in, (unsigned) host, iasp);
+
+  return site == s->rec[iasp].production_site && h != NULL && in->node[host].present && h->opened;
+}
+
 const char *
 place_refusal (const struct place_in *in, unsigned node, enum place_why why)
 {
@@ -103,7 +115,7 @@ place_refusal (const struct place_in *in, unsigned node, enum place_why why)
       continue; /* F6: the store is released first, and has just been in use */
     if (!h->probed)
       return "its store was not probed yet";
-    if (!h->opened && !h->can_host)
+    if (!h->opened && !h->can_host && !held_by_host (in, i, site))
       return h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
     text = place_disagrees (s, i, site, &h->store);
     if (text != NULL)

@@ -321,6 +321,10 @@ later (struct sim *s, unsigned n, struct sim_pending p)
     sim_fail (s, "node %u: too many pending answers", n + 1);
     return;
   }
+  /* What is asked of one plugin is done in order. */
+  for (unsigned i = 0; i < node->n_pending; i++)
+    if (node->pending[i].ev.iasp == p.ev.iasp && node->pending[i].due_ms > p.due_ms)
+      p.due_ms = node->pending[i].due_ms;
   p.incarnation = node->incarnation;
   node->pending[node->n_pending++] = p;
 }
@@ -426,11 +430,6 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     const struct crg_state *c = group_committed (node->g);
 
     st->tenure = ask->tenure;
-    if (st->data < s->acked[ask->iasp])
-      sim_fail (s, "LOST WRITE: node %u opens iasp %u with %" PRIu64 ", answered %" PRIu64, n + 1,
-                ask->iasp, st->data, s->acked[ask->iasp]);
-    if (st->unusable)
-      sim_fail (s, "node %u opens an unusable copy as production", n + 1);
     /* The record that `role` carries. */
     p->rec = c->rec[ask->iasp];
     p->has_record = true;
@@ -726,6 +725,8 @@ sim_boot (struct sim *s, unsigned n)
     if (sim_random (s, 2) == 0) {
       struct group_event ask = { .iasp = (uint8_t) i, .role = p->role, .tenure = p->tenure };
       host_answer (s, n, &ask, true, "");
+      for (unsigned k = 0; k < SIM_SITES; k++)
+        p->link[k].say_again = true;
     } else
       stop_plugin (s, n, i, false);
   }
@@ -847,6 +848,14 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
   struct sim_store *st = &s->store[site][iasp];
   bool need = p->rec.copies[site].in_set || l->ready;
 
+  if (l->say_again && s->node[n].running && !s->node[n].paused) {
+    /* A new controller is told what is wanted: levels, not edges. */
+    l->say_again = false;
+    if (l->lost_said)
+      say (s, n, iasp, site, GE_COPY_LOST);
+    else if (l->ready)
+      say (s, n, iasp, site, GE_COPY_READY);
+  }
   if (!can_reach (s, n, l->node, iasp)) {
     if (l->connected || l->due_ms == 0) {
       l->connected = l->filling = false;
@@ -949,6 +958,16 @@ data_step (struct sim *s)
     unsigned serving = 0;
 
     for (unsigned n = 0; n < s->n_nodes; n++) {
+      /* Before it writes: could it answer a read? */
+      if (has_lease (s, n, iasp)) {
+        const struct sim_store *st = &s->store[site_of_node (s, n)][iasp];
+
+        if (st->data < s->acked[iasp])
+          sim_fail (s, "LOST WRITE: node %u serves iasp %u with %" PRIu64 ", answered %" PRIu64,
+                    n + 1, iasp, st->data, s->acked[iasp]);
+        if (st->unusable)
+          sim_fail (s, "node %u serves an unusable copy of iasp %u", n + 1, iasp);
+      }
       data_write (s, n, iasp);
       if (has_lease (s, n, iasp))
         serving++;

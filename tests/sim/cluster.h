@@ -40,7 +40,7 @@ struct sim_store {
 struct sim_link {        /* of a production plugin, to a site */
   int node;              /* told by message 6, or -1 */
   bool connected, filling, ready;
-  bool lost_said;
+  bool lost_said, say_again;
   uint64_t ready_seq;
   uint64_t due_ms;       /* fill done; or suspend timeout */
 };
