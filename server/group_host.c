@@ -314,8 +314,12 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
   enum host_role want = wanted_role (g, i, site);
   bool stale = h->told_role == HOST_PRODUCTION && h->told_tenure != state_tenure (&g->committed);
 
-  if (site != NO_SITE && g->committed.rec[i].copies[site].barred)
-    h->store_failed = false; /* F4: said and done */
+  /* F4: barred is said and done; and who hosts it no more has nothing to bar. */
+  if (site != NO_SITE && h->store_failed
+      && (g->committed.rec[i].copies[site].barred
+          || (h->told_role == HOST_NONE && !h->pending
+              && g->committed.rec[i].copies[site].host != g->cfg.node_id)))
+    h->store_failed = false;
   if (g->now_ms < h->retry_ms)
     return;
   /* A failure is remembered for a while, so that production doesn't go to and

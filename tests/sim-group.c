@@ -45,7 +45,7 @@ disturb (void)
   unsigned n = (unsigned) sim_random (&s, s.n_nodes);
   unsigned part[SIM_NODES] = { 0 };
 
-  switch (sim_random (&s, 16)) {
+  switch (sim_random (&s, 20)) {
   case 0:
   case 1:
     sim_kill (&s, n);
@@ -94,6 +94,21 @@ disturb (void)
     sim_request (&s, n, GR_SWITCHOVER,
                  sim_random (&s, 2) ? NO_NODE : 1 + (uint32_t) sim_random (&s, s.n_nodes));
     break;
+  case 16:
+    sim_store_fails (&s, n, (unsigned) sim_random (&s, s.cfg.n_iasps));
+    break;
+  case 17:
+    if (!s.wiped && s.n_nodes >= 3 && s.cfg.votes[0] == 0) {
+      sim_wipe (&s, n);
+      s.node[n].restart_ms = s.now_ms + 1 + sim_random (&s, 3000);
+    }
+    break;
+  case 18:
+    sim_request (&s, n, sim_random (&s, 3) ? GR_START : GR_END, NO_NODE);
+    break;
+  case 19:
+    sim_request (&s, n, GR_MARK_FAILED, 1 + (uint32_t) sim_random (&s, s.n_nodes));
+    break;
   case 15:
     if (sim_random (&s, 4) == 0) {
       sim_leave (&s, n);
@@ -103,6 +118,27 @@ disturb (void)
     }
     break;
   }
+}
+
+/* What an operator has to do, every 2 s, until it is well. */
+static bool
+repair_until_converged (void)
+{
+  for (unsigned k = 0; k < 30 && !s.failed; k++) {
+    const struct crg_state *c = group_committed (s.node[0].g);
+
+    if (sim_until (&s, sim_converged, 2000))
+      return true;
+    if (c == NULL || s.failed || !s.node[0].running)
+      continue;
+    if (!c->started)
+      sim_request (&s, 0, GR_START, NO_NODE);
+    for (unsigned i = 0; i < s.cfg.n_iasps; i++)
+      for (unsigned site = 0; site < s.cfg.n_sites; site++)
+        if (c->rec[i].copies[site].barred)
+          sim_unbar (&s, 0, i, site);
+  }
+  return sim_converged (&s);
 }
 
 static bool
@@ -139,7 +175,7 @@ run_seed (uint64_t seed, bool trace)
   }
   if (!s.failed)
     sim_heal (&s);
-  if (!s.failed && !sim_until (&s, sim_converged, 60000))
+  if (!s.failed && !repair_until_converged ())
     sim_fail (&s, "healed, but not converged after 60 s");
   if (s.failed) {
     printf ("# seed %" PRIu64 ": %s\n", seed, s.failure);

@@ -374,7 +374,7 @@ reset_links (struct sim_plugin *p)
 {
   for (unsigned i = 0; i < SIM_SITES; i++)
     p->link[i] = (struct sim_link) { .node = -1 };
-  p->has_record = p->held = p->drain = false;
+  p->has_record = p->held = p->drain = p->broken = false;
 }
 
 static void
@@ -725,6 +725,7 @@ sim_boot (struct sim *s, unsigned n)
     if (sim_random (s, 2) == 0) {
       struct group_event ask = { .iasp = (uint8_t) i, .role = p->role, .tenure = p->tenure };
       host_answer (s, n, &ask, true, "");
+      p->broken_say = p->broken;
       for (unsigned k = 0; k < SIM_SITES; k++)
         p->link[k].say_again = true;
     } else
@@ -811,6 +812,34 @@ sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node)
   feed (s, n, &ev);
 }
 
+void
+sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_UNBAR, .request_id = s->steps + 1,
+                            .iasp = (uint8_t) iasp, .site = (uint8_t) site };
+
+  s->node[n].last_code = -1;
+  feed (s, n, &ev);
+}
+
+void
+sim_store_fails (struct sim *s, unsigned n, unsigned iasp)
+{
+  struct sim_plugin *p = &s->node[n].plugin[iasp];
+
+  if (p->running)
+    p->broken = p->broken_say = true;
+}
+
+void
+sim_wipe (struct sim *s, unsigned n)
+{
+  sim_kill (s, n);
+  s->node[n].has_disk = false;
+  s->node[n].disk_promised = 0;
+  s->wiped = true;
+}
+
 /* ---- the data path ------------------------------------------------------ */
 
 static void
@@ -835,7 +864,7 @@ can_reach (const struct sim *s, unsigned n, int to, unsigned iasp)
   if (to < 0)
     return false;
   c = &s->node[to].plugin[iasp];
-  return c->running && c->role == HOST_MIRROR && s->node[to].part == s->node[n].part
+  return c->running && c->role == HOST_MIRROR && !c->broken && s->node[to].part == s->node[n].part
          && c->tenure <= s->node[n].plugin[iasp].tenure;
 }
 
@@ -914,7 +943,7 @@ data_write (struct sim *s, unsigned n, unsigned iasp)
   struct sim_plugin *p = &s->node[n].plugin[iasp];
   bool all = true;
 
-  if (!p->running || p->role != HOST_PRODUCTION || !p->has_record)
+  if (!p->running || p->role != HOST_PRODUCTION || !p->has_record || p->broken)
     return;
   for (unsigned site = 0; site < s->cfg.n_sites; site++)
     if ((int) site != site_of_node (s, n)) {
@@ -967,6 +996,13 @@ data_step (struct sim *s)
                     n + 1, iasp, st->data, s->acked[iasp]);
         if (st->unusable)
           sim_fail (s, "node %u serves an unusable copy of iasp %u", n + 1, iasp);
+      }
+      if (s->node[n].plugin[iasp].broken_say && s->node[n].running && !s->node[n].paused) {
+        struct group_event ev = { .kind = GE_STORE_FAILED, .iasp = (uint8_t) iasp };
+
+        s->node[n].plugin[iasp].broken_say = false;
+        strcpy (ev.reason, "flush failed");
+        feed (s, n, &ev);
       }
       data_write (s, n, iasp);
       if (has_lease (s, n, iasp))

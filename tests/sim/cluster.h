@@ -53,6 +53,7 @@ struct sim_plugin {
   uint64_t seq;
   bool held, has_record;
   bool drain;            /* GA_HOLD waits for its answer */
+  bool broken, broken_say; /* its store failed (F4) */
   struct iasp_rec rec;
   struct sim_link link[SIM_SITES];
 };
@@ -149,6 +150,9 @@ extern void sim_pause (struct sim *s, unsigned n, bool paused);
 extern void sim_part (struct sim *s, const unsigned part[SIM_NODES]);
 extern void sim_heal (struct sim *s);
 extern void sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node);
+extern void sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site);
+extern void sim_store_fails (struct sim *s, unsigned n, unsigned iasp);
+extern void sim_wipe (struct sim *s, unsigned n);      /* its state file is gone (C6) */
 
 extern bool sim_step (struct sim *s);                  /* false: failed */
 extern void sim_run (struct sim *s, uint64_t ms);
