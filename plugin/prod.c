@@ -66,7 +66,12 @@ resync_read (struct engine *e, const struct repl_action *a)
 static void
 local_part (struct engine *e, const struct repl_action *a)
 {
-  static const uint8_t kinds[] = { [RO_WRITE] = SOP_WRITE, [RO_ZERO] = SOP_ZERO, [RO_TRIM] = SOP_ZERO, [RO_FLUSH] = SOP_FLUSH };
+  static const uint8_t kinds[] = {
+    [RO_WRITE] = SOP_WRITE,
+    [RO_ZERO] = SOP_ZERO,
+    [RO_TRIM] = SOP_ZERO,
+    [RO_FLUSH] = SOP_FLUSH,
+  };
   struct sop *op = a->slot == REPL_SLOT_DRAIN ? &e->prod.drain : &e->slots[a->slot].local;
   const void *data = a->slot == REPL_SLOT_DRAIN ? NULL : e->slots[a->slot].rq.data;
 
