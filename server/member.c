@@ -910,15 +910,22 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
 void
 member_free (struct member *m)
 {
+  const struct crg_state *s;
+
   member_leave (m);
   qb_loop_timer_del (m->d->loop, m->timer);
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
     task_cancel (m->iasps[i].probe);
     plugin_free (m->iasps[i].plugin);
   }
+  s = member_state (m);
   for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
-    if (m->requests[i].id)
-      reply (m, m->requests[i].id, CRG_EXIT_ERROR, "crgd gives this CRG up");
+    if (m->requests[i].id) {
+      if (s && s->deleted)
+        reply (m, m->requests[i].id, CRG_EXIT_FINE, "");
+      else
+        reply (m, m->requests[i].id, CRG_EXIT_ERROR, "crgd gives this CRG up");
+    }
   free (m->g);
   free (m->out);
   free (m);
