@@ -209,8 +209,11 @@ print_nodes (const json_t *crg)
     if (!text_is (node, "current_role", text_of (node, "preferred_role"))
         && *text_of (node, "preferred_role"))
       printf (", prefers %s", text_of (node, "preferred_role"));
-    if (lease && text_is (lease, "holder", text_of (node, "name")))
-      printf (", holds the lease (%s left)", age_text (number_of (lease, "left_ms"), buf));
+    if (lease && text_is (lease, "holder", text_of (node, "name"))) {
+      printf (", holds the lease");
+      if (number_of (lease, "left_ms") > 0)
+        printf (" (%s left)", age_text (number_of (lease, "left_ms"), buf));
+    }
     putchar ('\n');
   }
   printf ("  votes %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " present: %s\n", present_votes,
@@ -224,7 +227,7 @@ print_copy (const json_t *copy)
   json_int_t behind = number_of (copy, "behind_bytes"), eta = number_of (copy, "eta_s");
   char buf[32];
 
-  if (behind == 0)
+  if (behind == 0 && !text_is (copy, "data", "in-sync"))
     behind = number_of (copy, "dirty_bytes");
   printf ("    copy  %-10s %-10s on %-10s %s", text_of (copy, "site"), text_of (copy, "role"),
           *text_of (copy, "host") ? text_of (copy, "host") : "nobody", text_of (copy, "data"));

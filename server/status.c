@@ -65,6 +65,8 @@ status_report (const struct member *m)
     const struct plugin *p = member_plugin (m, i);
     enum host_role role = p ? plugin_role (p) : HOST_NONE;
     const char *trouble = p ? plugin_trouble (p) : "";
+    char uri[3 * CRG_PATH_MAX];
+    struct plugin_spec spec;
     json_t *status, *item;
     uint64_t age_ms;
 
@@ -73,6 +75,12 @@ status_report (const struct member *m)
     status = plugin_last_status (p, &age_ms);
     item = json_pack ("{s:i, s:i, s:b, s:i, s:s}", "iasp", (int) i, "role", (int) role, "served",
                       plugin_is_served (p), "pid", (int) plugin_pid (p), "trouble", trouble);
+    /* Only the host knows its run directory. */
+    if (plugin_is_served (p) && member_self (m) >= 0
+        && member_spec (m, i, (unsigned) member_self (m), &spec) && spec.export_unix[0]) {
+      plugin_spec_uri (&spec, uri, sizeof uri);
+      json_object_set_new (item, "uri", json_string (uri));
+    }
     if (status) {
       json_t *reason = json_object_get (status, "hold_reason");
 
@@ -244,8 +252,10 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
   if (!served)
     snprintf (reason, reason_len, "production is at %s and not served yet%s%s", *node,
               st.wait_reason[0] ? ": " : "", st.wait_reason);
-  json_decref (report);
   plugin_spec_uri (&spec, uri, len);
+  if (json_is_string (json_object_get (report, "uri")))
+    snprintf (uri, len, "%s", json_string_value (json_object_get (report, "uri")));
+  json_decref (report);
   return served;
 }
 
