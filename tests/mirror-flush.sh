@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# FLUSH and FUA are answered only after the copy has flushed too: with a copy whose flush takes
+# 1.5 s they take that long, while a plain write doesn't.
+. "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
+. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+requires qemu-io openssl
+requires_plugin
+requires_test_build
+cd "$tmp"
+
+timed () # COMMAND: ms into TOOK
+{
+  local start
+  start=$(now_ms)
+  qemu-io -f raw -t writeback -c "$1" "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "$1"; }
+  TOOK=$(($(now_ms) - start))
+}
+
+mirror_pki
+mirror_record 2 0
+mkdir -p n0 n1
+cp record n0/record
+cp record n1/record
+mirror_node n0 0
+mirror_node n1 1 fault-flush-delay-ms=1500
+mirror_ctl n0 --commit --lease 6000
+mirror_ctl n1
+tell n1 '"cmd":"role","role":"mirror","tenure":1,"peers":["n0","n1"],"production":"n0"'
+tell n0 '"cmd":"role","role":"production","tenure":1,"peers":["n0","n1"]'
+mirror_connect
+
+timed "write -f -P 1 0 64k"
+[ "$TOOK" -ge 1500 ] || fail "FUA was answered after $TOOK ms"
+timed "flush"
+[ "$TOOK" -ge 1500 ] || fail "FLUSH was answered after $TOOK ms"
+timed "write -z -f 64k 64k"
+[ "$TOOK" -ge 1500 ] || fail "a zero with FUA was answered after $TOOK ms"
+sleep 3 # the stream is in order: a write behind a flush of the background waits for it
+# qemu-io flushes when it ends, so the time of the write is what it says itself.
+qemu-io -f raw -t writeback -c "write -P 2 0 64k" "$(uri "$tmp/n0/nbd")" >qemu.out || fail "plain write"
+[[ $(cat qemu.out) =~ \;\ 00\.[0-9]+\ sec ]] || fail "a plain write took long: $(cat qemu.out)"

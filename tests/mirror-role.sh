@@ -1,0 +1,65 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Roles: a client on a mirror copy is refused and told where production is; a store that is open
+# (S1), of another group, of a newer tenure (R1) or that disagrees with the record (R4, R6) is
+# refused; role=production by hand is refused on it (S3); release, promotion and the way back.
+. "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
+. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+requires qemu-io nbdinfo openssl cmp
+requires_plugin
+cd "$tmp"
+
+refused () # NAME CODE FIELDS: the command must fail with this code
+{
+  tell_any "$1" "$3"
+  case $ANSWER in *'"ok":false'*"\"code\":\"$2\""*|*"\"code\":\"$2\""*'"ok":false'*) ;;
+    *) fail "{$3}: not refused with $2: $ANSWER" ;;
+  esac
+}
+
+mirror_pair
+! nbdinfo --size "$(uri "$tmp/n1/nbd")" >out 2>&1 || fail "a client was let in to a mirror copy"
+grep -q "mirror copy of payroll; production is at n0" n1/nbd.log || fail "no clear refusal in the log"
+! nbdinfo --size "nbd+unix:///nothere?socket=$tmp/n0/nbd" >out 2>&1 || fail "another export name"
+[ "$(nbdinfo --size "$(uri "$tmp/n0/nbd")")" = $mirror_size ] || fail "size of the export"
+
+# S3, and the lock of S1.
+expect_fail timeout 10 nbdkit -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
+grep -q "another process has it open" err || fail "$(cat err)"
+qemu-io -f raw -c "write -P 7 1M 1M" "$(uri "$tmp/n0/nbd")" >qemu.out || fail "write"
+tell n0 '"cmd":"role","role":"none"'
+case $ANSWER in *'"clean":true'*) ;; *) fail "not clean: $ANSWER" ;; esac
+expect_fail timeout 10 nbdkit -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
+grep -q "holds IASP 'payroll' of CRG 'wages'" err || fail "$(cat err)"
+expect_fail timeout 5 nbdinfo --size "$(uri "$tmp/n0/nbd")" >out 2>&1
+
+# Promotion in place at a switchover, the old production mirrors back.
+sed 's/"tenure":1/"tenure":2/; s/"production_site":0/"production_site":1/' n0/record >record2
+expect=$(cat record2)
+refused n1 usage '"cmd":"role","role":"production","tenure":3,"record":'"$expect"
+tell n1 '"cmd":"role","role":"production","tenure":2,"graceful":true,"lease_until_ms":999999999999,"record":'"$expect"
+refused n1 role '"cmd":"role","role":"mirror","tenure":2,"record":'"$expect"
+tell n0 '"cmd":"role","role":"mirror","tenure":2,"peers":["n0","n1"],"production":"n1","record":'"$expect"
+tell n1 "\"cmd\":\"mirror\",\"site\":0,\"node\":\"n0\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n0,\"sync\":\"none\""
+wait_for 10 in_state n1 mirroring || fail "does not mirror back: $ANSWER"
+qemu-io -f raw -c "read -P 7 1M 1M" "$(uri "$tmp/n1/nbd")" >qemu.out || fail "read at the new production"
+! grep -q "Pattern verification failed" qemu.out || fail "wrong data at the new production"
+status n1
+case $ANSWER in *'"resync_blocks":0'*) ;; *) fail "something was resynchronised after a switchover: $ANSWER" ;; esac
+qemu-io -f raw -c "write -P 8 2M 1M" -c flush "$(uri "$tmp/n1/nbd")" >qemu.out || fail "write at the new production"
+same_data || fail "the stores differ"
+
+# An old tenure, and a record older than the disk.
+tell n0 '"cmd":"role","role":"none"'
+tell n1 '"cmd":"quit"'
+wait_for 3 not_running "$PID_n1" || fail "quit does not end the process"
+refused n0 tenure '"cmd":"role","role":"mirror","tenure":1,"record":'"$(cat n0/record)"
+refused n0 not-in-set '"cmd":"role","role":"production","tenure":3,"record":'"$(sed 's/"tenure":2/"tenure":3/; s/"in_set":true/"in_set":false/g' record2)"
+refused n0 disagrees '"cmd":"role","role":"production","tenure":3,"record":'"$(sed 's/"tenure":2/"tenure":3/; s/"since":[01]/"since":9/g; s/"generation":1/"generation":9/' record2)"
+refused n0 usage '"cmd":"role","role":"mirror","tenure":3,"record":'"$(sed 's/4444/5555/' record2)"
+# Another group's store.
+stop_pid "$PID_n0"
+mirror_ids[1]=crg-id=99999999999999999999999999999999
+mirror_node n0 0
+mirror_ctl n0
+refused n0 identity '"cmd":"role","role":"mirror","tenure":3,"record":'"$(sed 's/"tenure":2/"tenure":3/' record2)"
