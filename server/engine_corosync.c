@@ -763,7 +763,7 @@ group_open (struct corosync_group *g)
     g->armed = true;
   }
   err = cpg_join (g->handle, &g->cpg_name);
-  if (err == CS_ERR_TRY_AGAIN || err == CS_ERR_BUSY) {
+  if (err == CS_ERR_TRY_AGAIN || err == CS_ERR_BUSY || err == CS_ERR_EXIST) {
     pump_arm (e, COROSYNC_RETRY_MAX_MS);
     return;
   }
@@ -836,7 +836,6 @@ engine_connect (struct corosync_engine *e)
       snprintf (reason, sizeof reason,
                 "corosync can't be reached (%s): start it, or see its log; trying again",
                 cs_strerror (err));
-      qb_log (LOG_ERR, "%s", reason);
       e->told_down = true;
       e->base.cb.down (e->base.opaque, reason);
     }
@@ -872,7 +871,6 @@ on_retry (void *data)
     engine_close (e);
     e->broken = false;
     if (!was_told) {
-      qb_log (LOG_ERR, "%s; connecting again", reason);
       e->told_down = true;
       e->base.cb.down (e->base.opaque, reason);
     }
@@ -904,14 +902,15 @@ on_pump (void *data)
   uint64_t now = clock_boottime_ms ();
 
   e->pump_set = false;
+  /* First, since one that was left may be joined again already. */
+  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+    if (e->groups[i].leaving) {
+      group_close (&e->groups[i]);
+      memset (&e->groups[i], 0, sizeof e->groups[i]);
+    }
   for (unsigned i = 0; i < CRG_MAX_CRGS && e->connected && !e->broken; i++) {
     struct corosync_group *g = &e->groups[i];
 
-    if (g->used && g->leaving) {
-      group_close (g);
-      memset (g, 0, sizeof *g);
-      continue;
-    }
     if (!g->used)
       continue;
     if (!g->joined)

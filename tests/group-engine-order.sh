@@ -34,13 +34,23 @@ members_wait_view 5 1,2,3 e1 e2 e3b
 member_tell 3 send 10 100
 for i in 1 2; do member_wait_count e$i D 1572; done
 
+# One process leaves and joins at once, again and again: each time a new view with its own id.
+n=$(member_count e2 V)
+for k in 1 2 3 4 5; do
+  member_tell 2 leave
+  member_tell 2 join
+  wait_for 5 member_has_count e2 V $((n + k)) || fail "no view after leave and join $k: $(tail -n 3 "$tmp/e2.err")"
+  member_tell 2 send 3 100
+done
+members_wait_view 5 1,2,3 e1 e2 e3b
+
 # Nodes by name: ids are the daemon's, whatever corosync's are; a wrong name is refused.
 member_quit 3
 member_start 3 named --name n3
 members_wait_view 5 101,102,103 named
 member_quit 3
 member_start 3 misnamed --name n2
-wait_for 5 grep -q "calls this node (nodeid 3) 'n3', crgd.conf calls it 'n2'" "$tmp/misnamed.err" ||
+wait_for 5 grep -qs "calls this node (nodeid 3) 'n3', crgd.conf calls it 'n2'" "$tmp/misnamed.err" ||
   fail "a wrong name was not refused: $(cat "$tmp/misnamed.err")"
 [ "$(member_count misnamed V)" = 0 ] || fail "a node with a wrong name got a view"
 member_quit 1 2 3
