@@ -741,8 +741,12 @@ step (struct member *m, const struct group_event *ev)
   }
   m->in_step = false;
   end_unclaimed (m);
-  if (m->gone)
-    daemon_remove (m->d, m, false);
+  if (m->gone) {
+    const struct crg_state *s = member_state (m);
+
+    /* C8: who was expelled joins again, as a new incarnation. */
+    daemon_remove (m->d, m, s == NULL || !s->deleted);
+  }
   else
     arm (m);
 }
