@@ -302,7 +302,7 @@ ctl ()
 crgd_answers () { ctl $1 status >/dev/null 2>&1; }
 
 # crg_field I JQ: of the JSON status on node I
-crg_field () { ctl $1 status --json 2>/dev/null | jq -r "$2"; }
+crg_field () { { ctl $1 --timeout 2 status --json 2>/dev/null || :; } | jq -r "$2"; }
 crg_has_field () { [ "$(crg_field $1 "$2")" = "$3" ]; }
 
 # crg_logs: what there is to look at when something went wrong
@@ -314,4 +314,130 @@ crg_logs ()
     tail -n "${1:-15}" "$tmp/n$i/crgd.log"
     ctl $i status 2>&1 | head -n 40 || :
   done
+}
+
+# plugin_pid I: the process that node I's daemon supervises, or nothing
+plugin_pid ()
+{
+  local pid
+  pid=$(cat "$tmp/n$1/r/payroll.pid" 2>/dev/null) && is_running "$pid" && echo "$pid" || :
+}
+
+# kill_hard PID...: SIGKILL, those that are there; returns when they are gone
+kill_hard ()
+{
+  local pid
+  for pid; do
+    kill -KILL "$pid" 2>/dev/null || continue
+    kill -CONT "$pid" 2>/dev/null || :
+    wait_for 5 not_running "$pid" || fail "process $pid survives SIGKILL"
+  done
+}
+
+# node_down I...: the machines are gone, at once
+node_down ()
+{
+  local i pids=()
+  for i; do pids+=("${lab_corosync[i]}" "${lab_crgd[i]}" $(plugin_pid $i)); done
+  kill -KILL "${pids[@]}" 2>/dev/null || :
+  kill_hard "${pids[@]}"
+  for i; do unset "lab_crgd[$i]"; done
+}
+
+# node_up I...: they are started again
+node_up ()
+{
+  lab_start "$@"
+  crgd_start "$@"
+}
+
+# crg_is STATE I...: each of these nodes says so, with a majority and all copies in the set
+crg_is ()
+{
+  local want=$1 i
+  shift
+  for i; do
+    [ "$(crg_field $i '.crgs[0] | "\(.state) \(.majority) \([.iasps[].copies[].in_set] | all)"')" = \
+      "$want true true" ] || return 1
+  done
+}
+
+# crg_wait SECONDS STATE I...
+crg_wait ()
+{
+  local seconds=$1
+  shift
+  wait_for $seconds crg_is "$@" || { crg_logs 25; fail "not $* after $seconds s"; }
+}
+
+# crg_host: the number of the production host, as those with the latest state know it
+crg_host () { "$tmp/uri" | sed -n 's,.*/n\([0-9]*\)/r/.*,\1,p'; }
+# crg_mirror: that of the mirror copy's host
+crg_mirror ()
+{
+  crg_field ${1:-5} '.crgs[0].iasps[0] | .production_node as $p | .copies[].host | select(. != $p)' | tr -d n
+}
+
+# crg_up: the whole cluster of five, created, started and in sync
+crg_up ()
+{
+  local i
+  lab_up 5
+  lab_conf
+  lab_start 1 2 3 4 5
+  crg_prepare "$@"
+  crgd_start 1 2 3 4 5
+  for i in 1 2 3 4 5; do wait_for 20 crgd_answers $i || { crg_logs; fail "no crgd on node $i"; }; done
+  lab_wait_members 5 1 2 3 4 5
+  wait_for 10 ctl 1 create "$tmp/payroll.conf" >"$tmp/create.log" 2>&1 ||
+    { cat "$tmp/create.log"; crg_logs; fail "create"; }
+  ctl 1 start payroll >"$tmp/start.log" 2>&1 || { cat "$tmp/start.log"; crg_logs; fail "start"; }
+  crg_wait 20 active 1 2 3 4 5
+}
+
+# crg_uri: the export, as the node with the latest state knows it.  A client that reaches every
+# node asks so: it isn't cut off when they are from each other, and would see two of them serve.
+crg_uri_command ()
+{
+  cat >"$tmp/uri" <<END
+#!/bin/bash
+for i in 1 2 3 4 5; do
+  "$CRGCTL" --timeout 1 --socket "$tmp/n\$i/r/crgd.sock" status --json 2>/dev/null
+done | jq -rs '[.[].crgs[0] | select(.has_state)] | max_by([.epoch, .version]) | .iasps[0].production_node |
+  select(.) | "nbd+unix:///payroll?socket=$tmp/\(.)/r/payroll.nbd"'
+END
+  chmod +x "$tmp/uri"
+  echo "$tmp/uri"
+}
+
+recorder=$CRG_BUILD_DIR/tests/recorder/recorder
+
+# recorder_start SECONDS: it writes, reads and flushes from now on
+recorder_start ()
+{
+  "$recorder" run --log "$tmp/history" --uri-command "$(crg_uri_command)" --connections 3 --depth 4 \
+    --rate 600 --op-timeout 1500 --seconds "$1" >"$tmp/recorder.out" 2>"$tmp/recorder.err" &
+  recorder_pid=$!
+  record_pid $recorder_pid
+  wait_for 10 grep -qs ' connected' "$tmp/history" ||
+    { cat "$tmp/recorder.err"; crg_logs; fail "the recorder doesn't write"; }
+  recorder_goes_on 15 50
+}
+
+# recorder_goes_on SECONDS [N]: N more answers within that time; sets PAUSE to the ms it took
+recorder_goes_on ()
+{
+  PAUSE=$("$recorder" wait --log "$tmp/history" --more "${2:-20}" --timeout $(($1 * 1000))) ||
+    { tail -n 5 "$tmp/recorder.err"; crg_logs 25; fail "no answers within $1 s"; }
+}
+
+# recorder_judge: ends it; every answered write is there, the history is linearizable, and the
+# copies are equal
+recorder_judge ()
+{
+  kill -TERM $recorder_pid
+  wait $recorder_pid || { cat "$tmp/recorder.out" "$tmp/recorder.err"; fail "the recorder"; }
+  cat "$tmp/recorder.out"
+  "$recorder" check --log "$tmp/history" --uri-command "$tmp/uri"
+  cmp -n $((64 << 20)) "$tmp/rome.store" "$tmp/milan.store" || fail "the copies differ"
 }
