@@ -17,6 +17,7 @@ link_init (struct repl *r, unsigned site)
 {
   struct repl_site *x = &r->sites[site];
 
+  assert (site < CRG_MAX_SITES);
   track_init (&x->track, r->cfg.track_memory[site], r->cfg.size, r->cfg.block_size, TS_CLEAN);
   x->down_ms = r->now_ms;
   x->state_since_ms = r->now_ms;

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The receiving core, one event at a time: who is let in, what is submitted when, what is
+ * acknowledged when, and how a link ends. */
+#include <errno.h>
+#include <string.h>
+
+#include "plugin/copy_private.h"
+#include "tests/tap.h"
+
+static struct copy c;
+static struct copy_config cfg;
+static struct wire_hello hello;
+static struct copy_actions out;
+
+static void
+step (struct copy_event ev)
+{
+  copy_step (&c, &ev, &out);
+}
+
+static void
+start (void)
+{
+  memset (&cfg, 0, sizeof cfg);
+  memset (cfg.cluster_id, 1, CRG_ID_LEN);
+  memset (cfg.crg_id, 2, CRG_ID_LEN);
+  memset (cfg.iasp_id, 3, CRG_ID_LEN);
+  memset (cfg.lineage, 4, CRG_ID_LEN);
+  strcpy (cfg.node, "c1");
+  cfg.site = 1;
+  cfg.size = 1 << 20;
+  cfg.block_size = 512;
+  cfg.dirty_block_size = 65536;
+  cfg.tenure = 5;
+  cfg.generation = 3;
+  cfg.since = 2;
+  cfg.window_bytes = 4 << 20;
+  cfg.window_frames = 64;
+  memset (&hello, 0, sizeof hello);
+  hello.proto_min = hello.proto_max = 1;
+  memcpy (hello.cluster_id, cfg.cluster_id, CRG_ID_LEN);
+  memcpy (hello.crg_id, cfg.crg_id, CRG_ID_LEN);
+  memcpy (hello.iasp_id, cfg.iasp_id, CRG_ID_LEN);
+  memcpy (hello.lineage, cfg.lineage, CRG_ID_LEN);
+  strcpy (hello.node, "p1");
+  hello.peer_site = 1;
+  hello.tenure = 5;
+  hello.size = 1 << 20;
+  hello.block_size = 4096;
+  hello.dirty_block_size = 65536;
+  check (copy_init (&c, &cfg, 0) == NULL, "init");
+}
+
+static const struct copy_action *
+find (unsigned kind)
+{
+  for (unsigned i = 0; i < out.n; i++)
+    if (out.a[i].kind == kind)
+      return &out.a[i];
+  return NULL;
+}
+
+static unsigned
+count (unsigned kind)
+{
+  unsigned n = 0;
+  for (unsigned i = 0; i < out.n; i++)
+    n += out.a[i].kind == kind;
+  return n;
+}
+
+static void
+say_hello (uint32_t conn)
+{
+  step ((struct copy_event){ .kind = CE_HELLO, .conn = conn, .peer = "p1", .hello = &hello });
+}
+
+static void
+linked (void)
+{
+  start ();
+  say_hello (1);
+  check (find (CA_HELLO_OK) != NULL, "linked");
+}
+
+static uint64_t seq;
+static void
+frame (unsigned type, uint64_t offset, uint32_t length, unsigned flags)
+{
+  struct wire_record rec = { .tenure = 5, .generation = 4, .since = 4 };
+  struct copy_event ev = { .kind = CE_FRAME, .conn = 1 };
+
+  ev.frame.type = (uint8_t) type;
+  ev.frame.tenure = hello.tenure;
+  ev.frame.seq = ++seq;
+  ev.frame.offset = offset;
+  ev.frame.length = length;
+  ev.frame.flags = (uint16_t) flags;
+  if (type == WIRE_WRITE || type == WIRE_RESYNC_WRITE)
+    ev.frame.payload_len = length;
+  ev.buf = (uint32_t) seq;
+  ev.record = type == WIRE_ENTER ? &rec : NULL;
+  step (ev);
+}
+
+static void
+done (uint16_t op, int error)
+{
+  step ((struct copy_event){ .kind = CE_DONE, .op = op, .error = error });
+}
+
+static uint64_t
+poll_ack (void)
+{
+  step ((struct copy_event){ .kind = CE_POLL });
+  return find (CA_ACK) ? find (CA_ACK)->seq : 0;
+}
+
+static void
+refuses (unsigned code, const char *what)
+{
+  say_hello (9);
+  ok (find (CA_REFUSE) && find (CA_REFUSE)->refuse.code == code && !find (CA_HELLO_OK)
+          && find (CA_REFUSE)->refuse.reason[0] != '\0',
+      "refused: %s (\"%s\")", what, find (CA_REFUSE) ? find (CA_REFUSE)->refuse.reason : "no");
+}
+
+static void
+test_hello (void)
+{
+  start ();
+  hello.lineage[0]++;
+  refuses (WIRE_REFUSE_LINEAGE, "another lineage (C9)");
+  start ();
+  hello.iasp_id[15]++;
+  refuses (WIRE_REFUSE_IDENTITY, "another IASP");
+  start ();
+  hello.peer_site = 2;
+  refuses (WIRE_REFUSE_IDENTITY, "another site");
+  start ();
+  hello.tenure = 4;
+  refuses (WIRE_REFUSE_TENURE, "an older production (R1)");
+  is (find (CA_REFUSE)->refuse.tenure, 5, "and told the tenure");
+  start ();
+  hello.size++;
+  refuses (WIRE_REFUSE_SIZE, "a store too small (H8)");
+  start ();
+  hello.dirty_block_size *= 2;
+  refuses (WIRE_REFUSE_BLOCK_SIZE, "another block size (H8)");
+  start ();
+  strcpy (hello.node, "p2");
+  refuses (WIRE_REFUSE_NAME, "a name that the certificate does not have");
+  start ();
+  hello.proto_min = hello.proto_max = 9;
+  refuses (WIRE_REFUSE_VERSION, "a protocol of another time");
+  start ();
+  c.cfg.fork = true;
+  refuses (WIRE_REFUSE_FORK, "a fork (R6)");
+  start ();
+  step ((struct copy_event){ .kind = CE_STOP });
+  ok (find (CA_IDLE) != NULL, "role taken, nothing under way: idle at once");
+  refuses (WIRE_REFUSE_ROLE, "no mirror role");
+
+  start ();
+  hello.tenure = 8;
+  say_hello (1);
+  ok (find (CA_SUPER) && find (CA_SUPER)->tenure == 8 && !find (CA_HELLO_OK),
+      "R1: a higher tenure is on disk before the answer");
+  done (COPY_OP_SUPER, 0);
+  ok (find (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.tenure == 8, "then the answer");
+  hello.tenure = 7;
+  refuses (WIRE_REFUSE_TENURE, "and no lower one any more");
+
+  start ();
+  hello.tenure = 8;
+  say_hello (1);
+  done (COPY_OP_SUPER, -EIO);
+  ok (find (CA_REFUSE) && find (CA_FAILED) && !find (CA_HELLO_OK),
+      "a superblock that can't be written: refused, and the store counts as failed");
+  refuses (WIRE_REFUSE_STORE, "a failed store (F4)");
+
+  start ();
+  c.restarted = c.empty = true;
+  say_hello (1);
+  is (find (CA_HELLO_OK)->hello_ok.flags, WIRE_OK_RESTARTED | WIRE_OK_EMPTY, "flags of the store");
+  is (find (CA_HELLO_OK)->hello_ok.window_frames, 64, "the window");
+}
+
+static void
+test_order (void)
+{
+  linked ();
+  seq = 0;
+  frame (WIRE_WRITE, 0, 8192, 0);
+  is (count (CA_SUBMIT), 1, "a write is submitted at once");
+  frame (WIRE_WRITE, 65536, 4096, 0);
+  is (count (CA_SUBMIT), 1, "another range too");
+  frame (WIRE_ZERO, 4096, 8192, 0);
+  is (count (CA_SUBMIT), 0, "an overlapping one waits");
+  frame (WIRE_WRITE, 8192, 4096, 0);
+  is (count (CA_SUBMIT), 0, "and what overlaps that one");
+  frame (WIRE_FLUSH, 0, 0, 0);
+  is (count (CA_SUBMIT), 0, "FLUSH waits for all before it");
+  frame (WIRE_WRITE, 131072, 4096, 0);
+  is (count (CA_SUBMIT), 1, "what comes after FLUSH does not wait for it");
+  done (2, 0);
+  is (poll_ack (), 0, "the second is done, the first is not: no ACK");
+  done (1, 0);
+  ok (count (CA_SUBMIT) == 1 && find (CA_SUBMIT)->op == 3, "the overlapping one goes");
+  ok (find (CA_RELEASE) && find (CA_RELEASE)->buf == 1, "a payload is let go");
+  is (poll_ack (), 2, "one ACK for both");
+  is (poll_ack (), 0, "and no second");
+  done (6, 0);
+  done (3, 0);
+  ok (count (CA_SUBMIT) == 1 && find (CA_SUBMIT)->op == 4, "then the next in stream order");
+  done (4, 0);
+  ok (count (CA_SUBMIT) == 1 && find (CA_SUBMIT)->frame.type == WIRE_FLUSH, "then the FLUSH");
+  is (poll_ack (), 4, "its answer waits for its end");
+  done (5, 0);
+  is (poll_ack (), 6, "and covers what was done beyond it");
+
+  for (unsigned i = 0; i < COPY_ACK_OPS; i++) {
+    frame (WIRE_TRIM, 4096 * i, 4096, 0);
+    done ((uint16_t) (seq % COPY_MAX_OPS), 0);
+  }
+  ok (find (CA_ACK) && find (CA_ACK)->seq == seq, "a long batch is acknowledged without a poll");
+}
+
+static void
+test_resync (void)
+{
+  linked ();
+  seq = 0;
+  frame (WIRE_WRITE, 0, 4096, 0);
+  frame (WIRE_RESYNC_WRITE, 65536, 4096, 0);
+  ok (find (CA_SUPER) && find (CA_SUPER)->unusable && !find (CA_SUBMIT),
+      "before the first block the disk says: unusable");
+  frame (WIRE_RESYNC_ZERO, 131072, 65536, WIRE_F_MAY_TRIM);
+  frame (WIRE_WRITE, 262144, 4096, 0);
+  is (count (CA_SUBMIT), 0, "all later ones wait for that");
+  done (COPY_OP_SUPER, 0);
+  is (count (CA_SUBMIT), 3, "then they go together");
+  done (1, 0);
+  done (2, 0);
+  done (3, 0);
+  frame (WIRE_RESYNC_WRITE, 0, 4096, 0);
+  ok (!find (CA_SUPER) && find (CA_SUBMIT), "once is enough");
+  done (5, 0);
+  frame (WIRE_ENTER, 0, 0, 0);
+  ok (!find (CA_SUPER), "ENTER waits for all before it");
+  done (4, 0);
+  ok (find (CA_SUPER) && find (CA_SUPER)->flush_data && !find (CA_SUPER)->unusable
+          && find (CA_SUPER)->since == 4,
+      "then: flush, and a superblock that says since when (R3)");
+  is (poll_ack (), 5, "not acknowledged yet");
+  frame (WIRE_WRITE, 0, 4096, 0);
+  is (count (CA_SUBMIT), 1, "writes go on meanwhile");
+  done (COPY_OP_SUPER, 0);
+  is (poll_ack (), 6, "now");
+  frame (WIRE_RESYNC_WRITE, 4096, 4096, 0);
+  ok (find (CA_SUPER) && find (CA_SUPER)->unusable, "a later resync marks it again");
+}
+
+static const char *
+breach (void)
+{
+  return find (CA_ERROR) ? find (CA_ERROR)->failure.reason : "no error";
+}
+
+static void
+test_breaches (void)
+{
+  linked ();
+  seq = 1;
+  frame (WIRE_WRITE, 0, 4096, 0);
+  ok (strstr (breach (), "sequence"), "a gap in the sequence: \"%s\"", breach ());
+  linked ();
+  seq = 0;
+  frame (WIRE_WRITE, cfg.size - 2048, 4096, 0);
+  ok (find (CA_ERROR) && find (CA_ERROR)->failure.code == WIRE_E_RANGE && find (CA_RELEASE),
+      "beyond the end: \"%s\", payload let go", breach ());
+  linked ();
+  seq = 0;
+  hello.tenure = 4;
+  frame (WIRE_WRITE, 0, 4096, 0);
+  ok (find (CA_ERROR) && find (CA_ERROR)->failure.code == WIRE_E_TENURE, "older tenure: \"%s\"",
+      breach ());
+  linked ();
+  seq = 0;
+  frame (WIRE_DIGEST_REQ, 0, 4096, 0);
+  ok (find (CA_ERROR) != NULL, "a frame that was not agreed on: \"%s\"", breach ());
+  linked ();
+  seq = 0;
+  for (unsigned i = 0; i <= cfg.window_frames; i++)
+    frame (WIRE_ZERO, 0, 512, 0);
+  ok (strstr (breach (), "window"), "more frames than the window: \"%s\"", breach ());
+  linked ();
+  seq = 0;
+  for (unsigned i = 0; i <= cfg.window_bytes / LINK_MAX_PAYLOAD; i++)
+    frame (WIRE_WRITE, 0, LINK_MAX_PAYLOAD, 0);
+  ok (strstr (breach (), "window"), "more bytes than the window: \"%s\"", breach ());
+  ok (!c.linked, "and the link is over");
+  frame (WIRE_WRITE, 0, 4096, 0);
+  ok (out.n > 0 && find (CA_RELEASE) && !find (CA_SUBMIT), "late frames are dropped");
+}
+
+static void
+test_end (void)
+{
+  unsigned released = 0;
+
+  linked ();
+  seq = 0;
+  for (unsigned i = 0; i < 50; i++)
+    frame (WIRE_WRITE, 0, 4096, 0); /* the first is submitted, the rest waits */
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  for (unsigned i = 0; i < 10; i++) {
+    released += count (CA_RELEASE);
+    if (!out.more)
+      break;
+    step ((struct copy_event){ .kind = CE_POLL });
+  }
+  is (released, 49, "a link's end drops what was not submitted");
+  say_hello (2);
+  ok (find (CA_REFUSE) && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_BUSY,
+      "R1: no new link before the old one's last write has returned");
+  done (1, 0);
+  say_hello (2);
+  ok (find (CA_HELLO_OK) != NULL, "then it may come");
+  say_hello (3);
+  ok (find (CA_CLOSE) && find (CA_CLOSE)->conn == 2 && find (CA_REFUSE)
+          && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_BUSY,
+      "a second link ends the first and comes again");
+  say_hello (3);
+  ok (find (CA_HELLO_OK) != NULL, "and is let in");
+
+  linked ();
+  seq = 0;
+  frame (WIRE_WRITE, 0, 4096, 0);
+  frame (WIRE_WRITE, 65536, 4096, 0);
+  done (2, -ENOSPC);
+  ok (find (CA_ERROR) && find (CA_ERROR)->seq == 2
+          && find (CA_ERROR)->failure.code == WIRE_E_NO_SPACE && find (CA_FAILED),
+      "a failed write: ERROR for that operation, and F4");
+  done (1, 0);
+  is (poll_ack (), 0, "no ACK after it");
+  say_hello (2);
+  ok (find (CA_REFUSE) && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_STORE,
+      "and no link any more");
+
+  linked ();
+  seq = 0;
+  frame (WIRE_FLUSH, 0, 0, 0);
+  done (1, -EIO);
+  ok (find (CA_ERROR) && find (CA_FAILED), "a failed flush is a failed store");
+
+  linked ();
+  seq = 0;
+  frame (WIRE_WRITE, 0, 4096, 0);
+  step ((struct copy_event){ .kind = CE_STOP });
+  ok (find (CA_CLOSE) && !find (CA_IDLE), "role taken: not idle while a write is under way");
+  done (1, 0);
+  ok (find (CA_IDLE) != NULL, "idle when it has returned");
+
+  linked ();
+  {
+    struct wire_record rec = { .tenure = 6, .generation = 9 };
+    step ((struct copy_event){ .kind = CE_RECORD, .record = &rec });
+  }
+  ok (find (CA_CLOSE) && find (CA_SUPER) && find (CA_SUPER)->tenure == 6 && find (CA_RECORD),
+      "a newer appointment ends an older production's link (R1)");
+  done (COPY_OP_SUPER, 0);
+  refuses (WIRE_REFUSE_TENURE, "and it can't come back");
+
+  linked ();
+  done (7, 0);
+  done (COPY_OP_SUPER, 0);
+  is (c.status.illegal, 2, "answers to nothing are counted, and ignored");
+}
+
+int
+main (void)
+{
+  test_hello ();
+  test_order ();
+  test_resync ();
+  test_breaches ();
+  test_end ();
+  return tap_done ();
+}

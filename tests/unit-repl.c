@@ -1,0 +1,657 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The replication core of production, one event at a time.  What must hold in any order of
+ * events is sim-repl's; here each rule has its plain scenario. */
+#include <errno.h>
+#include <string.h>
+
+#include "plugin/repl_private.h"
+#include "tests/tap.h"
+
+#define BLOCK 65536u
+#define SIZE  (UINT64_C (1024) * BLOCK)
+#define KIB   1024u
+
+static struct repl r;
+static struct repl_actions out;
+static struct repl_config cfg;
+static uint8_t maps[3][4096];
+static uint64_t now;
+
+static void
+step (struct repl_event ev)
+{
+  ev.now_ms = now;
+  repl_step (&r, &ev, &out);
+}
+
+/* Site 0 is production, 1 and 2 are copies. */
+static void
+configure (uint32_t in_set)
+{
+  memset (&cfg, 0, sizeof cfg);
+  cfg.size = SIZE;
+  cfg.block_size = BLOCK;
+  cfg.n_sites = 3;
+  cfg.n_rslots = 16;
+  cfg.share_percent = 25;
+  cfg.in_set = in_set;
+  cfg.generation = 7;
+  cfg.suspend_timeout_ms = 10000;
+  for (unsigned s = 0; s < 3; s++)
+    cfg.track_memory[s] = maps[s];
+  cfg.track_memory_bytes = sizeof maps[0];
+}
+
+static void
+init (void)
+{
+  const char *why;
+  now = 5000;
+  why = repl_init (&r, &cfg, now);
+  check (why == NULL, "init: %s", why ? why : "");
+  step ((struct repl_event){ .kind = RE_LEASE, .until_ms = UINT64_MAX });
+}
+
+static void
+start (uint32_t in_set)
+{
+  configure (in_set);
+  init ();
+}
+
+static void
+link_up (unsigned site)
+{
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = (uint8_t) site,
+                             .window_bytes = LINK_WINDOW_BYTES,
+                             .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+}
+
+static void
+request (unsigned slot, unsigned op, uint64_t offset, uint64_t length, unsigned flags)
+{
+  step ((struct repl_event){ .kind = RE_REQUEST, .slot = (uint16_t) slot, .op = (uint8_t) op,
+                             .offset = offset, .length = length, .flags = flags });
+}
+
+static void
+local (unsigned slot, int error)
+{
+  step ((struct repl_event){ .kind = RE_LOCAL_DONE, .slot = (uint16_t) slot, .error = error });
+}
+
+static void
+ack (unsigned site, uint64_t seq)
+{
+  step ((struct repl_event){ .kind = RE_ACK, .site = (uint8_t) site, .seq = seq });
+}
+
+static void
+record (uint32_t in_set, uint64_t generation, uint64_t seen)
+{
+  step ((struct repl_event){ .kind = RE_RECORD, .in_set = in_set, .generation = generation,
+                             .seen = seen });
+}
+
+static void
+tick (uint64_t ms)
+{
+  now += ms;
+  step ((struct repl_event){ .kind = RE_TICK });
+}
+
+static const struct repl_action *
+nth (unsigned kind, unsigned n)
+{
+  for (unsigned i = 0; i < out.n; i++)
+    if (out.a[i].kind == kind && n-- == 0)
+      return &out.a[i];
+  return NULL;
+}
+
+static const struct repl_action *
+find (unsigned kind)
+{
+  return nth (kind, 0);
+}
+
+static unsigned
+count (unsigned kind)
+{
+  unsigned n = 0;
+  while (nth (kind, n))
+    n++;
+  return n;
+}
+
+static unsigned
+count_frames (unsigned site, unsigned type)
+{
+  unsigned n = 0;
+  for (unsigned i = 0; i < out.n; i++)
+    n += out.a[i].kind == RA_SEND && out.a[i].site == site && out.a[i].frame.type == type;
+  return n;
+}
+
+static bool
+completed (unsigned slot, int error)
+{
+  for (unsigned i = 0; i < out.n; i++)
+    if (out.a[i].kind == RA_COMPLETE && out.a[i].slot == slot)
+      return out.a[i].error == error;
+  return false;
+}
+
+static void
+test_write (void)
+{
+  start (7);
+  link_up (1);
+  link_up (2);
+  request (0, RO_WRITE, 4096, 8192, 0);
+  is (count (RA_LOCAL), 1, "the local write and the sends are handed out together: local");
+  ok (count_frames (1, WIRE_WRITE) == 1 && count_frames (2, WIRE_WRITE) == 1, "... and both sends");
+  ok (out.a[0].kind == RA_LOCAL, "the local part first");
+  ok (nth (RA_SEND, 0)->frame.length == 8192 && nth (RA_SEND, 0)->frame.payload_len == 8192
+          && nth (RA_SEND, 0)->frame.seq == 1 && nth (RA_SEND, 0)->frame.missing == 0,
+      "the frame names range, payload and sequence");
+  local (0, 0);
+  is (count (RA_COMPLETE), 0, "not answered by the local write alone");
+  ack (1, 1);
+  is (count (RA_COMPLETE), 0, "nor by one copy");
+  ack (2, 1);
+  ok (completed (0, 0), "but when all have it");
+
+  request (1, RO_WRITE, 0, 4 * 1024 * KIB, 0);
+  is (count_frames (1, WIRE_WRITE), 16, "4 MiB are 16 frames");
+  ok (nth (RA_SEND, 15)->slot_offset == 15 * LINK_MAX_PAYLOAD, "of consecutive payload");
+  request (2, RO_WRITE, 8 * 1024 * KIB, 512 * KIB, RF_FUA);
+  ok (count_frames (1, WIRE_WRITE) == 2 && count_frames (1, WIRE_FLUSH) == 1,
+      "FUA of several frames: one FLUSH behind them");
+  request (3, RO_WRITE, 10 * 1024 * KIB, 4096, RF_FUA);
+  is (find (RA_SEND)->frame.flags, WIRE_F_FUA, "FUA of one frame: a flag");
+  request (4, RO_ZERO, 20 * 1024 * KIB, 1024 * KIB, RF_MAY_TRIM);
+  ok (find (RA_SEND)->frame.type == WIRE_ZERO && find (RA_SEND)->frame.payload_len == 0
+          && find (RA_SEND)->frame.flags == WIRE_F_MAY_TRIM,
+      "zeroes travel as such");
+  request (5, RO_FLUSH, 0, 0, 0);
+  local (5, 0);
+  ack (1, 100);
+  ok (find (RA_CLOSE_LINK) != NULL, "an ACK of what was never sent ends the link");
+
+  start (1);
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  ok (completed (0, 0), "without a copy in the set the local write is enough");
+  ok (track_get (repl_track (&r, 1), 0) == TS_DIRTY, "and marked for each copy");
+  request (0, RO_WRITE, SIZE - 4096, 8192, 0);
+  ok (completed (0, -EINVAL), "beyond the end: refused");
+  request (1, RO_WRITE, 0, NBD_MAX_REQUEST + 1, 0);
+  ok (completed (1, -EINVAL), "over the maximum: refused");
+}
+
+static void
+test_flush (void)
+{
+  start (3);
+  link_up (1);
+  request (0, RO_FLUSH, 0, 0, 0);
+  ok (find (RA_LOCAL) && count_frames (1, WIRE_FLUSH) == 1, "FLUSH goes to the store and the copy");
+  local (0, 0);
+  is (count (RA_COMPLETE), 0, "FLUSH waits for the copy's flush");
+  ack (1, 1);
+  ok (completed (0, 0), "and is answered with it");
+}
+
+static void
+test_ranges (void)
+{
+  start (1);
+  request (0, RO_WRITE, 0, 8192, 0);
+  request (1, RO_WRITE, 4096, 8192, 0);
+  is (count (RA_LOCAL), 0, "an overlapping write waits");
+  request (2, RO_WRITE, 8192, 4096, 0);
+  is (count (RA_LOCAL), 0, "and one that overlaps the waiting one, in arrival order");
+  request (3, RO_WRITE, 65536, 4096, 0);
+  is (count (RA_LOCAL), 1, "others go on");
+  request (4, RO_READ_WAIT, 4096, 4096, 0);
+  is (count (RA_COMPLETE), 0, "a read of that range waits");
+  request (5, RO_READ_WAIT, 131072, 4096, 0);
+  ok (completed (5, 0), "a read of another one doesn't");
+  local (0, 0);
+  ok (completed (0, 0) && find (RA_LOCAL)->slot == 1 && !completed (4, 0),
+      "the next in order is granted; the read waits for it, too");
+  local (1, 0);
+  ok (completed (1, 0) && completed (4, 0) && find (RA_LOCAL)->slot == 2,
+      "then the read is answered");
+}
+
+static void
+test_lease (void)
+{
+  struct repl_wait w[REPL_MAX_WAITS];
+
+  configure (1);
+  cfg.no_quorum_timeout_ms = 3000;
+  init ();
+  step ((struct repl_event){ .kind = RE_LEASE, .until_ms = now + 1000 });
+  request (0, RO_WRITE, 0, 4096, 0);
+  tick (1000);
+  local (0, 0);
+  is (count (RA_COMPLETE), 0, "L2: no answer once the lease has run out");
+  request (1, RO_READ_WAIT, 4096, 0, 0);
+  is (count (RA_COMPLETE), 0, "for a read neither");
+  is (repl_waits (&r, now, w), 1, "one wait");
+  ok (w[0].owner == RW_LEASE && w[0].requests == 2, "of two requests, for the lease: \"%s\"",
+      w[0].reason);
+  ok (repl_is_held (&r, NULL), "which status shows as held");
+  request (2, RO_WRITE, 8192, 4096, 0);
+  is (count (RA_LOCAL), 0, "nothing new is begun");
+  step ((struct repl_event){ .kind = RE_LEASE, .until_ms = now + 1000 });
+  ok (completed (0, 0) && completed (1, 0) && count (RA_LOCAL) == 1, "all goes on with the lease");
+  tick (1000);
+  tick (2999);
+  is (count (RA_COMPLETE), 0, "still held");
+  request (3, RO_READ_WAIT, 0, 0, 0);
+  tick (1);
+  ok (completed (3, -EIO), "an error after the no-quorum-timeout");
+}
+
+static void
+test_lost (void)
+{
+  struct repl_wait w[REPL_MAX_WAITS];
+  struct repl_site_status st;
+  uint64_t no;
+
+  start (7);
+  link_up (1);
+  link_up (2);
+  request (0, RO_WRITE, 0, 512 * KIB, 0);
+  local (0, 0);
+  ack (2, 2);
+  ack (1, 1);
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cable" });
+  repl_site_status (&r, 1, now, &st);
+  ok (st.state == SITE_CONNECTING && strcmp (st.reason, "cable") == 0, "connecting, with a reason");
+  tick (9900);
+  is (count (RA_COPY_LOST), 0, "within the suspend timeout nobody asks for anything");
+  link_up (1);
+  ok (count_frames (1, WIRE_WRITE) == 1 && find (RA_SEND)->frame.seq == 1
+          && find (RA_SEND)->frame.offset == LINK_MAX_PAYLOAD,
+      "a link that is back gets what it had not acknowledged");
+  ack (1, 1);
+  ok (completed (0, 0), "and the write is answered, nothing was lost");
+
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  ack (2, 3);
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cable" });
+  tick (10000);
+  ok (find (RA_COPY_LOST) && find (RA_COPY_LOST)->site == 1, "after the timeout: R2 asked for");
+  no = find (RA_COPY_LOST)->no;
+  is (count (RA_COMPLETE), 0, "R2: held until the record says so");
+  is (repl_waits (&r, now, w), 1, "the wait has one owner");
+  ok (w[0].owner == RW_COPY && w[0].site == 1 && w[0].age_ms == 10000, "the copy, since 10 s");
+  record (7, 7, 0);
+  is (count (RA_COPY_LOST), 0, "a record of before changes nothing");
+  record (7, 7, no);
+  is (count (RA_COPY_LOST), 1, "one that has seen the wish and still has it: asked again");
+  link_up (1);
+  ok (find (RA_COPY_BACK) && count_frames (1, WIRE_WRITE) == 1,
+      "back before the record changed: told, and resent");
+  ack (1, 1);
+  ok (completed (0, 0), "and answered by the copy");
+
+  request (0, RO_WRITE, 5 * BLOCK, 4096, 0);
+  local (0, 0);
+  ack (2, 4);
+  step ((struct repl_event){ .kind = RE_UNMIRROR, .site = 1, .reason = "its host left" });
+  ok (find (RA_COPY_LOST) && find (RA_CLOSE_LINK), "the group says it is gone: no timeout");
+  record (5, 8, 0);
+  ok (completed (0, 0), "the record without it lets the write be answered");
+  ok (track_get (repl_track (&r, 1), 5) == TS_DIRTY && track_get (repl_track (&r, 1), 4) == TS_CLEAN,
+      "what it had not acknowledged is marked, nothing else");
+  request (0, RO_WRITE, 9 * BLOCK, 4096, 0);
+  is (find (RA_SEND)->frame.missing, 2, "later frames name the copy that misses them");
+  local (0, 0);
+  ack (2, 5);
+  ok (completed (0, 0) && track_get (repl_track (&r, 1), 9) == TS_DIRTY, "and mark their blocks");
+  repl_site_status (&r, 1, now, &st);
+  is (st.dirty_bytes, 2 * BLOCK, "two blocks behind");
+  ok (st.state == SITE_SUSPENDED && strcmp (st.reason, "its host left") == 0,
+      "suspended: \"%s\"", st.reason);
+
+  step ((struct repl_event){ .kind = RE_COPY_ERROR, .site = 2, .seq = 9, .reason = "disk full" });
+  ok (find (RA_COPY_LOST) && find (RA_COPY_LOST)->site == 2, "a copy's error: lost at once");
+  link_up (2);
+  is (count (RA_COPY_BACK), 0, "and no way back but by the record");
+
+  configure (3);
+  cfg.unclean = 2;
+  init ();
+  tick (100);
+  ok (find (RA_COPY_LOST) != NULL, "R5: after an unclean end every copy leaves first");
+  link_up (1);
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  ok (count (RA_SEND) == 0 && count (RA_COMPLETE) == 0, "nothing is sent to it, nothing answered");
+  record (1, 8, 0);
+  ok (completed (0, 0) && count (RA_RESYNC_READ) > 0, "then it is filled again");
+}
+
+/* A stalled copy: the link is up, but no answer comes. */
+static void
+test_stall (void)
+{
+  start (3);
+  link_up (1);
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  tick (10000);
+  ok (find (RA_COPY_LOST) != NULL, "a copy that hangs is lost after the suspend timeout");
+  record (1, 8, 0);
+  ok (completed (0, 0), "and the write answered");
+  tick (100);
+  ok (find (RA_CLOSE_LINK) != NULL, "the hung link is given up");
+}
+
+static void
+answer_reads (unsigned zero, unsigned *n)
+{
+  struct repl_action a[REPL_MAX_ACTIONS];
+  unsigned k = 0;
+  uint64_t last[3] = { 0 };
+
+  /* All reads, then all that they send, until nothing is asked for. */
+  for (unsigned round = 0; round < 10000; round++) {
+    for (unsigned i = 0; i < out.n; i++) {
+      if (out.a[i].kind == RA_RESYNC_READ)
+        a[k++] = out.a[i];
+      if (out.a[i].kind == RA_SEND)
+        last[out.a[i].site] = out.a[i].frame.seq;
+    }
+    if (k > 0) {
+      struct repl_action x = a[--k];
+      ++*n;
+      step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = x.rslot,
+                                 .zero = (uint8_t) zero,
+                                 .length = zero == RZ_HOLE ? x.length_max : x.length });
+    }
+    else if (last[1]) {
+      ack (1, last[1]);
+      last[1] = 0;
+    }
+    else
+      break;
+  }
+}
+
+static void
+test_resync (void)
+{
+  struct repl_site_status st;
+  unsigned n = 0;
+  uint64_t no;
+
+  start (1);
+  step ((struct repl_event){ .kind = RE_MIRROR, .site = 1, .sync = RS_FULL });
+  link_up (1);
+  is (count (RA_RESYNC_READ), 16, "a resync has 16 blocks in flight");
+  request (0, RO_WRITE, 3 * BLOCK, 4096, 0);
+  is (count (RA_LOCAL), 0, "a write waits for the block that is being read");
+  step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = 3, .length = BLOCK });
+  ok (count_frames (1, WIRE_RESYNC_WRITE) == 1 && find (RA_LOCAL),
+      "and goes on when it is in the stream");
+  ok (count_frames (1, WIRE_WRITE) == 1, "sent behind it, as newer data");
+  local (0, 0);
+  ok (completed (0, 0), "answered without that copy");
+  request (0, RO_WRITE, 900 * BLOCK, 4096, 0);
+  ok (count_frames (1, WIRE_WRITE) == 0 && find (RA_LOCAL), "a block that is still to come: "
+                                                            "nothing is sent twice");
+  local (0, 0);
+  tick (200);
+  for (unsigned i = 0; i < 16; i++)
+    if (i != 3)
+      step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) i, .length = BLOCK });
+  repl_site_status (&r, 1, now, &st);
+  is (st.done_bytes, 0, "sent is not done");
+  is (st.total_bytes, SIZE, "all of it is to do");
+
+  start (1);
+  link_up (1);
+  answer_reads (RZ_DATA, &n);
+  is (n, 1024, "every block is read once");
+  ok (r.sites[1].enter == EN_READY || r.sites[1].enter == EN_SENT, "then it enters (R3)");
+  repl_site_status (&r, 1, now, &st);
+  ok (st.dirty_bytes == 0 && st.done_bytes == SIZE, "done: all of it");
+  no = r.sites[1].no;
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  is (count (RA_COMPLETE), 0, "R3: before it is in the set requests wait for it already");
+  record (1, 7, 0);
+  is (count (RA_COMPLETE), 0, "a record that crossed with READY decides nothing");
+  record (3, 7, no);
+  ok (r.in_set == 2 && r.sites[1].enter == EN_NONE, "in the set");
+  ack (1, r.sites[1].seq);
+  ok (completed (0, 0), "its ACK completes the write");
+
+  start (1);
+  link_up (1);
+  n = 0;
+  answer_reads (RZ_HOLE, &n);
+  ok (n < 64, "holes are passed in large steps (%u reads for 1024 blocks)", n);
+  ok (r.counters.hole_blocks == 1024, "all of them");
+
+  /* entry and loss */
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cable" });
+  ok (find (RA_COPY_LOST) != NULL, "lost after READY: asked for at once");
+  no = find (RA_COPY_LOST)->no;
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  record (1, 7, no - 1);
+  is (count (RA_COMPLETE), 0, "the record before that is no answer");
+  record (1, 8, no);
+  ok (completed (0, 0), "the one after it is");
+
+  /* while the application works */
+  start (1);
+  request (0, RO_WRITE, 1000 * BLOCK, 4096, 0);
+  link_up (1);
+  is (count (RA_RESYNC_READ), 4, "a share of it while the application works (25 %)");
+  cfg.share_percent = 1;
+  init ();
+  request (0, RO_WRITE, 1000 * BLOCK, 4096, 0);
+  link_up (1);
+  is (count (RA_RESYNC_READ), 1, "never less than one block");
+
+  /* errors */
+  start (1);
+  link_up (1);
+  step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = 0, .length = BLOCK, .error = -EIO });
+  repl_site_status (&r, 1, now, &st);
+  ok (strstr (st.reason, "can't read") && track_get (repl_track (&r, 1), 0) == TS_DIRTY,
+      "a block that can't be read stays dirty: \"%s\"", st.reason);
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1 });
+  is (repl_track (&r, 1)->count[TS_DIRTY], 1024, "a lost link leaves nothing in between");
+  link_up (1);
+  is (count (RA_RESYNC_READ), 1, "buffers are used again only when their read is over");
+  for (unsigned i = 1; i < 16; i++)
+    step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) i, .length = BLOCK });
+  is (r.counters.illegal, 0, "the late answers are expected");
+  is (r.counters.resync_blocks, 0, "and not used");
+}
+
+static void
+test_window (void)
+{
+  start (3);
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .window_bytes = 1 << 20,
+                             .window_frames = 8, .room_bytes = 600 * KIB });
+  request (0, RO_WRITE, 0, 4 * 1024 * KIB, 0);
+  is (count (RA_SEND), 2, "no more than the out buffer has room for");
+  step ((struct repl_event){ .kind = RE_ROOM, .site = 1, .room_bytes = 1 << 30 });
+  is (count (RA_SEND), 1, "no more than the window: 3 of 256 KiB and headers in 1 MiB");
+  ack (1, 1);
+  is (count (RA_SEND), 1, "one goes, one comes");
+  for (unsigned i = 0; i < 20; i++)
+    request (1 + i, RO_ZERO, (10 + i) * 1024 * KIB, 4096, 0);
+  is (r.sites[1].unacked_frames, 3, "later requests wait behind it, in order");
+  for (uint64_t s = 2; s <= 16; s++)
+    ack (1, s);
+  is (r.sites[1].unacked_frames, 8, "no more frames than the window has");
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .window_bytes = 4096,
+                             .window_frames = 8, .room_bytes = 600 * KIB });
+  ok (find (RA_CLOSE_LINK) != NULL, "a window too small for one frame is refused");
+}
+
+static void
+test_hold (void)
+{
+  const char *why;
+
+  start (3);
+  link_up (1);
+  request (0, RO_WRITE, 0, 4096, 0);
+  step ((struct repl_event){ .kind = RE_HOLD, .reason = "switchover" });
+  request (1, RO_WRITE, 8192, 4096, 0);
+  is (count (RA_LOCAL), 0, "F6: nothing new while held");
+  ok (repl_is_held (&r, &why) && strcmp (why, "switchover") == 0, "with its reason");
+  local (0, 0);
+  ack (1, 1);
+  ok (completed (0, 0) && find (RA_LOCAL)->slot == REPL_SLOT_DRAIN
+          && count_frames (1, WIRE_FLUSH) == 1,
+      "drained, then flushed everywhere");
+  local (REPL_SLOT_DRAIN, 0);
+  is (count (RA_DRAINED), 0, "not before the copy has flushed");
+  ack (1, 2);
+  is (count (RA_DRAINED), 1, "then it is said");
+  step ((struct repl_event){ .kind = RE_HOLD, .reason = "switchover" });
+  is (count (RA_DRAINED), 1, "and said again when asked again");
+  step ((struct repl_event){ .kind = RE_RESUME });
+  is (count (RA_LOCAL), 1, "resume lets go what waited");
+  local (1, 0);
+  ack (1, 3);
+  ok (completed (1, 0), "and it completes");
+
+  /* an earlier hold's flush is no answer to a later hold */
+  step ((struct repl_event){ .kind = RE_HOLD });
+  step ((struct repl_event){ .kind = RE_RESUME });
+  request (2, RO_WRITE, 8192, 4096, 0);
+  step ((struct repl_event){ .kind = RE_HOLD });
+  local (REPL_SLOT_DRAIN, 0);
+  ack (1, 4);
+  is (count (RA_DRAINED), 0, "a flush of an earlier hold does not count");
+}
+
+static void
+test_store (void)
+{
+  start (3);
+  link_up (1);
+  request (0, RO_WRITE, 0, 4096, 0);
+  ack (1, 1);
+  local (0, -EIO);
+  ok (find (RA_STORE_FAILED) && count (RA_COMPLETE) == 0,
+      "F4: a failed local write is held, and said");
+  request (1, RO_READ_WAIT, 0, 0, 0);
+  is (count (RA_COMPLETE), 0, "nothing completes any more");
+  is (track_get (repl_track (&r, 1), 0), TS_DIRTY, "the copies may differ there: marked");
+
+  configure (3);
+  cfg.return_store_error = true;
+  init ();
+  link_up (1);
+  request (0, RO_WRITE, 0, 4096, 0);
+  ack (1, 1);
+  local (0, -ENOSPC);
+  ok (completed (0, -ENOSPC), "policy `return`: the client hears of it");
+  ok (find (RA_RESYNC_READ) != NULL, "and the copy in the set is repaired");
+  step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = find (RA_RESYNC_READ)->rslot,
+                             .length = BLOCK });
+  is (count_frames (1, WIRE_WRITE), 1, "by a plain write: it stays usable");
+  request (1, RO_FLUSH, 0, 0, 0);
+  local (1, -EIO);
+  ack (1, r.sites[1].seq);
+  ok (completed (1, -EIO), "a failed flush is an error");
+  request (2, RO_FLUSH, 0, 0, 0);
+  ok (completed (2, -EIO) && count (RA_LOCAL) == 0,
+      "and is never retried into success");
+  request (3, RO_WRITE, 0, 4096, RF_FUA);
+  ok (completed (3, -EIO), "by FUA neither");
+}
+
+static void
+test_bad_events (void)
+{
+  start (3);
+  step ((struct repl_event){ .kind = RE_ACK, .site = 0, .seq = 1 });
+  step ((struct repl_event){ .kind = RE_ACK, .site = 7, .seq = 1 });
+  local (3, 0);
+  step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = 99 });
+  step ((struct repl_event){ .kind = 77 });
+  record (3, 6, 0);
+  is (r.counters.illegal, 6, "events that make no sense are counted, and ignored");
+  record (7, 8, 0);
+  tick (0);
+  ok (r.sites[2].lost && r.sites[2].lost_final, "a copy that the record has unasked must leave");
+  configure (3);
+  cfg.block_size = 5000;
+  ok (repl_init (&r, &cfg, 0) != NULL, "a bad configuration is refused");
+}
+
+/* Everything at once: the limits of one step. */
+static void
+test_many (void)
+{
+  unsigned done = 0, sent = 0, steps = 1;
+
+  start (7);
+  for (unsigned i = 0; i < REPL_MAX_SLOTS; i++)
+    request (i, RO_WRITE, (uint64_t) i * 256 * KIB, 256 * KIB, 0);
+  for (unsigned i = 0; i < REPL_MAX_SLOTS; i++)
+    local (i, 0);
+  is (count (RA_COMPLETE), 0, "all wait for two copies without a link");
+  record (1, 8, 0);
+  for (;;) {
+    done += count (RA_COMPLETE);
+    check (out.n <= REPL_MAX_ACTIONS, "bounded");
+    if (!out.more)
+      break;
+    steps++;
+    step ((struct repl_event){ .kind = RE_MORE });
+  }
+  is (done, REPL_MAX_SLOTS, "256 completions");
+  start (3);
+  for (unsigned i = 0; i < REPL_MAX_SLOTS; i++)
+    request (i, RO_ZERO, (uint64_t) i * 256 * KIB, 4096, 0);
+  link_up (1);
+  for (;;) {
+    sent += count (RA_SEND);
+    if (!out.more)
+      break;
+    steps++;
+    step ((struct repl_event){ .kind = RE_MORE });
+  }
+  is (sent, REPL_MAX_SLOTS, "256 frames resent");
+  printf ("# in %u steps\n", steps);
+  is (repl_inflight (&r), REPL_MAX_SLOTS, "in flight");
+}
+
+int
+main (void)
+{
+  test_write ();
+  test_flush ();
+  test_ranges ();
+  test_lease ();
+  test_lost ();
+  test_stall ();
+  test_resync ();
+  test_window ();
+  test_hold ();
+  test_store ();
+  test_bad_events ();
+  test_many ();
+  return tap_done ();
+}
