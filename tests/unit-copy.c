@@ -11,6 +11,7 @@ static struct copy c;
 static struct copy_config cfg;
 static struct wire_hello hello;
 static struct copy_actions out;
+static const struct copy_action nothing;
 
 static void
 step (struct copy_event ev)
@@ -57,7 +58,7 @@ find (unsigned kind)
   for (unsigned i = 0; i < out.n; i++)
     if (out.a[i].kind == kind)
       return &out.a[i];
-  return NULL;
+  return &nothing;
 }
 
 static unsigned
@@ -67,6 +68,12 @@ count (unsigned kind)
   for (unsigned i = 0; i < out.n; i++)
     n += out.a[i].kind == kind;
   return n;
+}
+
+static bool
+has (unsigned kind)
+{
+  return count (kind) > 0;
 }
 
 static void
@@ -80,7 +87,7 @@ linked (void)
 {
   start ();
   say_hello (1);
-  check (find (CA_HELLO_OK) != NULL, "linked");
+  check (has (CA_HELLO_OK), "linked");
 }
 
 static uint64_t seq;
@@ -113,16 +120,16 @@ static uint64_t
 poll_ack (void)
 {
   step ((struct copy_event){ .kind = CE_POLL });
-  return find (CA_ACK) ? find (CA_ACK)->seq : 0;
+  return has (CA_ACK) ? find (CA_ACK)->seq : 0;
 }
 
 static void
 refuses (unsigned code, const char *what)
 {
   say_hello (9);
-  ok (find (CA_REFUSE) && find (CA_REFUSE)->refuse.code == code && !find (CA_HELLO_OK)
+  ok (has (CA_REFUSE) && find (CA_REFUSE)->refuse.code == code && !has (CA_HELLO_OK)
           && find (CA_REFUSE)->refuse.reason[0] != '\0',
-      "refused: %s (\"%s\")", what, find (CA_REFUSE) ? find (CA_REFUSE)->refuse.reason : "no");
+      "refused: %s (\"%s\")", what, has (CA_REFUSE) ? find (CA_REFUSE)->refuse.reason : "no");
 }
 
 static void
@@ -158,16 +165,16 @@ test_hello (void)
   refuses (WIRE_REFUSE_FORK, "a fork (R6)");
   start ();
   step ((struct copy_event){ .kind = CE_STOP });
-  ok (find (CA_IDLE) != NULL, "role taken, nothing under way: idle at once");
+  ok (has (CA_IDLE), "role taken, nothing under way: idle at once");
   refuses (WIRE_REFUSE_ROLE, "no mirror role");
 
   start ();
   hello.tenure = 8;
   say_hello (1);
-  ok (find (CA_SUPER) && find (CA_SUPER)->tenure == 8 && !find (CA_HELLO_OK),
+  ok (has (CA_SUPER) && find (CA_SUPER)->tenure == 8 && !has (CA_HELLO_OK),
       "R1: a higher tenure is on disk before the answer");
   done (COPY_OP_SUPER, 0);
-  ok (find (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.tenure == 8, "then the answer");
+  ok (has (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.tenure == 8, "then the answer");
   hello.tenure = 7;
   refuses (WIRE_REFUSE_TENURE, "and no lower one any more");
 
@@ -175,7 +182,7 @@ test_hello (void)
   hello.tenure = 8;
   say_hello (1);
   done (COPY_OP_SUPER, -EIO);
-  ok (find (CA_REFUSE) && find (CA_FAILED) && !find (CA_HELLO_OK),
+  ok (has (CA_REFUSE) && has (CA_FAILED) && !has (CA_HELLO_OK),
       "a superblock that can't be written: refused, and the store counts as failed");
   refuses (WIRE_REFUSE_STORE, "a failed store (F4)");
 
@@ -207,7 +214,7 @@ test_order (void)
   is (poll_ack (), 0, "the second is done, the first is not: no ACK");
   done (1, 0);
   ok (count (CA_SUBMIT) == 1 && find (CA_SUBMIT)->op == 3, "the overlapping one goes");
-  ok (find (CA_RELEASE) && find (CA_RELEASE)->buf == 1, "a payload is let go");
+  ok (has (CA_RELEASE) && find (CA_RELEASE)->buf == 1, "a payload is let go");
   is (poll_ack (), 2, "one ACK for both");
   is (poll_ack (), 0, "and no second");
   done (6, 0);
@@ -223,7 +230,7 @@ test_order (void)
     frame (WIRE_TRIM, 4096 * i, 4096, 0);
     done ((uint16_t) (seq % COPY_MAX_OPS), 0);
   }
-  ok (find (CA_ACK) && find (CA_ACK)->seq == seq, "a long batch is acknowledged without a poll");
+  ok (has (CA_ACK) && find (CA_ACK)->seq == seq, "a long batch is acknowledged without a poll");
 }
 
 static void
@@ -233,7 +240,7 @@ test_resync (void)
   seq = 0;
   frame (WIRE_WRITE, 0, 4096, 0);
   frame (WIRE_RESYNC_WRITE, 65536, 4096, 0);
-  ok (find (CA_SUPER) && find (CA_SUPER)->unusable && !find (CA_SUBMIT),
+  ok (has (CA_SUPER) && find (CA_SUPER)->unusable && !has (CA_SUBMIT),
       "before the first block the disk says: unusable");
   frame (WIRE_RESYNC_ZERO, 131072, 65536, WIRE_F_MAY_TRIM);
   frame (WIRE_WRITE, 262144, 4096, 0);
@@ -244,12 +251,12 @@ test_resync (void)
   done (2, 0);
   done (3, 0);
   frame (WIRE_RESYNC_WRITE, 0, 4096, 0);
-  ok (!find (CA_SUPER) && find (CA_SUBMIT), "once is enough");
+  ok (!has (CA_SUPER) && has (CA_SUBMIT), "once is enough");
   done (5, 0);
   frame (WIRE_ENTER, 0, 0, 0);
-  ok (!find (CA_SUPER), "ENTER waits for all before it");
+  ok (!has (CA_SUPER), "ENTER waits for all before it");
   done (4, 0);
-  ok (find (CA_SUPER) && find (CA_SUPER)->flush_data && !find (CA_SUPER)->unusable
+  ok (has (CA_SUPER) && find (CA_SUPER)->flush_data && !find (CA_SUPER)->unusable
           && find (CA_SUPER)->since == 4,
       "then: flush, and a superblock that says since when (R3)");
   is (poll_ack (), 5, "not acknowledged yet");
@@ -258,13 +265,13 @@ test_resync (void)
   done (COPY_OP_SUPER, 0);
   is (poll_ack (), 6, "now");
   frame (WIRE_RESYNC_WRITE, 4096, 4096, 0);
-  ok (find (CA_SUPER) && find (CA_SUPER)->unusable, "a later resync marks it again");
+  ok (has (CA_SUPER) && find (CA_SUPER)->unusable, "a later resync marks it again");
 }
 
 static const char *
 breach (void)
 {
-  return find (CA_ERROR) ? find (CA_ERROR)->failure.reason : "no error";
+  return has (CA_ERROR) ? find (CA_ERROR)->failure.reason : "no error";
 }
 
 static void
@@ -277,18 +284,18 @@ test_breaches (void)
   linked ();
   seq = 0;
   frame (WIRE_WRITE, cfg.size - 2048, 4096, 0);
-  ok (find (CA_ERROR) && find (CA_ERROR)->failure.code == WIRE_E_RANGE && find (CA_RELEASE),
+  ok (has (CA_ERROR) && find (CA_ERROR)->failure.code == WIRE_E_RANGE && has (CA_RELEASE),
       "beyond the end: \"%s\", payload let go", breach ());
   linked ();
   seq = 0;
   hello.tenure = 4;
   frame (WIRE_WRITE, 0, 4096, 0);
-  ok (find (CA_ERROR) && find (CA_ERROR)->failure.code == WIRE_E_TENURE, "older tenure: \"%s\"",
+  ok (has (CA_ERROR) && find (CA_ERROR)->failure.code == WIRE_E_TENURE, "older tenure: \"%s\"",
       breach ());
   linked ();
   seq = 0;
   frame (WIRE_DIGEST_REQ, 0, 4096, 0);
-  ok (find (CA_ERROR) != NULL, "a frame that was not agreed on: \"%s\"", breach ());
+  ok (has (CA_ERROR), "a frame that was not agreed on: \"%s\"", breach ());
   linked ();
   seq = 0;
   for (unsigned i = 0; i <= cfg.window_frames; i++)
@@ -301,7 +308,7 @@ test_breaches (void)
   ok (strstr (breach (), "window"), "more bytes than the window: \"%s\"", breach ());
   ok (!c.linked, "and the link is over");
   frame (WIRE_WRITE, 0, 4096, 0);
-  ok (out.n > 0 && find (CA_RELEASE) && !find (CA_SUBMIT), "late frames are dropped");
+  ok (out.n > 0 && has (CA_RELEASE) && !has (CA_SUBMIT), "late frames are dropped");
 }
 
 static void
@@ -322,52 +329,52 @@ test_end (void)
   }
   is (released, 49, "a link's end drops what was not submitted");
   say_hello (2);
-  ok (find (CA_REFUSE) && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_BUSY,
+  ok (has (CA_REFUSE) && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_BUSY,
       "R1: no new link before the old one's last write has returned");
   done (1, 0);
   say_hello (2);
-  ok (find (CA_HELLO_OK) != NULL, "then it may come");
+  ok (has (CA_HELLO_OK), "then it may come");
   say_hello (3);
-  ok (find (CA_CLOSE) && find (CA_CLOSE)->conn == 2 && find (CA_REFUSE)
+  ok (has (CA_CLOSE) && find (CA_CLOSE)->conn == 2 && has (CA_REFUSE)
           && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_BUSY,
       "a second link ends the first and comes again");
   say_hello (3);
-  ok (find (CA_HELLO_OK) != NULL, "and is let in");
+  ok (has (CA_HELLO_OK), "and is let in");
 
   linked ();
   seq = 0;
   frame (WIRE_WRITE, 0, 4096, 0);
   frame (WIRE_WRITE, 65536, 4096, 0);
   done (2, -ENOSPC);
-  ok (find (CA_ERROR) && find (CA_ERROR)->seq == 2
-          && find (CA_ERROR)->failure.code == WIRE_E_NO_SPACE && find (CA_FAILED),
+  ok (has (CA_ERROR) && find (CA_ERROR)->seq == 2
+          && find (CA_ERROR)->failure.code == WIRE_E_NO_SPACE && has (CA_FAILED),
       "a failed write: ERROR for that operation, and F4");
   done (1, 0);
   is (poll_ack (), 0, "no ACK after it");
   say_hello (2);
-  ok (find (CA_REFUSE) && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_STORE,
+  ok (has (CA_REFUSE) && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_STORE,
       "and no link any more");
 
   linked ();
   seq = 0;
   frame (WIRE_FLUSH, 0, 0, 0);
   done (1, -EIO);
-  ok (find (CA_ERROR) && find (CA_FAILED), "a failed flush is a failed store");
+  ok (has (CA_ERROR) && has (CA_FAILED), "a failed flush is a failed store");
 
   linked ();
   seq = 0;
   frame (WIRE_WRITE, 0, 4096, 0);
   step ((struct copy_event){ .kind = CE_STOP });
-  ok (find (CA_CLOSE) && !find (CA_IDLE), "role taken: not idle while a write is under way");
+  ok (has (CA_CLOSE) && !has (CA_IDLE), "role taken: not idle while a write is under way");
   done (1, 0);
-  ok (find (CA_IDLE) != NULL, "idle when it has returned");
+  ok (has (CA_IDLE), "idle when it has returned");
 
   linked ();
   {
     struct wire_record rec = { .tenure = 6, .generation = 9 };
     step ((struct copy_event){ .kind = CE_RECORD, .record = &rec });
   }
-  ok (find (CA_CLOSE) && find (CA_SUPER) && find (CA_SUPER)->tenure == 6 && find (CA_RECORD),
+  ok (has (CA_CLOSE) && has (CA_SUPER) && find (CA_SUPER)->tenure == 6 && has (CA_RECORD),
       "a newer appointment ends an older production's link (R1)");
   done (COPY_OP_SUPER, 0);
   refuses (WIRE_REFUSE_TENURE, "and it can't come back");

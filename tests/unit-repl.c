@@ -13,6 +13,7 @@
 
 static struct repl r;
 static struct repl_actions out;
+static const struct repl_action nothing;
 static struct repl_config cfg;
 static uint8_t maps[3][4096];
 static uint64_t now;
@@ -106,7 +107,7 @@ nth (unsigned kind, unsigned n)
   for (unsigned i = 0; i < out.n; i++)
     if (out.a[i].kind == kind && n-- == 0)
       return &out.a[i];
-  return NULL;
+  return &nothing;
 }
 
 static const struct repl_action *
@@ -119,9 +120,15 @@ static unsigned
 count (unsigned kind)
 {
   unsigned n = 0;
-  while (nth (kind, n))
+  while (nth (kind, n) != &nothing)
     n++;
   return n;
+}
+
+static bool
+has (unsigned kind)
+{
+  return count (kind) > 0;
 }
 
 static unsigned
@@ -177,7 +184,7 @@ test_write (void)
   request (5, RO_FLUSH, 0, 0, 0);
   local (5, 0);
   ack (1, 100);
-  ok (find (RA_CLOSE_LINK) != NULL, "an ACK of what was never sent ends the link");
+  ok (has (RA_CLOSE_LINK), "an ACK of what was never sent ends the link");
 
   start (1);
   request (0, RO_WRITE, 0, 4096, 0);
@@ -196,7 +203,7 @@ test_flush (void)
   start (3);
   link_up (1);
   request (0, RO_FLUSH, 0, 0, 0);
-  ok (find (RA_LOCAL) && count_frames (1, WIRE_FLUSH) == 1, "FLUSH goes to the store and the copy");
+  ok (has (RA_LOCAL) && count_frames (1, WIRE_FLUSH) == 1, "FLUSH goes to the store and the copy");
   local (0, 0);
   is (count (RA_COMPLETE), 0, "FLUSH waits for the copy's flush");
   ack (1, 1);
@@ -288,7 +295,7 @@ test_lost (void)
   ack (2, 3);
   step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cable" });
   tick (10000);
-  ok (find (RA_COPY_LOST) && find (RA_COPY_LOST)->site == 1, "after the timeout: R2 asked for");
+  ok (has (RA_COPY_LOST) && find (RA_COPY_LOST)->site == 1, "after the timeout: R2 asked for");
   no = find (RA_COPY_LOST)->no;
   is (count (RA_COMPLETE), 0, "R2: held until the record says so");
   is (repl_waits (&r, now, w), 1, "the wait has one owner");
@@ -298,7 +305,7 @@ test_lost (void)
   record (7, 7, no);
   is (count (RA_COPY_LOST), 1, "one that has seen the wish and still has it: asked again");
   link_up (1);
-  ok (find (RA_COPY_BACK) && count_frames (1, WIRE_WRITE) == 1,
+  ok (has (RA_COPY_BACK) && count_frames (1, WIRE_WRITE) == 1,
       "back before the record changed: told, and resent");
   ack (1, 1);
   ok (completed (0, 0), "and answered by the copy");
@@ -307,7 +314,7 @@ test_lost (void)
   local (0, 0);
   ack (2, 4);
   step ((struct repl_event){ .kind = RE_UNMIRROR, .site = 1, .reason = "its host left" });
-  ok (find (RA_COPY_LOST) && find (RA_CLOSE_LINK), "the group says it is gone: no timeout");
+  ok (has (RA_COPY_LOST) && has (RA_CLOSE_LINK), "the group says it is gone: no timeout");
   record (5, 8, 0);
   ok (completed (0, 0), "the record without it lets the write be answered");
   ok (track_get (repl_track (&r, 1), 5) == TS_DIRTY && track_get (repl_track (&r, 1), 4) == TS_CLEAN,
@@ -323,7 +330,7 @@ test_lost (void)
       "suspended: \"%s\"", st.reason);
 
   step ((struct repl_event){ .kind = RE_COPY_ERROR, .site = 2, .seq = 9, .reason = "disk full" });
-  ok (find (RA_COPY_LOST) && find (RA_COPY_LOST)->site == 2, "a copy's error: lost at once");
+  ok (has (RA_COPY_LOST) && find (RA_COPY_LOST)->site == 2, "a copy's error: lost at once");
   link_up (2);
   is (count (RA_COPY_BACK), 0, "and no way back but by the record");
 
@@ -331,7 +338,7 @@ test_lost (void)
   cfg.unclean = 2;
   init ();
   tick (100);
-  ok (find (RA_COPY_LOST) != NULL, "R5: after an unclean end every copy leaves first");
+  ok (has (RA_COPY_LOST), "R5: after an unclean end every copy leaves first");
   link_up (1);
   request (0, RO_WRITE, 0, 4096, 0);
   local (0, 0);
@@ -349,11 +356,11 @@ test_stall (void)
   request (0, RO_WRITE, 0, 4096, 0);
   local (0, 0);
   tick (10000);
-  ok (find (RA_COPY_LOST) != NULL, "a copy that hangs is lost after the suspend timeout");
+  ok (has (RA_COPY_LOST), "a copy that hangs is lost after the suspend timeout");
   record (1, 8, 0);
   ok (completed (0, 0), "and the write answered");
   tick (100);
-  ok (find (RA_CLOSE_LINK) != NULL, "the hung link is given up");
+  ok (has (RA_CLOSE_LINK), "the hung link is given up");
 }
 
 static void
@@ -401,13 +408,13 @@ test_resync (void)
   request (0, RO_WRITE, 3 * BLOCK, 4096, 0);
   is (count (RA_LOCAL), 0, "a write waits for the block that is being read");
   step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = 3, .length = BLOCK });
-  ok (count_frames (1, WIRE_RESYNC_WRITE) == 1 && find (RA_LOCAL),
+  ok (count_frames (1, WIRE_RESYNC_WRITE) == 1 && has (RA_LOCAL),
       "and goes on when it is in the stream");
   ok (count_frames (1, WIRE_WRITE) == 1, "sent behind it, as newer data");
   local (0, 0);
   ok (completed (0, 0), "answered without that copy");
   request (0, RO_WRITE, 900 * BLOCK, 4096, 0);
-  ok (count_frames (1, WIRE_WRITE) == 0 && find (RA_LOCAL), "a block that is still to come: "
+  ok (count_frames (1, WIRE_WRITE) == 0 && has (RA_LOCAL), "a block that is still to come: "
                                                             "nothing is sent twice");
   local (0, 0);
   tick (200);
@@ -445,7 +452,7 @@ test_resync (void)
 
   /* entry and loss */
   step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cable" });
-  ok (find (RA_COPY_LOST) != NULL, "lost after READY: asked for at once");
+  ok (has (RA_COPY_LOST), "lost after READY: asked for at once");
   no = find (RA_COPY_LOST)->no;
   request (0, RO_WRITE, 0, 4096, 0);
   local (0, 0);
@@ -502,7 +509,7 @@ test_window (void)
   is (r.sites[1].unacked_frames, 8, "no more frames than the window has");
   step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .window_bytes = 4096,
                              .window_frames = 8, .room_bytes = 600 * KIB });
-  ok (find (RA_CLOSE_LINK) != NULL, "a window too small for one frame is refused");
+  ok (has (RA_CLOSE_LINK), "a window too small for one frame is refused");
 }
 
 static void
@@ -552,7 +559,7 @@ test_store (void)
   request (0, RO_WRITE, 0, 4096, 0);
   ack (1, 1);
   local (0, -EIO);
-  ok (find (RA_STORE_FAILED) && count (RA_COMPLETE) == 0,
+  ok (has (RA_STORE_FAILED) && count (RA_COMPLETE) == 0,
       "F4: a failed local write is held, and said");
   request (1, RO_READ_WAIT, 0, 0, 0);
   is (count (RA_COMPLETE), 0, "nothing completes any more");
@@ -566,7 +573,7 @@ test_store (void)
   ack (1, 1);
   local (0, -ENOSPC);
   ok (completed (0, -ENOSPC), "policy `return`: the client hears of it");
-  ok (find (RA_RESYNC_READ) != NULL, "and the copy in the set is repaired");
+  ok (has (RA_RESYNC_READ), "and the copy in the set is repaired");
   step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = find (RA_RESYNC_READ)->rslot,
                              .length = BLOCK });
   is (count_frames (1, WIRE_WRITE), 1, "by a plain write: it stays usable");
