@@ -595,6 +595,20 @@ refuse (struct cluster *c, int code, const char *reason)
   end_part (c);
 }
 
+/* A CRG of this node whose id that is, or NULL. */
+static const struct member *
+find_by_id (const struct cluster *c, const uint8_t id[CRG_ID_LEN])
+{
+  for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
+    const struct member *m = c->d->members[i];
+    const struct crg_state *s = m ? member_state (m) : NULL;
+
+    if (s && ident_id_equal (s->def.id, id))
+      return m;
+  }
+  return NULL;
+}
+
 static void
 on_store_checked (void *opaque, const void *result, const char *reason)
 {
@@ -604,7 +618,17 @@ on_store_checked (void *opaque, const void *result, const char *reason)
   const struct conf_iasp *iasp = &p->conf.iasps[p->iasp];
   char text[2 * CRG_REASON_MAX];
 
+  const struct member *owner;
+
   p->task = NULL;
+  owner = check && check->has_crg ? find_by_id (c, check->crg_id) : NULL;
+  if (owner) {
+    /* Not even with --force: it would tear the store from under a CRG that lives. */
+    snprintf (text, sizeof text, "IASP %s: store %s: it belongs to CRG %s, which exists; delete that "
+              "one first, or give another store", iasp->name, iasp->store[p->self], member_crg (owner));
+    refuse (c, CRG_EXIT_REFUSED, text);
+    return;
+  }
   if (check == NULL || !check->ok) {
     snprintf (text, sizeof text, "IASP %s: %s", iasp->name, check ? check->reason : reason);
     refuse (c, check == NULL ? CRG_EXIT_ERROR

@@ -276,9 +276,12 @@ store_check (const void *varg, void *vresult)
   }
   if (read_super (fd, arg->store, bytes, &sb, &choice, &status, res->reason) < 0)
     return;
-  if (status == SUPER_OK)
+  if (status == SUPER_OK) {
+    res->has_crg = true;
+    memcpy (res->crg_id, sb.crg_id, CRG_ID_LEN);
     say (res->reason, "store %s: it belongs to IASP %s of CRG %s already; --force takes it", arg->store,
               sb.iasp, sb.crg);
+  }
   else if (status != SUPER_EMPTY)
     say (res->reason, "store %s: it holds a damaged superblock of ours (%s); --force takes it",
               arg->store, super_strerror (status));

@@ -41,6 +41,8 @@ struct store_check {
   bool ok;
   bool needs_force;
   uint64_t data_bytes; /* room for data */
+  bool has_crg;        /* its superblock names the CRG crg_id */
+  uint8_t crg_id[CRG_ID_LEN];
   char reason[CRG_REASON_MAX + 1];
 };
 extern void store_check (const void *arg, void *result);

@@ -157,8 +157,13 @@ status 7 ctl p1 create bad.conf
 says "disk"
 kept
 changed 's/^name = payroll/name = second/; s/^\[iasp disk\]/[iasp disk2]/; s/^mirror-port.*/mirror-port = 9/'
-status 8 ctl p1 create bad.conf
-says "$tmp/" "belongs to IASP disk of CRG payroll" "--force"
+before=$(sha256sum a b)
+for force in "" --force; do
+  # shellcheck disable=SC2086
+  status 7 ctl p1 create bad.conf $force
+  says "IASP disk2: store $tmp/" "it belongs to CRG payroll, which exists; delete that one first"
+done
+[ "$(sha256sum a b)" = "$before" ] || fail "a store of a living CRG was changed"
 kept
 
 # --- names that are not there
@@ -181,3 +186,6 @@ status 8 ctl p1 delete payroll
 status 0 ctl p1 delete payroll --yes
 gone () { [ "$(ctl "$1" status --json | jq '.crgs | length')" = 0 ]; }
 for n in $nodes; do wait_for 10 gone "$n" || { ctl "$n" status; fail "$n still has it"; }; done
+status 8 ctl p1 create good.conf
+says "it belongs to IASP disk of CRG payroll already; --force takes it"
+status 0 ctl p1 create good.conf --force
