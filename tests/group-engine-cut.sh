@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # corosync engine: deaths and cuts of 2 + 2 + 1 nodes are seen in time; what one side alone delivered is never committed; the sides merge
-# SPDX-License-Identifier: BSD-3-Clause
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
 lab_enter "$0" "$@"
 . "$CRG_SRC_DIR/tests/functions.sh"

@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # corosync engine: under load its queue stays bounded and nothing is lost; a member that doesn't read holds nobody up
-# SPDX-License-Identifier: BSD-3-Clause
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
 lab_enter "$0" "$@"
 . "$CRG_SRC_DIR/tests/functions.sh"

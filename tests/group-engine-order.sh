@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # corosync engine: one total order, views with the same id and members, large messages whole
-# SPDX-License-Identifier: BSD-3-Clause
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
 lab_enter "$0" "$@"
 . "$CRG_SRC_DIR/tests/functions.sh"

@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # corosync engine: a corosync that is not there yet is waited for; one that dies, stops or restarts is joined again
-# SPDX-License-Identifier: BSD-3-Clause
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
 lab_enter "$0" "$@"
 . "$CRG_SRC_DIR/tests/functions.sh"

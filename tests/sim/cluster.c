@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <assert.h>
 #include <string.h>
 
 #include "server/bytes.h"
@@ -333,6 +334,9 @@ static void
 store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *info)
 {
   int site = site_of_node (s, n);
+
+  /* Only a member with a site is asked about a store. */
+  assert (site >= 0 && site < SIM_SITES && iasp < SIM_IASPS);
   const struct sim_store *st = &s->store[site][iasp];
   bool own = st->open_by == (int) n;
 
