@@ -253,7 +253,7 @@ int
 main (int argc, char **argv)
 {
   struct node *n[4];
-  uint8_t *big = malloc (CRG_ENGINE_MSG_MAX + 1);
+  static uint8_t big[CRG_ENGINE_MSG_MAX + 1];
   uint64_t before, t0;
   unsigned messages;
   int fd;
@@ -406,7 +406,6 @@ main (int argc, char **argv)
     unlink (lock);
     rmdir (dir);
   }
-  free (big);
   qb_loop_destroy (loop);
   log_close ();
   return tap_done ();
