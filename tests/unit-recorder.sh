@@ -50,7 +50,7 @@ run=$!
 record_pid $run
 for i in 1 2 3 4 5; do
   wait_for 10 test -s "$tmp/good.log"
-  "$recorder" wait --log "$tmp/good.log" --more 300 >/dev/null || break
+  "$recorder" wait --log "$tmp/good.log" --more 300 --timeout 5000 >/dev/null || break
   kill_pid $SERVER
   serve a
 done
