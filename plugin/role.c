@@ -319,7 +319,12 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
 {
   bool graceful = json_is_true (json_object_get (request, "graceful"));
   bool was_production = e->meta.sb.role == SUPER_ROLE_PRODUCTION || e->meta.sb.role == SUPER_ROLE_NONE;
-  bool equal = graceful || (e->was_clean && was_production);
+  /* A mirror copy until now: this is the first opening as production under this tenure.  An
+   * appointment after a failure leaves no other copy in the set, and before a graceful one
+   * everything was drained and flushed on all of them (F6): what the record still has in the set
+   * is equal.  From this opening on the superblock says production, and an unclean end is seen. */
+  bool first = e->meta.sb.role == SUPER_ROLE_MIRROR;
+  bool equal = graceful || first || (e->was_clean && was_production);
   uint32_t unclean = equal ? 0 : r->in_set & ~(1u << site);
   uint64_t lease_ms = 0;
   char err[512];
