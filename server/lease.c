@@ -195,6 +195,7 @@ lease_settle (struct group *g, struct group_actions *out)
   if (group_active (g) && l->cleared != 0 && l->cleared < state_tenure (&g->committed)) {
     /* Was host, is host no more (or anew): the tenure is to be released. */
     l->releasing = l->cleared;
+    l->release_sent = false;
     l->cleared = 0;
   }
   settle_released (g, out);
