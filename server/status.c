@@ -32,6 +32,7 @@ static const struct {
   { "rate_bytes_s", "rate" },
   { "eta_s", "eta" },
   { "lag_ms", "lag" },
+  { "since_ms", "since" },
 };
 
 static json_t *
@@ -209,7 +210,7 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
                    (json_int_t) c->since, "reason", reason);
   json_object_set_new (out, "barred", json_boolean (c->barred));
   json_object_set_new (out, "behind_bytes", json_integer (c->in_set || is_production ? 0 : dirty));
-  json_object_set_new (out, "behind_s", json_integer (number (link, "lag") / 1000));
+  json_object_set_new (out, "behind_s", json_integer (c->in_set || is_production ? 0 : number (link, "since") / 1000));
   json_object_set_new (out, "dirty_bytes", json_integer (dirty));
   json_object_set_new (out, "progress",
                        json_integer (c->in_set ? 100 : total > 0 ? MIN (done * 100 / total, 100) : 0));
