@@ -1,0 +1,85 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# The production plugin is killed with SIGKILL while clients write.  The copy, promoted, has every
+# block that was answered (R4), and the old production is filled again.  Killed again and started
+# on the same store, production first makes the other copy leave the set, holding all I/O until
+# then, and fills it again.
+# timeout: 120
+. "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
+. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+requires openssl cmp
+requires_plugin
+cd "$tmp"
+HB=$CRG_BUILD_DIR/tests/hostbug
+
+writer () # SOCKET FIRST FILE: blocks FIRST, FIRST + 1 ... until an error; the answered ones to FILE
+{
+  local i=$2
+  while "$HB" write "$(uri "$1")" $i 2>/dev/null; do
+    echo $i >>"$3"
+    i=$((i + 1))
+  done
+}
+
+check () # SOCKET FILE...
+{
+  local sock=$1 i
+  shift
+  for i in $(cat "$@"); do
+    "$HB" check "$(uri "$sock")" "$i" || fail "block $i was answered and is not at $sock"
+  done
+}
+
+mirror_pair suspend-timeout-ms=1500
+writer "$tmp/n0/nbd" 100 answered.a &
+writers=($!)
+writer "$tmp/n0/nbd" 2000 answered.b &
+writers+=($!)
+wait_for 10 test -s answered.b
+sleep 1
+kill_pid "$PID_n0"
+wait "${writers[@]}"
+[ "$(cat answered.* | wc -l)" -ge 20 ] || fail "hardly anything was written"
+
+# Takeover by the copy: tenure 2.
+kill_pid "$CTLPID_n0"
+kill_pid "$CTLPID_n1"
+sed 's/"tenure":1/"tenure":2/; s/"production_site":0/"production_site":1/' n0/record >n1/record
+cp n1/record n0/record
+mirror_ctl n1 --commit --lease 3000
+tell n1 '"cmd":"role","role":"production","tenure":2,"peers":["n0","n1"]'
+lost () { grep -q '"event":"copy-lost"' n1/answers; }
+wait_for 3 lost || fail "after an unclean takeover the other copy stays in the set"
+check "$tmp/n1/nbd" answered.*
+mirror_node n0 0
+mirror_ctl n0
+tell n0 "\"cmd\":\"role\",\"role\":\"mirror\",\"tenure\":2,\"peers\":[\"n0\",\"n1\"],\"production\":\"n1\",\"record\":$(cat n1/record)"
+tell n1 "\"cmd\":\"mirror\",\"site\":0,\"node\":\"n0\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n0,\"sync\":\"full\""
+wait_for 20 in_set n1 || fail "the old production does not come back as a copy: $ANSWER"
+same_data || fail "the stores differ after the takeover"
+
+# Killed, and started again on its own store, without a controller's commit at first.
+writer "$tmp/n1/nbd" 5000 answered.c &
+writers=($!)
+wait_for 10 test -s answered.c
+sleep 0.5
+kill_pid "$PID_n1"
+wait "${writers[@]}"
+kill_pid "$CTLPID_n1"
+: >n1/answers
+mirror_node n1 1 suspend-timeout-ms=1500
+mirror_ctl n1
+tell n1 '"cmd":"role","role":"production","tenure":2,"peers":["n0","n1"],"lease_until_ms":999999999999'
+case $ANSWER in *'"clean":false'*'"restarted":false'*|*'"restarted":false'*'"clean":false'*) ;; *) fail "wrong about its end: $ANSWER" ;; esac
+tell n1 "\"cmd\":\"mirror\",\"site\":0,\"node\":\"n0\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n0,\"sync\":\"full\""
+timeout 20 "$HB" write "$(uri "$tmp/n1/nbd")" 9000 &
+held=$!
+sleep 1
+is_running $held || fail "a write was answered before the other copy had left the set"
+kill_pid "$CTLPID_n1"
+mirror_ctl n1 --commit # is told again what stands
+wait $held || fail "the write failed"
+wait_for 20 in_set n1 || fail "the copy is not filled again: $ANSWER"
+check "$tmp/n1/nbd" answered.*
+"$HB" check "$(uri "$tmp/n1/nbd")" 9000 || fail "block 9000"
+same_data || fail "the stores differ in the end"
