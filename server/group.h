@@ -53,7 +53,7 @@ enum group_event_kind {
   GE_STORE_FAILED,/* iasp, reason (F4) */
   GE_REQUEST,     /* operator: request, request_id, node, forced, dry_run */
   GE_REPORT,      /* volatile status of this node for all: buf, len; sent at
-                     most once a second (GROUP_REPORT_MAX bytes) */
+                     most ten times a second (GROUP_REPORT_MAX bytes) */
 };
 
 enum group_request {

@@ -23,7 +23,7 @@
 /* A named host that failed tries again so often while nobody else can. */
 #define HOST_RETRY_MS 10000
 #define RELEASE_RETRY_MS 1000
-#define REPORT_EVERY_MS 1000
+#define REPORT_EVERY_MS 100
 /* Operators' requests that wait for their outcome at one node. */
 #define GROUP_MAX_REQUESTS 4
 

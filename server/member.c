@@ -34,6 +34,10 @@
 #define MEMBER_MAX_REQUESTS 32
 /* A node whose state file can't be written comes back after this (C6). */
 #define MEMBER_REJOIN_MS 5000
+/* A changed report goes out after SOON, so that what changes together goes
+ * together, and not more often than MIN. */
+#define REPORT_SOON_MS 10
+#define REPORT_MIN_MS 100
 
 struct node_id {
   uint32_t engine_id, id;
@@ -69,7 +73,7 @@ struct member {
   unsigned n_nodes;
   struct iasp_shell iasps[CRG_MAX_IASPS];
   bool joined, in_step, gone, adopted;
-  uint64_t rejoin_at_ms, report_at_ms;
+  uint64_t rejoin_at_ms, report_at_ms, reported_ms;
   struct group_event events[MEMBER_MAX_EVENTS];
   unsigned n_events;
   uint64_t next_request;
@@ -80,6 +84,7 @@ struct member {
 };
 
 static void step (struct member *m, const struct group_event *ev);
+static void arm (struct member *m);
 
 uint32_t
 engine_id_of (const char *node_name)
@@ -366,6 +371,21 @@ on_died (void *opaque, const char *reason)
   note (sh->m, "plugin of IASP %u died: %s", sh->index, reason);
 }
 
+/* The other nodes shall know soon: a client may be looking for the URI. */
+static void
+on_changed (void *opaque)
+{
+  struct iasp_shell *sh = opaque;
+  struct member *m = sh->m;
+  uint64_t now = clock_boottime_ms ();
+
+  if (m->report_at_ms > now + REPORT_SOON_MS) {
+    m->report_at_ms = MAX (m->reported_ms + REPORT_MIN_MS, now + REPORT_SOON_MS);
+    if (!m->in_step)
+      arm (m);
+  }
+}
+
 static void
 on_plugin_event (void *opaque, const char *event, json_t *obj)
 {
@@ -414,7 +434,8 @@ static struct plugin *
 get_plugin (struct member *m, unsigned iasp)
 {
   static const struct plugin_callbacks cb = {
-    .hosted = on_hosted, .drained = on_drained, .event = on_plugin_event, .died = on_died,
+    .hosted = on_hosted, .drained = on_drained, .event = on_plugin_event, .changed = on_changed,
+    .died = on_died,
   };
   struct iasp_shell *sh = &m->iasps[iasp];
   struct plugin_spec spec;
@@ -707,9 +728,6 @@ end_unclaimed (struct member *m)
 }
 
 static void
-arm (struct member *m);
-
-static void
 run (struct member *m, const struct group_event *ev)
 {
   struct group_event copy = *ev;
@@ -774,6 +792,7 @@ on_timer (void *opaque)
     CLEANUP_FREE char *text = status_report (m);
 
     m->report_at_ms = now + PLUGIN_POLL_MS;
+    m->reported_ms = now;
     if (text && strlen (text) <= GROUP_REPORT_MAX) {
       struct group_event ev = { .kind = GE_REPORT, .buf = (const uint8_t *) text,
                                 .len = strlen (text) };
@@ -794,7 +813,10 @@ arm (struct member *m)
 
   /* At least for the report and for deadlines; at most as often as makes
    * sense. */
-  wait_ms = MAX (MIN (wait_ms, (uint64_t) 250), (uint64_t) 1);
+  wait_ms = MIN (wait_ms, (uint64_t) 250);
+  if (m->joined)
+    wait_ms = MIN (wait_ms, m->report_at_ms > now ? m->report_at_ms - now : 0);
+  wait_ms = MAX (wait_ms, (uint64_t) 1);
   qb_loop_timer_del (m->d->loop, m->timer);
   qb_loop_timer_add (m->d->loop, QB_LOOP_HIGH, wait_ms * QB_TIME_NS_IN_MSEC, m, on_timer,
                      &m->timer);
@@ -899,6 +921,14 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
   for (unsigned i = 0; i < n_nodes; i++)
     member_learn_node (m, nodes[i].name, nodes[i].id);
   learn_state (m, state);
+  if (m->id == NO_NODE) {
+    log_error ("%s: its recovery domain does not name node %s; was this node renamed?", crg,
+               d->conf.name);
+    free (m->g);
+    free (m->out);
+    free (m);
+    return NULL;
+  }
   cfg.node_id = m->id;
   memcpy (cfg.boot_id, d->boot_id, CRG_ID_LEN);
   group_init (m->g, &cfg, state, promised, clock_boottime_ms ());

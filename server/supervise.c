@@ -115,10 +115,11 @@ report_hosted (struct plugin *p, enum host_role role, uint64_t tenure, bool ok,
 static void
 give_up (struct plugin *p, const char *reason)
 {
-  enum host_role role = p->want_role;
+  /* Unasked it is NONE: the process has died for good. */
+  enum host_role role = p->want_answer ? p->want_role : HOST_NONE;
   uint64_t tenure = p->want_tenure;
 
-  log_error ("%s: gave up %s: %s", p->spec.iasp, role == HOST_PRODUCTION ? "production" : "its copy",
+  log_error ("%s: gave up %s: %s", p->spec.iasp, p->want_role == HOST_PRODUCTION ? "production" : "its copy",
              reason);
   trouble (p, reason);
   p->want_role = HOST_NONE;
@@ -144,6 +145,7 @@ on_checked (void *opaque, const void *result, const char *reason)
     p->trouble[0] = '\0';
     log_notice ("%s: served (tenure %llu, %llu bytes)", p->spec.iasp,
                 (unsigned long long) p->told_tenure, (unsigned long long) check->size);
+    p->cb.changed (p->opaque);
     return;
   }
   trouble (p, check ? check->reason : reason);
@@ -185,6 +187,7 @@ on_told (void *opaque, json_t *answer, const char *reason)
     p->served = false;
     p->check_at_ms = 0;
     p->trouble[0] = '\0';
+    p->poll_ms = 0;
     set_phase (p, PH_READY);
     log_notice ("%s: this node holds %s (tenure %llu, process %d)", p->spec.iasp,
                 p->told_role == HOST_PRODUCTION ? "production" : "a mirror copy",
@@ -310,6 +313,7 @@ on_event (void *opaque, const char *event, json_t *obj)
   struct plugin *p = opaque;
 
   log_info ("%s: plugin says %s", p->spec.iasp, event);
+  p->poll_ms = 0; /* what it says shows in its status */
   p->cb.event (p->opaque, event, obj);
 }
 
@@ -358,6 +362,16 @@ on_asked (void *opaque, json_t *answer, const char *reason)
   }
   take_status (p, answer);
   set_phase (p, PH_READY);
+  if (p->want_role == HOST_NONE && !p->want_answer && !p->is_child) {
+    /* S3: it keeps what it has until the group says otherwise. */
+    p->want_role = p->told_role;
+    p->want_tenure = p->told_tenure;
+    p->want_answer = p->told_role != HOST_NONE;
+    if (p->told_role == HOST_NONE) {
+      begin_end (p);
+      return;
+    }
+  }
   p->served = false;
   p->check_at_ms = 0;
   p->record_due = p->record != NULL;
@@ -376,6 +390,7 @@ on_polled (void *opaque, json_t *answer, const char *reason)
   p->polling = false;
   if (answer && json_is_true (json_object_get (answer, "ok"))) {
     take_status (p, answer);
+    p->cb.changed (p->opaque);
     return;
   }
   if (!p->poll_failed)

@@ -51,6 +51,8 @@ struct plugin_callbacks {
                   json_t *info);
   void (*drained) (void *opaque, bool ok, const char *reason);
   void (*event) (void *opaque, const char *event, json_t *obj);
+  /* Something that status shows has changed. */
+  void (*changed) (void *opaque);
   /* The process died and will be started again. */
   void (*died) (void *opaque, const char *reason);
 };
