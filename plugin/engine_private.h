@@ -84,7 +84,6 @@ struct prod_site {
   uint8_t boot_id[CRG_ID_LEN];
   char why[CRG_REASON_MAX + 1]; /* last reason of a refusal or a broken link */
   uint8_t event_state;          /* last told to the controller */
-  bool told_lost, told_ready;   /* levels, told again to a new controller */
   uint64_t told_no, told_generation;
 };
 

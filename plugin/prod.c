@@ -128,8 +128,15 @@ tell_lost (struct engine *e, unsigned site, const char *reason)
   struct prod_site *x = &e->prod.sites[site];
 
   control_event (e, json_pack ("{s:s, s:i, s:I, s:I, s:s}", "event", "copy-lost", "site", (int) site,
-                               "no", (json_int_t) x->told_no, "generation", (json_int_t) x->told_generation,
+                               "seq", (json_int_t) x->told_no, "generation", (json_int_t) x->told_generation,
                                "reason", reason));
+}
+
+static void
+tell_back (struct engine *e, unsigned site)
+{
+  control_event (e, json_pack ("{s:s, s:i, s:I}", "event", "copy-back", "site", (int) site, "seq",
+                               (json_int_t) e->prod.sites[site].told_no));
 }
 
 static void
@@ -140,7 +147,7 @@ tell_ready (struct engine *e, unsigned site)
 
   ident_id_to_text (x->boot_id, boot);
   control_event (e, json_pack ("{s:s, s:i, s:I, s:I, s:s}", "event", "copy-ready", "site", (int) site,
-                               "no", (json_int_t) x->told_no, "generation", (json_int_t) x->told_generation,
+                               "seq", (json_int_t) x->told_no, "generation", (json_int_t) x->told_generation,
                                "boot_id", boot));
 }
 
@@ -178,8 +185,6 @@ carry_out (struct engine *e, const struct repl_action *a)
     resync_read (e, a);
     break;
   case RA_COPY_LOST:
-    x->told_lost = true;
-    x->told_ready = false;
     x->told_no = a->no;
     x->told_generation = a->generation;
     snprintf (x->why, sizeof x->why, "%s", reason);
@@ -187,14 +192,11 @@ carry_out (struct engine *e, const struct repl_action *a)
     tell_lost (e, a->site, reason);
     break;
   case RA_COPY_BACK:
-    x->told_lost = x->told_ready = false;
     x->told_no = a->no;
     log_line ("copy at %s is back", e->rec.site[a->site]);
-    control_event (e, json_pack ("{s:s, s:i, s:I}", "event", "copy-back", "site", (int) a->site, "no", (json_int_t) a->no));
+    tell_back (e, a->site);
     break;
   case RA_COPY_READY:
-    x->told_ready = true;
-    x->told_lost = false;
     x->told_no = a->no;
     x->told_generation = a->generation;
     log_line ("copy at %s is filled and flushed; it asks to enter the set", e->rec.site[a->site]);
@@ -347,7 +349,8 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
             (unsigned long long) m.generation, m.flags & WIRE_OK_RESTARTED ? ", restarted" : "",
             m.flags & WIRE_OK_EMPTY ? ", empty" : "", m.flags & WIRE_OK_UNUSABLE ? ", unusable" : "");
   ev.restarted = m.flags & WIRE_OK_RESTARTED;
-  ev.empty = m.flags & (WIRE_OK_EMPTY | WIRE_OK_UNUSABLE);
+  ev.empty = m.flags & WIRE_OK_EMPTY;
+  ev.unusable = m.flags & WIRE_OK_UNUSABLE;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
   ev.room_bytes = mlink_room (l);
@@ -499,15 +502,6 @@ prod_record (struct engine *e, uint64_t seen)
   struct repl_event ev = { .kind = RE_RECORD, .in_set = e->rec.in_set, .generation = e->rec.generation, .seen = seen };
   struct superblock *sb = &e->meta.sb;
 
-  for (unsigned s = 0; s < e->rec.n_sites; s++) {
-    struct prod_site *x = &e->prod.sites[s];
-
-    /* The levels that this record answers. */
-    if (x->told_lost && !(e->rec.in_set & 1u << s))
-      x->told_lost = false;
-    if (x->told_ready && (e->rec.in_set & 1u << s))
-      x->told_ready = false;
-  }
   prod_feed (e, &ev);
   if (sb->generation != e->rec.generation || sb->in_set != e->rec.in_set || sb->loss != e->rec.loss) {
     sb->generation = e->rec.generation;
@@ -580,12 +574,19 @@ void
 prod_tell_levels (struct engine *e)
 {
   for (unsigned s = 0; s < e->rec.n_sites && e->prod.on; s++) {
-    struct prod_site *x = &e->prod.sites[s];
+    struct repl_site_status st;
 
-    if (x->told_lost)
-      tell_lost (e, s, x->why);
-    else if (x->told_ready)
+    /* What stands is the core's to say: an entry that was dropped must not be asked for. */
+    repl_site_status (e->prod.core, s, e->now_ms, &st);
+    if (st.level == 0)
+      continue;
+    e->prod.sites[s].told_no = st.no;
+    if (st.level == RA_COPY_LOST)
+      tell_lost (e, s, st.reason);
+    else if (st.level == RA_COPY_READY)
       tell_ready (e, s);
+    else
+      tell_back (e, s);
   }
 }
 

@@ -52,7 +52,7 @@ enum repl_event_kind {
   /* slot, error (0 or -errno): the local part is done, its flush included for RO_FLUSH and
    * RF_FUA. */
   RE_LOCAL_DONE,
-  /* site, restarted, empty, window_bytes, window_frames (HELLO_OK), room_bytes: a link is up,
+  /* site, restarted, empty, unusable, window_bytes, window_frames (HELLO_OK), room_bytes: a link is up,
    * its sequence begins with 1.  room_bytes: plaintext bytes (headers and payloads) of
    * operations that the link's out buffer takes now; the shell keeps room of its own for
    * HELLO, PING, PONG, RECORD, BYE.  An up link that comes up again was down between. */
@@ -92,6 +92,7 @@ struct repl_event {
   uint8_t zero;         /* enum repl_zero */
   bool restarted;       /* R5: answered and not flushed may be gone */
   bool empty;           /* nothing in it is of use */
+  bool unusable;        /* its disk says: target of a resync that did not end */
   uint16_t slot, rslot;
   uint32_t flags;       /* RF_* */
   int error;
@@ -188,6 +189,9 @@ extern const char *repl_site_state_name (unsigned state); /* "mirroring" */
 struct repl_site_status {
   uint8_t state;                /* enum repl_site_state */
   bool in_set, entering, link_up, lost;
+  uint8_t level;                /* the RA_COPY_* that stands, to be told again to a new
+                                   controller under its `no`; 0: nothing is open */
+  uint64_t no;
   const char *reason;           /* "" if all is well */
   uint64_t since_ms;            /* in this state since */
   uint64_t dirty_bytes;         /* what it lacks, or has and has not confirmed stable */

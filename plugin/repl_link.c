@@ -49,6 +49,7 @@ say (struct repl *r, unsigned site, enum repl_action_kind kind, struct repl_acti
   struct repl_action *a = act (out, kind);
   a->site = (uint8_t) site;
   a->no = r->sites[site].no = ++r->no;
+  r->sites[site].said = (uint8_t) kind;
   a->generation = r->generation;
   a->reason = r->sites[site].reason;
 }
@@ -536,14 +537,15 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
     x->reason[0] = '\0';
     return;
   }
-  if (ev->empty || ev->restarted || x->lost_final) {
-    /* R5, or its own error: it must leave the set first. */
+  if (ev->empty || ev->unusable || ev->restarted || x->lost_final) {
+    /* R4, R5, or its own error: it must leave the set first. */
     x->mute = true;
-    if (ev->empty || ev->restarted)
+    if (ev->empty || ev->unusable || ev->restarted)
       x->map_valid = false;
     copy_lost (r, site, true,
-               ev->empty ? "its store is empty"
-                         : "its machine restarted: what it had not flushed may be gone",
+               ev->empty      ? "its store is empty"
+               : ev->unusable ? "its store says that it was being resynchronised"
+                              : "its machine restarted: what it had not flushed may be gone",
                out);
     return;
   }
@@ -1068,6 +1070,9 @@ repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
   st->entering = x->enter != EN_NONE;
   st->link_up = x->link_up;
   st->lost = x->lost;
+  st->no = x->no;
+  if (x->lost || x->enter == EN_READY)
+    st->level = x->said;
   st->reason = x->reason;
   st->since_ms = x->state_since_ms;
   st->dirty_bytes = x->map_valid ? track_behind_bytes (&x->track) : r->cfg.size;

@@ -88,7 +88,8 @@ struct repl_site {
   uint8_t state;                /* enum repl_site_state, as last told */
   uint64_t state_since_ms;
   uint64_t down_ms;             /* link down since */
-  uint64_t no;                  /* of the last RA_COPY_* */
+  uint64_t no;                  /* of the last RA_COPY_*, */
+  uint8_t said;                 /* ... and which it was */
   uint64_t enter_retry_ms;
   uint64_t read_retry_ms;
   uint64_t flush_ms;            /* last resync flush */

@@ -463,7 +463,7 @@ role_record_command (struct engine *e, json_t *request, json_int_t id)
                    (unsigned long long) e->rec.tenure, (unsigned long long) e->rec.generation);
     return;
   }
-  get_u64 (request, "seen", &seen);
+  get_u64 (request, "seq", &seen);
   e->rec = r;
   if (e->role == ROLE_PRODUCTION) {
     if (get_u64 (request, "lease_until_ms", &lease_ms)) {

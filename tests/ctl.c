@@ -88,7 +88,7 @@ commit_set (json_int_t site, bool in_set, json_int_t seen)
   json_object_set_new (s, "in_set", json_boolean (in_set));
   json_object_set_new (s, "since", json_integer (in_set ? generation : 0));
   save_record ();
-  obj = json_pack ("{s:s, s:O, s:I}", "cmd", "record", "record", record, "seen", seen);
+  obj = json_pack ("{s:s, s:O, s:I}", "cmd", "record", "record", record, "seq", seen);
   send_command (obj);
   json_decref (obj);
 }
@@ -98,7 +98,7 @@ received (json_t *obj)
 {
   const char *event = json_string_value (json_object_get (obj, "event"));
   json_int_t site = json_integer_value (json_object_get (obj, "site"));
-  json_int_t no = json_integer_value (json_object_get (obj, "no"));
+  json_int_t no = json_integer_value (json_object_get (obj, "seq"));
 
   if (json_integer_value (json_object_get (obj, "id")) < 1000000 || !json_is_true (json_object_get (obj, "ok")))
     print (obj);
