@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "common/util.h"
 #include "server/bytes.h"
 #include "server/group_private.h"
 #include "server/place.h"
@@ -459,6 +460,20 @@ on_promised (struct group *g, struct peer *p, struct group_actions *out)
   }
 }
 
+void
+group_ask_again (struct group *g, uint32_t keep)
+{
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++)
+    if (g->peers[i].id != keep)
+      g->peers[i].announced = false;
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
+    g->host[i].probed = false;
+    g->host[i].probe_stale = g->host[i].probing;
+  }
+  g->announced = false;
+  g->asked_ms = g->now_ms;
+}
+
 /* ---- C3: persisted by a majority ---------------------------------------- */
 
 static void
@@ -564,7 +579,10 @@ on_commit (struct group *g, struct group_actions *out)
     g->commit_ms = g->now_ms;
     begin_start_wait (g);
     group_note (out, "committed start of epoch", g->epoch);
-  }
+  } else if (g->change_kind == CH_EXPEL || g->change_kind == CH_BAR)
+    /* A host is lost without a new view: who can take its place may have
+     * said so long ago, when the store was still free (S1). */
+    group_ask_again (g, NO_NODE);
   if (is_expelled (&g->committed, g->cfg.node_id, g->cfg.incarnation))
     leave (g, out, "expelled by the others: this node was silent (C8); join again");
   else if (g->committed.deleted) {
@@ -608,6 +626,7 @@ on_change (struct group *g, struct group_actions *out)
       || stamp_compare (c->base, g->applied.stamp) != 0 || state_check (&g->applied, c) != NULL)
     return;
   state_apply (&g->applied, c);
+  g->change_kind = c->kind;
   g->counters.changes++;
   version_begins (g);
   if (c->kind == CH_APPOINT) {
@@ -674,7 +693,8 @@ place_gather (const struct group *g, struct place_in *in)
     if (n->present && !p->announced)
       all = false;
   }
-  in->ready = all || g->now_ms >= g->commit_ms + 2ull * g->cfg.token_ms;
+  in->ready = all
+              || g->now_ms >= MAX (g->commit_ms, g->asked_ms) + 2ull * g->cfg.token_ms;
 }
 
 /* R2, R3, F4: what the plugins of this node want. */

@@ -209,7 +209,9 @@ struct group_host_status {
   uint8_t role;               /* enum host_role that it hosts now */
   bool opened;                /* the plugin said that it is open in that role */
   bool failed;                /* it couldn't host; see reason */
-  uint64_t tenure;
+  uint64_t tenure;            /* open: of its role; else the one for which it
+                                 looked, as named host, after all leases
+                                 before were over or released */
   struct store_info store;
   char reason[CRG_REASON_MAX + 1];
 };

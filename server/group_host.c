@@ -66,6 +66,8 @@ on_hosted (struct group *g, const struct group_event *ev)
       h->told_role = h->closing; /* not gone yet: asked again */
       h->retry_ms = g->now_ms + RELEASE_RETRY_MS;
     } else {
+      if (h->told_role == HOST_PRODUCTION)
+        h->judged_tenure = h->told_tenure;
       h->told_role = HOST_NONE;
       h->failed = true;
       h->retry_ms = g->now_ms + HOST_RETRY_MS;
@@ -115,6 +117,7 @@ on_probe (struct group *g, const struct group_event *ev)
   if (h->probe_stale && !h->probed)
     return; /* of an earlier view: asked again */
   h->probed = true;
+  h->judged_tenure = h->probe_tenure;
   h->store = ev->store;
   h->store.can_host = ev->ok && ev->store.can_host;
   if (!h->failed)
@@ -176,8 +179,17 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
 void
 host_on_announce (struct group *g, struct peer *from)
 {
+  const struct announce *old = &from->announce, *new = &g->in.u.announce;
+  bool closed = false;
+
+  /* A named host that was open is so no more: the others look again whether
+   * they could take its place. */
+  for (unsigned i = 0; from->announced && i < new->n_iasps && i < old->n_iasps; i++)
+    closed = closed || (old->iasp[i].opened && !new->iasp[i].opened && new->iasp[i].failed);
   from->announced = true;
-  from->announce = g->in.u.announce;
+  from->announce = *new;
+  if (closed)
+    group_ask_again (g, from->id);
 }
 
 static uint8_t
@@ -327,7 +339,7 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
   h->failed = false;
   /* An old production host ends its plugin first, whatever comes next (F6). */
   if (h->told_role != HOST_NONE
-      && (want == HOST_NONE || stale || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {
+      && (want == HOST_NONE || stale || (!h->pending && !h->open) || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {
     tell_role (g, out, i, HOST_NONE);
     return;
   }
@@ -342,6 +354,9 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
     if (!lease_cleared (g) || g->lease.tenure != state_tenure (&g->committed)
         || g->lease.until_ms <= g->now_ms
         || place_disagrees (&g->committed, i, site, &h->store) != NULL)
+      return;
+    /* S1: looked at after the old host has released, or must have ended. */
+    if (h->told_role == HOST_NONE && h->judged_tenure != state_tenure (&g->committed))
       return;
     if (h->store.restarted && h->told_role == HOST_NONE
         && (!in->ready || place_left (in, i, site)))
@@ -399,6 +414,10 @@ settle_record (struct group *g, unsigned i, struct group_actions *out)
   a->iasp = (uint8_t) i;
   a->tenure = r->tenure;
   a->seq = h->seq_told;
+  /* A copy that entered the set has written its superblock since the last
+   * probe; what is announced of it must be what lies on its disk (R4). */
+  if (!h->record_told || memcmp (r, &h->told_record, sizeof *r) != 0)
+    h->probe_stale = true;
   h->told_record = *r;
   h->record_told = true;
 }
@@ -552,6 +571,10 @@ settle_probe (struct group *g, unsigned i, uint8_t site, struct group_actions *o
 
   if (!g->committed.started || h->pending)
     return;
+  if (h->told_role == HOST_NONE && h->judged_tenure != state_tenure (&g->committed)
+      && wanted_role (g, i, site) == HOST_PRODUCTION && lease_cleared (g)
+      && !(h->probing && h->probe_tenure == state_tenure (&g->committed)))
+    h->probe_stale = true;
   if (h->probing && g->now_ms < h->probe_ms + PROBE_LOST_MS)
     return;
   if ((h->probed && !h->probe_stale && !again) || !group_room (out))
@@ -560,6 +583,9 @@ settle_probe (struct group *g, unsigned i, uint8_t site, struct group_actions *o
   h->probing = true;
   h->probe_stale = false;
   h->probe_ms = g->now_ms;
+  h->probe_tenure = 0;
+  if (wanted_role (g, i, site) == HOST_PRODUCTION && lease_cleared (g))
+    h->probe_tenure = state_tenure (&g->committed);
 }
 
 /* Message 3: sent in each view, and whenever what it says changes. */
@@ -582,7 +608,7 @@ settle_announce (struct group *g, uint8_t site, struct group_actions *out)
     s->opened = h->open;
     s->role = h->open ? h->told_role : HOST_NONE;
     s->failed = h->failed;
-    s->tenure = h->open ? h->told_tenure : 0;
+    s->tenure = h->open ? h->told_tenure : h->judged_tenure;
     if (h->probed)
       s->store = h->store;
     str_set (s->reason, sizeof s->reason, h->reason);

@@ -79,6 +79,8 @@ struct hosting {
   bool failed;              /* couldn't host, in this view */
   uint64_t retry_ms;        /* not before */
   bool probing, probe_stale, probed;
+  uint64_t probe_tenure;    /* named for this one, and cleared, when asked */
+  uint64_t judged_tenure;   /* ... when answered: now it counts (F2) */
   uint64_t probe_ms;
   struct store_info store;
   char reason[CRG_REASON_MAX + 1];
@@ -163,8 +165,10 @@ struct group {
   bool gs_delivered, synced;
   bool gs_committed;        /* the GROUP-STATE of this round */
   bool current_committed;   /* ... and the newest version */
+  uint8_t change_kind;      /* of the newest version */
   uint64_t appoint_version; /* L3: PERSISTED from here on carries the hold */
   uint64_t commit_ms;       /* of the GROUP-STATE */
+  uint64_t asked_ms;        /* everybody was asked anew what it can host */
   bool got_group_state;     /* counted, once an incarnation */
 
   struct peer peers[CRG_MAX_NODES];
@@ -222,6 +226,9 @@ extern bool group_room (const struct group_actions *out);
 extern void group_send (struct group *g, struct group_actions *out, uint8_t type);
 extern void group_note (struct group_actions *out, const char *text, uint64_t value);
 extern void group_propose (struct group *g, struct group_actions *out, struct change *c);
+/* What was announced is of the past: everybody, but `keep`, probes and says
+ * again what it can host.  Called at the same delivered message everywhere. */
+extern void group_ask_again (struct group *g, uint32_t keep);
 extern int group_me (const struct group *g); /* own index in committed def, or -1 */
 
 /* lease.c */

@@ -22,12 +22,9 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
   const struct iasp_rec *r = &s->rec[iasp];
   const struct copy_rec *c = &r->copies[site];
 
-  if (!store->has_super) {
-    /* R3: a new CRG's production store holds nothing yet. */
-    if (site == r->production_site && r->tenure == 1 && r->generation == 1)
-      return NULL;
+  /* `create` has formatted it: an empty one is another store (R6). */
+  if (!store->has_super)
     return "its store has no superblock";
-  }
   if (!store->agrees_ids)
     return "its store belongs to another cluster, CRG, IASP or site";
   if (memcmp (store->lineage, s->lineage, CRG_ID_LEN) != 0)
@@ -152,6 +149,10 @@ place_left (const struct place_in *in, unsigned iasp, uint8_t site)
     return !in->node[n].waited_for && !in->node[n].maybe;
   h = said (in, (unsigned) n, iasp);
   if (h == NULL || h->opened)
+    return false;
+  /* What a host said of its store before it was named, or before the old host
+   * had released it, says nothing. */
+  if (site == s->rec[iasp].production_site && h->tenure != s->rec[iasp].tenure)
     return false;
   /* F2: a named host that says it can't host, or failed, counts as left. */
   if (h->failed)

@@ -106,7 +106,7 @@ all_orders (const char *name, unsigned sites, unsigned per_site, unsigned replic
 {
   struct sim_config cfg = {
     .n_sites = sites, .nodes_per_site = per_site, .n_replicates = replicates, .n_iasps = 1,
-    .started = true, .fresh = true, .one_machine = true, .calm = !overlap,
+    .started = true, .one_machine = true, .calm = !overlap,
     .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
   };
   static struct result first, r;

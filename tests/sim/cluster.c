@@ -160,11 +160,10 @@ sim_init (struct sim *s, const struct sim_config *cfg, uint64_t seed)
 
       st->open_by = st->machine = -1;
       st->clean = true;
-      if (!cfg->fresh) {
-        st->has_super = true;
-        st->unusable = site != 0;
-        st->generation = site == 0 ? 1 : 0;
-      }
+      /* As `create` formats them. */
+      st->has_super = true;
+      st->unusable = site != 0;
+      st->generation = 1;
     }
 }
 
@@ -410,6 +409,11 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     host_answer (s, n, ask, true, "");
     return;
   }
+  if (node->open_fails) {
+    stop_plugin (s, n, ask->iasp, true);
+    host_answer (s, n, ask, false, "the store is too small for the IASP (H8)");
+    return;
+  }
   if (st->open_by >= 0 && st->open_by != (int) n) {
     host_answer (s, n, ask, false, "the store is locked by another host");
     return;
@@ -421,11 +425,6 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     st->clean = false;
     p->running = true;
     p->seq = 0;
-    if (!st->has_super) {
-      st->has_super = true;
-      st->unusable = ask->role == HOST_MIRROR;
-      st->generation = ask->role == HOST_MIRROR ? 0 : 1;
-    }
   }
   reset_links (p);
   p->role = ask->role;
@@ -957,8 +956,11 @@ data_write (struct sim *s, unsigned n, unsigned iasp)
     }
   if (p->held) {
     if (p->drain && s->node[n].running && !s->node[n].paused && has_lease (s, n, iasp)) {
-      struct group_event ev = { .kind = GE_DRAINED, .iasp = (uint8_t) iasp, .ok = true };
+      struct group_event ev = { .kind = GE_DRAINED, .iasp = (uint8_t) iasp };
 
+      ev.ok = !s->node[n].drain_fails;
+      if (!ev.ok)
+        strcpy (ev.reason, "a copy did not answer in time");
       /* Drained: whatever is held is answered, or was not begun. */
       p->drain = false;
       feed (s, n, &ev);

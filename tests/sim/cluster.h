@@ -22,7 +22,6 @@ struct sim_config {
   unsigned n_sites, nodes_per_site, n_replicates, n_iasps;
   uint8_t takeover;
   bool started;          /* the CRG was started before the first node came */
-  bool fresh;            /* stores have no superblock yet */
   bool one_machine;      /* all nodes share a boot id (S1 b) */
   bool calm;             /* fixed clocks, no delays beyond the order */
   uint32_t token_ms, lease_ms, start_wait_ms;
@@ -106,6 +105,7 @@ struct sim_node {
   int last_code;         /* of the last GA_REPLY; -1: none */
   char last_reason[CRG_REASON_MAX + 1];
   uint64_t action_count;
+  bool open_fails, drain_fails; /* its plugins say no */
 };
 
 struct sim_commit {

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Failover and switchover, rule by rule, in a simulated cluster of real group
+ * cores: F1 to F6, R4, S1, S2, H3, H4, H8, C4, C8 and the operator's requests.
+ * 2 + 2 nodes and a replicate: n1 n2 at site 0, n3 n4 at site 1, n5 votes.
+ */
+#include <inttypes.h>
+
+#include "tests/sim/cluster.h"
+#include "tests/tap.h"
+
+static struct sim s;
+static struct group_status st;
+
+enum { N1, N2, N3, N4, N5 };
+
+static void
+begin (bool one_machine, uint8_t takeover)
+{
+  struct sim_config cfg = {
+    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 1, .takeover = takeover,
+    .started = true, .one_machine = one_machine, .calm = true,
+    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
+  };
+
+  sim_init (&s, &cfg, 1);
+}
+
+static void
+boot_all (void)
+{
+  for (unsigned n = 0; n < s.n_nodes; n++)
+    sim_boot (&s, n);
+}
+
+static void
+end (const char *what)
+{
+  if (!ok (!s.failed, "%s: no promise was broken", what)) {
+    printf ("# %s\n", s.failure);
+    sim_dump (&s);
+  }
+  sim_destroy (&s);
+}
+
+static const struct crg_state *
+state (unsigned n)
+{
+  static struct crg_state none;
+  const struct crg_state *c = group_committed (s.node[n].g);
+
+  return c != NULL ? c : &none;
+}
+
+static uint32_t
+production (unsigned n)
+{
+  return state_production_host (state (n));
+}
+
+static const char *
+wait_text (unsigned n)
+{
+  group_status (s.node[n].g, s.node[n].g->now_ms, &st);
+  return st.wait_reason;
+}
+
+static void
+up (bool one_machine, uint8_t takeover)
+{
+  begin (one_machine, takeover);
+  boot_all ();
+  ok (sim_until (&s, sim_converged, 20000), "all five nodes: served and mirrored");
+  sim_run (&s, 500);
+}
+
+/* ---- cold start --------------------------------------------------------- */
+
+static void
+cold_start (void)
+{
+  begin (true, TAKEOVER_SAME_SITE_FIRST);
+  sim_boot (&s, N2);
+  sim_boot (&s, N3);
+  sim_run (&s, 10000);
+  ok (sim_production (&s, 0) < 0 && strstr (wait_text (N2), "no majority") != NULL,
+      "C4: two of five host nothing and say why: %s", wait_text (N2));
+  is (st.condition, COND_INDOUBT, "without a majority the CRG is in doubt");
+  sim_boot (&s, N5);
+  sim_run (&s, 20000);
+  ok (sim_production (&s, 0) < 0 && strstr (wait_text (N2), "start-wait") != NULL
+        && strstr (wait_text (N2), "n1") != NULL,
+      "cold start: the named host is waited for: %s", wait_text (N2));
+  is (st.condition, COND_WAITING, "the CRG is waiting");
+  ok (s.node[N3].plugin[0].running, "a named copy host opens meanwhile");
+  sim_run (&s, 30000);
+  ok (sim_production (&s, 0) < 0, "... for less than start-wait");
+  sim_run (&s, 20000);
+  is (sim_production (&s, 0), N2, "after start-wait the next takes over");
+  is ((long long) state_tenure (state (N2)), 2, "R1: tenure rises with the host");
+  is (state (N2)->def.nodes[N1].order, 4, "F5: the old primary is the last backup");
+  is (state (N2)->def.nodes[N2].order, 0, "F5: the new one is the first");
+  sim_boot (&s, N1);
+  sim_run (&s, 20000);
+  is (sim_production (&s, 0), N2, "H3: a returning lower number does not take the role back");
+  end ("cold start");
+
+  begin (true, TAKEOVER_SAME_SITE_FIRST);
+  sim_boot (&s, N2);
+  sim_boot (&s, N3);
+  sim_boot (&s, N4);
+  sim_run (&s, 5000);
+  sim_request (&s, N4, GR_MARK_FAILED, 1);
+  sim_run (&s, 10000);
+  is (s.node[N4].last_code, 0, "mark-failed is committed and answered");
+  is (sim_production (&s, 0), N2, "F5: mark-failed ends the wait for a node");
+  sim_boot (&s, N1);
+  sim_run (&s, 5000);
+  ok (!state (N2)->def.nodes[N1].marked_failed, "F5: back again, it is marked failed no more");
+  end ("mark-failed");
+}
+
+/* ---- F2, F3 ------------------------------------------------------------- */
+
+static void
+failover (void)
+{
+  up (true, TAKEOVER_SAME_SITE_FIRST);
+  sim_leave (&s, N1);
+  ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 0) == N2,
+      "F2, S1 b: host failover inside the site, same machine");
+  sim_leave (&s, N2);
+  sim_run (&s, 20000);
+  is (sim_production (&s, 0), N3, "F2: resource failover to the copy site");
+  ok (state (N3)->rec[0].production_site == 1 && state (N3)->rec[0].copies[0].host == NO_NODE,
+      "F2: the old production copy is a mirror copy without a host");
+  ok (!state (N3)->rec[0].copies[0].in_set && state (N3)->rec[0].generation >= 3,
+      "R2: the set shrank and generation rose: %" PRIu64, state (N3)->rec[0].generation);
+  sim_boot (&s, N2);
+  sim_boot (&s, N1);
+  ok (sim_until (&s, sim_converged, 30000) && state (N3)->rec[0].copies[0].host != NO_NODE
+        && state (N3)->rec[0].copies[0].in_set,
+      "R3: filled again, the copy of the returned site enters the set");
+  is (sim_production (&s, 0), N3, "F5: no automatic failback");
+  end ("failover");
+
+  up (true, TAKEOVER_ORDER);
+  sim_leave (&s, N1);
+  sim_run (&s, 20000);
+  is (sim_production (&s, 0), N2, "F2: takeover = order takes the first backup");
+  end ("takeover order");
+
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_leave (&s, N1);
+  sim_run (&s, 20000);
+  is (sim_production (&s, 0), N3,
+      "S1: a store that another machine didn't release is skipped: the copy site takes over");
+  ok (strstr (s.node[N2].g->host[0].reason, "S1") != NULL, "... and the node says why: %s",
+      s.node[N2].g->host[0].reason);
+  end ("S1");
+
+  up (true, TAKEOVER_SAME_SITE_FIRST);
+  sim_leave (&s, N3);
+  sim_run (&s, 15000);
+  is (state (N1)->rec[0].copies[1].host, 4, "F3: the next present member of its site takes the copy");
+  is (sim_production (&s, 0), N1, "F3: production stays where it is");
+  sim_leave (&s, N4);
+  sim_run (&s, 15000);
+  ok (!state (N1)->rec[0].copies[1].in_set, "F3, R2: nobody for the copy: it leaves the set");
+  ok (s.node[N1].plugin[0].link[1].node < 0, "F3: and is suspended: the plugin was told");
+  uint64_t before = s.acks;
+  sim_run (&s, 1000);
+  ok (s.acks > before, "writes go on without it");
+  sim_leave (&s, N1);
+  sim_run (&s, 15000);
+  ok (sim_production (&s, 0) < 0, "C4: two of five: no production");
+  sim_boot (&s, N4);
+  sim_run (&s, 15000);
+  is (sim_production (&s, 0), N2, "F2: back in a majority, the site's other node takes over");
+  end ("F3");
+
+  /* R4 */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_leave (&s, N3);
+  sim_leave (&s, N4);
+  sim_run (&s, 15000);
+  sim_leave (&s, N1);
+  sim_boot (&s, N3);
+  sim_boot (&s, N4);
+  sim_run (&s, 20000);
+  ok (sim_production (&s, 0) < 0, "R4: a copy that left the set never takes over");
+  ok (strstr (wait_text (N3), "no candidate") != NULL && strstr (wait_text (N3), "not in the set"),
+      "... and status says of each why: %s", wait_text (N3));
+  ok (st.wait_since_ms < s.node[N3].g->now_ms, "... and since when");
+  sim_boot (&s, N1);
+  ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 0) == N1,
+      "the named host returns: served again, same tenure %" PRIu64, state_tenure (state (N1)));
+  is ((long long) state_tenure (state (N1)), 1, "R1: same host, same tenure");
+  end ("R4");
+}
+
+/* ---- failures of the host itself ---------------------------------------- */
+
+static void
+failing_hosts (void)
+{
+  begin (true, TAKEOVER_SAME_SITE_FIRST);
+  s.node[N1].open_fails = true;
+  boot_all ();
+  sim_run (&s, 20000);
+  is (sim_production (&s, 0), N2, "F2: a named host that fails to open counts as left");
+  is ((long long) state_tenure (state (N2)), 2, "... and doesn't ping-pong");
+  end ("failing host");
+
+  begin (true, TAKEOVER_SAME_SITE_FIRST);
+  s.node[N3].open_fails = s.node[N4].open_fails = true;
+  boot_all ();
+  sim_run (&s, 30000);
+  is (sim_production (&s, 0), N1, "H8: a copy refuses; the group goes on without it");
+  const struct group_host_status *h = group_announced (s.node[N1].g, 3, 0);
+  ok (h != NULL && h->failed && strstr (h->reason, "too small") != NULL,
+      "H8: its reason is shown at every node: %s", h == NULL ? "" : h->reason);
+  end ("H8");
+
+  up (true, TAKEOVER_SAME_SITE_FIRST);
+  sim_store_fails (&s, N1, 0);
+  sim_run (&s, 20000);
+  ok (state (N1)->rec[0].copies[0].barred, "F4: a failed store bars the copy: %s",
+      state (N1)->rec[0].copies[0].reason);
+  is (sim_production (&s, 0), N3, "F4: production goes to the other copy, not to n2");
+  ok (!s.node[N1].plugin[0].running && s.node[N1].running, "F4: the copy is barred, not the node");
+  sim_unbar (&s, N5, 0, 0);
+  ok (sim_until (&s, sim_converged, 30000), "F4: cleared by an operator, it is filled and mirrored");
+  is (s.node[N5].last_code, 0, "... who was answered");
+  end ("F4");
+
+  /* C8 */
+  up (true, TAKEOVER_SAME_SITE_FIRST);
+  sim_pause (&s, N1, true);
+  sim_run (&s, 3000);
+  ok (sim_production (&s, 0) < 0, "L1: a paused production host has no lease after T");
+  sim_run (&s, 12000);
+  ok (state (N2)->def.nodes[N1].expelled != 0 && production (N2) == 3,
+      "C8: a silent member is expelled and counts as left");
+  is (sim_production (&s, 0), N3, "... n2 can't open what n1's plugin has open (S1): n3 serves");
+  sim_pause (&s, N1, false);
+  ok (sim_until (&s, sim_converged, 30000), "C8: it rejoins as a new incarnation");
+  end ("C8");
+
+  /* S2, R5 */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  for (unsigned n = 0; n < 4; n++)
+    sim_power_off (&s, n);
+  sim_power_on (&s, N1);
+  sim_power_on (&s, N2);
+  sim_run (&s, 90000);
+  ok (sim_production (&s, 0) < 0, "S2: a restarted store waits for the other copies of the set");
+  ok (strstr (wait_text (N2), "S2") != NULL, "... and says so: %s", wait_text (N2));
+  sim_power_on (&s, N3);
+  ok (sim_until (&s, sim_converged, 30000), "S2 b: every copy of the set is there and restarted");
+  end ("S2");
+}
+
+/* ---- views -------------------------------------------------------------- */
+
+static void
+partitions (void)
+{
+  unsigned cut[SIM_NODES] = { 0, 0, 1, 1, 1 };
+  uint64_t before;
+
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_part (&s, cut);
+  sim_run (&s, 2500);
+  before = s.acks;
+  sim_run (&s, 15000);
+  is (sim_production (&s, 0), N3, "C4, L1: the majority side takes over, the other side stops");
+  ok (s.acks > before, "writes go on there");
+  ok (s.node[N1].plugin[0].running && s.node[N1].plugin[0].role == HOST_PRODUCTION,
+      "the old plugin is not killed: it holds its I/O");
+  sim_heal (&s);
+  ok (sim_until (&s, sim_converged, 30000), "merged: the old site is filled as a mirror copy");
+  is (sim_production (&s, 0), N3, "... and production stays");
+  end ("cut");
+
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  unsigned alone[SIM_NODES] = { 0, 0, 1, 1, 0 };
+  sim_part (&s, alone);
+  sim_run (&s, 15000);
+  ok (sim_production (&s, 0) == N1 && s.node[N3].plugin[0].running,
+      "C4: an open mirror copy stays open without a majority");
+  is ((long long) state_tenure (state (N1)), 1, "production with a majority goes on: same tenure");
+  sim_heal (&s);
+  ok (sim_until (&s, sim_converged, 30000), "merged: mirrored again");
+  is ((long long) s.node[N3].g->counters.mirror_start, 1,
+      "message 6 once for the pair of incarnations");
+  end ("mirror cut off");
+
+  /* Back within the lease: named with the same tenure, the lease goes on. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  unsigned each[SIM_NODES] = { 0, 1, 2, 3, 4 };
+  sim_part (&s, each);
+  sim_run (&s, 8000);
+  ok (sim_production (&s, 0) < 0, "nobody has a majority: the lease ran out, nobody serves");
+  sim_heal (&s);
+  ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 0) == N1
+        && state_tenure (state (N1)) == 1,
+      "back in a majority, still named: same tenure");
+  end ("all apart");
+}
+
+/* ---- operators ---------------------------------------------------------- */
+
+static void
+requests (void)
+{
+  struct sim_config cfg = {
+    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 2,
+    .one_machine = true, .calm = true, .token_ms = 1000, .lease_ms = 3000,
+    .start_wait_ms = 60000,
+  };
+
+  sim_init (&s, &cfg, 1);
+  sim_boot (&s, N5);
+  sim_run (&s, 3000);
+  sim_request (&s, N5, GR_START, NO_NODE);
+  is (s.node[N5].last_code, 5, "without a majority a request is refused: unavailable");
+  boot_all ();
+  sim_run (&s, 5000);
+  group_status (s.node[N5].g, 0, &st);
+  is (st.condition, COND_INACTIVE, "created, not started: inactive");
+  ok (!s.node[N1].plugin[0].running && !s.node[N3].plugin[0].running, "nothing is hosted");
+  sim_request (&s, N5, GR_START, NO_NODE);
+  ok (sim_until (&s, sim_converged, 20000), "start from a node that hosts nothing: two IASPs");
+  is (s.node[N5].last_code, 0, "... and is answered");
+  sim_request (&s, N5, GR_DELETE, NO_NODE);
+  is (s.node[N5].last_code, 7, "delete of a started CRG is refused");
+  sim_request (&s, N2, GR_END, NO_NODE);
+  sim_run (&s, 5000);
+  ok (s.node[N2].last_code == 0 && !s.node[N1].plugin[0].running && !s.node[N1].plugin[1].running
+        && !s.node[N3].plugin[0].running,
+      "end: everything is closed");
+  ok (s.store[0][0].clean && s.store[1][1].clean, "... gracefully (S1 a)");
+  sim_request (&s, N2, GR_START, NO_NODE);
+  ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 0) == N1, "started again");
+  sim_request (&s, N2, GR_END, NO_NODE);
+  sim_run (&s, 5000);
+  sim_request (&s, N3, GR_DELETE, NO_NODE);
+  sim_run (&s, 5000);
+  unsigned gone = 0;
+  for (unsigned n = 0; n < s.n_nodes; n++)
+    gone += !s.node[n].running && s.node[n].disk.deleted;
+  is (gone, 5, "delete: every node has it on disk and leaves");
+  end ("requests");
+}
+
+static void
+switchover (void)
+{
+  uint64_t acked, generation;
+
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_run (&s, 2000);
+  generation = state (N1)->rec[0].generation;
+  sim_request (&s, N1, GR_SWITCHOVER, 3);
+  sim_run (&s, 20000);
+  is (s.node[N1].last_code, 0, "F6: switchover to the copy site");
+  is (sim_production (&s, 0), N3, "F6: the target serves");
+  ok (state (N3)->rec[0].copies[0].in_set && state (N3)->rec[0].copies[1].in_set
+        && state (N3)->rec[0].generation == generation,
+      "F6: the set is kept, nothing is resynchronised");
+  is (state (N3)->def.nodes[N1].order, 4, "F5: the old primary is the last of those present");
+  ok (sim_until (&s, sim_converged, 10000) && state (N3)->rec[0].copies[0].host == 1,
+      "F6: the old host mirrors back");
+  sim_request (&s, N5, GR_SWITCHOVER, NO_NODE);
+  sim_run (&s, 20000);
+  is (s.node[N5].last_code, 0, "F6: asked at another node, no target: forwarded and answered");
+  is (sim_production (&s, 0), N4, "F6: same site first: the store is released, then opened (S1 a)");
+  acked = s.acked[0];
+  sim_run (&s, 3000);
+  ok (s.acked[0] > acked, "writes go on");
+  end ("switchover");
+
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  static const struct {
+    uint32_t to;
+    const char *why;
+  } refused[] = {
+    { 1, "already" }, { 5, "replicate" }, { 9, "no such node" },
+  };
+  for (unsigned i = 0; i < ARRAY_SIZE (refused); i++) {
+    sim_request (&s, N2, GR_SWITCHOVER, refused[i].to);
+    sim_run (&s, 2000);
+    ok (s.node[N2].last_code == (refused[i].to == 9 ? 10 : 7)
+          && strstr (s.node[N2].last_reason, refused[i].why) != NULL,
+        "F6: refused: %s", s.node[N2].last_reason);
+  }
+  sim_leave (&s, N4);
+  sim_run (&s, 3000);
+  sim_request (&s, N1, GR_SWITCHOVER, 4);
+  sim_run (&s, 1000);
+  ok (s.node[N1].last_code == 7 && strstr (s.node[N1].last_reason, "not there") != NULL,
+      "F6: refused: %s", s.node[N1].last_reason);
+  sim_leave (&s, N3);
+  sim_run (&s, 10000);
+  sim_boot (&s, N4);
+  sim_run (&s, 100);
+  sim_request (&s, N1, GR_SWITCHOVER, 4);
+  sim_run (&s, 200);
+  is (s.node[N1].last_code, 7, "F6, R4: a copy that isn't in the set is refused");
+  ok (sim_production (&s, 0) == N1, "production has gone on all the while");
+  end ("refusals");
+
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  s.node[N1].drain_fails = true;
+  sim_request (&s, N1, GR_SWITCHOVER, 3);
+  sim_run (&s, 3000);
+  ok (s.node[N1].last_code == 1 && sim_production (&s, 0) == N1,
+      "F6: not drained: given up, resumed, same host: %s", s.node[N1].last_reason);
+  end ("drain fails");
+
+  /* From the hold on: resumes only on an appointment or a later epoch. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = 77,
+                            .node = 3 };
+  static struct group_actions out;
+  s.node[N1].last_code = -1;
+  ev.now_ms = s.node[N1].g->now_ms;
+  group_step (s.node[N1].g, &ev, &out);
+  ok (out.n > 0 && out.a[0].kind == GA_HOLD, "F6: hold comes first");
+  s.node[N1].plugin[0].held = true;
+  sim_run (&s, 30000);
+  ok (s.node[N1].plugin[0].held, "F6: no timer resumes it");
+  sim_leave (&s, N5);
+  sim_run (&s, 3000);
+  ok (!s.node[N1].plugin[0].held && s.node[N1].last_code == 1,
+      "F6: a later epoch that still names it does: %s", s.node[N1].last_reason);
+  is (sim_production (&s, 0), N1, "... and it serves on");
+  end ("hold");
+
+  /* The target dies when it is appointed. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  s.node[N3].open_fails = true;
+  sim_request (&s, N1, GR_SWITCHOVER, 3);
+  sim_run (&s, 40000);
+  ok (s.node[N1].last_code == 1 && sim_production (&s, 0) >= 0,
+      "F6: the target can't open: production goes on elsewhere: %s", s.node[N1].last_reason);
+  end ("target fails");
+}
+
+int
+main (void)
+{
+  cold_start ();
+  failover ();
+  failing_hosts ();
+  partitions ();
+  requests ();
+  switchover ();
+  return tap_done ();
+}
