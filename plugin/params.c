@@ -65,25 +65,22 @@ params_key (unsigned i)
   return i < K_END ? keys[i] : NULL;
 }
 
-const char *
-params_help (void)
-{
-  return "name=<NAME>         (required) Name of the IASP.\n"
-         "store=<PATH>        (required) Regular file or block device that holds the data.\n"
-         "direct=auto|on|off  Direct I/O: if the store takes it (default), or refuse, or never.\n"
-         "role=production     Export the whole store by hand, unmirrored.\n"
-         "control=<SOCKET>    Listen here for a controller, which gives the role.\n"
-         "node= site= crg= cluster-id= crg-id= iasp-id= lineage= size= dirty-block=\n"
-         "                    (required with control=) Who we are; see nbdkit-iasp-plugin(1).\n"
-         "listen=<ADDR>[,<ADDR>]:<PORT>  Mirror port.\n"
-         "tls-ca= tls-cert= tls-key=     (required with listen=) Files of the mirror link's TLS.\n"
-         "suspend-timeout-ms=<N>    A copy that doesn't answer for so long is given up [10000].\n"
-         "no-quorum-timeout-ms=<N>  I/O without a lease fails after so long [0: never].\n"
+const char params_help[]
+  = "name=<NAME>         (required) Name of the IASP.\n"
+    "store=<PATH>        (required) Regular file or block device that holds the data.\n"
+    "direct=auto|on|off  Direct I/O: if the store takes it (default), or refuse, or never.\n"
+    "role=production     Export the whole store by hand, unmirrored.\n"
+    "control=<SOCKET>    Listen here for a controller, which gives the role.\n"
+    "node= site= crg= cluster-id= crg-id= iasp-id= lineage= size= dirty-block=\n"
+    "                    (required with control=) Who we are; see nbdkit-iasp-plugin(1).\n"
+    "listen=<ADDR>[,<ADDR>]:<PORT>  Mirror port.\n"
+    "tls-ca= tls-cert= tls-key=     (required with listen=) Files of the mirror link's TLS.\n"
+    "suspend-timeout-ms=<N>    A copy that doesn't answer for so long is given up [10000].\n"
+    "no-quorum-timeout-ms=<N>  I/O without a lease fails after so long [0: never].\n"
 #ifdef CRG_TEST
-         "fault-flush-delay-ms=<N> fault-write-delay-ms=<N>  Test build: a slow store.\n"
+    "fault-flush-delay-ms=<N> fault-write-delay-ms=<N>  Test build: a slow store.\n"
 #endif
-    ;
-}
+  ;
 
 void
 params_init (struct params *p)

@@ -55,7 +55,7 @@ extern int params_set (struct params *p, const char *key, const char *value, cha
 /* Are all there that belong together?  0 or -EINVAL, with a sentence in 'err'. */
 extern int params_complete (struct params *p, char *err, size_t errlen);
 /* One line of help for each key. */
-extern const char *params_help (void);
+extern const char params_help[];
 /* Name of the key with index i, NULL after the last: for tests of the manual. */
 extern const char *params_key (unsigned i);
 

@@ -350,6 +350,7 @@ static struct nbdkit_plugin plugin = {
   .unload = iasp_unload,
   .config = iasp_config,
   .config_complete = iasp_config_complete,
+  .config_help = params_help,
   .magic_config_key = "store",
   .dump_plugin = iasp_dump_plugin,
   .get_ready = iasp_get_ready,
