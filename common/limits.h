@@ -224,6 +224,8 @@
 #define ADMIN_REQUEST_MS 120000
 /* Requests to one plugin that wait for their answer. */
 #define PLUGIN_MAX_CALLS 32
+/* Events of a plugin that wait until its role is reported: a few for each site. */
+#define PLUGIN_EARLY_EVENTS 32
 /* A plugin opens its control socket within this time after its start, or is started again. */
 #define PLUGIN_START_MS 10000
 /* Answer to `role`: opening a store and writing its superblock twice, on a slow disk. */

@@ -74,6 +74,11 @@ struct plugin {
   unsigned deaths, refusals;
   char trouble[CRG_REASON_MAX + 1];
 
+  /* What the plugin said before `hosted` was reported; told after it, for the
+   * group takes up what a new host wants from then on. */
+  json_t *early[PLUGIN_EARLY_EVENTS];
+  unsigned n_early;
+
   json_t *status;
   uint64_t status_ms, poll_ms;
   bool polling, poll_failed;
@@ -104,11 +109,29 @@ trouble (struct plugin *p, const char *reason)
 }
 
 static void
+tell_event (struct plugin *p, json_t *obj)
+{
+  const char *event = json_string_value (json_object_get (obj, "event"));
+
+  p->cb.event (p->opaque, event ? event : "?", obj);
+}
+
+static void
+forget_early (struct plugin *p)
+{
+  while (p->n_early > 0)
+    json_decref (p->early[--p->n_early]);
+}
+
+static void
 report_hosted (struct plugin *p, enum host_role role, uint64_t tenure, bool ok,
                const char *reason, json_t *info)
 {
   p->want_answer = false;
   p->cb.hosted (p->opaque, role, tenure, ok, reason, info);
+  for (unsigned i = 0; ok && i < p->n_early; i++)
+    tell_event (p, p->early[i]);
+  forget_early (p);
 }
 
 /* The node gives the role up: the group looks for another host. */
@@ -489,6 +512,7 @@ on_exit_of_process (struct plugin *p)
   json_decref (p->status);
   p->status = NULL;
   p->record_seq = 0; /* of the dead process's events */
+  forget_early (p);
   set_phase (p, PH_IDLE);
   if (expected) {
     log_info ("%s: the plugin's process has ended", p->spec.iasp);
@@ -917,6 +941,7 @@ plugin_free (struct plugin *p)
     qb_loop_poll_del (p->loop, p->pidfd);
     close (p->pidfd);
   }
+  forget_early (p);
   json_decref (p->record);
   json_decref (p->extra);
   for (unsigned i = 0; i < CRG_MAX_SITES; i++)
