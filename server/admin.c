@@ -40,12 +40,14 @@ struct client {
   bool busy;      /* its answer will come */
   bool broken;
   bool ended;     /* it has sent all that it will */
+  uint64_t serial; /* the lowest came first */
 };
 
 struct admin {
   struct daemon *d;
   int listen_fd;
   char path[CRG_PATH_MAX + 16];
+  uint64_t serial;
   struct client *clients[ADMIN_MAX_CLIENTS];
 };
 
@@ -442,6 +444,32 @@ on_client (int fd, int revents, void *opaque)
   return 0;
 }
 
+/* Everybody may connect, so a crowd that says nothing must not keep others out: when all places
+ * are taken the longest-standing client that waits for no answer loses its own, one that may
+ * change nothing first. */
+static void
+make_room (struct admin *a)
+{
+  struct client *worst = NULL;
+
+  for (unsigned i = 0; i < ADMIN_MAX_CLIENTS; i++) {
+    struct client *c = a->clients[i];
+
+    if (c == NULL)
+      return;
+    if (c->busy)
+      continue;
+    if (worst == NULL || c->may_change < worst->may_change
+        || (c->may_change == worst->may_change && c->serial < worst->serial))
+      worst = c;
+  }
+  if (worst) {
+    log_warning ("the admin socket has %d clients: dropping the oldest idle one (pid %d, user %u)",
+                 ADMIN_MAX_CLIENTS, (int) worst->pid, (unsigned) worst->uid);
+    drop (worst);
+  }
+}
+
 static int
 on_accept (int fd, int revents, void *opaque)
 {
@@ -451,6 +479,7 @@ on_accept (int fd, int revents, void *opaque)
 
   if (conn < 0)
     return 0;
+  make_room (a);
   for (unsigned i = 0; i < ADMIN_MAX_CLIENTS; i++) {
     if (a->clients[i])
       continue;
@@ -459,6 +488,7 @@ on_accept (int fd, int revents, void *opaque)
       break;
     c->a = a;
     c->fd = conn;
+    c->serial = ++a->serial;
     jsonl_reader_init (&c->in, 0);
     jsonl_writer_init (&c->out, 0);
     if (jsonl_peer (conn, &c->pid, &c->uid, &c->gid) != 0
