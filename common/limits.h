@@ -213,7 +213,10 @@
 #define HUB_HELLO_MS 5000
 /* Reconnect delay to the hub: first and largest.  A hub's restart holds I/O meanwhile. */
 #define ENGINE_RETRY_MIN_MS 20
-#define ENGINE_RETRY_MAX_MS 500
+#define ENGINE_RETRY_MAX_MS 200
+/* A hub that has just started makes no view before this: when it comes back, all nodes shall be in
+ * the first one, or the group would take those that are a moment late for dead. */
+#define HUB_SETTLE_MS 500
 
 /* --- the daemon ------------------------------------------------------------------------------ */
 

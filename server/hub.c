@@ -57,6 +57,7 @@ struct hub {
   struct hub_group groups[HUB_MAX_GROUPS];
   uint64_t view_prefix;
   uint32_t view_count;
+  uint64_t views_from_ms; /* no view before this */
 };
 
 static int on_member (int fd, int revents, void *opaque);
@@ -161,6 +162,22 @@ send_view (struct hub *h, struct hub_group *g)
       put (h, h->members[i], &f);
 }
 
+/* True if there was one. */
+static bool
+send_due_views (struct hub *h)
+{
+  bool any = false;
+
+  if (clock_boottime_ms () < h->views_from_ms)
+    return false;
+  for (unsigned k = 0; k < HUB_MAX_GROUPS; k++)
+    if (h->groups[k].name[0] && h->groups[k].changed) {
+      send_view (h, &h->groups[k]);
+      any = true;
+    }
+  return any;
+}
+
 /* Buries the dead and sends the views that are due, until nothing changes:
  * sending a view can find another member dead. */
 static void
@@ -186,11 +203,8 @@ settle (struct hub *h)
       free (m);
       h->members[i] = NULL;
     }
-    for (unsigned k = 0; k < HUB_MAX_GROUPS; k++)
-      if (h->groups[k].name[0] && h->groups[k].changed) {
-        send_view (h, &h->groups[k]);
-        again = true;
-      }
+    if (send_due_views (h))
+      again = true;
   } while (again);
 }
 
@@ -292,7 +306,7 @@ on_frame (struct hub *h, struct member *m, const struct hub_frame *f)
     return;
   case HUB_MCAST:
     g = f->group[0] ? find_group (h, f->group, false) : NULL;
-    if (g == NULL || !g->in[index])
+    if (g == NULL || !g->in[index] || g->view == 0)
       return; /* it left, or is about to hear that it was dropped */
     answer = *f;
     answer.type = HUB_DELIVER;
@@ -335,9 +349,8 @@ on_member (int fd, int revents, void *opaque)
       else {
         on_frame (h, m, &f);
         /* A view is ordered before the next message, of this member too. */
-        for (unsigned k = 0; k < HUB_MAX_GROUPS && !m->dead; k++)
-          if (h->groups[k].changed && h->groups[k].name[0])
-            send_view (h, &h->groups[k]);
+        if (!m->dead)
+          send_due_views (h);
       }
     }
   }
@@ -457,6 +470,7 @@ hub_main (const char *socket_path)
   qb_loop_signal_add (h->loop, QB_LOOP_HIGH, SIGTERM, h, on_signal, NULL);
   qb_loop_signal_add (h->loop, QB_LOOP_HIGH, SIGINT, h, on_signal, NULL);
   qb_loop_timer_add (h->loop, QB_LOOP_HIGH, HUB_TICK_MS * QB_TIME_NS_IN_MSEC, h, on_tick, NULL);
+  h->views_from_ms = clock_boottime_ms () + HUB_SETTLE_MS;
   log_notice ("hub ready on %s", socket_path);
   qb_loop_run (h->loop);
 

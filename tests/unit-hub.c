@@ -97,6 +97,7 @@ on_down (void *opaque, const char *reason)
   struct node *t = opaque;
 
   t->up = false;
+  t->n_members = 0;
   t->downs++;
 }
 
@@ -375,7 +376,9 @@ main (int argc, char **argv)
   ok (!n[0]->up && !n[1]->up && n[0]->downs == 1, "the hub's death is told once");
   ok (n[0]->e->ops->mcast (n[0]->e, "g", big, 1) == -ENOTCONN, "nothing can be sent without a hub");
   start_hub ();
+  messages = n[0]->views;
   ok (wait_members (n, 3, 3, 5000), "the members join its successor by themselves");
+  is (n[0]->views - messages, 1, "all of them in its first view");
   note_views (n[0]);
   test_order (n);
 
