@@ -299,7 +299,8 @@ ctl ()
   "$CRGCTL" --socket "$tmp/n$i/r/crgd.sock" "$@"
 }
 
-crgd_answers () { ctl $1 status >/dev/null 2>&1; }
+# (how the CRG is doing is said by the exit code, too)
+crgd_answers () { [ -n "$(ctl $1 --timeout 2 status --json 2>/dev/null || :)" ]; }
 
 # crg_field I JQ: of the JSON status on node I
 crg_field () { { ctl $1 --timeout 2 status --json 2>/dev/null || :; } | jq -r "$2"; }
