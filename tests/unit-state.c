@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The group state: what `create` accepts, what each change does and refuses
+ * (C3, C7, R1 to R4, F4, F5), and its bytes: round trip, every truncation,
+ * every flipped bit.
+ */
+#include "server/state.h"
+#include "tests/tap.h"
+
+static struct crg_state s, copy;
+static struct crg_def def;
+static const uint8_t lineage[CRG_ID_LEN] = { 9 };
+static uint8_t buf[STATE_ENCODED_MAX], buf2[STATE_ENCODED_MAX];
+
+/* p1 p2 at rome, c1 c2 at oslo, a replicate w; one IASP. */
+static void
+base_def (void)
+{
+  static const char *const names[] = { "p1", "p2", "c1", "c2", "w" };
+
+  memset (&def, 0, sizeof def);
+  strcpy (def.name, "payroll");
+  def.n_sites = 2;
+  def.n_nodes = 5;
+  def.n_iasps = 1;
+  strcpy (def.sites[0], "rome");
+  strcpy (def.sites[1], "oslo");
+  for (unsigned i = 0; i < 5; i++) {
+    struct domain_node *n = &def.nodes[i];
+
+    n->id = 10 + i;
+    strcpy (n->name, names[i]);
+    n->site = i == 4 ? NO_SITE : (uint8_t) (i / 2);
+    n->preferred_role = i == 4 ? MEMBER_REPLICATE : MEMBER_BACKUP;
+    n->votes = 1;
+    n->order = n->preferred_order = (uint8_t) i;
+  }
+  strcpy (def.iasps[0].name, "data");
+  def.iasps[0].size = 4096;
+}
+
+static void
+fresh (void)
+{
+  base_def ();
+  if (state_create (&s, &def, lineage) != NULL)
+    abort ();
+}
+
+static const char *
+try (struct change c)
+{
+  const char *why;
+
+  c.base = s.stamp;
+  why = state_check (&s, &c);
+  if (why == NULL)
+    state_apply (&s, &c);
+  return why;
+}
+
+static struct change
+appoint (uint32_t node, uint8_t site)
+{
+  return (struct change) { .kind = CH_APPOINT, .iasps = state_all_iasps (&s), .node = node,
+                           .site = site, .expect_node = state_production_host (&s),
+                           .expect_tenure = state_tenure (&s), .present = 0x1f };
+}
+
+static void
+creation (void)
+{
+  fresh ();
+  ok (s.stamp.epoch == 1 && s.stamp.version == 0 && !s.started, "C6: create is (1, 0), not started");
+  ok (s.rec[0].tenure == 1 && s.rec[0].generation == 1 && s.rec[0].production_site == 0
+        && s.rec[0].copies[0].host == 10 && s.rec[0].copies[1].host == 12,
+      "the first of each site is its host");
+  ok (s.rec[0].copies[0].in_set && !s.rec[0].copies[1].in_set, "R3: only production is in the set");
+
+#define REFUSED(change, text)                               \
+  do {                                                      \
+    base_def ();                                            \
+    change;                                                 \
+    const char *why_ = state_create (&copy, &def, lineage); \
+    ok (why_ != NULL, "refused: %s: %s", text, why_ ? why_ : "(accepted)"); \
+  } while (0)
+  REFUSED (def.n_nodes = 0, "no nodes");
+  REFUSED (def.n_nodes = CRG_MAX_NODES + 1, "too many nodes");
+  REFUSED (def.nodes[1].id = 10, "one id twice");
+  REFUSED (strcpy (def.nodes[1].name, "p1"), "one name twice");
+  REFUSED (def.nodes[1].order = 0, "one place twice");
+  REFUSED (def.nodes[1].order = 9, "a place that isn't there");
+  REFUSED (def.nodes[0].site = NO_SITE, "a host without a site");
+  REFUSED (def.nodes[4].site = 0, "a replicate with a site");
+  REFUSED (def.nodes[0].site = 2, "a site that isn't there");
+  REFUSED (def.n_iasps = 0, "no IASP");
+  REFUSED (def.iasps[0].size = 0, "an IASP without a size");
+  REFUSED (def.takeover = 7, "an unknown takeover order");
+  REFUSED (strcpy (def.sites[1], "rome"), "one site twice");
+  REFUSED (def.n_sites = 3, "a site without a name or node");
+  REFUSED (for (unsigned i = 0; i < 5; i++) def.nodes[i].votes = 0, "no votes");
+}
+
+static void
+majority (void)
+{
+  static const uint32_t three[] = { 10, 11, 14 }, two[] = { 10, 11 };
+  uint32_t pair[2] = { 10, 11 };
+
+  fresh ();
+  ok (state_has_majority (&s, three, 3) && !state_has_majority (&s, two, 2),
+      "a majority of the configured votes");
+  s.def.nodes[0].votes = s.def.nodes[0].new_votes = 4;
+  ok (state_has_majority (&s, two, 2), "votes weigh");
+  fresh ();
+  s.def.n_nodes = 4;
+  ok (!state_has_majority (&s, pair, 2), "half is no majority");
+  fresh ();
+  s.def.nodes[0].new_votes = 9;
+  ok (state_has_majority (&s, three, 3), "C7: old and new");
+  pair[0] = 14;
+  static const uint32_t without[] = { 11, 12, 13, 14 };
+  ok (!state_has_majority (&s, without, 4), "C7: a majority of the old votes only is none");
+  ok (!state_has_majority (&s, two, 2), "C7: a majority of the new votes only is none");
+}
+
+static void
+appointments (void)
+{
+  struct change c;
+
+  fresh ();
+  ok (try (appoint (12, 1)) != NULL, "R4: a copy outside the set doesn't take over");
+  c = appoint (12, 1);
+  c.forced = true;
+  ok (try (c) == NULL && s.rec[0].loss == 1 && s.rec[0].tenure == 2, "R4: forced: loss rises");
+  fresh ();
+  s.rec[0].copies[1].in_set = true;
+  ok (try (appoint (11, 0)) == NULL && s.rec[0].tenure == 2 && s.rec[0].copies[0].host == 11,
+      "R1: tenure rises with the host");
+  ok (!s.rec[0].copies[1].in_set == !SET_SURVIVES_TAKEOVER && s.rec[0].generation == 2,
+      "R2: the set shrank, generation rose");
+  ok (s.stamp.version == 1, "the version rises by one");
+  ok (try (appoint (11, 0)) != NULL, "R1: not to itself");
+  c = appoint (10, 0);
+  c.expect_node = 12;
+  ok (try (c) != NULL, "another host by now");
+  c = appoint (10, 0);
+  c.expect_tenure = 1;
+  ok (try (c) != NULL, "another tenure by now");
+  ok (try (appoint (14, NO_SITE)) != NULL && try (appoint (12, 0)) != NULL
+        && try (appoint (99, 0)) != NULL,
+      "a replicate, a node of another site, a stranger");
+  c = appoint (10, 0);
+  c.iasps = 2;
+  ok (try (c) != NULL, "all IASPs move together");
+  s.rec[0].copies[0].barred = true;
+  ok (try (appoint (10, 0)) != NULL, "F4: not to a barred copy");
+
+  fresh ();
+  s.rec[0].copies[1].in_set = true;
+  c = appoint (12, 1);
+  c.graceful = true;
+  ok (try (c) == NULL && s.rec[0].copies[0].in_set && s.rec[0].generation == 1
+        && s.rec[0].copies[0].host == 10 && s.rec[0].production_site == 1,
+      "F6: the set is kept, the old host mirrors back");
+  fresh ();
+  s.rec[0].copies[1].in_set = true;
+  try (appoint (12, 1));
+  ok (s.rec[0].copies[0].host == NO_NODE, "F2: after a failover the old copy has no host");
+}
+
+static bool
+order_is (const char *want)
+{
+  char got[8] = "";
+
+  for (unsigned place = 0; place < s.def.n_nodes; place++)
+    for (unsigned i = 0; i < s.def.n_nodes; i++)
+      if (s.def.nodes[i].order == place)
+        got[place] = (char) ('0' + i);
+  if (strcmp (got, want) != 0)
+    printf ("# order %s, want %s\n", got, want);
+  return strcmp (got, want) == 0;
+}
+
+static void
+orders (void)
+{
+  struct change c;
+
+  fresh ();
+  try (appoint (11, 0));
+  ok (order_is ("12340"), "F5: after failover the old primary is the last backup");
+  fresh ();
+  c = appoint (11, 0);
+  c.graceful = true;
+  c.present = 0x07; /* p1 p2 c1 */
+  try (c);
+  ok (order_is ("12034"), "F5: after switchover the last of those present");
+  c = appoint (10, 0);
+  c.graceful = true;
+  c.present = 0x1f;
+  try (c);
+  ok (order_is ("02341"), "F5: and back");
+  bool all = true;
+  for (unsigned i = 0; i < 5; i++)
+    all = all && s.def.nodes[i].preferred_order == i;
+  ok (all, "F5: preferred and current order are apart");
+}
+
+static void
+copies (void)
+{
+  struct change c;
+
+  fresh ();
+  c = (struct change) { .kind = CH_ENTER, .iasps = 1, .site = 1, .node = 12, .expect_tenure = 1 };
+  s.rec[0].generation = 7;
+  ok (try (c) == NULL && s.rec[0].copies[1].in_set && s.rec[0].copies[1].since == 7,
+      "R3: entering: since is the generation");
+  ok (try (c) != NULL, "once");
+  c = (struct change) { .kind = CH_SHRINK, .iasps = 1, .site = 1, .expect_tenure = 1 };
+  ok (try (c) == NULL && !s.rec[0].copies[1].in_set && s.rec[0].generation == 8,
+      "R2: generation rises when the set shrinks");
+  ok (try (c) != NULL, "once");
+  c.site = 0;
+  ok (try (c) != NULL, "production does not leave the set");
+  c = (struct change) { .kind = CH_ENTER, .iasps = 1, .site = 1, .node = 13, .expect_tenure = 1 };
+  ok (try (c) != NULL, "R3: another host by now");
+  c.node = 12;
+  c.expect_tenure = 2;
+  ok (try (c) != NULL, "R3: another tenure by now");
+  c = (struct change) { .kind = CH_HOST, .iasps = 1, .site = 1, .node = 13, .expect_node = 12 };
+  ok (try (c) == NULL && s.rec[0].copies[1].host == 13, "F3: another host of the copy");
+  ok (try (c) != NULL, "once");
+  c = (struct change) { .kind = CH_HOST, .iasps = 1, .site = 0, .node = 11, .expect_node = 10 };
+  ok (try (c) != NULL, "the production host is named by an appointment only");
+  c = (struct change) { .kind = CH_HOST, .iasps = 1, .site = 1, .node = 10, .expect_node = 13 };
+  ok (try (c) != NULL, "a node of another site");
+  s.rec[0].copies[1].in_set = true;
+  c = (struct change) { .kind = CH_BAR, .iasps = 1, .site = 1, .expect_tenure = 1 };
+  ok (try (c) == NULL && s.rec[0].copies[1].barred && !s.rec[0].copies[1].in_set
+        && s.rec[0].generation == 9,
+      "F4: a barred mirror copy leaves the set");
+  ok (try (c) != NULL, "once");
+  c = (struct change) { .kind = CH_HOST, .iasps = 1, .site = 1, .node = 12, .expect_node = 13 };
+  ok (try (c) != NULL, "F4: no host for a barred copy");
+  c = (struct change) { .kind = CH_BAR, .iasps = 1, .site = 1, .clear = true };
+  ok (try (c) == NULL && !s.rec[0].copies[1].barred, "F4: until an operator clears it");
+  c = (struct change) { .kind = CH_BAR, .iasps = 1, .site = 0, .expect_tenure = 1 };
+  ok (try (c) == NULL && s.rec[0].copies[0].in_set, "F4: production's copy stays in the set");
+  c = (struct change) { .kind = CH_SHRINK, .iasps = 1, .site = 5, .expect_tenure = 1 };
+  ok (try (c) != NULL, "no such site");
+  c = (struct change) { .kind = CH_SHRINK, .iasps = 4, .site = 1, .expect_tenure = 1 };
+  ok (try (c) != NULL, "no such IASP");
+}
+
+static void
+lifecycle (void)
+{
+  fresh ();
+  ok (try ((struct change) { .kind = CH_END }) != NULL, "not started: no end");
+  ok (try ((struct change) { .kind = CH_START }) == NULL && s.started, "start");
+  ok (try ((struct change) { .kind = CH_START }) != NULL, "once");
+  ok (try ((struct change) { .kind = CH_DELETE }) != NULL, "started: not deleted");
+  ok (try ((struct change) { .kind = CH_EXPEL, .node = 12, .incarnation = 5 }) == NULL
+        && s.def.nodes[2].expelled == 5,
+      "C8: expelled, that incarnation");
+  ok (try ((struct change) { .kind = CH_EXPEL, .node = 12, .incarnation = 5 }) != NULL, "once");
+  ok (try ((struct change) { .kind = CH_EXPEL, .node = 12, .incarnation = 6 }) == NULL,
+      "C8: the next one is another");
+  ok (try ((struct change) { .kind = CH_MARK_FAILED, .node = 12 }) == NULL
+        && s.def.nodes[2].marked_failed,
+      "F5: marked failed");
+  ok (try ((struct change) { .kind = CH_MARK_FAILED, .node = 12, .clear = true }) == NULL
+        && !s.def.nodes[2].marked_failed,
+      "F5: and not");
+  ok (try ((struct change) { .kind = CH_NODE }) != NULL && try ((struct change) { .kind = 99 }) != NULL,
+      "unknown changes are refused");
+  try ((struct change) { .kind = CH_END });
+  ok (try ((struct change) { .kind = CH_DELETE }) == NULL && s.deleted, "deleted");
+  ok (try ((struct change) { .kind = CH_START }) != NULL, "nothing after that");
+}
+
+static void
+bytes (void)
+{
+  size_t n, accepted = 0, unequal = 0;
+  bool good = true;
+
+  fresh ();
+  strcpy (s.rec[0].copies[1].reason, "link down");
+  strcpy (s.def.iasps[0].store[3], "/store");
+  n = state_encode (&s, buf, sizeof buf);
+  ok (n > 0 && state_decode (&copy, buf, n) == 0 && state_encode (&copy, buf2, sizeof buf2) == n
+        && memcmp (buf, buf2, n) == 0,
+      "round trip of %zu bytes", n);
+  for (size_t len = 0; len < n; len++)
+    good = good && state_decode (&copy, buf, len) < 0;
+  ok (good, "every truncation is refused");
+  ok (state_decode (&copy, buf, n + 1) < 0, "a byte too many is refused");
+  ok (state_encode (&s, buf2, n - 1) == 0, "a buffer too small is refused");
+  /* What is accepted must be consistent: it encodes to the same bytes. */
+  for (size_t bit = 0; bit < n * 8; bit++) {
+    buf[bit / 8] ^= (uint8_t) (1u << (bit % 8));
+    if (state_decode (&copy, buf, n) == 0) {
+      accepted++;
+      if (state_encode (&copy, buf2, sizeof buf2) != n || memcmp (buf, buf2, n) != 0)
+        unequal++;
+    }
+    buf[bit / 8] ^= (uint8_t) (1u << (bit % 8));
+  }
+  ok (unequal == 0, "of %zu flipped bits %zu are accepted, each with its own content", n * 8,
+      accepted);
+
+  /* The largest state fits. */
+  memset (&def, 0, sizeof def);
+  memset (def.name, 'n', CRG_NAME_MAX);
+  def.n_sites = CRG_MAX_SITES;
+  def.n_nodes = CRG_MAX_NODES;
+  def.n_iasps = CRG_MAX_IASPS;
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++) {
+    memset (def.sites[i], 's', CRG_NAME_MAX);
+    def.sites[i][0] = (char) ('a' + i);
+  }
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
+    struct domain_node *d = &def.nodes[i];
+
+    d->id = i + 1;
+    memset (d->name, 'n', CRG_NAME_MAX);
+    d->name[0] = (char) ('a' + i);
+    d->site = (uint8_t) (i % CRG_MAX_SITES);
+    d->votes = 1;
+    d->order = (uint8_t) i;
+    d->n_addresses = CRG_MAX_ADDRS;
+    for (unsigned k = 0; k < CRG_MAX_ADDRS; k++)
+      memset (d->addresses[k], '1', CRG_ADDR_MAX);
+  }
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
+    memset (def.iasps[i].name, 'i', CRG_NAME_MAX);
+    def.iasps[i].name[0] = (char) ('a' + i);
+    def.iasps[i].size = 1;
+    memset (def.iasps[i].export, 'e', CRG_PATH_MAX);
+    for (unsigned k = 0; k < CRG_MAX_NODES; k++)
+      memset (def.iasps[i].store[k], '/', CRG_PATH_MAX);
+  }
+  const char *why = state_create (&s, &def, lineage);
+  ok (why == NULL, "the largest definition is accepted%s%s", why ? ": " : "", why ? why : "");
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    for (unsigned k = 0; k < CRG_MAX_SITES; k++)
+      memset (s.rec[i].copies[k].reason, 'r', CRG_REASON_MAX);
+  n = state_encode (&s, buf, sizeof buf);
+  ok (n > 0 && n < 128 * 1024 - 2048 && state_decode (&copy, buf, n) == 0,
+      "the largest state has %zu bytes and fits a message", n);
+
+  struct change c = { .kind = CH_SHRINK, .base = { 3, 4 }, .iasps = 1, .site = 1 }, d;
+  strcpy (c.reason, "gone");
+  n = change_encode (&c, buf, CHANGE_ENCODED_MAX);
+  ok (n > 0 && change_decode (&d, buf, n) == 0 && d.kind == CH_SHRINK && d.base.version == 4
+        && strcmp (d.reason, "gone") == 0,
+      "a change: round trip");
+  good = true;
+  for (size_t len = 0; len < n; len++)
+    good = good && change_decode (&d, buf, len) < 0;
+  ok (good, "a change: every truncation is refused");
+  memset (c.reason, 'r', CRG_REASON_MAX);
+  ok (change_encode (&c, buf, CHANGE_ENCODED_MAX) > 0, "the largest change fits");
+}
+
+int
+main (void)
+{
+  creation ();
+  majority ();
+  appointments ();
+  orders ();
+  copies ();
+  lifecycle ();
+  bytes ();
+  return tap_done ();
+}
