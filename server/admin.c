@@ -38,6 +38,7 @@ struct client {
   pid_t pid;
   bool may_change;
   bool busy;      /* its answer will come */
+  char asked[2 * CRG_NAME_MAX + 64]; /* what an answer of the group is about; "" for others */
   bool broken;
   bool ended;     /* it has sent all that it will */
   uint64_t serial; /* the lowest came first */
@@ -95,11 +96,14 @@ static void
 on_reply (void *opaque, int code, const char *reason)
 {
   struct client *c = opaque;
+  char text[sizeof c->asked + 2 * CRG_REASON_MAX];
 
   if (code == CRG_EXIT_FINE)
     put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", reason));
-  else
-    put_error (c, code, reason);
+  else {
+    snprintf (text, sizeof text, "%s%s", c->asked, reason);
+    put_error (c, code, c->asked[0] ? text : reason);
+  }
   c->busy = false;
 }
 
@@ -173,6 +177,15 @@ static void
 ask_group (struct client *c, struct member *m, enum group_request request, uint32_t node,
            json_t *req)
 {
+  const char *node_name = NULL;
+  const struct crg_state *s = member_state (m);
+  int i = s && node != NO_NODE ? state_node_index (s, node) : -1;
+
+  if (i >= 0)
+    node_name = s->def.nodes[i].name;
+  snprintf (c->asked, sizeof c->asked, "CRG %s: %s%s%s: ", member_crg (m),
+            json_string_value (json_object_get (req, "cmd")),
+            node_name == NULL ? "" : request == GR_SWITCHOVER ? " to " : " ", node_name ?: "");
   c->busy = true;
   member_request (m, request, node, json_is_true (json_object_get (req, "force")),
                   json_is_true (json_object_get (req, "dry_run")), wait_ms (req, ADMIN_REQUEST_MS),
@@ -227,6 +240,7 @@ cmd_create (struct client *c, json_t *req)
     put_error (c, CRG_EXIT_USAGE, "create: there is no definition");
     return;
   }
+  c->asked[0] = '\0';
   c->busy = true;
   cluster_create (c->a->d->cluster, def, json_is_true (json_object_get (req, "force")),
                   on_progress, on_reply, c);
