@@ -18,7 +18,7 @@ podchecker "$page" >pod.out 2>&1 || { cat pod.out; fail "podchecker"; }
 sed -n 's/^  \[K_[A-Z_]*\] = "\([a-z-]*\)",$/\1/p' "$src/params.c" | grep -v ^fault- | sort >program
 grep -o '^=item B<[a-z-]*=' "$page" | sed 's/.*<//; s/=//' | sort -u >page
 same parameters
-nbdkit --help "$PLUGIN" >help
+"$CRG_NBDKIT" --help "$PLUGIN" >help
 for key in $(cat program); do
   grep -q -- "\b$key=" help || fail "--help does not name $key="
 done

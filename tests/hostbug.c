@@ -109,6 +109,7 @@ stuck (const char *uri, unsigned n, int64_t ms)
   static char buf[64][4096], in[4096];
   struct nbd_handle *h = open_uri (uri);
   int64_t cookie[64], read_cookie, end;
+  int r;
 
   n = MIN (n, 64u);
   for (unsigned i = 0; i < n; i++)
@@ -131,7 +132,9 @@ stuck (const char *uri, unsigned n, int64_t ms)
       for (end = now_ms () + 30000; now_ms () < end && nbd_aio_in_flight (h) > 0;)
         if (nbd_poll (h, 50) == -1)
           break;
-      return nbd_aio_in_flight (h) > 0;
+      r = nbd_aio_in_flight (h) > 0;
+      nbd_close (h);
+      return r;
     }
   }
   fprintf (stderr, "hostbug: a read waits behind %u stuck writes\n", n);

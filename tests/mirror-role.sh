@@ -24,12 +24,12 @@ grep -q "mirror copy of payroll; production is at n0" n1/nbd.log || fail "no cle
 [ "$(nbdinfo --size "$(uri "$tmp/n0/nbd")")" = $mirror_size ] || fail "size of the export"
 
 # S3, and the lock of S1.
-expect_fail timeout 10 nbdkit -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
+expect_fail timeout 10 "$CRG_NBDKIT" -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
 grep -q "another process has it open" err || fail "$(cat err)"
 qemu-io -f raw -c "write -P 7 1M 1M" "$(uri "$tmp/n0/nbd")" >qemu.out || fail "write"
 tell n0 '"cmd":"role","role":"none"'
 case $ANSWER in *'"clean":true'*) ;; *) fail "not clean: $ANSWER" ;; esac
-expect_fail timeout 10 nbdkit -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
+expect_fail timeout 10 "$CRG_NBDKIT" -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
 grep -q "holds IASP 'payroll' of CRG 'wages'" err || fail "$(cat err)"
 expect_fail timeout 5 nbdinfo --size "$(uri "$tmp/n0/nbd")" >out 2>&1
 
