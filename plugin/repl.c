@@ -183,7 +183,7 @@ request_is_valid (const struct repl *r, const struct repl_event *ev)
       return false;
     break;
   case RO_FLUSH:
-    return ev->length == 0;
+    return ev->length == 0 && ev->offset == 0;
   case RO_READ_WAIT:
     break;
   default:
@@ -394,7 +394,8 @@ pump (struct repl *r, struct repl_actions *out)
     }
   }
 
-  if (r->hold && !r->drained && !r->failed && r->n_granted == 0
+  /* A store whose flush failed is never drained (F4); without a lease nothing is (L2). */
+  if (r->hold && !r->drained && !r->failed && !r->flush_failed && lease && r->n_granted == 0
       && r->slots[REPL_SLOT_DRAIN].state == SL_FREE) {
     struct repl_slot *s = &r->slots[REPL_SLOT_DRAIN];
     if (!has_space (out, need)) {

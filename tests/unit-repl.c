@@ -334,6 +334,13 @@ test_lost (void)
   link_up (2);
   is (count (RA_COPY_BACK), 0, "and no way back but by the record");
 
+  start (3);
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .unusable = true,
+                             .window_bytes = LINK_WINDOW_BYTES,
+                             .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+  ok (has (RA_COPY_LOST) && !has (RA_SEND),
+      "R4: a copy in the set whose own disk says unusable must leave");
+
   configure (3);
   cfg.unclean = 2;
   init ();
@@ -438,8 +445,12 @@ test_resync (void)
   is (count (RA_COMPLETE), 0, "R3: before it is in the set requests wait for it already");
   record (1, 7, 0);
   is (count (RA_COMPLETE), 0, "a record that crossed with READY decides nothing");
+  repl_site_status (&r, 1, now, &st);
+  ok (st.level == RA_COPY_READY && st.no == no, "the wish stands, for a new controller too");
   record (3, 7, no);
   ok (r.in_set == 2 && r.sites[1].enter == EN_NONE, "in the set");
+  repl_site_status (&r, 1, now, &st);
+  is (st.level, 0, "and no wish stands any more");
   ack (1, r.sites[1].seq);
   ok (completed (0, 0), "its ACK completes the write");
 
@@ -458,8 +469,17 @@ test_resync (void)
   local (0, 0);
   record (1, 7, no - 1);
   is (count (RA_COMPLETE), 0, "the record before that is no answer");
+  repl_site_status (&r, 1, now, &st);
+  is (st.level, RA_COPY_LOST, "a new controller would be told of the loss");
   record (1, 8, no);
   ok (completed (0, 0), "the one after it is");
+  repl_site_status (&r, 1, now, &st);
+  is (st.level, 0, "a dropped entry is never asked for again");
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .unusable = true,
+                             .window_bytes = LINK_WINDOW_BYTES,
+                             .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+  is (r.counters.resync_blocks, 1024, "its link is back: it goes on");
+  is (repl_track (&r, 1)->count[TS_CLEAN], 1023, "with the one block that it lacks");
 
   /* while the application works */
   start (1);
@@ -586,6 +606,8 @@ test_store (void)
       "and is never retried into success");
   request (3, RO_WRITE, 0, 4096, RF_FUA);
   ok (completed (3, -EIO), "by FUA neither");
+  step ((struct repl_event){ .kind = RE_HOLD, .reason = "switchover" });
+  ok (!out.more && !has (RA_DRAINED), "and such a store is never called drained");
 }
 
 static void
