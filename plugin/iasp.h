@@ -29,6 +29,10 @@ struct iasp {
 #define WORK_F_MAY_TRIM  2u
 #define WORK_F_FAST_ZERO 4u
 
+/* A longer zero or trim goes to the mirrors in pieces of this, each with a time-out of its own: a store
+ * that has to write its zeroes needs seconds for the 4 GiB - 1 that a client may ask for. */
+#define WORK_MAX_ZERO (64u * 1024 * 1024)
+
 /* The requests of clients, on the host's worker threads.  Each blocks until its answer may be
  * given: 0 or -errno, to be mapped by errmap_to_nbd.  Every byte of a successful read's buffer
  * is filled. */

@@ -32,7 +32,7 @@ apply_super (struct engine *e)
 
   e->metaw.both = a->tenure > sb->tenure || (a->unusable && !was_unusable) || a->since < sb->since;
   sb->tenure = a->tenure;
-  sb->generation = a->generation;
+  sb->generation = MAX (sb->generation, a->generation);
   sb->since = a->since;
   sb->role = SUPER_ROLE_MIRROR;
   sb->flags = (uint16_t) (a->unusable ? sb->flags | SUPER_F_UNUSABLE : sb->flags & ~SUPER_F_UNUSABLE);
@@ -53,6 +53,8 @@ meta_done (struct sop *op, int error)
     write_slot (e, SECOND);
     return;
   }
+  if (error < 0 && m->stage != DATA_FLUSH)
+    storemeta_failed (&e->meta);
   m->stage = IDLE;
   m->busy = false;
   if (error < 0)

@@ -186,6 +186,12 @@ storemeta_prepare (struct storemeta *sm)
   return offset[slot];
 }
 
+void
+storemeta_failed (struct storemeta *sm)
+{
+  sm->slot = sm->slot == 0 ? 1 : 0;
+}
+
 int
 storemeta_write (struct storemeta *sm, struct store *s, bool both)
 {
@@ -195,8 +201,10 @@ storemeta_write (struct storemeta *sm, struct store *s, bool both)
 
     if (r == 0)
       r = store_flush (s);
-    if (r < 0)
+    if (r < 0) {
+      storemeta_failed (sm);
       return r;
+    }
   }
   return 0;
 }

@@ -47,6 +47,8 @@ extern int storemeta_format (struct storemeta *sm, struct store *s, const struct
 /* Encodes the next version of sm->sb into sm->block.  Returns its offset on the store.  From here
  * on that version counts as the newest. */
 extern uint64_t storemeta_prepare (struct storemeta *sm);
+/* Its write failed: the other slot is still the good one, and the next version goes here again. */
+extern void storemeta_failed (struct storemeta *sm);
 
 /* Writes and flushes: to both slots, one after the other, if what it says forbids something, else
  * to one.  0 or -errno. */

@@ -162,60 +162,65 @@ work_flush (struct iasp *ia)
   }
 }
 
-int
-work_zero (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags)
+static int
+zero_piece (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags, bool is_trim)
 {
-  struct engine_request rq = { .op = RO_ZERO, .offset = offset, .length = count };
+  struct engine_request rq = { .op = is_trim ? RO_TRIM : RO_ZERO, .offset = offset, .length = count };
   GATE_SCOPE pass = gate_enter (&ia->gate);
-  int r;
+  int r, mode;
 
-  if (count == 0)
-    return 0;
   switch (pass.mode) {
   case GATE_CLOSED:
     return -ESHUTDOWN;
 
   case GATE_FAST:
-    r = store_zero (&ia->store, count, offset, store_flags (flags));
+    r = is_trim ? store_trim (&ia->store, count, offset, store_flags (flags))
+                : store_zero (&ia->store, count, offset, store_flags (flags));
     return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
 
   default:
+    mode = store_zero_mode (&ia->store, is_trim || (flags & WORK_F_MAY_TRIM));
+    /* A store that can't promise zeroes ignores a trim, on every copy alike. */
+    if (is_trim && mode == -1)
+      return before_answer (ia, &pass, offset, count, false);
     /* What a copy can do is not known here; the local store decides what is fast. */
-    if ((flags & WORK_F_FAST_ZERO) && store_zero_mode (&ia->store, flags & WORK_F_MAY_TRIM) == -1)
+    if ((flags & WORK_F_FAST_ZERO) && mode == -1)
       return -EOPNOTSUPP;
-    rq.flags = (flags & WORK_F_FUA ? RF_FUA : 0) | (flags & WORK_F_MAY_TRIM ? RF_MAY_TRIM : 0);
+    rq.flags = flags & WORK_F_MAY_TRIM ? RF_MAY_TRIM : 0;
     return submit_change (ia, &pass, &rq);
   }
+}
+
+static int
+zero_or_trim (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags, bool is_trim)
+{
+  bool whole = atomic_load (&ia->gate.mode) == GATE_FAST;
+
+  if (whole)
+    return count == 0 ? 0 : zero_piece (ia, count, offset, flags, is_trim);
+  while (count > 0) {
+    uint32_t n = MIN (count, WORK_MAX_ZERO);
+    int r = zero_piece (ia, n, offset, flags & ~WORK_F_FUA, is_trim);
+
+    if (r < 0)
+      return r;
+    offset += n;
+    count -= n;
+  }
+  /* One flush covers all the pieces. */
+  return flags & WORK_F_FUA ? work_flush (ia) : 0;
+}
+
+int
+work_zero (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags)
+{
+  return zero_or_trim (ia, count, offset, flags, false);
 }
 
 int
 work_trim (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags)
 {
-  struct engine_request rq = { .op = RO_TRIM, .offset = offset, .length = count };
-  GATE_SCOPE pass = gate_enter (&ia->gate);
-  int r;
-
-  if (count == 0)
-    return 0;
-  switch (pass.mode) {
-  case GATE_CLOSED:
-    return -ESHUTDOWN;
-
-  case GATE_FAST:
-    r = store_trim (&ia->store, count, offset, store_flags (flags));
-    return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
-
-  default:
-    rq.flags = flags & WORK_F_FUA ? RF_FUA : 0;
-    /* A store that can't promise zeroes ignores the request, on every copy alike. */
-    if (store_zero_mode (&ia->store, true) == -1) {
-      rq.op = RO_FLUSH;
-      rq.offset = rq.length = 0;
-      if (!(flags & WORK_F_FUA))
-        return before_answer (ia, &pass, offset, count, false);
-    }
-    return submit_change (ia, &pass, &rq);
-  }
+  return zero_or_trim (ia, count, offset, flags, true);
 }
 
 int
