@@ -185,15 +185,19 @@ main (int argc, char **argv)
         received (obj);
         json_decref (obj);
       }
-      if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
+      if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) {
+        jsonl_reader_free (&r);
         return 1;
+      }
     }
     if (p[0].revents) {
       char *nl;
 
       n = read (0, line + have, sizeof line - have - 1);
-      if (n <= 0)
+      if (n <= 0) {
+        jsonl_reader_free (&r);
         return 0;
+      }
       have += (size_t) n;
       line[have] = '\0';
       while ((nl = strchr (line, '\n'))) {

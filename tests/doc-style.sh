@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The sources keep the house style, as far as a machine can see it: licence line, no tabs, no
+# The sources keep the house style, as far as a machine can see it: licence line at the top, no tabs, no
 # trailing blanks, no endless lines, nothing left to do, .clang-format is one.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 
@@ -25,7 +25,7 @@ check_tree ()
   [ ${#sources[@]} -gt 0 ] || return 0
 
   for f in "${sources[@]}" "${scripts[@]}"; do
-    head -2 "$f" | grep -q 'SPDX-License-Identifier: BSD-3-Clause' || echo "$f"
+    head -5 "$f" | grep -q 'SPDX-License-Identifier: BSD-3-Clause' || echo "$f"
   done | refuse 'no licence line'
   { grep -nP '\t' "${sources[@]}" || :; } | refuse 'a tab'
   { grep -nE '[[:blank:]]+$' "${sources[@]}" "${scripts[@]}" || :; } | refuse 'blanks at the end of a line'

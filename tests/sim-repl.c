@@ -587,7 +587,7 @@ prod_actions (struct repl_actions *out)
       break;
     case RA_COPY_LOST:
       w.lost++;
-      /* fallthrough */
+      __attribute__ ((__fallthrough__));
     case RA_COPY_BACK:
     case RA_COPY_READY:
       say ("%s site %u no %llu: %s",

@@ -215,7 +215,13 @@ test_order (struct node **n)
     if (k % 50 == 0)
       run_ms (1);
   }
-  run_ms (200);
+  for (unsigned wait = 0; wait < 500; wait++) {
+    run_ms (10);
+    if (n[0]->n_log - start[0] >= 900 && n[1]->n_log - start[1] >= 900
+        && n[2]->n_log - start[2] >= 900)
+      break;
+  }
+  run_ms (50); /* nothing comes twice */
   all = n[0]->n_log - start[0] == 900;
   for (unsigned i = 1; i < 3; i++)
     same = same && n[i]->n_log - start[i] == 900
