@@ -339,7 +339,8 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
   h->failed = false;
   /* An old production host ends its plugin first, whatever comes next (F6). */
   if (h->told_role != HOST_NONE
-      && (want == HOST_NONE || stale || (!h->pending && !h->open) || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {
+      && (want == HOST_NONE || stale || (!h->pending && !h->open)
+          || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {
     tell_role (g, out, i, HOST_NONE);
     return;
   }
