@@ -4,7 +4,7 @@
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/crg-bench-XXXXXX") || exit 1
 fast=$(mktemp -d "/dev/shm/crg-bench-XXXXXX") || exit 1
-pids=()
+pids=() measured=() holder=
 
 stop_all ()
 {
@@ -106,6 +106,24 @@ setup_iasp_0copy ()
   uri="nbd+unix:///?socket=$work/s"
 }
 
+# The plugin with copies; its processes are children of bench/iasp-copies.
+iasp_copies ()
+{
+  rm -f "$work/ready" "$work/hold"
+  mkfifo "$work/hold"
+  CRG_SRC_DIR=$src CRG_BUILD_DIR=$build TMPDIR=$dir "$src/bench/iasp-copies" "$1" "$size" "$work/ready" \
+    <"$work/hold" >>"$work/log" 2>&1 &
+  holder=$!
+  exec 8>"$work/hold"
+  wait_for "the copies" test -s "$work/ready" || return 1
+  read -r socket served <"$work/ready"
+  uri="nbd+unix:///?socket=$socket"
+  # shellcheck disable=SC2206
+  measured=($served)
+}
+setup_iasp_1copy_tls () { iasp_copies 1; }
+setup_iasp_2copy_tls () { iasp_copies 2; }
+
 setup_qemu_quorum_tls ()
 {
   start_remote || return 1
@@ -144,6 +162,8 @@ setup_qemu_mirror_tls ()
 teardown ()
 {
   exec 7>&-
+  if [ -n "$holder" ]; then exec 8>&-; wait "$holder" 2>/dev/null; holder=; fi
+  measured=()
   stop_all
   rm -f "$work/s" "$work/qmp.out"
 }
@@ -167,12 +187,14 @@ measure ()
   # Unwritten space is no load: fill once, as a client would have.
   fallocate -l "$size" "$dir/local.img"; fallocate -l "$size" "$dir/remote.img"
   "setup_${setup//-/_}" || { teardown; return 1; }
-  wait_for "the socket of $setup" test -S "$work/s" || { cat "$work/log" >&2; teardown; return 1; }
+  [ -n "$holder" ] || wait_for "the socket of $setup" test -S "$work/s" ||
+    { cat "$work/log" >&2; teardown; return 1; }
+  [ -n "$holder" ] || measured=("${pids[@]}")
   if [[ $rw == *read* || $rw == *rw* ]]; then
     fio --name=fill --ioengine=nbd --uri="$uri" --rw=write --bs=1m --iodepth=4 --size="$size" \
       >/dev/null 2>>"$work/log" || { teardown; return 1; }
   fi
-  c0=$(cpu_us "${pids[@]}")
+  c0=$(cpu_us "${measured[@]}")
   # shellcheck disable=SC2086
   fio --name=x --ioengine=nbd --uri="$uri" --rw="$rw" --bs="$bs" --iodepth="$qd" \
     --numjobs="$jobs" --group_reporting --size="$size" --runtime="$seconds" --time_based \
@@ -180,9 +202,9 @@ measure ()
     { teardown; return 1; }
   # Some versions write notes before the JSON.
   sed -n "/^{/,\$p" "$work/fio" >"$work/cell"
-  c1=$(cpu_us "${pids[@]}")
+  c1=$(cpu_us "${measured[@]}")
   jq -c --arg w "$workload" --arg s "$setup" --arg m "$medium" --argjson r "$round" \
-    --argjson cpu $((c1 - c0)) --argjson rss "$(rss_kib "${pids[@]}")" '
+    --argjson cpu $((c1 - c0)) --argjson rss "$(rss_kib "${measured[@]}")" '
     .jobs[0] as $j | ($j.read.total_ios + $j.write.total_ios) as $n
     | (if $j.write.total_ios > 0 then $j.write else $j.read end) as $d
     | {workload: $w, setup: $s, medium: $m, round: $r,
