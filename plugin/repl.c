@@ -372,7 +372,7 @@ pump (struct repl *r, struct repl_actions *out)
         return;
       }
       slot = queue_pop (&r->done);
-      complete (r, slot, lease ? r->slots[slot].error : -EIO, out);
+      complete (r, slot, lease || r->slots[slot].error ? r->slots[slot].error : -EIO, out);
       again = true;
     }
     while (r->runnable.n > 0 && !r->hold && !r->failed && (lease || r->lease_error)) {

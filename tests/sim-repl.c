@@ -176,6 +176,8 @@ static struct {
 
   bool chaos, quiesce, holding, drained;
   uint32_t no_quorum_ms;
+  bool returns_errors;  /* F4 policy; its store fails now and then */
+  uint64_t local_errors;
   uint64_t lacked[SITES_MAX]; /* dirty blocks before this step */
   stamp_t tenure_stamp; /* last one of the production before */
   unsigned busy; /* percent: how eagerly the client works */
@@ -425,7 +427,7 @@ do_send (struct repl_action *a)
   if (a->frame.type == WIRE_RESYNC_WRITE || a->frame.type == WIRE_RESYNC_ZERO)
     x->resync_begun = true;
   else if (a->frame.type != WIRE_FLUSH && !(w.r.in_set & 1u << a->site) && !x->resync_begun
-           && w.lacked[a->site] > 0 && w.r.sites[a->site].track.count[TS_DIRTY] > 0)
+           && w.local_errors == 0 && w.lacked[a->site] > 0 && w.r.sites[a->site].track.count[TS_DIRTY] > 0)
     violate ("site %u gets a write while it lacks older ones and counts as usable (%s, phase %u)",
              a->site, wire_name (a->frame.type), w.r.sites[a->site].enter);
   m->h.tenure = w.tenure;
@@ -499,6 +501,12 @@ check_completed (unsigned slot, int error)
   }
   if (error) {
     w.failures++;
+    if (error == -28 && q->granted) {
+      /* its bytes are what they are on production; nobody was promised anything */
+      for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
+        w.answered[i] = w.site[w.prod_site].disk.cur[i];
+      return;
+    }
     if (error != -5 || w.no_quorum_ms == 0 || w.now < w.lease + w.no_quorum_ms)
       violate ("an error %d for a client", error);
     if (!q->granted || q->op == RO_FLUSH || q->op == RO_READ_WAIT)
@@ -818,7 +826,7 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
     if ((o->h.type == WIRE_RESYNC_WRITE || o->h.type == WIRE_RESYNC_ZERO) && !x->super.unusable)
       violate ("copy %u takes a block before its disk says that it is unusable", s);
     for (unsigned i = 0; i < u0 (o->h.length); i++)
-      if (o->h.tenure == w.tenure && x->disk.cur[u0 (o->h.offset) + i] > w.tenure_stamp
+      if (w.local_errors == 0 && o->h.tenure == w.tenure && x->disk.cur[u0 (o->h.offset) + i] > w.tenure_stamp
           && x->disk.cur[u0 (o->h.offset) + i] > o->data[i])
         violate ("copy %u: %u overtaken by %u in unit %u", s, x->disk.cur[u0 (o->h.offset) + i],
                  o->data[i], u0 (o->h.offset) + i);
@@ -978,7 +986,8 @@ prod_start (bool unclean)
   struct repl_config cfg = { .size = SIZE, .block_size = BLOCK, .n_rslots = 4,
                              .share_percent = (uint8_t) (10 + rnd (90)),
                              .suspend_timeout_ms = 1000,
-                             .no_quorum_timeout_ms = w.no_quorum_ms };
+                             .no_quorum_timeout_ms = w.no_quorum_ms,
+                             .return_store_error = w.returns_errors };
   const char *why;
 
   cfg.site = (uint8_t) w.prod_site;
@@ -1190,9 +1199,16 @@ local_done (struct sev *e)
   if (e->slot < SLOTS) {
     struct req *q = &w.req[e->slot];
     q->local_busy = false;
-    if (op_is_data (q->op))
+    if (op_is_data (q->op) && !(q->flags & RF_FUA) && w.returns_errors && w.chaos && chance (3)) {
+      ev.error = -28;
+      w.local_errors++;
+      for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
+        if (chance (50))
+          d->cur[i] = q->stamp;
+    }
+    else if (op_is_data (q->op))
       for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++) {
-        if (d->cur[i] > q->stamp)
+        if (d->cur[i] > q->stamp && w.local_errors == 0)
           violate ("an older write overtakes on production");
         d->cur[i] = q->stamp;
         if (q->flags & RF_FUA)
@@ -1590,7 +1606,8 @@ healthy (void)
   for (unsigned s = 0; s < w.n_sites; s++)
     if (s != w.prod_site
         && (w.r.sites[s].state != SITE_MIRRORING || w.site[s].restarted
-            || w.site[s].conn_life != w.site[s].life))
+            || w.site[s].conn_life != w.site[s].life || w.r.sites[s].track.count[TS_DIRTY] > 0
+            || w.r.sites[s].n_rslots > 0 || w.r.sites[s].unacked_frames > 0))
       return false;
   return w.in_set == (1u << w.n_sites) - 1 && w.r.in_set == (w.in_set & w.r.others);
 }
@@ -1619,6 +1636,7 @@ run (uint64_t which, uint64_t chaos_ms)
   w.lease = w.now + 3000;
   w.chaos = true;
   w.no_quorum_ms = chance (25) ? 500 : 0;
+  w.returns_errors = chance (15);
   for (unsigned s = 0; s < w.n_sites; s++) {
     w.maps[s] = memory[s];
     w.site[s].slow = 1 + (unsigned) rnd (8);

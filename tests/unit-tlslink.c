@@ -140,7 +140,7 @@ shake (struct tlslink *c, struct tlslink *s, size_t piece)
   }
 }
 
-static const char *const p1[] = { "p1" };
+static const char *const p1[] = { "p1", "p1.example" };
 static const char *const c1[] = { "p2", "c1" };
 
 static void
@@ -148,7 +148,7 @@ pair (struct tlslink_ctx *cc, struct tlslink_ctx *sc, struct tlslink **c, struct
 {
   static const char *const server_name[] = { "c1" };
   *c = tlslink_new (cc, false, server_name, 1, TLSLINK_OUT_MIN);
-  *s = tlslink_new (sc, true, p1, 1, TLSLINK_OUT_MIN);
+  *s = tlslink_new (sc, true, p1, 2, TLSLINK_OUT_MIN);
 }
 
 static void
@@ -374,7 +374,7 @@ main (void)
   CERT ("early", "p1", "DNS:p1", ca, ca_key, DAY, 2 * DAY);
   CERT ("wrong", "p1", "DNS:p9", ca, ca_key, -DAY, DAY);
   CERT ("cnonly", "p1", NULL, ca, ca_key, -DAY, DAY);
-  CERT ("wild", "p1", "DNS:*", ca, ca_key, -DAY, DAY);
+  CERT ("wild", "p1", "DNS:*.example", ca, ca_key, -DAY, DAY);
   CERT ("foreign", "p1", "DNS:p1", other, other_key, -DAY, DAY);
 
   cp = context ("ca", "p1");
