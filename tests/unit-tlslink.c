@@ -140,7 +140,7 @@ shake (struct tlslink *c, struct tlslink *s, size_t piece)
   }
 }
 
-static const char *const p1[] = { "p1", "p1.example" };
+static const char *const p1[] = { "p1", "p1.lab.example" };
 static const char *const c1[] = { "p2", "c1" };
 
 static void
@@ -374,7 +374,7 @@ main (void)
   CERT ("early", "p1", "DNS:p1", ca, ca_key, DAY, 2 * DAY);
   CERT ("wrong", "p1", "DNS:p9", ca, ca_key, -DAY, DAY);
   CERT ("cnonly", "p1", NULL, ca, ca_key, -DAY, DAY);
-  CERT ("wild", "p1", "DNS:*.example", ca, ca_key, -DAY, DAY);
+  CERT ("wild", "p1", "DNS:*.lab.example", ca, ca_key, -DAY, DAY);
   CERT ("foreign", "p1", "DNS:p1", other, other_key, -DAY, DAY);
 
   cp = context ("ca", "p1");
