@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -102,6 +103,9 @@ iasp_get_ready (void)
   if (iasp.p.control[0] != '\0') {
     /* The controller says when the store is ours; till then it is only looked at. */
     store_close (&iasp.store);
+    /* nbdkit 1.32 asks for a SIGTERM when its parent dies, --exit-with-parent or not.  The daemon
+     * is the parent, and a plugin outlives it (S3).  This is the thread that asked. */
+    prctl (PR_SET_PDEATHSIG, 0);
     iasp.engine = engine_new (&iasp, nbdkit_shutdown, why, sizeof why);
     if (!iasp.engine)
       goto error;

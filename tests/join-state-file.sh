@@ -1,0 +1,56 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# C6: a node whose state file is damaged or gone has no vote until a majority has told it the state;
+# then it has its state again.  A second crgd or hub of one place is refused.
+# timeout: 180
+. "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
+. "$CRG_SRC_DIR/tests/cluster.sh"
+cluster_begin
+wait_in_sync 30
+
+# One crgd for a state directory, one hub for a socket.
+status=0
+"$CRGD" -c "$tmp/p2/crgd.conf" >"$tmp/second.log" 2>&1 || status=$?
+[ $status = 3 ] || fail "a second crgd ends with $status, not 3"
+grep -q "another crgd runs with this state directory" "$tmp/second.log" || fail "and does not say why"
+expect_fail "$CRGD" --local-hub "$tmp/hub.sock" 2>"$tmp/hub2.log"
+grep -q "another hub serves this socket" "$tmp/hub2.log" || fail "a second hub does not say why it ends"
+
+has_state () { [ "$(ctl "$1" status --json | jq -r '.crgs[0].has_state')" = true ]; }
+
+# again NODE WHAT: restart it after its file was spoilt
+again ()
+{
+  local n=$1
+  start_node "$n"
+  wait_for 20 node_answers "$n" || fail "crgd of $n"
+  wait_for 20 has_state "$n" || { show_logs; fail "$n was not told the state after: $2"; }
+  [ -s "$tmp/$n/state/payroll.state" ] || fail "$n has no state file after: $2"
+  is_serving || fail "not served after: $2"
+}
+stop_node ()
+{
+  stop_pid "${NODE_PID[$1]}"
+  NODE_PID[$1]=
+}
+
+stop_node p2
+size=$(stat -c %s "$tmp/p2/state/payroll.state")
+printf '\377' | dd of="$tmp/p2/state/payroll.state" bs=1 seek=$((size / 2)) conv=notrunc status=none
+again p2 "a damaged byte"
+grep -q "it is damaged" "$tmp/p2/crgd.log" || fail "the log does not name the damage"
+
+stop_node c2
+rm "$tmp/c2/state/payroll.state"
+again c2 "a lost file"
+grep -q "has no state of it; joining without a vote" "$tmp/c2/crgd.log" || fail "the log does not tell of it"
+
+# Two of five without a state can't make a majority with the third: C6 counts no vote of theirs.
+for n in p1 p2 c1 c2 w1; do stop_node $n; done
+for n in p1 p2 c1; do rm "$tmp/$n/state/payroll.state"; done
+for n in p1 p2 c1 c2 w1; do start_node $n; done
+for n in p1 p2 c1 c2 w1; do wait_for 20 node_answers $n || fail "crgd of $n"; done
+sleep 4
+is_serving && fail "two votes of five serve"
+[ "$(ctl c2 status --json | jq -r '.crgs[0].majority')" = false ] || fail "two votes of five are called a majority"
+echo "no majority: $(ctl c2 status --json | jq -r '.crgs[0].reason')" || :
