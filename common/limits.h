@@ -225,6 +225,9 @@
 #define ADMIN_MAX_CLIENTS 64
 /* Longest time for which an admin request waits for the group, unless it says less. */
 #define ADMIN_REQUEST_MS 120000
+/* A switchover's answer waits at most so long for the new export to be seen by a client. */
+#define ADMIN_AWAIT_MS      5000
+#define ADMIN_AWAIT_TICK_MS 20
 /* Requests to one plugin that wait for their answer. */
 #define PLUGIN_MAX_CALLS 32
 /* Events of a plugin that wait until its role is reported: a few for each site. */

@@ -21,6 +21,7 @@
 #include <qb/qbdefs.h>
 #include <qb/qbloop.h>
 
+#include "common/clock.h"
 #include "common/exitcodes.h"
 #include "common/jsonl.h"
 #include "server/cluster.h"
@@ -38,6 +39,10 @@ struct client {
   pid_t pid;
   bool may_change;
   bool busy;      /* its answer will come */
+  char await[CRG_NAME_MAX + 1]; /* answer when this CRG is served; "" = at once */
+  char text[CRG_REASON_MAX + 1]; /* that answer */
+  uint64_t await_until_ms;
+  qb_loop_timer_handle timer;
   char asked[2 * CRG_NAME_MAX + 64]; /* what an answer of the group is about; "" for others */
   bool broken;
   bool ended;     /* it has sent all that it will */
@@ -92,12 +97,50 @@ on_progress (void *opaque, const char *text)
   put (opaque, json_pack ("{s:s}", "progress", text));
 }
 
+static bool
+all_is_served (const struct member *m)
+{
+  const struct crg_state *s = member_state (m);
+  char uri[3 * CRG_PATH_MAX], reason[3 * CRG_REASON_MAX];
+  const char *node;
+
+  for (unsigned i = 0; s && i < s->def.n_iasps; i++)
+    if (!status_uri (m, i, uri, sizeof uri, &node, reason, sizeof reason))
+      return false;
+  return true;
+}
+
+/* What was switched over is served a moment after its new host was appointed:
+ * the command ends when a client would find it. */
+static void
+on_await (void *opaque)
+{
+  struct client *c = opaque;
+  struct member *m = daemon_find (c->a->d, c->await);
+
+  if (m && !all_is_served (m) && clock_boottime_ms () < c->await_until_ms) {
+    qb_loop_timer_add (c->a->d->loop, QB_LOOP_LOW, ADMIN_AWAIT_TICK_MS * QB_TIME_NS_IN_MSEC, c,
+                       on_await, &c->timer);
+    return;
+  }
+  c->await[0] = '\0';
+  c->busy = false;
+  put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", c->text));
+}
+
 static void
 on_reply (void *opaque, int code, const char *reason)
 {
   struct client *c = opaque;
   char text[sizeof c->asked + 2 * CRG_REASON_MAX];
 
+  if (code == CRG_EXIT_FINE && c->await[0]) {
+    snprintf (c->text, sizeof c->text, "%s", reason);
+    c->await_until_ms = clock_boottime_ms () + ADMIN_AWAIT_MS;
+    on_await (c);
+    return;
+  }
+  c->await[0] = '\0';
   if (code == CRG_EXIT_FINE)
     put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", reason));
   else {
@@ -282,6 +325,8 @@ cmd_switchover (struct client *c, json_t *req)
 
   if (m == NULL || (to && (node = find_node (c, m, to)) == NO_NODE))
     return;
+  if (!json_is_true (json_object_get (req, "dry_run")))
+    snprintf (c->await, sizeof c->await, "%s", member_crg (m));
   ask_group (c, m, GR_SWITCHOVER, node, req);
 }
 
@@ -405,6 +450,7 @@ drop (struct client *c)
     if (a->d->members[i])
       member_forget_requests (a->d->members[i], c);
   cluster_forget_request (a->d->cluster, c);
+  qb_loop_timer_del (a->d->loop, c->timer);
   qb_loop_poll_del (a->d->loop, c->fd);
   close (c->fd);
   jsonl_reader_free (&c->in);
