@@ -21,11 +21,9 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include <corosync/cmap.h>
 #include <corosync/corotypes.h>
 #include <corosync/cpg.h>
 #include <corosync/quorum.h>
-#include <qb/qblist.h>
 #include <qb/qblog.h>
 #include <qb/qbloop.h>
 
@@ -33,21 +31,13 @@
 
 #include "common/clock.h"
 #include "common/util.h"
+#include "server/corosync_cmap.h"
 #include "server/cpg_frame.h"
+#include "server/cpg_queue.h"
 #include "server/cpg_view.h"
 
 
 #define PREFIX_DEFAULT "nbd-crg"
-#define KEY_TOKEN "runtime.config.totem.token"
-#define KEY_CONSENSUS "runtime.config.totem.consensus"
-
-struct frame_out {
-  struct qb_list_head list;
-  uint64_t view; /* DATA: dropped when this view is over; VIEW: 0 */
-  bool last;     /* ends a message */
-  uint32_t len;
-  uint8_t bytes[];
-};
 
 struct partial_in {
   struct cpg_partial state;
@@ -64,9 +54,7 @@ struct corosync_group {
   bool armed;        /* fd is polled for input */
   int fd;
   struct cpg_view view;
-  struct qb_list_head out;
-  unsigned out_frames;
-  size_t out_bytes;
+  struct cpg_queue out;
   unsigned in_flight;       /* frames that corosync took and hasn't delivered */
   size_t in_flight_bytes;
   uint64_t next_seq;
@@ -74,20 +62,12 @@ struct corosync_group {
   struct partial_in in[CRG_MAX_NODES]; /* by place in view.members */
 };
 
-/* A node of corosync.conf. */
-struct known_node {
-  uint32_t nodeid, id;
-  char name[CRG_NAME_MAX + 1];
-};
-
 struct corosync_engine {
   struct engine base;
   struct qb_loop *loop;
   char prefix[COROSYNC_PREFIX_MAX + 1];
   char node_name[CRG_NAME_MAX + 1];
-  engine_corosync_id_fn *id_of; /* NULL: corosync's nodeids are the ids */
-  struct known_node known[COROSYNC_NODES_MAX];
-  unsigned n_known;
+  struct corosync_cmap cmap; /* totem's timers, the nodes' names */
   bool connected, broken, told_down, counts_quorum;
   char broken_why[CRG_REASON_MAX + 1];
   unsigned retry_ms;
@@ -96,9 +76,8 @@ struct corosync_engine {
   unsigned pump_ms; /* pause after the last "try again" */
   uint64_t pump_due_ms;
   quorum_handle_t quorum;
-  cmap_handle_t cmap;
-  bool quorum_open, cmap_open;
-  int quorum_fd, cmap_fd;
+  bool quorum_open;
+  int quorum_fd;
   struct cpg_ring quorum_ring;
   bool quorum_known;
   uint64_t rate_at_ms; /* the bucket of RATE was last filled */
@@ -138,22 +117,6 @@ group_drop_pieces (struct corosync_group *g)
   }
 }
 
-/* What was queued for a view that is over would be dropped by its receivers. */
-static void
-group_drop_queue (struct corosync_group *g, uint64_t keep_view)
-{
-  struct frame_out *f, *next;
-
-  qb_list_for_each_entry_safe (f, next, &g->out, list) {
-    if (keep_view != 0 && f->view == keep_view)
-      continue;
-    qb_list_del (&f->list);
-    g->out_frames--;
-    g->out_bytes -= f->len;
-    free (f);
-  }
-}
-
 /* Marks the engine as broken; the loop takes it down.  Safe anywhere. */
 static void
 engine_break (struct corosync_engine *e, const char *what, cs_error_t err)
@@ -166,83 +129,10 @@ engine_break (struct corosync_engine *e, const char *what, cs_error_t err)
   retry_arm (e, 0);
 }
 
-/* -------------------------------------------------------- names of the nodes */
-
-/* nodelist.node.N.nodeid and .name, for all N. */
-static cs_error_t
-names_read (struct corosync_engine *e)
+static void
+engine_break_opaque (void *opaque, const char *what, cs_error_t err)
 {
-  char key[CMAP_KEYNAME_MAXLEN + 1], name_key[CMAP_KEYNAME_MAXLEN + 1];
-  cmap_iter_handle_t iter;
-  cmap_value_types_t type;
-  size_t len;
-  cs_error_t err = cmap_iter_init (e->cmap, "nodelist.node.", &iter);
-
-  e->n_known = 0;
-  if (err != CS_OK)
-    return err;
-  while (e->n_known < ARRAY_SIZE (e->known)
-         && cmap_iter_next (e->cmap, iter, key, &len, &type) == CS_OK) {
-    struct known_node *k = &e->known[e->n_known];
-    unsigned place;
-    char *name = NULL;
-    int end = 0;
-
-    if (sscanf (key, "nodelist.node.%u.nodeid%n", &place, &end) != 1 || end == 0
-        || key[end] != '\0')
-      continue;
-    snprintf (name_key, sizeof name_key, "nodelist.node.%u.name", place);
-    if (cmap_get_uint32 (e->cmap, key, &k->nodeid) != CS_OK
-        || cmap_get_string (e->cmap, name_key, &name) != CS_OK)
-      continue;
-    if (strlen (name) <= CRG_NAME_MAX) {
-      memcpy (k->name, name, strlen (name) + 1);
-      k->id = e->id_of (k->name);
-      e->n_known++;
-    }
-    free (name);
-  }
-  cmap_iter_finalize (e->cmap, iter);
-  return CS_OK;
-}
-
-/* The interface's id of corosync's node, 0 if its name isn't known. */
-static uint32_t
-node_id (struct corosync_engine *e, uint32_t nodeid)
-{
-  if (e->id_of == NULL)
-    return nodeid;
-  for (unsigned again = 0; again < 2; again++) {
-    for (unsigned i = 0; i < e->n_known; i++)
-      if (e->known[i].nodeid == nodeid)
-        return e->known[i].id;
-    /* One that was added while we run. */
-    if (again || names_read (e) != CS_OK)
-      break;
-  }
-  return 0;
-}
-
-static bool
-names_check_self (struct corosync_engine *e, uint32_t nodeid)
-{
-  if (e->id_of == NULL)
-    return true;
-  for (unsigned i = 0; i < e->n_known; i++)
-    if (e->known[i].nodeid == nodeid) {
-      if (strcmp (e->known[i].name, e->node_name) == 0)
-        return true;
-      qb_log (LOG_ERR,
-              "corosync.conf calls this node (nodeid %u) '%s', crgd.conf calls it '%s': make "
-              "the names equal",
-              nodeid, e->known[i].name, e->node_name);
-      return false;
-    }
-  qb_log (LOG_ERR,
-          "corosync.conf gives this node (nodeid %u) no name: add 'name: %s' to it in the "
-          "nodelist, and to each other node the name from its crgd.conf",
-          nodeid, e->node_name);
-  return false;
+  engine_break (opaque, what, err);
 }
 
 /* -------------------------------------------------------------- CPG's events */
@@ -261,7 +151,7 @@ static void
 group_change_begins (struct corosync_group *g)
 {
   group_drop_pieces (g);
-  group_drop_queue (g, 0);
+  cpg_queue_clear (&g->out); /* its receivers would drop it, as of a view that is over */
 }
 
 static void
@@ -317,7 +207,7 @@ deliver_view (struct corosync_group *g, const struct cpg_frame *f)
   if (!cpg_view_decide (&g->view, ring, f->view))
     return;
   for (unsigned i = 0; i < g->view.n; i++) {
-    uint32_t id = node_id (e, g->view.members[i].node);
+    uint32_t id = corosync_cmap_id (&e->cmap, g->view.members[i].node);
     unsigned at = i;
 
     if (id == 0) {
@@ -354,7 +244,8 @@ deliver_data (struct corosync_group *g, struct cpg_proc from,
   switch (cpg_partial_step (&in->state, f)) {
   case CPG_PIECE_WHOLE:
     e->stats.delivered++;
-    e->base.cb.deliver (e->base.opaque, g->name, node_id (e, from.node), f->payload, f->len);
+    e->base.cb.deliver (e->base.opaque, g->name, corosync_cmap_id (&e->cmap, from.node),
+                        f->payload, f->len);
     return;
   case CPG_PIECE_FIRST:
     free (in->buf);
@@ -375,7 +266,8 @@ deliver_data (struct corosync_group *g, struct cpg_proc from,
     whole = in->buf;
     in->buf = NULL;
     e->stats.delivered++;
-    e->base.cb.deliver (e->base.opaque, g->name, node_id (e, from.node), whole, f->total);
+    e->base.cb.deliver (e->base.opaque, g->name, corosync_cmap_id (&e->cmap, from.node), whole,
+                        f->total);
     free (whole);
     return;
   case CPG_PIECE_STRAY:
@@ -416,32 +308,6 @@ on_deliver (cpg_handle_t handle, const struct cpg_name *name, uint32_t node,
 
 /* ----------------------------------------------------------------- sending */
 
-static struct frame_out *
-frame_new (const struct cpg_frame *h, bool last)
-{
-  struct frame_out *f = malloc (sizeof *f + CPG_FRAME_HEADER_LEN + h->len);
-
-  if (f == NULL)
-    return NULL;
-  f->view = h->kind == CPG_FRAME_DATA ? h->view : 0;
-  f->last = last;
-  f->len = CPG_FRAME_HEADER_LEN + h->len;
-  cpg_frame_encode (h, f->bytes);
-  if (h->len)
-    memcpy (f->bytes + CPG_FRAME_HEADER_LEN, h->payload, h->len);
-  return f;
-}
-
-static void
-group_put (struct corosync_group *g, struct frame_out *f)
-{
-  qb_list_add_tail (&f->list, &g->out);
-  g->out_frames++;
-  g->out_bytes += f->len;
-  if (g->out_bytes > g->e->stats.queue_peak_bytes)
-    g->e->stats.queue_peak_bytes = g->out_bytes;
-}
-
 /* A member that takes nothing costs its corosync memory for all that others
  * send: hence a rate, and a bound on what is on its way. */
 static bool
@@ -468,8 +334,10 @@ group_pump (struct corosync_group *g)
 {
   struct corosync_engine *e = g->e;
 
-  while (g->joined && !e->broken && !qb_list_empty (&g->out)) {
-    struct frame_out *f = qb_list_first_entry (&g->out, struct frame_out, list);
+  struct cpg_queued *f;
+
+  e->stats.queue_peak_bytes = MAX (e->stats.queue_peak_bytes, (uint64_t) g->out.peak_bytes);
+  while (g->joined && !e->broken && (f = cpg_queue_first (&g->out)) != NULL) {
     struct iovec iov = { .iov_base = f->bytes, .iov_len = f->len };
     cs_error_t err;
 
@@ -500,10 +368,7 @@ group_pump (struct corosync_group *g)
       e->stats.sent++;
     g->in_flight++;
     g->in_flight_bytes += f->len;
-    qb_list_del (&f->list);
-    g->out_frames--;
-    g->out_bytes -= f->len;
-    free (f);
+    cpg_queue_pop (&g->out);
   }
 }
 
@@ -514,17 +379,14 @@ group_propose (struct corosync_group *g)
                          .view = clock_random_u64 (),
                          .ring_seq = g->view.ring.seq,
                          .ring_node = g->view.ring.node };
-  struct frame_out *f;
 
   if (h.view == 0)
     h.view = 1;
-  f = frame_new (&h, false);
-  if (f == NULL) {
+  if (cpg_queue_put (&g->out, &h) < 0) {
     engine_break (g->e, "proposal of a view", CS_ERR_NO_MEMORY);
     return;
   }
   cpg_view_proposed (&g->view);
-  group_put (g, f);
 }
 
 /* ---------------------------------------------------------------- dispatch */
@@ -626,76 +488,6 @@ quorum_on_fd (int32_t fd, int32_t revents, void *data)
   return 0;
 }
 
-/* ------------------------------------------------------------- totem's timers */
-
-static void
-on_cmap (cmap_handle_t handle, cmap_track_handle_t track, int32_t event,
-         const char *key, struct cmap_notify_value now,
-         struct cmap_notify_value before, void *opaque)
-{
-  struct corosync_engine *e = opaque;
-  uint32_t value;
-
-  if (now.type != CMAP_VALUETYPE_UINT32 || now.len != sizeof value || now.data == NULL)
-    return;
-  memcpy (&value, now.data, sizeof value);
-  if (strcmp (key, KEY_TOKEN) == 0)
-    e->stats.token_ms = value;
-  else if (strcmp (key, KEY_CONSENSUS) == 0)
-    e->stats.consensus_ms = value;
-  else
-    return;
-  qb_log (LOG_NOTICE, "corosync: %s is now %u", key, value);
-}
-
-static int32_t
-cmap_on_fd (int32_t fd, int32_t revents, void *data)
-{
-  struct corosync_engine *e = data;
-  cs_error_t err = CS_OK;
-
-  if (e->broken)
-    return 0;
-  if (revents & POLLIN)
-    err = cmap_dispatch (e->cmap, CS_DISPATCH_ALL);
-  if (err != CS_OK && err != CS_ERR_TRY_AGAIN)
-    engine_break (e, "connection to cmap lost", err);
-  else if (revents & (POLLHUP | POLLERR | POLLNVAL))
-    engine_break (e, "connection to cmap lost", CS_ERR_LIBRARY);
-  return 0;
-}
-
-static cs_error_t
-cmap_open_and_read (struct corosync_engine *e)
-{
-  static const char *const keys[] = { KEY_TOKEN, KEY_CONSENSUS };
-  uint32_t *const values[] = { &e->stats.token_ms, &e->stats.consensus_ms };
-  cmap_track_handle_t track;
-  cs_error_t err = cmap_initialize (&e->cmap);
-
-  if (err != CS_OK)
-    return err;
-  e->cmap_open = true;
-  for (unsigned i = 0; i < ARRAY_SIZE (keys) && err == CS_OK; i++) {
-    err = cmap_get_uint32 (e->cmap, keys[i], values[i]);
-    if (err == CS_OK)
-      err = cmap_track_add (e->cmap, keys[i], CMAP_TRACK_ADD | CMAP_TRACK_MODIFY,
-                            on_cmap, e, &track);
-  }
-  if (err == CS_OK && e->id_of)
-    err = names_read (e);
-  if (err == CS_OK)
-    err = cmap_fd_get (e->cmap, &e->cmap_fd);
-  if (err == CS_OK
-      && qb_loop_poll_add (e->loop, QB_LOOP_MED, e->cmap_fd, POLLIN, e, cmap_on_fd) != 0)
-    err = CS_ERR_NO_RESOURCES;
-  if (err != CS_OK) {
-    cmap_finalize (e->cmap);
-    e->cmap_open = false;
-  }
-  return err;
-}
-
 /* ------------------------------------------------------ connect and disconnect */
 
 static void
@@ -709,7 +501,7 @@ group_close (struct corosync_group *g)
   g->open = g->joined = g->armed = false;
   g->fd = -1;
   group_drop_pieces (g);
-  group_drop_queue (g, 0);
+  cpg_queue_clear (&g->out);
   g->in_flight = 0;
   g->in_flight_bytes = 0;
   g->waiting_since_ms = 0;
@@ -741,7 +533,7 @@ group_open (struct corosync_group *g)
     g->open = true;
     g->fd = -1;
     err = cpg_local_get (g->handle, &node);
-    if (err == CS_OK && !names_check_self (e, node))
+    if (err == CS_OK && !corosync_cmap_is_self (&e->cmap, node, e->node_name))
       err = CS_ERR_NAME_NOT_FOUND;
     if (err == CS_OK)
       err = cpg_fd_get (g->handle, &g->fd);
@@ -749,7 +541,7 @@ group_open (struct corosync_group *g)
       engine_break (e, "cpg_local_get", err);
       return;
     }
-    e->base.node_id = node_id (e, node);
+    e->base.node_id = corosync_cmap_id (&e->cmap, node);
     cpg_view_init (&g->view,
                    (struct cpg_proc){ .node = node, .pid = (uint32_t) getpid () },
                    e->counts_quorum);
@@ -787,11 +579,8 @@ engine_close (struct corosync_engine *e)
       qb_loop_poll_del (e->loop, e->quorum_fd);
     quorum_finalize (e->quorum);
   }
-  if (e->cmap_open) {
-    qb_loop_poll_del (e->loop, e->cmap_fd);
-    cmap_finalize (e->cmap);
-  }
-  e->quorum_open = e->cmap_open = e->quorum_known = false;
+  corosync_cmap_close (&e->cmap);
+  e->quorum_open = e->quorum_known = false;
   e->connected = e->stats.connected = e->stats.quorate = false;
 }
 
@@ -819,7 +608,7 @@ engine_open (struct corosync_engine *e)
     err = CS_ERR_NO_RESOURCES;
   }
   if (err == CS_OK)
-    err = cmap_open_and_read (e);
+    err = corosync_cmap_open (&e->cmap);
   return err;
 }
 
@@ -845,8 +634,8 @@ engine_connect (struct corosync_engine *e)
   }
   e->connected = e->stats.connected = true;
   e->stats.connects++;
-  qb_log (LOG_NOTICE, "corosync: connected; token %u ms, consensus %u ms%s", e->stats.token_ms,
-              e->stats.consensus_ms,
+  qb_log (LOG_NOTICE, "corosync: connected; token %u ms, consensus %u ms%s", e->cmap.token_ms,
+              e->cmap.consensus_ms,
               e->counts_quorum ? "" : "; it runs without a quorum provider");
   for (unsigned i = 0; i < CRG_MAX_CRGS && !e->broken; i++)
     if (e->groups[i].used && !e->groups[i].leaving)
@@ -961,7 +750,7 @@ corosync_join (struct engine *base, const char *name)
   g->e = e;
   g->fd = -1;
   g->next_seq = 1;
-  qb_list_init (&g->out);
+  cpg_queue_init (&g->out);
   memcpy (g->name, name, strlen (name) + 1);
   len = snprintf (g->cpg_name.value, sizeof g->cpg_name.value, "%s/%s", e->prefix, name);
   if (len < 0 || (size_t) len >= sizeof g->cpg_name.value)
@@ -996,46 +785,13 @@ corosync_mcast (struct engine *base, const char *name, const uint8_t *buf, size_
 {
   struct corosync_engine *e = engine_of (base);
   struct corosync_group *g = group_find (e, name);
-  struct cpg_frame h = { .kind = CPG_FRAME_DATA };
-  struct qb_list_head pieces;
-  struct frame_out *f, *next;
-  unsigned n_frames = 0;
-  int r = 0;
+  int r;
 
   if (g == NULL)
     return -ENOENT;
-  if (len > CRG_ENGINE_MSG_MAX)
-    return -EMSGSIZE;
   if (g->view.id == 0 || !g->joined || e->broken)
     return -ENOTCONN;
-  if (g->out_frames >= CRG_ENGINE_QUEUE_MAX
-      || (g->out_frames > 0 && g->out_bytes + len > COROSYNC_QUEUE_BYTES))
-    return -ENOBUFS;
-
-  h.view = g->view.id;
-  h.seq = g->next_seq;
-  h.total = (uint32_t) len;
-  qb_list_init (&pieces);
-  do {
-    h.payload = buf + h.offset;
-    h.len = MIN (h.total - h.offset, COROSYNC_PIECE);
-    f = frame_new (&h, h.offset + h.len == h.total);
-    if (f == NULL) {
-      r = -ENOMEM;
-      break;
-    }
-    qb_list_add_tail (&f->list, &pieces);
-    n_frames++;
-    h.offset += h.len;
-  } while (h.offset < h.total);
-
-  qb_list_for_each_entry_safe (f, next, &pieces, list) {
-    qb_list_del (&f->list);
-    if (r == 0)
-      group_put (g, f);
-    else
-      free (f);
-  }
+  r = cpg_queue_put_message (&g->out, g->view.id, g->next_seq, buf, len);
   if (r < 0)
     return r;
   g->next_seq++;
@@ -1048,9 +804,9 @@ corosync_detection_ms (struct engine *base)
 {
   struct corosync_engine *e = engine_of (base);
 
-  if (e->stats.token_ms == 0)
+  if (e->cmap.token_ms == 0)
     return ENGINE_DETECTION_UNKNOWN_MS;
-  return e->stats.token_ms + e->stats.consensus_ms;
+  return e->cmap.token_ms + e->cmap.consensus_ms;
 }
 
 static void
@@ -1104,11 +860,14 @@ engine_corosync_new (struct qb_loop *loop, const char *prefix, const char *node_
   e->base.opaque = opaque;
   if (node_name && id_of) {
     memcpy (e->node_name, node_name, strlen (node_name) + 1);
-    e->id_of = id_of;
+    e->cmap.id_of = id_of;
     e->base.node_id = id_of (node_name);
   }
   e->loop = loop;
   memcpy (e->prefix, prefix, strlen (prefix) + 1);
+  e->cmap.loop = loop;
+  e->cmap.broken = engine_break_opaque;
+  e->cmap.opaque = e;
   e->retry_ms = COROSYNC_RECONNECT_MIN_MS;
   e->rate_at_ms = clock_boottime_ms ();
   e->rate_left = COROSYNC_RATE_BURST;
@@ -1125,4 +884,6 @@ engine_corosync_stats (const struct engine *base, struct engine_corosync_stats *
                                           - offsetof (struct corosync_engine, base));
 
   *out = e->stats;
+  out->token_ms = e->cmap.token_ms;
+  out->consensus_ms = e->cmap.consensus_ms;
 }

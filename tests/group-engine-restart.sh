@@ -52,6 +52,12 @@ members_wait_view 20 1,2,3 e1 e2 e3
 wait_for 5 member_has_count e3 UP 5 || fail "node 3 didn't connect again (4)"
 members_wait_view 20 1,2,3 e1 e2 e3
 
+# Timers that change while it runs are followed: the lease depends on them.
+sed -i 's/^  token: 1000$/  token: 1500/; s/^  consensus: 1200$/  consensus: 1800/' "$tmp"/n?/corosync.conf
+lab_in 1 corosync-cfgtool -R >"$tmp/reload" 2>&1 || { cat "$tmp/reload"; fail "reload"; }
+has_token () { member_tell 2 stats; sleep 0.1; [ "$(member_stat e2 token) $(member_stat e2 consensus)" = "1500 1800" ]; }
+wait_for 5 has_token || fail "token $(member_stat e2 token) and consensus $(member_stat e2 consensus), not 1500 and 1800"
+
 member_tell 1 rate 0 0
 member_tell 3 rate 0 0
 sleep 0.3
