@@ -524,19 +524,27 @@ role_resume (struct engine *e)
     prod_resume (e);
 }
 
+/* The superblock of a graceful release: nothing is written to the data any more. */
+static bool
+write_clean (struct engine *e)
+{
+  struct superblock *sb = &e->meta.sb;
+
+  if (e->metaw.busy || store_flush (&e->ia->store) < 0)
+    return false;
+  sb->flags = (uint16_t) ((sb->flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
+  return storemeta_write (&e->meta, &e->ia->store, false) == 0;
+}
+
 /* The sides are down: close the store, cleanly if that is true. */
 static void
 finish_release (struct engine *e)
 {
   struct task *t = &e->task;
-  struct superblock *sb = &e->meta.sb;
   bool clean = false;
 
   if (e->ia->store.fd != -1) {
-    if (t->clean && e->metaw.busy == false && store_flush (&e->ia->store) == 0) {
-      sb->flags = (uint16_t) ((sb->flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
-      clean = storemeta_write (&e->meta, &e->ia->store, false) == 0;
-    }
+    clean = t->clean && write_clean (e);
     no_role (e);
     log_line ("released%s", clean ? "" : ", not cleanly");
   }
@@ -620,6 +628,10 @@ role_round (struct engine *e)
     }
     if (t->phase == TP_DRAIN && (e->prod.drained || late)) {
       t->clean = e->prod.drained;
+      /* Already here, drained and held: clients that hang up when their requests fail may abort
+       * nbdkit (known host bug 2), and that must not make this an unclean end. */
+      if (t->clean && e->role == ROLE_PRODUCTION && e->ia->store.fd != -1)
+        write_clean (e);
       gate_set (&e->ia->gate, GATE_CLOSED, true);
       engine_set_open (e, false, "this node has no role for the IASP now; ask crgctl status");
       t->phase = TP_GATE;
