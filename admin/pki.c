@@ -97,7 +97,8 @@ write_all (int dirfd, const char *name, mode_t mode, const char *data, size_t le
 }
 
 static int
-write_pem (const struct pki *p, int dirfd, const char *where, const char *name, X509 *cert, EVP_PKEY *key)
+write_pems (const struct pki *p, int dirfd, const char *where, const char *name, X509 *cert,
+            X509 *second, EVP_PKEY *key)
 {
   BIO *bio = BIO_new (BIO_s_mem ());
   char *data;
@@ -105,6 +106,7 @@ write_pem (const struct pki *p, int dirfd, const char *where, const char *name, 
   int rc = CRG_EXIT_FINE, r;
 
   if (!bio || (cert && !PEM_write_bio_X509 (bio, cert))
+      || (second && !PEM_write_bio_X509 (bio, second))
       || (key && !PEM_write_bio_PKCS8PrivateKey (bio, key, NULL, NULL, 0, NULL, NULL)))
     rc = fail (p, "cannot encode %s/%s", where, name);
   else {
@@ -115,6 +117,18 @@ write_pem (const struct pki *p, int dirfd, const char *where, const char *name, 
   }
   BIO_free (bio);
   return rc;
+}
+
+static int
+write_pem (const struct pki *p, int dirfd, const char *where, const char *name, X509 *cert, EVP_PKEY *key)
+{
+  return write_pems (p, dirfd, where, name, cert, NULL, key);
+}
+
+static int
+write_cas (const struct pki *p, int dirfd, const char *where, const char *name, X509 *first, X509 *second)
+{
+  return write_pems (p, dirfd, where, name, first, second, NULL);
 }
 
 static int
@@ -331,7 +345,9 @@ fill_client (struct pki *p, int fd, const char *made, const char *name)
 {
   const struct subject client = { name, "clientAuth", NULL, false };
 
-  if (write_pem (p, fd, made, "ca-cert.pem", p->nodes.cert, NULL) != CRG_EXIT_FINE)
+  /* Both CAs: that of the nodes judges the export's certificate; that of the clients is there
+   * because qemu refuses a directory whose own certificate its CAs didn't sign. */
+  if (write_cas (p, fd, made, "ca-cert.pem", p->nodes.cert, p->clients.cert) != CRG_EXIT_FINE)
     return CRG_EXIT_ERROR;
   return issue (p, &p->clients, &client, fd, made, "client-cert.pem", "client-key.pem");
 }
