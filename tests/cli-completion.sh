@@ -41,9 +41,9 @@ hasnt payroll
 cat >answer <<'EOF'
 {"ok":true,"node":"p1","crgs":[{"name":"grp","nodes":[{"name":"p1"},{"name":"c1"}],"iasps":[{"name":"disk1"},{"name":"disk2"}]}]}
 EOF
-"$CRG_SRC_DIR/tests/answerer" sock answer 2>answerer.log &
+"$CRG_SRC_DIR/tests/answerer" sock answer >answerer.log 2>&1 &
 record_pid $!
-wait_for 10 test -S sock
+wait_for 10 grep -qsx ready answerer.log
 complete_line start ''
 has grp
 hasnt disk1 p1

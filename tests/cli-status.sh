@@ -30,9 +30,9 @@ cat >healthy.json <<'EOF'
     "copies":[{"site":"rome","host":"p1","role":"production","mirror":"-","data":"in-sync","reason":""},
      {"site":"milan","host":"c1","role":"mirror","mirror":"mirroring","data":"in-sync","progress":100,"reason":""}]}]}]}
 EOF
-"$CRG_SRC_DIR/tests/answerer" sock answer 2>answerer.log &
+"$CRG_SRC_DIR/tests/answerer" sock answer >answerer.log 2>&1 &
 record_pid $!
-wait_for 10 test -S sock
+wait_for 10 grep -qsx ready answerer.log
 
 # answer FILTER: the daemon now says this of the healthy one
 answer () { jq -c "$1" healthy.json >answer.new; mv answer.new answer; }
