@@ -39,8 +39,8 @@ sleep 0.3
 tell_any n0 '"cmd":"hold","wait_ms":500'
 case $ANSWER in *'"code":"timeout"'*) ;; *) fail "a drain that can't end: $ANSWER" ;; esac
 kill -CONT "$PID_n1"
-wrote () { grep -q "64 KiB, 1 ops" qemu.stuck; }
-wait_for 5 wrote || fail "what was on its way before the hold is not answered"
+drained () { status n0; [[ $ANSWER == *'"waits":[]'* || $ANSWER == *'"waits":[{"owner":"hold"'* ]]; }
+wait_for 5 drained || fail "what was on its way before the hold is not answered: $ANSWER"
 tell n0 '"cmd":"resume"'
 wait $stuck || fail "the stuck write failed" # with the flush at its end, which was held
 tell n0 '"cmd":"role","role":"none"'
