@@ -152,6 +152,8 @@
 #define REPL_ENTER_BLOCKS 64
 /* ... and is left outside again when a write waits for it so long before it is in the set. */
 #define REPL_ENTER_STALL_MS 2000
+/* ... doubled with each attempt, so often at most; the suspend timeout is the end of it. */
+#define REPL_ENTER_TRIES_MAX 6
 /* A resync block that the store could not read is tried again after this. */
 #define REPL_READ_RETRY_MS 5000
 /* One hole asked for at once: large enough to pass 1 TiB in 16 Ki steps, short enough for the

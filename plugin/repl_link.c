@@ -452,6 +452,7 @@ entered (struct repl *r, unsigned site, struct repl_actions *out)
     return;
   }
   x->enter = EN_READY;
+  x->enter_tries = 0;
   say (r, site, RA_COPY_READY, out);
 }
 
@@ -1003,8 +1004,12 @@ link_tick (struct repl *r, struct repl_actions *out)
         copy_back (r, s, out); /* it moves again, and nothing has been committed yet */
     }
     else if (x->enter != EN_NONE && x->enter != EN_READY) {
-      if (age >= REPL_ENTER_STALL_MS || age >= limit)
+      /* Longer with each attempt: a copy may be slow to flush, and has to get in once. */
+      if (age >= (uint64_t) REPL_ENTER_STALL_MS << x->enter_tries || age >= limit) {
         leave_must (r, s);
+        if (x->enter_tries < REPL_ENTER_TRIES_MAX)
+          x->enter_tries++;
+      }
     }
     else if (x->enter == EN_READY && x->link_up && age >= limit)
       copy_lost (r, s, false, "a request waits for it longer than the suspend timeout", out);

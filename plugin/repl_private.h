@@ -85,6 +85,7 @@ struct repl_site {
   bool resync_begun;            /* a RESYNC frame was sent on this link */
   bool was_linked;
   uint8_t enter;                /* enum enter_phase */
+  uint8_t enter_tries;          /* given up since a request waited for it too long */
   uint8_t state;                /* enum repl_site_state, as last told */
   uint64_t state_since_ms;
   uint64_t down_ms;             /* link down since */

@@ -629,6 +629,53 @@ test_bad_events (void)
   ok (repl_init (&r, &cfg, 0) != NULL, "a bad configuration is refused");
 }
 
+/* A copy whose flush takes 3 s comes in, with a client that writes all the time. */
+static void
+test_slow_entry (void)
+{
+  struct repl_site *x = &r.sites[1];
+  uint64_t enter_ms = 0;
+  unsigned slot = 0, given_up = 0;
+
+  start (1);
+  link_up (1);
+  for (unsigned i = 0; i < 3000 && x->enter != EN_READY; i++) {
+    const unsigned before = x->enter;
+    uint64_t upto = x->seq;
+
+    now += 50;
+    if (!r.slots[slot].state)
+      request (slot, RO_WRITE, (i % 50) * 4096, 4096, 0);
+    for (unsigned k = 0; k < REPL_MAX_SLOTS; k++)
+      if (r.slots[k].state == SL_ACTIVE && !r.slots[k].local_done)
+        local (k, 0);
+    slot = (slot + 1) % 100;
+    for (unsigned k = 0; k < REPL_MAX_RSLOTS; k++)
+      if (r.rslots[k].state == RL_READING)
+        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k,
+                                   .length = BLOCK });
+    /* no answer passes an ENTER of less than 3 s */
+    for (uint64_t q = x->acked_seq + 1; q <= upto; q++)
+      if (x->flight[q % LINK_WINDOW_FRAMES].kind == FL_ENTER) {
+        if (enter_ms == 0)
+          enter_ms = x->flight[q % LINK_WINDOW_FRAMES].sent_ms;
+        if (now < enter_ms + 3000)
+          upto = q - 1;
+      }
+    if (upto > x->acked_seq)
+      ack (1, upto);
+    tick (0);
+    if (before != EN_NONE && x->enter == EN_NONE) {
+      given_up++;
+      enter_ms = 0;
+      for (uint64_t q = x->acked_seq + 1; q <= x->seq; q++)
+        check (x->flight[q % LINK_WINDOW_FRAMES].kind != FL_ENTER, "an ENTER that still counts");
+    }
+  }
+  is (x->enter, EN_READY, "a copy that is slow to flush gets in under load");
+  is (given_up, 1, "at the second attempt");
+}
+
 /* Everything at once: the limits of one step. */
 static void
 test_many (void)
@@ -682,5 +729,6 @@ main (void)
   test_store ();
   test_bad_events ();
   test_many ();
+  test_slow_entry ();
   return tap_done ();
 }
