@@ -241,6 +241,11 @@
 /* Graceful end: `quit` may drain and flush for so long, then SIGTERM, then SIGKILL. */
 #define PLUGIN_QUIT_MS 5000
 #define PLUGIN_TERM_MS 200
+/* ... and for so long if another host has been appointed meanwhile. */
+#define PLUGIN_QUIT_OLD_MS 1000
+/* When crgd ends, its mirror copies end so much later than production: if the whole cluster is
+ * stopped at once, production can still drain and flush to them, and all close cleanly. */
+#define STOP_MIRROR_MS 1000
 /* Delay before a plugin that died is started again: at once, then doubling up to this. */
 #define PLUGIN_RETRY_MIN_MS 100
 #define PLUGIN_RETRY_MAX_MS 5000

@@ -40,7 +40,7 @@ enum { CRGD_FINE = 0, CRGD_ERROR = 1, CRGD_USAGE = 2, CRGD_RUNNING = 3 };
 
 /* After SIGTERM the plugins end gracefully within this, or are left to a
  * later crgd. */
-#define STOP_MS (PLUGIN_QUIT_MS + 2 * PLUGIN_TERM_MS + 500)
+#define STOP_MS (STOP_MIRROR_MS + PLUGIN_QUIT_MS + 2 * PLUGIN_TERM_MS + 500)
 
 static struct daemon the_daemon;
 
@@ -303,8 +303,8 @@ on_stop_signal (int sig, void *opaque)
 
 struct stopper {
   struct daemon *d;
-  bool begun;
-  uint64_t deadline_ms;
+  bool begun, mirrors;
+  uint64_t mirrors_ms, deadline_ms;
 };
 
 static void
@@ -317,11 +317,18 @@ on_stop_timer (void *opaque)
   if (d->stopping && !st->begun) {
     st->begun = true;
     st->deadline_ms = clock_boottime_ms () + STOP_MS;
+    st->mirrors_ms = clock_boottime_ms () + STOP_MIRROR_MS;
     /* Plugins first, then the group: what production drains now still counts,
      * and a clean store needs no fence. */
     for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
       if (d->members[i])
-        member_stop_plugins (d->members[i]);
+        member_stop_plugins (d->members[i], false);
+  }
+  if (st->begun && !st->mirrors && clock_boottime_ms () >= st->mirrors_ms) {
+    st->mirrors = true;
+    for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+      if (d->members[i])
+        member_stop_plugins (d->members[i], true);
   }
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i] && !member_is_idle (d->members[i]))

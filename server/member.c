@@ -966,10 +966,11 @@ member_free (struct member *m)
 }
 
 void
-member_stop_plugins (struct member *m)
+member_stop_plugins (struct member *m, bool mirrors)
 {
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin))
+    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin)
+        && (mirrors || plugin_role (m->iasps[i].plugin) != HOST_MIRROR))
       plugin_want (m->iasps[i].plugin, HOST_NONE, 0);
 }
 

@@ -472,6 +472,10 @@ on_quit (void *opaque, json_t *answer, const char *reason)
 static void
 begin_end (struct plugin *p)
 {
+  /* R1: another host was appointed.  What this one still holds can't be
+   * completed any more, so there is little to wait for. */
+  bool superseded = p->told_role == HOST_PRODUCTION && p->want_tenure > p->told_tenure;
+
   if (p->phase == PH_QUITTING || p->phase == PH_TERMING || p->phase == PH_KILLING)
     return;
   task_cancel (p->check);
@@ -479,7 +483,8 @@ begin_end (struct plugin *p)
   p->served = false;
   if (p->ctl) {
     set_phase (p, PH_QUITTING);
-    pluginctl_call (p->ctl, request ("quit"), PLUGIN_QUIT_MS, on_quit, p);
+    pluginctl_call (p->ctl, request ("quit"), superseded ? PLUGIN_QUIT_OLD_MS : PLUGIN_QUIT_MS,
+                    on_quit, p);
   }
   else {
     set_phase (p, PH_TERMING);
