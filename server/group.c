@@ -627,6 +627,7 @@ on_change (struct group *g, struct group_actions *out)
     return;
   state_apply (&g->applied, c);
   g->change_kind = c->kind;
+  g->change_ms = g->now_ms;
   g->counters.changes++;
   version_begins (g);
   if (c->kind == CH_APPOINT) {
@@ -879,7 +880,7 @@ on_msg (struct group *g, const struct group_event *ev, struct group_actions *out
     break;
   case MSG_ALIVE: lease_on_alive (g, p); break;
   case MSG_ROUND:
-    if (g->in.u.round == g->round + 1 && !g->gs_committed)
+    if (g->in.u.round == g->round + 1 && !g->current_committed)
       begin_round (g, g->in.u.round, out);
     break;
   case MSG_REPORT: on_report (g, p); break;
@@ -891,13 +892,15 @@ on_msg (struct group *g, const struct group_event *ev, struct group_actions *out
 
 /* ---- time --------------------------------------------------------------- */
 
-/* C2: no committed GROUP-STATE within 2 x token: a new round. */
+/* C2: no committed GROUP-STATE within 2 x token: a new round.  The same for a
+ * change that isn't committed in that time: its outcome is then read from the
+ * next committed state (C5). */
 static void
 settle_round (struct group *g, struct group_actions *out)
 {
   try_start (g, out);
-  if (g->start_delivered && !g->gs_committed && !g->round_sent && g->has_state
-      && g->now_ms >= g->start_ms + 2ull * g->cfg.token_ms) {
+  if (g->start_delivered && !g->current_committed && !g->round_sent && g->has_state
+      && g->now_ms >= MAX (g->start_ms, g->change_ms) + 2ull * g->cfg.token_ms) {
     g->round_sent = true;
     g->out.u.round = g->round + 1;
     group_send (g, out, MSG_ROUND);

@@ -430,6 +430,16 @@ copy_is_open (const struct group *g, const struct peer *p, unsigned i, enum host
          && p->announce.iasp[i].opened && p->announce.iasp[i].role == role;
 }
 
+/* H7: what message 6 says about the copy.  R5: a restarted one may have lost
+ * what it answered and didn't flush. */
+static uint8_t
+sync_kind (const struct group *g, unsigned i, uint8_t s, const struct peer *p)
+{
+  if (!g->committed.rec[i].copies[s].in_set || p->announce.iasp[i].store.restarted)
+    return SYNC_FULL;
+  return SYNC_NONE;
+}
+
 /* Message 6: always by the production host, whichever of the two came last. */
 static void
 send_mirror_start (struct group *g, unsigned i, uint8_t s, const struct peer *p,
@@ -447,7 +457,7 @@ send_mirror_start (struct group *g, unsigned i, uint8_t s, const struct peer *p,
   m->incarnation = p->incarnation;
   m->tenure = r->tenure;
   m->generation = r->generation;
-  m->sync = r->copies[s].in_set ? SYNC_NONE : SYNC_FULL;
+  m->sync = sync_kind (g, i, s, p);
   group_send (g, out, MSG_MIRROR_START);
   g->host[i].link[s].sent = true;
 }
@@ -480,7 +490,7 @@ settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
       send_mirror_start (g, i, s, p, out);
     if (reached && (l->told_node != p->id || l->told_incarnation != p->incarnation)
         && group_room (out)) {
-      tell_mirror (out, i, s, p->id, r->copies[s].in_set ? SYNC_NONE : SYNC_FULL);
+      tell_mirror (out, i, s, p->id, sync_kind (g, i, s, p));
       l->told_node = p->id;
       l->told_incarnation = p->incarnation;
       l->ready = false; /* of another link */

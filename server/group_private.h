@@ -165,7 +165,8 @@ struct group {
   bool gs_delivered, synced;
   bool gs_committed;        /* the GROUP-STATE of this round */
   bool current_committed;   /* ... and the newest version */
-  uint8_t change_kind;      /* of the newest version */
+  uint8_t change_kind;      /* of the newest version ... */
+  uint64_t change_ms;       /* ... and when it was delivered */
   uint64_t appoint_version; /* L3: PERSISTED from here on carries the hold */
   uint64_t commit_ms;       /* of the GROUP-STATE */
   uint64_t asked_ms;        /* everybody was asked anew what it can host */

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "common/util.h"
 #include "server/bytes.h"
 #include "server/group_private.h"
 #include "server/place.h"
@@ -53,8 +54,8 @@ group_next_tick_ms (const struct group *g)
         sooner (&next, g->round_ms + k * token2);
         break;
       }
-  if (g->start_delivered && !g->gs_committed && !g->round_sent)
-    sooner (&next, g->start_ms + token2);
+  if (g->start_delivered && !g->current_committed && !g->round_sent)
+    sooner (&next, MAX (g->start_ms, g->change_ms) + token2);
   if (g->lease.tenure != 0)
     sooner (&next, g->lease.renew_ms);
   if (g->phase == PHASE_STARTED && g->has_committed) {

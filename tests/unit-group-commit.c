@@ -398,6 +398,21 @@ commits (void)
   persisted (3, (struct stamp) { 2, 1 }, 0);
   ok (g.committed.stamp.version == 1 && group_active (&g), "C3: committed by a majority");
 
+  memset (&m, 0, sizeof m);
+  m.u.change = (struct change) { .kind = CH_EXPEL, .node = 4, .incarnation = 78,
+                                 .base = g.applied.stamp };
+  peer (1, MSG_CHANGE);
+  n_queue = 0;
+  tick (1900);
+  ok (!sent (MSG_ROUND), "C2: a change may take 2 x token ...");
+  tick (200);
+  ok (sent (MSG_ROUND), "... then a new round tells its outcome");
+  n_queue = 0;
+  persisted (1, (struct stamp) { 2, 2 }, 0);
+  persisted (2, (struct stamp) { 2, 2 }, 0);
+  persisted (3, (struct stamp) { 2, 2 }, 0);
+  ok (g.committed.stamp.version == 2, "... unless it is committed first");
+
   /* C5 */
   memset (&m, 0, sizeof m);
   m.u.change = (struct change) { .kind = CH_END, .base = g.applied.stamp };
@@ -408,12 +423,12 @@ commits (void)
   ok (!group_active (&g) && g.committed.started, "... and the view ends: neither done nor undone");
   new_view (3);
   loop_back ();
-  answer (1, (struct stamp) { 2, 1 }, 2);
-  answer (3, (struct stamp) { 2, 1 }, 2);
+  answer (1, (struct stamp) { 2, 2 }, 2);
+  answer (3, (struct stamp) { 2, 2 }, 2);
   start (1, 3);
   loop_back ();
-  promised (1, (struct stamp) { 2, 1 });
-  promised (3, (struct stamp) { 2, 1 });
+  promised (1, (struct stamp) { 2, 2 });
+  promised (3, (struct stamp) { 2, 2 });
   ok (sent (MSG_GROUP_STATE), "H2: this one has the highest stamp");
   loop_back ();
   persisted (1, (struct stamp) { 3, 0 }, 0);
