@@ -263,6 +263,14 @@ rounds (void)
   ok (g.promised == 2 && g.round == 2 && sent (MSG_ANSWER) && !sent (MSG_PROMISED),
       "C2: E isn't above promised: no promise, a new round");
 
+  boot_as (2, true, 5);
+  new_view (3);
+  answer (1, created.stamp, 1);
+  answer (3, created.stamp, 1);
+  n_queue = 0; /* its own answer, with promised 5, is still under way */
+  start (1, 3);
+  ok (g.promised == 5 && !sent (MSG_PROMISED), "C2: nor is a promise ever taken back");
+
   boot_as (2, true, 1);
   new_view (4);
   loop_back ();

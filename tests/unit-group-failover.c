@@ -234,6 +234,14 @@ failing_hosts (void)
   is (s.node[N5].last_code, 0, "... who was answered");
   end ("F4");
 
+  up (true, TAKEOVER_SAME_SITE_FIRST);
+  sim_store_fails (&s, N3, 0);
+  sim_run (&s, 10000);
+  ok (state (N1)->rec[0].copies[1].barred && !s.node[N3].plugin[0].running
+        && !s.node[N4].plugin[0].running && sim_production (&s, 0) == N1,
+      "F4: a barred mirror copy has no host; production goes on");
+  end ("F4, mirror");
+
   /* C8 */
   up (true, TAKEOVER_SAME_SITE_FIRST);
   sim_pause (&s, N1, true);

@@ -219,6 +219,8 @@ order_one (struct sim *s, struct sim_node *node)
 
   memmove (node->out, node->out + 1, (node->n_out - 1) * sizeof node->out[0]);
   node->n_out--;
+  if (m->len > 5 && m->buf[5] < MSG_TYPE_END)
+    s->sent[m->buf[5]]++; /* the type, behind magic and version */
   for (unsigned k = 0; k < s->n_nodes; k++)
     if (s->node[k].running && s->node[k].ring == node->ring)
       push_in (&s->node[k], (struct sim_in) { m, node->ring, seq, 0 });
@@ -426,6 +428,8 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     p->running = true;
     p->seq = 0;
   }
+  if (p->role == HOST_PRODUCTION && ask->role == HOST_MIRROR)
+    sim_fail (s, "node %u: a production plugin must end before it mirrors (F6)", n + 1);
   reset_links (p);
   p->role = ask->role;
   p->tenure = ask->tenure;

@@ -126,6 +126,7 @@ struct sim {
   uint64_t ring_seq[4096]; /* last ordered, by ring (mod) */
   bool cuts_lose;        /* the sides of a cut keep different tails */
   unsigned kill_ppm;     /* chance of a kill at an action boundary */
+  uint64_t sent[MSG_TYPE_END]; /* messages ordered, by type */
   uint64_t write_no, acked[SIM_IASPS], acks;
   struct sim_commit commits[4096];
   unsigned n_commits;
