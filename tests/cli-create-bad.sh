@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # crgctl against running daemons: what can't be created is refused with its reason, and nothing of
-# timeout: 240
 # it is left on any node or store; names that are not there, and users who may not.
+# timeout: 240
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 requires_daemon
 requires jq mkfs.ext4
