@@ -44,7 +44,7 @@ field () { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$2"; }
 # --- a good disk; and one whose server is killed five times
 new_image a
 serve a
-"$recorder" run --log "$tmp/good.log" --uri "$(uri "$tmp/a.sock")" --blocks $blocks \
+"$recorder" run --apart --log "$tmp/good.log" --uri "$(uri "$tmp/a.sock")" --blocks $blocks \
   --count 6000 --seconds 30 >"$tmp/good.out" &
 run=$!
 record_pid $run
@@ -81,7 +81,7 @@ expect_verdict 1 "$tmp/good.log" --image "$tmp/swapped.img"
 # --- lost writes: blocks as they were in the middle of the run are put back
 new_image b
 serve b
-"$recorder" run --log "$tmp/lost.log" --uri "$(uri "$tmp/b.sock")" --blocks $blocks \
+"$recorder" run --apart --log "$tmp/lost.log" --uri "$(uri "$tmp/b.sock")" --blocks $blocks \
   --count 4000 --seconds 30 >"$tmp/lost.out" &
 run=$!
 record_pid $run
@@ -125,7 +125,7 @@ echo \$((n + 1)) >"$tmp/where.n"
 # the first answer is for the reading of the initial content
 case \$((n % 3)) in 2) echo "$(uri "$tmp/d.sock")" ;; *) echo "$(uri "$tmp/c.sock")" ;; esac
 END
-"$recorder" run --log "$tmp/split.log" --uri-command "bash $tmp/where" --blocks $blocks \
+"$recorder" run --apart --log "$tmp/split.log" --uri-command "bash $tmp/where" --blocks $blocks \
   --connections 4 --count 3000 --seconds 30 --op-timeout 0
 expect_verdict 1 "$tmp/split.log"
 [ "$(field stale "$OUT")" -ge 1 ] || fail "no stale read was found"

@@ -21,6 +21,8 @@ static const char usage_text[] =
   "  --reads PERCENT (25)   --fua PERCENT (5)   --flush-every N (16)\n"
   "  --op-timeout MS (3000: ask again where production is)   --drain MS (10000)\n"
   "  --tls-certificates DIR\n"
+  "  --apart   never two requests at a time on one block, if one is a write: for servers that\n"
+  "            promise nothing then (a plain file)\n"
   "recorder check --log FILE [--uri URI | --uri-command CMD | --image FILE]\n"
   "    reads every block back and judges the history; exit 0 good, 1 violation, 2 trouble\n"
   "recorder wait --log FILE --more N [--timeout MS (30000)]\n"
@@ -84,7 +86,7 @@ int
 main (int argc, char **argv)
 {
   enum { LOG = 1, URI, URI_COMMAND, TLS, IMAGE, CONNECTIONS, DEPTH, BLOCKS, OFFSET, COUNT, SECONDS,
-         RATE, READS, FUA, FLUSH, OP_TIMEOUT, DRAIN, SEED, MORE, TIMEOUT };
+         RATE, READS, FUA, FLUSH, OP_TIMEOUT, DRAIN, SEED, MORE, TIMEOUT, APART };
   static const struct option options[] = {
     { "log", 1, 0, LOG }, { "uri", 1, 0, URI }, { "uri-command", 1, 0, URI_COMMAND },
     { "tls-certificates", 1, 0, TLS }, { "image", 1, 0, IMAGE },
@@ -92,7 +94,7 @@ main (int argc, char **argv)
     { "offset", 1, 0, OFFSET }, { "count", 1, 0, COUNT }, { "seconds", 1, 0, SECONDS },
     { "rate", 1, 0, RATE }, { "reads", 1, 0, READS }, { "fua", 1, 0, FUA },
     { "flush-every", 1, 0, FLUSH }, { "op-timeout", 1, 0, OP_TIMEOUT }, { "drain", 1, 0, DRAIN },
-    { "seed", 1, 0, SEED }, { "more", 1, 0, MORE }, { "timeout", 1, 0, TIMEOUT }, { 0 },
+    { "seed", 1, 0, SEED }, { "more", 1, 0, MORE }, { "timeout", 1, 0, TIMEOUT }, { "apart", 0, 0, APART }, { 0 },
   };
   struct rec_options opt = { .connections = 4, .depth = 4, .blocks = 512, .seconds = 10,
                              .reads = 25, .fua = 5, .flush_every = 16, .op_timeout_ms = 3000,
@@ -124,6 +126,7 @@ main (int argc, char **argv)
     case SEED: opt.seed = number (optarg, 0, UINT64_MAX); break;
     case MORE: opt.more = (unsigned) number (optarg, 1, 100000000); break;
     case TIMEOUT: opt.timeout_ms = (unsigned) number (optarg, 1, 3600000); break;
+    case APART: opt.apart = true; break;
     default: usage ();
     }
   if (optind != argc - 1 || !opt.log || !!opt.uri + !!opt.uri_command + !!opt.image > 1)

@@ -52,7 +52,7 @@ struct rec_options {
   unsigned drain_ms;        /* at the end, wait so long for answers */
   uint64_t seed;
   unsigned more, timeout_ms; /* wait */
-  bool quiet;
+  bool apart;               /* no request on a block while a write of it is in flight */
 };
 
 /* The sub-commands; each returns the exit code: 0 good, 1 violation or not reached, 2 trouble. */

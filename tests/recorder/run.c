@@ -54,6 +54,7 @@ static const struct rec_options *opt;
 static int log_fd = -1;
 static uint64_t run_id, deadline;
 static uint64_t *initial; /* hash of each block */
+static atomic_int *in_use; /* --apart, of each block: number of reads in flight, or -1: a write */
 static atomic_uint_fast64_t started;
 static atomic_bool trouble;
 static volatile sig_atomic_t stopped;
@@ -144,6 +145,22 @@ take_turn (struct conn *c)
   return !opt->count || atomic_fetch_add (&started, 1) < opt->count;
 }
 
+static bool
+take_block (uint64_t block, bool write)
+{
+  int n = atomic_load (&in_use[block]);
+
+  return (write ? n == 0 : n >= 0)
+         && atomic_compare_exchange_strong (&in_use[block], &n, write ? -1 : n + 1);
+}
+
+static void
+release_block (const struct slot *s)
+{
+  if (opt->apart && s->kind != 'f')
+    atomic_fetch_add (&in_use[s->block], s->kind == 'w' ? 1 : -1);
+}
+
 static void
 start_one (struct conn *c, struct slot *s)
 {
@@ -151,17 +168,24 @@ start_one (struct conn *c, struct slot *s)
   bool fua;
 
   s->seq = ++c->seq;
-  s->block = rnd (c) % 2 && opt->blocks > HOT_BLOCKS ? rnd (c) % HOT_BLOCKS
-                                                      : rnd (c) % opt->blocks;
+  s->kind = opt->flush_every && s->seq % opt->flush_every == 0 ? 'f'
+            : rnd (c) % 100 < opt->reads                       ? 'r'
+                                                               : 'w';
+  for (unsigned tries = 0; s->kind != 'f'; tries++) {
+    s->block = rnd (c) % 2 && opt->blocks > HOT_BLOCKS ? rnd (c) % HOT_BLOCKS
+                                                        : rnd (c) % opt->blocks;
+    if (!opt->apart || take_block (s->block, s->kind == 'w'))
+      break;
+    if (tries == 20)
+      s->kind = 'f';
+  }
   pos = opt->offset + s->block * REC_BLOCK_SIZE;
   s->since = rec_now ();
-  if (opt->flush_every && s->seq % opt->flush_every == 0) {
-    s->kind = 'f';
+  if (s->kind == 'f') {
     say ("f %llu %u.%llu", (unsigned long long) s->since, c->id, (unsigned long long) s->seq);
     s->cookie = nbd_aio_flush (c->nbd, NBD_NULL_COMPLETION, 0);
   }
-  else if (rnd (c) % 100 < opt->reads) {
-    s->kind = 'r';
+  else if (s->kind == 'r') {
     memset (s->buf, 0xdb, REC_BLOCK_SIZE);
     say ("r %llu %u.%llu %llu", (unsigned long long) s->since, c->id, (unsigned long long) s->seq,
          (unsigned long long) s->block);
@@ -170,7 +194,6 @@ start_one (struct conn *c, struct slot *s)
   else {
     struct block_tag tag = { run_id, s->block, s->seq, c->id };
 
-    s->kind = 'w';
     fua = rnd (c) % 100 < opt->fua;
     block_make (&tag, s->buf);
     say ("w %llu %u.%llu %llu%s", (unsigned long long) s->since, c->id,
@@ -204,6 +227,7 @@ end_one (struct conn *c, struct slot *s, int r, int err)
   char value[64] = "ok";
 
   s->busy = false;
+  release_block (s);
   if (r < 0) {
     c->errors++;
     if (s->kind == 'w')
@@ -404,7 +428,8 @@ rec_run (const struct rec_options *o)
   conns = calloc (opt->connections, sizeof *conns);
   initial = calloc (opt->blocks, sizeof *initial);
   bufs = calloc ((size_t) opt->connections * opt->depth, REC_BLOCK_SIZE);
-  if (!conns || !initial || !bufs) {
+  in_use = calloc (opt->blocks, sizeof *in_use);
+  if (!conns || !initial || !bufs || !in_use) {
     fprintf (stderr, "recorder: out of memory\n");
     return 2;
   }
@@ -454,6 +479,7 @@ rec_run (const struct rec_options *o)
   printf ("]}\n");
   free (conns);
   free (initial);
+  free (in_use);
   free (bufs);
   close (log_fd);
   return trouble || acked == 0 ? 2 : 0;
