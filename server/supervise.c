@@ -337,7 +337,17 @@ on_event (void *opaque, const char *event, json_t *obj)
 
   log_info ("%s: plugin says %s", p->spec.iasp, event);
   p->poll_ms = 0; /* what it says shows in its status */
-  p->cb.event (p->opaque, event, obj);
+  if (p->phase == PH_READY && !p->want_answer) {
+    p->cb.event (p->opaque, event, obj);
+    return;
+  }
+  if (p->n_early == PLUGIN_EARLY_EVENTS) {
+    log_warning ("%s: more than %d events of the plugin before its role is known", p->spec.iasp,
+                 PLUGIN_EARLY_EVENTS);
+    json_decref (p->early[0]);
+    memmove (p->early, p->early + 1, --p->n_early * sizeof p->early[0]);
+  }
+  p->early[p->n_early++] = json_incref (obj);
 }
 
 static void
