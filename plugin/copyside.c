@@ -189,9 +189,7 @@ carry_out (struct engine *e, const struct copy_action *a)
     metaw_lazy (e);
     break;
   case CA_FAILED:
-    e->store_told = true;
-    log_line ("store %s failed: %s", e->ia->p.store, strerror (a->error < 0 ? -a->error : a->error));
-    control_event (e, json_pack ("{s:s, s:s}", "event", "store-failed", "reason", a->reason ? a->reason : "I/O error"));
+    engine_store_failed (e, a->reason ? a->reason : strerror (a->error < 0 ? -a->error : EIO));
     break;
   case CA_IDLE:
     c->idle = true;

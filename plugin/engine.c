@@ -213,6 +213,16 @@ eventfd_done (struct ring_op *op, int res)
     arm_eventfd (e);
 }
 
+void
+engine_store_failed (struct engine *e, const char *reason)
+{
+  if (e->store_told)
+    return;
+  e->store_told = true;
+  log_line ("store %s failed: %s; it takes no writes any more", e->ia->p.store, reason);
+  control_event (e, json_pack ("{s:s, s:s}", "event", "store-failed", "reason", reason));
+}
+
 static void
 round_tick (struct engine *e)
 {
@@ -224,16 +234,10 @@ round_tick (struct engine *e)
   prod_tick (e);
   copyside_tick (e);
   if (!e->store_told && atomic_load (&e->ia->store.failed) != 0) {
-    int error = atomic_load (&e->ia->store.failed);
+    struct repl_event ev = { .kind = RE_STORE_FAILED, .reason = "a flush of the production store failed" };
 
-    e->store_told = true;
-    log_line ("store %s failed: %s; it takes no writes any more", e->ia->p.store, strerror (error));
-    if (e->prod.on) {
-      struct repl_event ev = { .kind = RE_STORE_FAILED, .reason = "a flush of the production store failed" };
-
-      prod_feed (e, &ev);
-    }
-    control_event (e, json_pack ("{s:s, s:s}", "event", "store-failed", "reason", strerror (error)));
+    engine_store_failed (e, strerror (atomic_load (&e->ia->store.failed)));
+    prod_feed (e, &ev);
   }
   if (e->exit_at_ms != 0 && e->now_ms >= e->exit_at_ms) {
     /* Idle connections keep the host alive; all that is durable is done. */

@@ -212,9 +212,7 @@ carry_out (struct engine *e, const struct repl_action *a)
     /* No read is answered either: it would go to the core, which holds it. */
     atomic_store (&e->ia->gate.lease_until_ms, 0);
     store_fail (&e->ia->store, a->error < 0 ? -a->error : EIO);
-    log_line ("production store failed: %s", reason);
-    e->store_told = true;
-    control_event (e, json_pack ("{s:s, s:s}", "event", "store-failed", "reason", reason));
+    engine_store_failed (e, reason);
     break;
   case RA_STATE:
     tell_link (e, a->site);
@@ -344,6 +342,7 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
   }
   l->spoken = true;
   x->retry_ms = LINK_RETRY_MIN_MS;
+  x->why[0] = '\0';
   memcpy (x->boot_id, m.boot_id, CRG_ID_LEN);
   log_line ("link to %s at %s (%s) is up: its generation %llu%s%s%s", m.node, e->rec.site[l->site], l->where,
             (unsigned long long) m.generation, m.flags & WIRE_OK_RESTARTED ? ", restarted" : "",

@@ -167,6 +167,7 @@ open_store (struct engine *e, const struct record *r, uint8_t site, bool product
   if (store_open (&ia->store, ia->p.store, ia->p.direct, err, errlen) < 0)
     return "store";
   ia->store.data_bytes = ia->p.size;
+  e->released = false;
   if (store_lock (&ia->store) < 0) {
     snprintf (err, errlen, "store %s: another process has it open (S1)", ia->p.store);
     code = "locked";
@@ -182,7 +183,6 @@ open_store (struct engine *e, const struct record *r, uint8_t site, bool product
     }
     if (storemeta_format (&e->meta, &ia->store, &ia->p, site, err, errlen) < 0)
       goto error;
-    sb->block_size = MIN (ia->store.align > 1 ? ia->store.align : 512u, (uint32_t) META_BLOCK_SIZE);
     sb->flags = production ? 0 : SUPER_F_UNUSABLE;
     sb->generation = production ? r->generation : 0;
     sb->since = production ? r->since[site] : 0;
@@ -541,11 +541,13 @@ static void
 finish_release (struct engine *e)
 {
   struct task *t = &e->task;
-  bool clean = false;
+  bool clean = e->released; /* asked again: what the release was */
 
   if (e->ia->store.fd != -1) {
+    clean = false;
     clean = t->clean && write_clean (e);
     no_role (e);
+    e->released = clean;
     log_line ("released%s", clean ? "" : ", not cleanly");
   }
   e->role = ROLE_NONE;
