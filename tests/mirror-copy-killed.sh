@@ -4,7 +4,7 @@
 # leaves the set, comes back, is filled again while writes go on, and is equal in the end.
 # timeout: 180
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires fio openssl cmp
 requires_plugin
 fio --enghelp 2>/dev/null | grep -qw nbd || skip "this fio has no nbd engine"

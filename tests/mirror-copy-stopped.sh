@@ -4,7 +4,7 @@
 # status names who is waited for and since when; then the copy has left the set and writes go on.
 # Continued, the copy is filled again and equal.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl cmp
 requires_plugin
 cd "$tmp"

@@ -4,7 +4,7 @@
 # afterwards both stores are equal byte for byte, also after requests that no sector is aligned to.
 # timeout: 180
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires fio qemu-io openssl cmp
 requires_plugin
 fio --enghelp 2>/dev/null | grep -qw nbd || skip "this fio has no nbd engine"

@@ -3,7 +3,7 @@
 # FLUSH and FUA are answered only after the copy has flushed too: with a copy whose flush takes
 # 1.5 s they take that long, while a plain write doesn't.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl
 requires_plugin
 requires_test_build

@@ -3,7 +3,7 @@
 # F6: a hold drains and flushes, then lets no write through until it is resumed, mirrored and
 # unmirrored; reads go on; the status shows it.  A hold that can't drain says so and stays.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl
 requires_plugin
 cd "$tmp"

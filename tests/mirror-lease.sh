@@ -3,7 +3,7 @@
 # L2: with an expired lease reads and writes are held, not failed, and the status says why; a new
 # lease lets them go on.  With no-quorum-timeout-ms they fail after that time.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl
 requires_plugin
 cd "$tmp"

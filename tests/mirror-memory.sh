@@ -4,7 +4,7 @@
 # 256 MiB resident.
 # timeout: 120
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires fio openssl
 requires_plugin
 fio --enghelp 2>/dev/null | grep -qw nbd || skip "this fio has no nbd engine"

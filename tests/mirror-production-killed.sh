@@ -6,7 +6,7 @@
 # then, and fills it again.
 # timeout: 120
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires openssl cmp
 requires_plugin
 cd "$tmp"

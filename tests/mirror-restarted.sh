@@ -4,7 +4,7 @@
 # whose process alone died doesn't.  A restarted production store opens only with the loss
 # accepted, and a store that another machine did not release only when that one is fenced.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl cmp
 requires_plugin
 requires_test_build

@@ -4,7 +4,7 @@
 # (S1), of another group, of a newer tenure (R1) or that disagrees with the record (R4, R6) is
 # refused; role=production by hand is refused on it (S3); release, promotion and the way back.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io nbdinfo openssl cmp
 requires_plugin
 cd "$tmp"

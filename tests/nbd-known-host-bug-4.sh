@@ -4,7 +4,7 @@
 # and .close is never called for it.  The way to stop is the control socket's quit: it drains,
 # flushes, closes the store cleanly, answers, and ends the process in spite of an idle client.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl
 requires_plugin
 cd "$tmp"

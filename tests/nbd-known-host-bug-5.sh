@@ -4,7 +4,7 @@
 # writes block that connection's reads.  With -t 64, as crgd runs it, they don't; and each wait
 # is bounded and seen in the status.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires openssl
 requires_plugin
 cd "$tmp"
