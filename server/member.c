@@ -28,6 +28,7 @@
 #include "server/statefile.h"
 #include "server/status.h"
 #include "server/task.h"
+#include "server/tell.h"
 
 /* Events that one step's actions can cause: an answer for each IASP, twice. */
 #define MEMBER_MAX_EVENTS (4 * CRG_MAX_IASPS)
@@ -178,130 +179,12 @@ member_self (const struct member *m)
   return s ? state_node_index (s, m->id) : -1;
 }
 
-static const char *
-node_name (const struct crg_state *s, uint32_t id)
-{
-  int i = state_node_index (s, id);
-
-  return i < 0 ? "" : s->def.nodes[i].name;
-}
-
-/* ---- what a plugin is told ------------------------------------------------------------- */
-
 bool
 member_spec (const struct member *m, unsigned iasp, unsigned node, struct plugin_spec *spec)
 {
   const struct crg_state *s = member_state (m);
-  const struct domain_node *n;
-  const struct iasp_def *d;
-  size_t used = 0;
 
-  if (s == NULL || iasp >= s->def.n_iasps || node >= s->def.n_nodes
-      || s->def.nodes[node].site >= s->def.n_sites)
-    return false;
-  n = &s->def.nodes[node];
-  d = &s->def.iasps[iasp];
-  memset (spec, 0, sizeof *spec);
-  snprintf (spec->nbdkit, sizeof spec->nbdkit, "%s", m->d->conf.nbdkit);
-  snprintf (spec->plugin, sizeof spec->plugin, "%s", m->d->conf.plugin);
-  snprintf (spec->run_dir, sizeof spec->run_dir, "%s", m->d->conf.run_dir);
-  snprintf (spec->tls_dir, sizeof spec->tls_dir, "%s", m->d->conf.tls_dir);
-  snprintf (spec->crg, sizeof spec->crg, "%s", s->def.name);
-  snprintf (spec->iasp, sizeof spec->iasp, "%s", d->name);
-  snprintf (spec->node, sizeof spec->node, "%s", n->name);
-  snprintf (spec->site, sizeof spec->site, "%s", s->def.sites[n->site]);
-  memcpy (spec->cluster_id, s->def.cluster_id, CRG_ID_LEN);
-  memcpy (spec->crg_id, s->def.id, CRG_ID_LEN);
-  memcpy (spec->iasp_id, d->id, CRG_ID_LEN);
-  memcpy (spec->lineage, s->lineage, CRG_ID_LEN);
-  spec->size = d->size;
-  spec->dirty_block = d->dirty_block;
-  spec->suspend_timeout_ms = s->def.suspend_timeout_ms;
-  spec->no_quorum_timeout_ms = s->def.no_quorum_timeout_ms;
-  snprintf (spec->store, sizeof spec->store, "%s", d->store[node]);
-  for (unsigned i = 0; i < n->n_addresses; i++)
-    used += (size_t) snprintf (spec->listen + used, sizeof spec->listen - used, "%s%s",
-                               i ? "," : "", n->addresses[i]);
-  if (n->n_addresses)
-    snprintf (spec->listen + used, sizeof spec->listen - used, ":%u", d->mirror_port);
-  spec->tls = d->tls;
-  if (strncmp (d->export, "tcp:", 4) == 0) {
-    const char *addr = d->export + 4, *colon = strrchr (addr, ':');
-    size_t len = colon ? (size_t) (colon - addr) : 0;
-
-    if (colon == NULL)
-      return false;
-    spec->export_port = (uint16_t) strtoul (colon + 1, NULL, 10);
-    if (len >= 2 && addr[0] == '[' && addr[len - 1] == ']') {
-      addr++;
-      len -= 2;
-    }
-    if (len > 0 && len <= CRG_ADDR_MAX)
-      memcpy (spec->export_addr, addr, len);
-    else if (n->n_addresses)
-      snprintf (spec->export_addr, sizeof spec->export_addr, "%s", n->addresses[0]);
-  }
-  else {
-    spec->tls = false;
-    if (strncmp (d->export, "unix:", 5) == 0 && d->export[5])
-      snprintf (spec->export_unix, sizeof spec->export_unix, "%s", d->export + 5);
-    else if (snprintf (spec->export_unix, sizeof spec->export_unix, "%s/%s.nbd",
-                       m->d->conf.run_dir, d->name) > CRG_SOCK_PATH_MAX)
-      return false;
-  }
-  return true;
-}
-
-static json_t *
-record_json (const struct crg_state *s, unsigned iasp)
-{
-  const struct iasp_rec *r = &s->rec[iasp];
-  char lineage[IDENT_ID_TEXT_LEN];
-  json_t *sites = json_array ();
-
-  ident_id_to_text (s->lineage, lineage);
-  for (unsigned i = 0; i < s->def.n_sites; i++)
-    json_array_append_new (sites, json_pack ("{s:i, s:s, s:b, s:I, s:s}", "index", (int) i, "name",
-                                             s->def.sites[i], "in_set", r->copies[i].in_set,
-                                             "since", (json_int_t) r->copies[i].since, "host",
-                                             node_name (s, r->copies[i].host)));
-  return json_pack ("{s:I, s:I, s:I, s:s, s:i, s:o}", "generation", (json_int_t) r->generation,
-                    "loss", (json_int_t) r->loss, "tenure", (json_int_t) r->tenure, "lineage",
-                    lineage, "production_site",
-                    r->production_site == NO_SITE ? -1 : (int) r->production_site, "sites", sites);
-}
-
-/* Who may be at the other end of a mirror link, and where production is. */
-static json_t *
-role_extra_json (const struct member *m, const struct crg_state *s, unsigned iasp)
-{
-  const struct iasp_rec *r = &s->rec[iasp];
-  int self = member_self (m);
-  json_t *peers = json_array ();
-  const char *production = "";
-
-  for (unsigned i = 0; i < s->def.n_nodes; i++)
-    if (s->def.nodes[i].site < s->def.n_sites && (int) i != self
-        && s->def.nodes[i].site != s->def.nodes[self].site)
-      json_array_append_new (peers, json_string (s->def.nodes[i].name));
-  if (r->production_site < s->def.n_sites)
-    production = node_name (s, r->copies[r->production_site].host);
-  return json_pack ("{s:o, s:s}", "peers", peers, "production", production);
-}
-
-static json_t *
-mirror_json (const struct crg_state *s, unsigned iasp, unsigned site, uint32_t node,
-             enum mirror_sync sync)
-{
-  static const char *const kinds[] = { "none", "partial", "full" };
-  int i = state_node_index (s, node);
-  json_t *addresses = json_array ();
-
-  for (unsigned k = 0; i >= 0 && k < s->def.nodes[i].n_addresses; k++)
-    json_array_append_new (addresses, json_string (s->def.nodes[i].addresses[k]));
-  return json_pack ("{s:s, s:i, s:s, s:o, s:i, s:s}", "cmd", "mirror", "site", (int) site, "node",
-                    node_name (s, node), "addresses", addresses, "port",
-                    (int) s->def.iasps[iasp].mirror_port, "sync", kinds[sync <= SYNC_FULL ? sync : SYNC_FULL]);
+  return s && tell_spec (&m->d->conf, s, iasp, node, spec);
 }
 
 /* ---- what a plugin says ---------------------------------------------------------------- */
@@ -607,8 +490,8 @@ act_host (struct member *m, const struct group_action *a)
     return;
   }
   if (a->role != HOST_NONE) {
-    plugin_set_record (p, record_json (s, a->iasp), 0);
-    plugin_set_role_extra (p, role_extra_json (m, s, a->iasp));
+    plugin_set_record (p, tell_record (s, a->iasp), 0);
+    plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m)));
   }
   plugin_want (p, a->role, a->tenure);
   if (a->role == HOST_PRODUCTION)
@@ -643,16 +526,16 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     return true;
   case GA_RECORD:
     if (p && s) {
-      plugin_set_record (p, record_json (s, a->iasp), a->seq);
-      plugin_set_role_extra (p, role_extra_json (m, s, a->iasp));
+      plugin_set_record (p, tell_record (s, a->iasp), a->seq);
+      plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m)));
     }
     return true;
   case GA_MIRROR_START:
     note (m, "MIRROR-START of %s to site %u", iasp, a->site);
     if (p && s && a->site < s->def.n_sites && a->site != s->def.nodes[member_self (m)].site)
-      plugin_set_mirror (p, a->site, mirror_json (s, a->iasp, a->site, a->node, a->sync));
+      plugin_set_mirror (p, a->site, tell_mirror (s, a->iasp, a->site, a->node, a->sync));
     log_info ("%s: MIRROR-START of %s to site %u, host %s", m->crg, iasp, a->site,
-              s ? node_name (s, a->node) : "?");
+              s ? tell_node_name (s, a->node) : "?");
     return true;
   case GA_UNMIRROR:
     note (m, "no host for the copy of %s at site %u", iasp, a->site);
@@ -678,9 +561,9 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     reply (m, a->request_id, a->code, a->reason);
     return true;
   case GA_CONFIG:
-    note (m, "CONFIG of %s from its host %s", iasp, s ? node_name (s, a->node) : "?");
+    note (m, "CONFIG of %s from its host %s", iasp, s ? tell_node_name (s, a->node) : "?");
     log_info ("%s: configuration of %s received: host %s", m->crg, iasp,
-              s ? node_name (s, a->node) : "?");
+              s ? tell_node_name (s, a->node) : "?");
     return true;
   case GA_LEAVE:
     note (m, "leaves: %s", a->reason);

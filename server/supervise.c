@@ -10,9 +10,7 @@
 
 #include "server/supervise.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,6 +29,7 @@
 #include "server/log.h"
 #include "server/pluginctl.h"
 #include "server/probe.h"
+#include "server/process.h"
 #include "server/task.h"
 
 enum phase {
@@ -49,7 +48,7 @@ struct plugin {
   struct plugin_spec spec;
   struct plugin_callbacks cb;
   void *opaque;
-  char ctl_path[CRG_PATH_MAX + 80], pid_path[CRG_PATH_MAX + 80], log_path[CRG_PATH_MAX + 80];
+  struct process_place place;
 
   enum host_role want_role;
   uint64_t want_tenure;
@@ -437,7 +436,7 @@ try_control (struct plugin *p)
 {
   static const struct pluginctl_callbacks cb = { .event = on_event, .closed = on_ctl_closed };
 
-  p->ctl = pluginctl_connect (p->loop, p->ctl_path, &cb, p);
+  p->ctl = pluginctl_connect (p->loop, p->place.ctl_path, &cb, p);
   if (p->ctl) {
     set_phase (p, PH_ASKING);
     pluginctl_call (p->ctl, request ("status"), PLUGIN_ROLE_MS, on_asked, p);
@@ -518,10 +517,10 @@ on_exit_of_process (struct plugin *p)
                 (int) p->pid, WTERMSIG (status));
     else
       snprintf (reason, sizeof reason, "the plugin's process %d exited with status %d; see %s",
-                (int) p->pid, WEXITSTATUS (status), p->log_path);
+                (int) p->pid, WEXITSTATUS (status), p->place.log_path);
   }
   drop_control (p);
-  unlink (p->pid_path);
+  unlink (p->place.pid_path);
   p->pid = 0;
   p->told_role = HOST_NONE;
   json_decref (p->status);
@@ -573,140 +572,15 @@ watch_process (struct plugin *p, pid_t pid, int pidfd, bool is_child)
 }
 
 static void
-write_pid_file (const char *path, pid_t pid)
-{
-  char text[32];
-  int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  int len = snprintf (text, sizeof text, "%d\n", (int) pid);
-
-  if (fd < 0 || write (fd, text, (size_t) len) != len)
-    _exit (126);
-  close (fd);
-}
-
-#define ARG_MAX_COUNT 48
-struct args {
-  char *v[ARG_MAX_COUNT + 1];
-  unsigned n;
-  bool failed;
-};
-
-static void UTIL_PRINTF (2, 3)
-arg_add (struct args *a, const char *fmt, ...)
-{
-  va_list ap;
-
-  va_start (ap, fmt);
-  if (a->n >= ARG_MAX_COUNT || vasprintf (&a->v[a->n], fmt, ap) < 0) {
-    a->failed = true;
-    if (a->n < ARG_MAX_COUNT)
-      a->v[a->n] = NULL;
-  }
-  else
-    a->n++;
-  va_end (ap);
-}
-
-static void
-arg_id (struct args *a, const char *key, const uint8_t id[CRG_ID_LEN])
-{
-  char text[IDENT_ID_TEXT_LEN];
-
-  ident_id_to_text (id, text);
-  arg_add (a, "%s=%s", key, text);
-}
-
-/* The command line of nbd-crg's plugin; see nbdkit-iasp-plugin(1). */
-static void
-build_args (const struct plugin *p, struct args *a)
-{
-  const struct plugin_spec *s = &p->spec;
-
-  arg_add (a, "%s", s->nbdkit);
-  arg_add (a, "-f");
-  arg_add (a, "-t");
-  arg_add (a, "64");
-  if (s->export_unix[0]) {
-    arg_add (a, "-U");
-    arg_add (a, "%s", s->export_unix);
-    arg_add (a, "--tls=off");
-  }
-  else {
-    arg_add (a, "-i");
-    arg_add (a, "%s", s->export_addr);
-    arg_add (a, "-p");
-    arg_add (a, "%u", s->export_port);
-    if (s->tls) {
-      arg_add (a, "--tls=require");
-      arg_add (a, "--tls-verify-peer");
-      arg_add (a, "--tls-certificates=%s/nbd", s->tls_dir);
-    }
-    else
-      arg_add (a, "--tls=off");
-  }
-  arg_add (a, "%s", s->plugin);
-  arg_add (a, "name=%s", s->iasp);
-  arg_add (a, "store=%s", s->store);
-  arg_add (a, "control=%s", p->ctl_path);
-  arg_add (a, "node=%s", s->node);
-  arg_add (a, "site=%s", s->site);
-  arg_add (a, "crg=%s", s->crg);
-  arg_id (a, "cluster-id", s->cluster_id);
-  arg_id (a, "crg-id", s->crg_id);
-  arg_id (a, "iasp-id", s->iasp_id);
-  arg_id (a, "lineage", s->lineage);
-  arg_add (a, "size=%llu", (unsigned long long) s->size);
-  arg_add (a, "dirty-block=%u", s->dirty_block);
-  arg_add (a, "suspend-timeout-ms=%u", s->suspend_timeout_ms);
-  arg_add (a, "no-quorum-timeout-ms=%u", s->no_quorum_timeout_ms);
-  if (s->listen[0])
-    arg_add (a, "listen=%s", s->listen);
-  arg_add (a, "tls-ca=%s/ca.pem", s->tls_dir);
-  arg_add (a, "tls-cert=%s/%s.pem", s->tls_dir, s->node);
-  arg_add (a, "tls-key=%s/%s.key", s->tls_dir, s->node);
-  a->v[a->n] = NULL;
-}
-
-static void
-exec_child (struct plugin *p, struct args *a)
-{
-  sigset_t none;
-  int null_fd, log_fd;
-
-  setsid ();
-  write_pid_file (p->pid_path, getpid ());
-  null_fd = open ("/dev/null", O_RDWR);
-  log_fd = open (p->log_path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
-  if (null_fd < 0 || dup2 (null_fd, 0) < 0 || dup2 (log_fd >= 0 ? log_fd : null_fd, 1) < 0
-      || dup2 (log_fd >= 0 ? log_fd : null_fd, 2) < 0)
-    _exit (126);
-  close_range (3, ~0u, 0);
-  for (int sig = 1; sig < NSIG; sig++)
-    signal (sig, SIG_DFL);
-  sigemptyset (&none);
-  sigprocmask (SIG_SETMASK, &none, NULL);
-  execv (a->v[0], a->v);
-  dprintf (2, "crgd: %s: %s\n", a->v[0], strerror (errno));
-  _exit (127);
-}
-
-static void
 spawn (struct plugin *p)
 {
-  struct args a = { 0 };
   pid_t pid;
 
-  build_args (p, &a);
-  unlink (p->ctl_path);
+  unlink (p->place.ctl_path);
   if (p->spec.export_unix[0])
     unlink (p->spec.export_unix);
-  pid = a.failed ? -1 : fork ();
-  if (pid == 0)
-    exec_child (p, &a);
-  for (unsigned i = 0; i < a.n; i++)
-    free (a.v[i]);
-  if (pid < 0
-      || !watch_process (p, pid, (int) syscall (SYS_pidfd_open, pid, 0), true)) {
+  pid = process_start (&p->spec, &p->place);
+  if (pid < 0 || !watch_process (p, pid, (int) syscall (SYS_pidfd_open, pid, 0), true)) {
     log_error ("%s: can't start %s: %s", p->spec.iasp, p->spec.nbdkit, strerror (errno));
     if (pid > 0)
       kill (pid, SIGKILL);
@@ -719,115 +593,17 @@ spawn (struct plugin *p)
 
 /* ---- adopting (S3) --------------------------------------------------------------------- */
 
-static pid_t
-read_pid_file (const char *path)
-{
-  char text[32] = "";
-  CLEANUP_CLOSE int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  long pid;
-
-  if (fd < 0 || read (fd, text, sizeof text - 1) <= 0)
-    return 0;
-  pid = strtol (text, NULL, 10);
-  return pid > 1 ? (pid_t) pid : 0;
-}
-
-/* Is it an nbdkit that serves this control socket?  Its own command line and
- * executable say so; a reused process id does not pass. */
-static bool
-is_our_process (pid_t pid, const char *ctl_path)
-{
-  char path[64], exe[CRG_PATH_MAX + 1], cmdline[16384], want[CRG_PATH_MAX + 96];
-  CLEANUP_CLOSE int fd = -1;
-  ssize_t n;
-  const char *base;
-
-  snprintf (path, sizeof path, "/proc/%d/exe", (int) pid);
-  n = readlink (path, exe, sizeof exe - 1);
-  if (n <= 0)
-    return false;
-  exe[n] = '\0';
-  base = strrchr (exe, '/');
-  if (base == NULL || strncmp (base + 1, "nbdkit", 6) != 0)
-    return false;
-  snprintf (path, sizeof path, "/proc/%d/cmdline", (int) pid);
-  fd = open (path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return false;
-  n = read (fd, cmdline, sizeof cmdline - 1);
-  if (n <= 0)
-    return false;
-  cmdline[n] = '\0';
-  snprintf (want, sizeof want, "control=%s", ctl_path);
-  for (const char *arg = cmdline; arg < cmdline + n; arg += strlen (arg) + 1)
-    if (strcmp (arg, want) == 0)
-      return true;
-  return false;
-}
-
 bool
 plugin_adopt (struct plugin *p)
 {
-  pid_t pid = read_pid_file (p->pid_path);
-  int pidfd = pid ? (int) syscall (SYS_pidfd_open, pid, 0) : -1;
+  int pidfd;
+  pid_t pid = p->phase == PH_IDLE ? process_find (&p->place, &pidfd) : 0;
 
-  if (pidfd < 0 || p->phase != PH_IDLE)
-    return false;
-  if (!is_our_process (pid, p->ctl_path)) {
-    close (pidfd);
-    unlink (p->pid_path);
-    return false;
-  }
-  if (!watch_process (p, pid, pidfd, false))
+  if (pid == 0 || !watch_process (p, pid, pidfd, false))
     return false;
   log_notice ("%s: adopted process %d", p->spec.iasp, (int) pid);
   set_phase (p, PH_STARTING);
   return true;
-}
-
-unsigned
-plugin_end_strays (const char *run_dir, bool (*is_ours) (void *, const char *), void *opaque)
-{
-  DIR *d = opendir (run_dir);
-  struct dirent *de;
-  unsigned ended = 0;
-
-  while (d && (de = readdir (d)) != NULL) {
-    size_t len = strlen (de->d_name);
-    char iasp[CRG_NAME_MAX + 1], pid_path[CRG_PATH_MAX + 80], ctl_path[CRG_PATH_MAX + 80];
-    pid_t pid;
-    int pidfd;
-
-    if (len <= 4 || len - 4 > CRG_NAME_MAX || strcmp (de->d_name + len - 4, ".pid") != 0)
-      continue;
-    memcpy (iasp, de->d_name, len - 4);
-    iasp[len - 4] = '\0';
-    if (!ident_name_is_valid (iasp) || is_ours (opaque, iasp))
-      continue;
-    snprintf (pid_path, sizeof pid_path, "%s/%s.pid", run_dir, iasp);
-    snprintf (ctl_path, sizeof ctl_path, "%s/%s.ctl", run_dir, iasp);
-    pid = read_pid_file (pid_path);
-    pidfd = pid ? (int) syscall (SYS_pidfd_open, pid, 0) : -1;
-    if (pidfd >= 0 && is_our_process (pid, ctl_path)) {
-      static const int signals[] = { SIGTERM, SIGKILL };
-
-      log_warning ("%s: ending process %d: no CRG of this node has this IASP", iasp, (int) pid);
-      for (unsigned i = 0; i < ARRAY_SIZE (signals); i++) {
-        struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
-
-        syscall (SYS_pidfd_send_signal, pidfd, signals[i], NULL, 0);
-        if (poll (&pfd, 1, PLUGIN_TERM_MS) > 0)
-          break;
-      }
-      ended++;
-    }
-    if (pidfd >= 0)
-      close (pidfd);
-    unlink (pid_path);
-  }
-  if (d)
-    closedir (d);
-  return ended;
 }
 
 /* ---- driving --------------------------------------------------------------------------- */
@@ -880,7 +656,7 @@ drive (struct plugin *p)
       if (p->ctl == NULL && now - p->phase_ms > PLUGIN_START_MS) {
         trouble (p, "the plugin did not open its control socket");
         log_error ("%s: process %d did not open its control socket %s", p->spec.iasp,
-                   (int) p->pid, p->ctl_path);
+                   (int) p->pid, p->place.ctl_path);
         set_phase (p, PH_KILLING);
         send_signal (p, SIGKILL);
       }
@@ -938,9 +714,7 @@ plugin_new (struct qb_loop *loop, const struct plugin_spec *spec,
   p->cb = *cb;
   p->opaque = opaque;
   p->pidfd = -1;
-  snprintf (p->ctl_path, sizeof p->ctl_path, "%s/%s.ctl", spec->run_dir, spec->iasp);
-  snprintf (p->pid_path, sizeof p->pid_path, "%s/%s.pid", spec->run_dir, spec->iasp);
-  snprintf (p->log_path, sizeof p->log_path, "%s/%s.log", spec->run_dir, spec->iasp);
+  process_place (&p->place, spec->run_dir, spec->iasp);
   qb_loop_timer_add (loop, QB_LOOP_MED, 20 * QB_TIME_NS_IN_MSEC, p, on_timer, &p->timer);
   return p;
 }
@@ -1103,16 +877,4 @@ const char *
 plugin_trouble (const struct plugin *p)
 {
   return p->trouble;
-}
-
-void
-plugin_spec_uri (const struct plugin_spec *s, char *buf, size_t len)
-{
-  bool v6 = strchr (s->export_addr, ':') != NULL;
-
-  if (s->export_unix[0])
-    snprintf (buf, len, "nbd+unix:///%s?socket=%s", s->iasp, s->export_unix);
-  else
-    snprintf (buf, len, "%s://%s%s%s:%u/%s", s->tls ? "nbds" : "nbd", v6 ? "[" : "",
-              s->export_addr, v6 ? "]" : "", s->export_port, s->iasp);
 }
