@@ -4,7 +4,7 @@
 # error.  Production's: nothing is answered as done, the controller hears of it once, and the
 # release is not clean.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
-. "$CRG_SRC_DIR/tests/mirror-functions.sh"
+. "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl mount
 requires_plugin
 requires_root
