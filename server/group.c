@@ -2,7 +2,7 @@
  *
  * The group core of one CRG on one node: events in, actions out.  This file
  * holds the views, the rounds of C2 and the commits of C3; the lease, the
- * hosting, the requests and the placement have files of their own (see
+ * hosting, the requests, the wants and the placement have files of their own (see
  * group_private.h).  Called by the daemon's main loop, and by the simulator.
  * Never does I/O, reads a clock, allocates, or trusts a byte of a message:
  * decisions that must be equal at all members are taken on delivered
@@ -120,8 +120,8 @@ group_peer (struct group *g, uint32_t id)
   return spare;
 }
 
-static bool
-is_expelled (const struct crg_state *s, uint32_t id, uint64_t incarnation)
+bool
+group_is_expelled (const struct crg_state *s, uint32_t id, uint64_t incarnation)
 {
   int n = state_node_index (s, id);
 
@@ -131,7 +131,7 @@ is_expelled (const struct crg_state *s, uint32_t id, uint64_t incarnation)
 bool
 group_present (const struct group *g, const struct peer *p)
 {
-  return p->in_view && p->answered && !is_expelled (&g->committed, p->id, p->incarnation);
+  return p->in_view && p->answered && !group_is_expelled (&g->committed, p->id, p->incarnation);
 }
 
 bool
@@ -583,7 +583,7 @@ on_commit (struct group *g, struct group_actions *out)
     /* A host is lost without a new view: who can take its place may have
      * said so long ago, when the store was still free (S1). */
     group_ask_again (g, NO_NODE);
-  if (is_expelled (&g->committed, g->cfg.node_id, g->cfg.incarnation))
+  if (group_is_expelled (&g->committed, g->cfg.node_id, g->cfg.incarnation))
     leave (g, out, "expelled by the others: this node was silent (C8); join again");
   else if (g->committed.deleted) {
     request_settle (g, out); /* who asked for it hears of it */
@@ -638,176 +638,6 @@ on_change (struct group *g, struct group_actions *out)
   send_persisted (g, out);
 }
 
-/* ---- proposals ---------------------------------------------------------- */
-
-void
-group_propose (struct group *g, struct group_actions *out, struct change *c)
-{
-  c->base = g->applied.stamp;
-  if (g->proposed && g->proposed_view == g->view
-      && memcmp (c, &g->proposal, sizeof *c) == 0
-      && g->now_ms < g->proposed_ms + 2ull * g->cfg.token_ms)
-    return;
-  if (!group_room (out) || state_check (&g->applied, c) != NULL)
-    return;
-  g->proposed = true;
-  g->proposed_view = g->view;
-  g->proposed_ms = g->now_ms;
-  g->proposal = *c;
-  if (c->kind == CH_ENTER) {
-    g->enter_proposed = true;
-    g->enter_view = g->view;
-    g->enter_base = c->base;
-  }
-  if (c->kind == CH_APPOINT && c->graceful) {
-    g->sw.proposed = true;
-    g->sw.proposed_view = g->view;
-    g->sw.proposed_base = c->base;
-  }
-  g->counters.proposals++;
-  g->out.u.change = *c;
-  group_send (g, out, MSG_CHANGE);
-}
-
-void
-place_gather (const struct group *g, struct place_in *in)
-{
-  bool all = true;
-
-  memset (in, 0, sizeof *in);
-  in->state = &g->committed;
-  for (unsigned i = 0; i < g->committed.def.n_nodes; i++) {
-    const struct domain_node *d = &g->committed.def.nodes[i];
-    const struct peer *p = group_peer_const (g, d->id);
-    struct place_node *n = &in->node[i];
-
-    n->waited_for = !d->marked_failed && g->wait_set && g->now_ms < g->wait_until_ms
-                    && (p == NULL || !p->seen)
-                    && !(g->warm && d->id == state_production_host (&g->committed));
-    if (p == NULL)
-      continue;
-    n->present = group_present (g, p);
-    /* C8: in the view and not heard of for less than the silent time. */
-    n->maybe = p->in_view && !p->answered && p->silent < ALIVE_SILENT;
-    if (n->present && p->announced)
-      n->announce = &p->announce;
-    if (n->present && !p->announced)
-      all = false;
-  }
-  in->ready = all
-              || g->now_ms >= MAX (g->commit_ms, g->asked_ms) + 2ull * g->cfg.token_ms;
-}
-
-/* R2, R3, F4: what the plugins of this node want. */
-static bool
-want_local (struct group *g, struct change *c)
-{
-  int me = group_me (g);
-  uint8_t site;
-
-  if (me < 0 || (site = g->committed.def.nodes[me].site) == NO_SITE)
-    return false;
-  for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
-    const struct iasp_rec *r = &g->committed.rec[i];
-    struct hosting *h = &g->host[i];
-
-    memset (c, 0, sizeof *c);
-    c->iasps = 1u << i;
-    c->expect_tenure = r->tenure;
-    if (h->store_failed && r->copies[site].host == g->cfg.node_id
-        && !r->copies[site].barred) {
-      c->kind = CH_BAR;
-      c->site = site;
-      str_set (c->reason, sizeof c->reason, h->reason);
-      return true;
-    }
-    if (r->production_site != site || r->copies[site].host != g->cfg.node_id
-        || h->told_role != HOST_PRODUCTION)
-      continue;
-    for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
-      if (h->link[s].lost && s != site && r->copies[s].in_set) {
-        c->kind = CH_SHRINK;
-        c->site = s;
-        str_set (c->reason, sizeof c->reason, h->link[s].lost_reason);
-        return true;
-      }
-  }
-  for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
-    const struct iasp_rec *r = &g->committed.rec[i];
-    struct hosting *h = &g->host[i];
-
-    if (r->production_site != site || r->copies[site].host != g->cfg.node_id
-        || h->told_role != HOST_PRODUCTION)
-      continue;
-    for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
-      if (h->link[s].ready && !h->link[s].lost && s != site && !r->copies[s].in_set
-          && r->copies[s].host != NO_NODE && !r->copies[s].barred && !r->copies[s].detached) {
-        memset (c, 0, sizeof *c);
-        c->kind = CH_ENTER;
-        c->iasps = 1u << i;
-        c->expect_tenure = r->tenure;
-        c->site = s;
-        c->node = r->copies[s].host;
-        memcpy (c->boot_id, h->link[s].ready_boot_id, CRG_ID_LEN);
-        return true;
-      }
-  }
-  return false;
-}
-
-/* C8: a silent member is expelled and counts as left.  F5: a node that was
- * marked failed and is back is so no more. */
-static bool
-want_member (const struct group *g, struct change *c, bool expel)
-{
-  for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
-    const struct peer *p = &g->peers[i];
-    int n = p->id == NO_NODE ? -1 : state_node_index (&g->committed, p->id);
-
-    if (n < 0 || !p->in_view)
-      continue;
-    memset (c, 0, sizeof *c);
-    c->node = p->id;
-    if (expel && p->id != g->cfg.node_id && p->spoke && p->silent >= ALIVE_SILENT
-        && !is_expelled (&g->committed, p->id, p->incarnation)) {
-      c->kind = CH_EXPEL;
-      c->incarnation = p->incarnation;
-      return true;
-    }
-    if (!expel && g->committed.def.nodes[n].marked_failed && group_present (g, p)) {
-      c->kind = CH_MARK_FAILED;
-      c->clear = true;
-      return true;
-    }
-  }
-  return false;
-}
-
-/* After each event: at most one change to propose, computed from the
- * committed state; so a lost proposal is made again by itself. */
-static void
-settle_proposals (struct group *g, struct group_actions *out)
-{
-  struct place_in in;
-  struct change c;
-
-  if (!group_active (g))
-    return;
-  if (request_want (g, &c) || want_member (g, &c, true)) {
-    group_propose (g, out, &c);
-    return;
-  }
-  if (g->committed.started) {
-    place_gather (g, &in);
-    if (place_production (&in, &c) || want_local (g, &c) || place_copies (&in, &c)) {
-      group_propose (g, out, &c);
-      return;
-    }
-  }
-  if (want_member (g, &c, false))
-    group_propose (g, out, &c);
-}
-
 /* ---- messages ----------------------------------------------------------- */
 
 /* H5: of another view or lineage, or of an expelled incarnation. */
@@ -827,7 +657,7 @@ is_foreign (const struct group *g, const struct peer *p)
     return true;
   /* C8: its votes in C2 and C3 stay, as all members must count alike. */
   return h->type > MSG_PERSISTED && g->has_committed
-         && is_expelled (&g->committed, p->id, h->incarnation);
+         && group_is_expelled (&g->committed, p->id, h->incarnation);
 }
 
 static void
@@ -990,6 +820,6 @@ group_step (struct group *g, const struct group_event *ev, struct group_actions 
   lease_settle (g, out);
   request_settle (g, out);
   host_settle (g, out);
-  settle_proposals (g, out);
+  want_settle (g, out);
   group_age_wait (g);
 }

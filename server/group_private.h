@@ -3,7 +3,8 @@
  * The inside of the group core: `struct group` and the calls between its
  * files.  group.c: events, views, C2 and C3.  lease.c: L1 to L3 and C8.
  * group_host.c: what the committed state wants of this node, level by level.
- * place.c: who should host (F1 to F4), pure.  group_request.c: operators'
+ * place.c: who should host (F1 to F4), pure.
+ * group_want.c: what is proposed.  group_request.c: operators'
  * requests and F6.  group_status.c: read-only views.  Only these files, tests
  * and the simulator include it.  No pointers inside: copy with `=`.
  */
@@ -226,11 +227,14 @@ extern bool group_room (const struct group_actions *out);
 /* Sends g->out after filling its header. */
 extern void group_send (struct group *g, struct group_actions *out, uint8_t type);
 extern void group_note (struct group_actions *out, const char *text, uint64_t value);
-extern void group_propose (struct group *g, struct group_actions *out, struct change *c);
+extern bool group_is_expelled (const struct crg_state *s, uint32_t id, uint64_t incarnation);
 /* What was announced is of the past: everybody, but `keep`, probes and says
  * again what it can host.  Called at the same delivered message everywhere. */
 extern void group_ask_again (struct group *g, uint32_t keep);
 extern int group_me (const struct group *g); /* own index in committed def, or -1 */
+
+/* group_want.c */
+extern void want_settle (struct group *g, struct group_actions *out);
 
 /* lease.c */
 extern uint64_t lease_guard_ms (const struct group *g);

@@ -46,7 +46,7 @@ extern bool place_left (const struct place_in *in, unsigned iasp, uint8_t site);
 /* Could any present node of `site` take its copy? */
 extern bool place_can_take (const struct place_in *in, unsigned iasp, uint8_t site);
 
-/* group.c: gathers the input from a group. */
+/* group_want.c: gathers the input from a group. */
 struct group;
 extern void place_gather (const struct group *g, struct place_in *in);
 
