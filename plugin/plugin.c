@@ -53,7 +53,7 @@ iasp_config (const char *key, const char *value)
   char *path = NULL;
   int r;
 
-  if (strcmp (key, "store") == 0) {
+  if (strcmp (key, "store") == 0 || (strcmp (key, "control") == 0 && value[0] != '\0')) {
     /* The host may change its directory when it forks. */
     path = nbdkit_absolute_path (value);
     if (!path)
