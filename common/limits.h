@@ -238,6 +238,9 @@
 #define PLUGIN_START_MS 10000
 /* Answer to `role`: opening a store and writing its superblock twice, on a slow disk. */
 #define PLUGIN_ROLE_MS 15000
+/* Unanswered `status` in a row, PLUGIN_ROLE_MS each, after which a process hangs for good: it is
+ * killed, which is safe at any instruction, and started again. */
+#define PLUGIN_HUNG_POLLS 2
 /* Graceful end: `quit` may drain and flush for so long, then SIGTERM, then SIGKILL. */
 #define PLUGIN_QUIT_MS 5000
 #define PLUGIN_TERM_MS 200

@@ -59,7 +59,7 @@ struct plugin {
   uint64_t telling_tenure;
 
   json_t *record, *extra, *mirrors[CRG_MAX_SITES];
-  bool record_due, mirror_due[CRG_MAX_SITES], lease_due, hold_due;
+  bool record_due, mirror_due[CRG_MAX_SITES], lease_due, lease_sent, hold_due;
   uint64_t lease_until_ms, record_seq;
   char *hold_reason;
   unsigned hold_wait_ms;
@@ -80,7 +80,8 @@ struct plugin {
 
   json_t *status;
   uint64_t status_ms, poll_ms;
-  bool polling, poll_failed;
+  bool polling;
+  unsigned polls_failed; /* in a row */
 
   struct task *check;
   bool served;
@@ -91,6 +92,8 @@ struct plugin {
 
 static void drive (struct plugin *p);
 static void begin_end (struct plugin *p);
+static void push (struct plugin *p);
+static void send_signal (struct plugin *p, int sig);
 static void spawn (struct plugin *p);
 static int on_pidfd (int fd, int revents, void *opaque);
 
@@ -279,6 +282,17 @@ on_pushed (void *opaque, json_t *answer, const char *reason)
 }
 
 static void
+on_lease_told (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  p->lease_sent = false;
+  on_pushed (opaque, answer, reason);
+  if (answer && p->lease_due && p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
+    push (p);
+}
+
+static void
 on_held (void *opaque, json_t *answer, const char *reason)
 {
   struct plugin *p = opaque;
@@ -305,12 +319,15 @@ push (struct plugin *p)
   p->record_due = false;
   if (p->told_role != HOST_PRODUCTION)
     return;
-  if (p->lease_due) {
+  /* One at a time: only the newest instant counts, and a plugin that is
+   * stopped for a while shall not find a queue of old ones. */
+  if (p->lease_due && !p->lease_sent) {
     json_t *req = request ("lease");
 
     json_object_set_new (req, "until_ms", json_integer ((json_int_t) p->lease_until_ms));
-    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_pushed, p);
     p->lease_due = false;
+    p->lease_sent = true;
+    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_lease_told, p);
   }
   for (unsigned i = 0; i < CRG_MAX_SITES; i++)
     if (p->mirror_due[i] && p->mirrors[i]) {
@@ -355,7 +372,7 @@ on_ctl_closed (void *opaque, const char *reason)
   struct plugin *p = opaque;
 
   p->ctl = NULL;
-  p->polling = false;
+  p->polling = p->lease_sent = false;
   log_info ("%s: %s", p->spec.iasp, reason);
   if (p->phase == PH_ASKING || p->phase == PH_READY || p->phase == PH_TELLING)
     set_phase (p, PH_STARTING); /* it lives, or the pidfd says otherwise */
@@ -369,7 +386,7 @@ take_status (struct plugin *p, json_t *answer)
   json_decref (p->status);
   p->status = json_incref (answer);
   p->status_ms = clock_boottime_ms ();
-  p->poll_failed = false;
+  p->polls_failed = 0;
   if (p->phase != PH_ASKING)
     return;
   p->told_role = role == NULL                       ? HOST_NONE
@@ -425,10 +442,16 @@ on_polled (void *opaque, json_t *answer, const char *reason)
     p->cb.changed (p->opaque);
     return;
   }
-  if (!p->poll_failed)
+  if (p->polls_failed++ == 0)
     log_warning ("%s: the plugin does not answer `status`: %s", p->spec.iasp,
                  reason ? reason : "refused");
-  p->poll_failed = true;
+  if (p->polls_failed >= PLUGIN_HUNG_POLLS && p->phase == PH_READY) {
+    log_error ("%s: process %d hangs; it is killed and started again", p->spec.iasp,
+               (int) p->pid);
+    trouble (p, "the plugin's process hung");
+    set_phase (p, PH_KILLING);
+    send_signal (p, SIGKILL);
+  }
 }
 
 static void
@@ -450,7 +473,7 @@ drop_control (struct plugin *p)
 {
   pluginctl_close (p->ctl);
   p->ctl = NULL;
-  p->polling = false;
+  p->polling = p->lease_sent = false;
   task_cancel (p->check);
   p->check = NULL;
   p->served = false;
