@@ -97,8 +97,15 @@ lab_conf ()
 {
   local i nodes=()
   for ((i = 1; i <= lab_nodes; i++)); do nodes+=("n$i=$(lab_address $i)"); done
-  head -c 256 /dev/urandom >"$tmp/authkey"
   "$CRGCTL" cluster conf "$@" "${nodes[@]}" >"$tmp/corosync.conf"
+  lab_spread_conf
+}
+
+# lab_spread_conf: $tmp/corosync.conf to all nodes
+lab_spread_conf ()
+{
+  local i
+  [ -s "$tmp/authkey" ] || head -c 256 /dev/urandom >"$tmp/authkey"
   for ((i = 1; i <= lab_nodes; i++)); do
     sed -e "s,^totem {,&\n  keyfile: $tmp/authkey," \
       -e "s,^logging {,&\n  to_logfile: yes\n  logfile: $tmp/n$i/corosync.log\n  blackbox: off," \

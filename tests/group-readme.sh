@@ -1,0 +1,74 @@
+#!/bin/bash
+# The README's first real cluster, as it stands there: three machines, corosync, TLS; a client with its certificate, and a failover
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
+. "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
+lab_enter "$0" "$@"
+. "$CRG_SRC_DIR/tests/functions.sh"
+requires_daemon
+requires jq nbdinfo nbdcopy
+
+lab_up 3
+names=(- p1 c1 w1)
+
+# The README's own text, with the lab's addresses and stores.
+section ()
+{
+  sed -n '/^## The first real cluster/,/^## /p' "$CRG_SRC_DIR/README.md"
+}
+section | sed -n '/^       \[crg\]/,/^   `crgctl/p' | sed -n 's/^       //p; /^$/p' |
+  sed "s/192.0.2.11/$(lab_address 1)/; s/192.0.2.21/$(lab_address 2)/; s/192.0.2.31/$(lab_address 3)/
+       s,/dev/vg0/payroll,$tmp/store,; s/^store = \(.*\)/store.rome = \1.rome\nstore.milan = \1.milan/" >"$tmp/payroll.conf"
+grep -q '^\[node w1\]' "$tmp/payroll.conf" && grep -q '^mirror-port' "$tmp/payroll.conf" ||
+  { cat "$tmp/payroll.conf"; fail "the README's definition was not found"; }
+"$CRGCTL" check-conf "$tmp/payroll.conf"
+truncate -s 80M "$tmp/store.rome" "$tmp/store.milan"
+
+# Step 2, the command as it is written, over two lines.
+command=$(section | tr '\n' ' ' | grep -o 'crgctl init-pki [^`]*')
+command=$(echo "$command" | sed "s/192.0.2.11/$(lab_address 1)/; s/192.0.2.21/$(lab_address 2)/; s/192.0.2.31/$(lab_address 3)/
+  s,init-pki pki,init-pki $tmp/pki,; s,^crgctl,$CRGCTL,")
+$command >"$tmp/pki.log"
+
+# Steps 3 and 4
+section | grep -q 'crgctl cluster conf payroll.conf' || fail "the README doesn't print a corosync.conf"
+"$CRGCTL" cluster conf "$tmp/payroll.conf" >"$tmp/corosync.conf"
+lab_spread_conf
+section | sed -n '/^       \[node\]$/,/^   and start/p' | sed -n 's/^       //p' >"$tmp/crgd.conf"
+grep -q '^type = corosync' "$tmp/crgd.conf" || { cat "$tmp/crgd.conf"; fail "the README's crgd.conf was not found"; }
+for i in 1 2 3; do
+  mkdir -p "$tmp/n$i/state" "$tmp/n$i/r"
+  sed "s/^name = p1/name = ${names[i]}\nstate-dir = ${tmp//\//\\/}\/n$i\/state\nrun-dir = ${tmp//\//\\/}\/n$i\/r\ntls-certificates = ${tmp//\//\\/}\/pki\/${names[i]}\nnbdkit = ${CRG_NBDKIT//\//\\/}\nplugin = ${PLUGIN//\//\\/}/" \
+    "$tmp/crgd.conf" >"$tmp/n$i/crgd.conf"
+done
+lab_start 1 2 3
+crgd_start 1 2 3
+for i in 1 2 3; do wait_for 20 crgd_answers $i || { crg_logs; fail "no crgd on node $i"; }; done
+lab_wait_members 3 1 2 3
+
+# Steps 5 and 6
+wait_for 10 ctl 1 create "$tmp/payroll.conf" >"$tmp/create.log" 2>&1 || { cat "$tmp/create.log"; crg_logs; fail "create"; }
+ctl 1 start payroll
+crg_wait 20 active 1 2 3
+uri=$(ctl 3 uri payroll)
+echo "$uri"
+[[ $uri == nbds://$(lab_address 1):10809/payroll* ]] || fail "the URI is $uri"
+
+# A client on w1's machine, with its certificate and without.
+client="tls-certificates=$tmp/pki/clients/app1"
+with_certificate () { case $1 in *\?*) echo "$1&$client" ;; *) echo "$1?$client" ;; esac; }
+head -c 16M /dev/urandom >"$tmp/data"
+lab_in 3 nbdcopy "$tmp/data" "$(with_certificate "$uri")"
+expect_fail lab_in 3 nbdinfo "${uri/nbds:/nbd:}" >"$tmp/plain" 2>&1
+expect_fail lab_in 3 nbdinfo "$uri" >"$tmp/nameless" 2>&1
+
+# p1 dies; c1 takes over, w1 makes the majority.
+t0=$(now_ms)
+node_down 1
+is_moved () { [[ "$(ctl 3 uri payroll 2>/dev/null)" == *"$(lab_address 2)"* ]]; }
+wait_for 20 is_moved || { crg_logs; fail "c1 doesn't take over"; }
+uri=$(ctl 3 uri payroll)
+readable () { lab_in 3 nbdcopy "$(with_certificate "$uri")" "$tmp/back" 2>"$tmp/nbdcopy.err"; }
+wait_for 20 readable || { cat "$tmp/nbdcopy.err"; crg_logs; fail "$uri can't be read"; }
+echo "served again, and read back, $(($(now_ms) - t0)) ms after p1's death"
+cmp -n $((16 << 20)) "$tmp/data" "$tmp/back" || fail "the data are not what was written"
