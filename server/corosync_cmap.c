@@ -91,12 +91,14 @@ corosync_cmap_id (struct corosync_cmap *c, uint32_t nodeid)
 }
 
 bool
-corosync_cmap_is_self (struct corosync_cmap *c, uint32_t nodeid, const char *name)
+corosync_cmap_is_self (struct corosync_cmap *c, uint32_t nodeid, const char *name, bool say)
 {
   const struct corosync_node *k = find (c, nodeid);
 
   if (c->id_of == NULL || (k && strcmp (k->name, name) == 0))
     return true;
+  if (!say)
+    return false;
   if (k)
     qb_log (LOG_ERR,
             "corosync.conf calls this node (nodeid %u) '%s', crgd.conf calls it '%s': make "

@@ -45,9 +45,9 @@ extern cs_error_t corosync_cmap_open (struct corosync_cmap *c);
 extern void corosync_cmap_close (struct corosync_cmap *c);
 /* The daemon's id of corosync's node; 0 if its name isn't in corosync.conf. */
 extern uint32_t corosync_cmap_id (struct corosync_cmap *c, uint32_t nodeid);
-/* Is `nodeid`, this node, called `name` in corosync.conf?  If not, the log says
- * what to do. */
+/* Is `nodeid`, this node, called `name` in corosync.conf?  If not, and `say`, the
+ * log says what to do. */
 extern bool corosync_cmap_is_self (struct corosync_cmap *c, uint32_t nodeid,
-                                   const char *name);
+                                   const char *name, bool say);
 
 #endif /* CRG_COROSYNC_CMAP_H */

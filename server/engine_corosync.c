@@ -68,7 +68,7 @@ struct corosync_engine {
   char prefix[COROSYNC_PREFIX_MAX + 1];
   char node_name[CRG_NAME_MAX + 1];
   struct corosync_cmap cmap; /* totem's timers, the nodes' names */
-  bool connected, broken, told_down, counts_quorum;
+  bool connected, broken, told_down, told_name, counts_quorum;
   char broken_why[CRG_REASON_MAX + 1];
   unsigned retry_ms;
   bool pump_set, retry_set;
@@ -533,8 +533,10 @@ group_open (struct corosync_group *g)
     g->open = true;
     g->fd = -1;
     err = cpg_local_get (g->handle, &node);
-    if (err == CS_OK && !corosync_cmap_is_self (&e->cmap, node, e->node_name))
+    if (err == CS_OK && !corosync_cmap_is_self (&e->cmap, node, e->node_name, !e->told_name)) {
+      e->told_name = true;
       err = CS_ERR_NAME_NOT_FOUND;
+    }
     if (err == CS_OK)
       err = cpg_fd_get (g->handle, &g->fd);
     if (err != CS_OK) {
@@ -634,15 +636,15 @@ engine_connect (struct corosync_engine *e)
   }
   e->connected = e->stats.connected = true;
   e->stats.connects++;
-  qb_log (LOG_NOTICE, "corosync: connected; token %u ms, consensus %u ms%s", e->cmap.token_ms,
-              e->cmap.consensus_ms,
-              e->counts_quorum ? "" : "; it runs without a quorum provider");
   for (unsigned i = 0; i < CRG_MAX_CRGS && !e->broken; i++)
     if (e->groups[i].used && !e->groups[i].leaving)
       group_open (&e->groups[i]);
   if (e->broken)
     return;
-  e->told_down = false;
+  qb_log (LOG_NOTICE, "corosync: connected; token %u ms, consensus %u ms%s", e->cmap.token_ms,
+              e->cmap.consensus_ms,
+              e->counts_quorum ? "" : "; it runs without a quorum provider");
+  e->told_down = e->told_name = false;
   e->base.cb.up (e->base.opaque);
 }
 

@@ -72,3 +72,21 @@ readable () { lab_in 3 nbdcopy "$(with_certificate "$uri")" "$tmp/back" 2>"$tmp/
 wait_for 20 readable || { cat "$tmp/nbdcopy.err"; crg_logs; fail "$uri can't be read"; }
 echo "served again, and read back, $(($(now_ms) - t0)) ms after p1's death"
 cmp -n $((16 << 20)) "$tmp/data" "$tmp/back" || fail "the data are not what was written"
+
+# L1 with corosync's timers: a lease that is too short for them is refused, and so is a node
+# whose name corosync doesn't know.
+lab_start 1
+lab_wait_members 3 1
+refused () # CODE TEXT
+{
+  local got=0
+  lab_in 1 timeout 20 "$CRGD" -c "$tmp/bad.conf" >"$tmp/bad.log" 2>&1 || got=$?
+  [ $got = "$1" ] && grep -q "$2" "$tmp/bad.log" || { cat "$tmp/bad.log"; fail "crgd ended with $got, not $1 and '$2'"; }
+}
+{ cat "$tmp/n1/crgd.conf"; printf '[lease]\nlease-ms = 2749\n'; } >"$tmp/bad.conf"
+refused 2 'lease-ms is 2749, and must be at least 1.25 times the 2200 ms'
+sed -e 's/^name = p1/name = p9/' -e "s,/pki/p1,/pki/p1," "$tmp/n1/crgd.conf" >"$tmp/bad.conf"
+lab_in 1 timeout 4 "$CRGD" -c "$tmp/bad.conf" >"$tmp/bad.log" 2>&1 || :
+grep -q "corosync.conf calls this node (nodeid 1) 'p1', crgd.conf calls it 'p9'" "$tmp/bad.log" ||
+  { cat "$tmp/bad.log"; fail "a wrong name was not refused"; }
+[ "$(grep -c 'corosync.conf calls this node' "$tmp/bad.log")" = 1 ] || { cat "$tmp/bad.log"; fail "said again and again"; }
