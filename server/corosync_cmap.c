@@ -18,7 +18,7 @@
 
 #include "common/util.h"
 
-#define KEY_TOKEN "runtime.config.totem.token"
+#define KEY_TOKEN     "runtime.config.totem.token"
 #define KEY_CONSENSUS "runtime.config.totem.consensus"
 
 static void
@@ -162,15 +162,14 @@ corosync_cmap_open (struct corosync_cmap *c)
   for (unsigned i = 0; i < ARRAY_SIZE (keys) && err == CS_OK; i++) {
     err = cmap_get_uint32 (c->handle, keys[i], values[i]);
     if (err == CS_OK)
-      err = cmap_track_add (c->handle, keys[i], CMAP_TRACK_ADD | CMAP_TRACK_MODIFY, on_change,
-                            c, &track);
+      err = cmap_track_add (c->handle, keys[i], CMAP_TRACK_ADD | CMAP_TRACK_MODIFY, on_change, c,
+                            &track);
   }
   if (err == CS_OK && c->id_of)
     err = names_read (c);
   if (err == CS_OK)
     err = cmap_fd_get (c->handle, &c->fd);
-  if (err == CS_OK
-      && qb_loop_poll_add (c->loop, QB_LOOP_MED, c->fd, POLLIN, c, on_fd) != 0)
+  if (err == CS_OK && qb_loop_poll_add (c->loop, QB_LOOP_MED, c->fd, POLLIN, c, on_fd) != 0)
     err = CS_ERR_NO_RESOURCES;
   if (err != CS_OK) {
     cmap_finalize (c->handle);

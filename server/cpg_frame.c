@@ -29,8 +29,7 @@ cpg_frame_decode (const uint8_t *buf, size_t len, struct cpg_frame *f)
 {
   struct cpg_frame d = { 0 };
 
-  if (len < CPG_FRAME_HEADER_LEN
-      || len > CPG_FRAME_HEADER_LEN + (size_t) CRG_ENGINE_MSG_MAX)
+  if (len < CPG_FRAME_HEADER_LEN || len > CPG_FRAME_HEADER_LEN + (size_t) CRG_ENGINE_MSG_MAX)
     return false;
   if (get_le32 (buf) != CPG_FRAME_MAGIC || buf[4] != CPG_FRAME_VERSION)
     return false;
@@ -51,8 +50,8 @@ cpg_frame_decode (const uint8_t *buf, size_t len, struct cpg_frame *f)
       return false;
     break;
   case CPG_FRAME_DATA:
-    if (d.ring_seq || d.ring_node || d.total > CRG_ENGINE_MSG_MAX
-        || d.offset > d.total || d.len > d.total - d.offset)
+    if (d.ring_seq || d.ring_node || d.total > CRG_ENGINE_MSG_MAX || d.offset > d.total
+        || d.len > d.total - d.offset)
       return false;
     if (d.len == 0 && d.total != 0)
       return false;
@@ -81,8 +80,7 @@ cpg_partial_step (struct cpg_partial *p, const struct cpg_frame *f)
     p->have = f->len;
     return CPG_PIECE_FIRST;
   }
-  if (!p->open || f->seq != p->seq || f->total != p->total
-      || f->offset != p->have) {
+  if (!p->open || f->seq != p->seq || f->total != p->total || f->offset != p->have) {
     p->open = false;
     return CPG_PIECE_STRAY;
   }

@@ -25,8 +25,7 @@ view_ends (struct cpg_view *v)
 }
 
 void
-cpg_view_confchg (struct cpg_view *v, const struct cpg_proc *members,
-                  unsigned n)
+cpg_view_confchg (struct cpg_view *v, const struct cpg_proc *members, unsigned n)
 {
   view_ends (v);
   v->n = 0;
@@ -50,8 +49,7 @@ cpg_view_confchg (struct cpg_view *v, const struct cpg_proc *members,
       v->too_many = true;
       break;
     }
-    memmove (&v->members[at + 1], &v->members[at],
-             (v->n - at) * sizeof v->members[0]);
+    memmove (&v->members[at + 1], &v->members[at], (v->n - at) * sizeof v->members[0]);
     v->members[at] = m;
     v->n++;
   }
@@ -82,8 +80,7 @@ is_counted (const struct cpg_view *v)
     return true;
   return v->quorum_known && v->ring_known
          && (v->quorum_ring.seq > v->ring.seq
-             || (v->quorum_ring.seq == v->ring.seq
-                 && v->quorum_ring.node == v->ring.node));
+             || (v->quorum_ring.seq == v->ring.seq && v->quorum_ring.node == v->ring.node));
 }
 
 bool
@@ -95,8 +92,8 @@ cpg_view_must_wait (const struct cpg_view *v)
 bool
 cpg_view_must_propose (const struct cpg_view *v)
 {
-  return v->id == 0 && v->is_member && !v->too_many && v->ring_known
-         && !v->proposed && is_counted (v);
+  return v->id == 0 && v->is_member && !v->too_many && v->ring_known && !v->proposed
+         && is_counted (v);
 }
 
 void

@@ -51,11 +51,11 @@ struct corosync_group {
   struct cpg_name cpg_name;
   cpg_handle_t handle;
   bool open, joined; /* handle is valid; cpg_join was accepted */
-  bool armed;        /* fd is polled for input */
+  bool armed; /* fd is polled for input */
   int fd;
   struct cpg_view view;
   struct cpg_queue out;
-  unsigned in_flight;       /* frames that corosync took and hasn't delivered */
+  unsigned in_flight; /* frames that corosync took and hasn't delivered */
   size_t in_flight_bytes;
   uint64_t next_seq;
   uint64_t waiting_since_ms; /* for votequorum; 0: not waiting */
@@ -81,7 +81,7 @@ struct corosync_engine {
   struct cpg_ring quorum_ring;
   bool quorum_known;
   uint64_t rate_at_ms; /* the bucket of RATE was last filled */
-  unsigned rate_left;  /* frames */
+  unsigned rate_left; /* frames */
   struct corosync_group groups[CRG_MAX_CRGS];
   struct engine_corosync_stats stats;
 };
@@ -102,8 +102,7 @@ static struct corosync_group *
 group_find (struct corosync_engine *e, const char *name)
 {
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
-    if (e->groups[i].used && !e->groups[i].leaving
-        && strcmp (e->groups[i].name, name) == 0)
+    if (e->groups[i].used && !e->groups[i].leaving && strcmp (e->groups[i].name, name) == 0)
       return &e->groups[i];
   return NULL;
 }
@@ -124,8 +123,7 @@ engine_break (struct corosync_engine *e, const char *what, cs_error_t err)
   if (e->broken)
     return;
   e->broken = true;
-  snprintf (e->broken_why, sizeof e->broken_why, "corosync: %s: %s", what,
-            cs_strerror (err));
+  snprintf (e->broken_why, sizeof e->broken_why, "corosync: %s: %s", what, cs_strerror (err));
   retry_arm (e, 0);
 }
 
@@ -155,9 +153,8 @@ group_change_begins (struct corosync_group *g)
 }
 
 static void
-on_confchg (cpg_handle_t handle, const struct cpg_name *name,
-            const struct cpg_address *members, size_t n,
-            const struct cpg_address *left, size_t n_left,
+on_confchg (cpg_handle_t handle, const struct cpg_name *name, const struct cpg_address *members,
+            size_t n, const struct cpg_address *left, size_t n_left,
             const struct cpg_address *joined, size_t n_joined)
 {
   struct corosync_group *g = group_of_handle (handle);
@@ -173,25 +170,24 @@ on_confchg (cpg_handle_t handle, const struct cpg_name *name,
   group_change_begins (g);
   cpg_view_confchg (&g->view, procs, (unsigned) n);
   if (g->view.too_many)
-    qb_log (LOG_ERR, "group %s has more than %d nodes: no view; remove nodes from it",
-               g->name, CRG_MAX_NODES);
+    qb_log (LOG_ERR, "group %s has more than %d nodes: no view; remove nodes from it", g->name,
+            CRG_MAX_NODES);
   if (g->view.twice)
-    qb_log (LOG_WARNING, "group %s: two processes of one node are in it; neither is "
-                 "heard until one is gone",
-                 g->name);
+    qb_log (LOG_WARNING,
+            "group %s: two processes of one node are in it; neither is "
+            "heard until one is gone",
+            g->name);
 }
 
 static void
-on_totem (cpg_handle_t handle, struct cpg_ring_id ring, uint32_t n,
-          const uint32_t *nodes)
+on_totem (cpg_handle_t handle, struct cpg_ring_id ring, uint32_t n, const uint32_t *nodes)
 {
   struct corosync_group *g = group_of_handle (handle);
 
   if (g == NULL || g->leaving)
     return;
   group_change_begins (g);
-  cpg_view_totem (&g->view,
-                  (struct cpg_ring){ .seq = ring.seq, .node = ring.nodeid });
+  cpg_view_totem (&g->view, (struct cpg_ring){ .seq = ring.seq, .node = ring.nodeid });
   g->e->stats.ring_changes++;
   g->e->stats.ring_seq = ring.seq;
   g->e->stats.ring_node = ring.nodeid;
@@ -227,8 +223,7 @@ deliver_view (struct corosync_group *g, const struct cpg_frame *f)
 }
 
 static void
-deliver_data (struct corosync_group *g, struct cpg_proc from,
-              const struct cpg_frame *f)
+deliver_data (struct corosync_group *g, struct cpg_proc from, const struct cpg_frame *f)
 {
   struct corosync_engine *e = g->e;
   struct partial_in *in = NULL;
@@ -244,8 +239,8 @@ deliver_data (struct corosync_group *g, struct cpg_proc from,
   switch (cpg_partial_step (&in->state, f)) {
   case CPG_PIECE_WHOLE:
     e->stats.delivered++;
-    e->base.cb.deliver (e->base.opaque, g->name, corosync_cmap_id (&e->cmap, from.node),
-                        f->payload, f->len);
+    e->base.cb.deliver (e->base.opaque, g->name, corosync_cmap_id (&e->cmap, from.node), f->payload,
+                        f->len);
     return;
   case CPG_PIECE_FIRST:
     free (in->buf);
@@ -274,16 +269,17 @@ deliver_data (struct corosync_group *g, struct cpg_proc from,
     free (in->buf);
     in->buf = NULL;
     e->stats.strays++;
-    qb_log (LOG_ERR, "group %s: a piece of a message of node %u is out of place and "
-               "was dropped",
-               g->name, from.node);
+    qb_log (LOG_ERR,
+            "group %s: a piece of a message of node %u is out of place and "
+            "was dropped",
+            g->name, from.node);
     return;
   }
 }
 
 static void
-on_deliver (cpg_handle_t handle, const struct cpg_name *name, uint32_t node,
-            uint32_t pid, void *msg, size_t len)
+on_deliver (cpg_handle_t handle, const struct cpg_name *name, uint32_t node, uint32_t pid,
+            void *msg, size_t len)
 {
   struct corosync_group *g = group_of_handle (handle);
   struct cpg_proc from = { .node = node, .pid = pid };
@@ -413,7 +409,8 @@ group_settle (struct corosync_group *g)
       g->waiting_since_ms = clock_boottime_ms ();
     pump_arm (g->e, COROSYNC_QUORUM_WAIT_MS);
     group_arm (g, false);
-  } else {
+  }
+  else {
     g->waiting_since_ms = 0;
     group_arm (g, true);
   }
@@ -452,8 +449,8 @@ group_on_fd (int32_t fd, int32_t revents, void *data)
 }
 
 static void
-on_quorum (quorum_handle_t handle, uint32_t quorate, struct quorum_ring_id ring,
-           uint32_t n, const uint32_t *nodes)
+on_quorum (quorum_handle_t handle, uint32_t quorate, struct quorum_ring_id ring, uint32_t n,
+           const uint32_t *nodes)
 {
   const void *context = NULL;
   struct corosync_engine *e;
@@ -544,8 +541,7 @@ group_open (struct corosync_group *g)
       return;
     }
     e->base.node_id = corosync_cmap_id (&e->cmap, node);
-    cpg_view_init (&g->view,
-                   (struct cpg_proc){ .node = node, .pid = (uint32_t) getpid () },
+    cpg_view_init (&g->view, (struct cpg_proc){ .node = node, .pid = (uint32_t) getpid () },
                    e->counts_quorum);
     if (e->quorum_known)
       cpg_view_quorum (&g->view, e->quorum_ring, e->stats.quorate);
@@ -594,8 +590,8 @@ engine_open (struct corosync_engine *e)
   cs_error_t err;
 
   e->quorum_fd = -1;
-  err = quorum_model_initialize (&e->quorum, QUORUM_MODEL_V1,
-                                 (quorum_model_data_t *) &model, &type, e);
+  err = quorum_model_initialize (&e->quorum, QUORUM_MODEL_V1, (quorum_model_data_t *) &model, &type,
+                                 e);
   if (err != CS_OK)
     return err;
   e->quorum_open = true;
@@ -604,8 +600,7 @@ engine_open (struct corosync_engine *e)
   if (err == CS_OK)
     err = quorum_fd_get (e->quorum, &e->quorum_fd);
   if (err == CS_OK
-      && qb_loop_poll_add (e->loop, QB_LOOP_MED, e->quorum_fd, POLLIN, e, quorum_on_fd)
-             != 0) {
+      && qb_loop_poll_add (e->loop, QB_LOOP_MED, e->quorum_fd, POLLIN, e, quorum_on_fd) != 0) {
     e->quorum_fd = -1;
     err = CS_ERR_NO_RESOURCES;
   }
@@ -642,8 +637,7 @@ engine_connect (struct corosync_engine *e)
   if (e->broken)
     return;
   qb_log (LOG_NOTICE, "corosync: connected; token %u ms, consensus %u ms%s", e->cmap.token_ms,
-              e->cmap.consensus_ms,
-              e->counts_quorum ? "" : "; it runs without a quorum provider");
+          e->cmap.consensus_ms, e->counts_quorum ? "" : "; it runs without a quorum provider");
   e->told_down = e->told_name = false;
   e->base.cb.up (e->base.opaque);
 }
@@ -679,8 +673,8 @@ retry_arm (struct corosync_engine *e, unsigned ms)
 {
   if (e->retry_set)
     qb_loop_timer_del (e->loop, e->retry_timer);
-  e->retry_set = qb_loop_timer_add (e->loop, QB_LOOP_MED, (uint64_t) ms * 1000000, e,
-                                    on_retry, &e->retry_timer)
+  e->retry_set = qb_loop_timer_add (e->loop, QB_LOOP_MED, (uint64_t) ms * 1000000, e, on_retry,
+                                    &e->retry_timer)
                  == 0;
   if (!e->retry_set)
     qb_log (LOG_ERR, "corosync: no timer; crgd will not connect again");
@@ -725,9 +719,9 @@ pump_arm (struct corosync_engine *e, unsigned ms)
     qb_loop_timer_del (e->loop, e->pump_timer);
   }
   e->pump_due_ms = due_ms;
-  e->pump_set = qb_loop_timer_add (e->loop, QB_LOOP_MED, (uint64_t) ms * 1000000, e,
-                                   on_pump, &e->pump_timer)
-                == 0;
+  e->pump_set
+    = qb_loop_timer_add (e->loop, QB_LOOP_MED, (uint64_t) ms * 1000000, e, on_pump, &e->pump_timer)
+      == 0;
 }
 
 /* ------------------------------------------------------------- the interface */
@@ -838,8 +832,7 @@ static const struct engine_ops corosync_ops = {
 
 struct engine *
 engine_corosync_new (struct qb_loop *loop, const char *prefix, const char *node_name,
-                     engine_corosync_id_fn *id_of, const struct engine_callbacks *cb,
-                     void *opaque)
+                     engine_corosync_id_fn *id_of, const struct engine_callbacks *cb, void *opaque)
 {
   struct corosync_engine *e;
 
@@ -849,7 +842,7 @@ engine_corosync_new (struct qb_loop *loop, const char *prefix, const char *node_
     return NULL;
   if (strlen (prefix) > COROSYNC_PREFIX_MAX) {
     qb_log (LOG_ERR, "the group prefix '%s' is longer than %d characters", prefix,
-               COROSYNC_PREFIX_MAX);
+            COROSYNC_PREFIX_MAX);
     return NULL;
   }
   e = calloc (1, sizeof *e);
@@ -882,8 +875,8 @@ void
 engine_corosync_stats (const struct engine *base, struct engine_corosync_stats *out)
 {
   const struct corosync_engine *e
-      = (const struct corosync_engine *) ((const char *) base
-                                          - offsetof (struct corosync_engine, base));
+    = (const struct corosync_engine *) ((const char *) base
+                                        - offsetof (struct corosync_engine, base));
 
   *out = e->stats;
   out->token_ms = e->cmap.token_ms;

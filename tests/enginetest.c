@@ -33,9 +33,9 @@
 
 
 #define HEADER_LEN 32 /* kind u32, sender u32, view u64, seq u64, acked seq u64 */
-#define KIND_DATA 1
-#define KIND_ACK 2
-#define TRACKED 65536 /* messages whose acknowledgements are counted */
+#define KIND_DATA  1
+#define KIND_ACK   2
+#define TRACKED    65536 /* messages whose acknowledgements are counted */
 
 struct tracked {
   uint64_t seq;
@@ -66,15 +66,13 @@ plain_id (const char *name)
   return 100 + (uint32_t) atoi (name + 1);
 }
 
-static void UTIL_PRINTF (1, 2)
-say (const char *fmt, ...)
+static void UTIL_PRINTF (1, 2) say (const char *fmt, ...)
 {
   struct timespec t;
   va_list args;
 
   clock_gettime (CLOCK_REALTIME, &t);
-  printf ("%ld.%03ld ", (long) t.tv_sec * 1000 + t.tv_nsec / 1000000,
-          t.tv_nsec / 1000 % 1000);
+  printf ("%ld.%03ld ", (long) t.tv_sec * 1000 + t.tv_nsec / 1000000, t.tv_nsec / 1000 % 1000);
   va_start (args, fmt);
   vprintf (fmt, args);
   va_end (args);
@@ -115,8 +113,7 @@ static void
 send_more (void)
 {
   while (n_acks > 0
-         && send_one (KIND_ACK, HEADER_LEN, (uint32_t) ack_from[n_acks - 1],
-                      ack_seq[n_acks - 1]))
+         && send_one (KIND_ACK, HEADER_LEN, (uint32_t) ack_from[n_acks - 1], ack_seq[n_acks - 1]))
     n_acks--;
   for (unsigned i = 0; left_to_send > 0 && i < 2000; i++) {
     if (!send_one (KIND_DATA, send_len, 0, 0))
@@ -222,13 +219,12 @@ stats (void)
 
   engine_corosync_stats (engine, &s);
   say ("STAT views=%" PRIu64 " rings=%" PRIu64 " sent=%" PRIu64 " delivered=%" PRIu64
-       " frames_sent=%" PRIu64 " frames_received=%" PRIu64 " try_again=%" PRIu64
-       " foreign=%" PRIu64 " strays=%" PRIu64 " not_ours=%" PRIu64
-       " queue_peak_bytes=%" PRIu64 " rate_waits=%" PRIu64 " connects=%" PRIu64
-       " full=%" PRIu64 " left=%u token=%u consensus=%u",
-       s.views, s.ring_changes, s.sent, s.delivered, s.frames_sent, s.frames_received,
-       s.try_again, s.foreign, s.strays, s.not_ours, s.queue_peak_bytes, s.rate_waits,
-       s.connects, full, left_to_send, s.token_ms, s.consensus_ms);
+       " frames_sent=%" PRIu64 " frames_received=%" PRIu64 " try_again=%" PRIu64 " foreign=%" PRIu64
+       " strays=%" PRIu64 " not_ours=%" PRIu64 " queue_peak_bytes=%" PRIu64 " rate_waits=%" PRIu64
+       " connects=%" PRIu64 " full=%" PRIu64 " left=%u token=%u consensus=%u",
+       s.views, s.ring_changes, s.sent, s.delivered, s.frames_sent, s.frames_received, s.try_again,
+       s.foreign, s.strays, s.not_ours, s.queue_peak_bytes, s.rate_waits, s.connects, full,
+       left_to_send, s.token_ms, s.consensus_ms);
 }
 
 static void
@@ -257,6 +253,7 @@ command (char *line)
   else if (strcmp (line, "leave") == 0) {
     r = engine->ops->leave (engine, group);
     view = 0;
+    say ("DOWN left"); /* the view's end is not for us any more */
   }
   else if (strcmp (line, "stats") == 0)
     stats ();
@@ -321,8 +318,7 @@ struct seen_log {
 
 static unsigned errors;
 
-static void UTIL_PRINTF (1, 2)
-wrong (const char *fmt, ...)
+static void UTIL_PRINTF (1, 2) wrong (const char *fmt, ...)
 {
   va_list args;
 
@@ -396,8 +392,8 @@ read_log (struct seen_log *log)
       v->d[v->n++] = (struct delivery){ .seq = seq, .from = from, .len = len };
     }
     else if (sscanf (p, "C %u %" SCNu64, &from, &seq) == 2) {
-      log->committed = grow (log->committed, &log->cap_committed, log->n_committed,
-                             sizeof *log->committed);
+      log->committed
+        = grow (log->committed, &log->cap_committed, log->n_committed, sizeof *log->committed);
       log->committed[log->n_committed++] = (struct delivery){ .seq = seq, .from = from };
     }
     else if (strncmp (p, "DOWN", 4) == 0) {
@@ -436,16 +432,16 @@ compare_views (const struct seen_log *la, size_t a, const struct seen_log *lb, s
                   && la->views[a + 1].id == lb->views[b + 1].id;
 
   if (strcmp (va->members, vb->members) != 0)
-    wrong ("view %016" PRIx64 " has members %s in %s and %s in %s", va->id, va->members,
-           la->path, vb->members, lb->path);
+    wrong ("view %016" PRIx64 " has members %s in %s and %s in %s", va->id, va->members, la->path,
+           vb->members, lb->path);
   while (i < va->n && i < vb->n && compare_deliveries (&va->d[i], &vb->d[i]) == 0
          && va->d[i].len == vb->d[i].len)
     i++;
   if (i == va->n && i == vb->n)
     return 0;
   if (together)
-    wrong ("view %016" PRIx64 ", delivery %zu: %s and %s differ, and both went on together",
-           va->id, i, la->path, lb->path);
+    wrong ("view %016" PRIx64 ", delivery %zu: %s and %s differ, and both went on together", va->id,
+           i, la->path, lb->path);
 
   n = vb->n - i;
   sorted = calloc (n + 1, sizeof *sorted);
@@ -500,8 +496,8 @@ check (int n, char **paths)
     qsort (all, n_all, sizeof *all, compare_deliveries);
   for (int i = 0; i < n; i++)
     for (size_t c = 0; c < logs[i].n_committed; c++) {
-      struct delivery *hit = bsearch (&logs[i].committed[c], all, n_all, sizeof *all,
-                                      compare_deliveries);
+      struct delivery *hit
+        = bsearch (&logs[i].committed[c], all, n_all, sizeof *all, compare_deliveries);
       unsigned count = 0;
 
       committed++;
@@ -545,7 +541,7 @@ int
 main (int argc, char **argv)
 {
   static const struct engine_callbacks callbacks
-      = { .view = on_view, .deliver = on_deliver, .down = on_down, .up = on_up };
+    = { .view = on_view, .deliver = on_deliver, .down = on_down, .up = on_up };
   qb_loop_timer_handle timer;
   int at = 1;
 
@@ -568,8 +564,8 @@ main (int argc, char **argv)
   qb_log_filter_ctl (QB_LOG_STDERR, QB_LOG_FILTER_ADD, QB_LOG_FILTER_FILE, "*", LOG_INFO);
   qb_log_ctl (QB_LOG_STDERR, QB_LOG_CONF_ENABLED, QB_TRUE);
   loop = qb_loop_create ();
-  engine = engine_corosync_new (loop, "enginetest", node_name, node_name ? plain_id : NULL, &callbacks,
-                                NULL);
+  engine = engine_corosync_new (loop, "enginetest", node_name, node_name ? plain_id : NULL,
+                                &callbacks, NULL);
   if (loop == NULL || engine == NULL)
     return 1;
   engine->ops->join (engine, group);
