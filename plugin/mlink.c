@@ -302,6 +302,11 @@ read_frames (struct mlink *l, uint64_t now_ms)
           protocol_error (l, wire_strerror (st));
           return;
         }
+        /* The other types before HELLO are the owner's to refuse. */
+        if (l->is_server && !l->spoken && (l->h.type == WIRE_PING || l->h.type == WIRE_PONG)) {
+          protocol_error (l, "a PING before HELLO");
+          return;
+        }
         if (is_control (&l->h) && l->h.payload_len > WIRE_MAX_CONTROL) {
           protocol_error (l, "a payload longer than its type allows");
           return;

@@ -55,9 +55,10 @@ refused ()
   refused "no certificate" tls 'certificate'
   refused "plaintext" plain 'TLS|handshake|wrong version|http|record'
   refused "silence" silent 'hand.?shake|time|silent|HELLO'
-  for mode in truncated payload oversized magic crc version type garbage stranger flood; do
+  for mode in truncated payload oversized magic crc version type garbage stranger; do
     refused $mode $mode 'frame|header|HELLO|protocol|truncat|closed|length|magic|CRC|version|type|identity|refuse|cluster|lineage' $good
   done
+  refused flood flood 'PING before HELLO' $good
 }
 
 [ "$(plugin_pid c1)" = "$plugin" ] || fail "the copy's plugin did not survive its visitors"
