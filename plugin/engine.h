@@ -26,9 +26,9 @@ struct engine_request {
   uint32_t epoch;   /* gate_pass.epoch: under which role it entered */
 };
 
-/* Before the fork: checks what can be checked, takes memory.  'quit' ends the host.  NULL with a
- * sentence in 'err'. */
-extern struct engine *engine_new (struct iasp *ia, void (*quit) (void), char *err, size_t errlen);
+/* Before the fork: checks what can be checked, takes memory.  NULL with a sentence in
+ * 'err'. */
+extern struct engine *engine_new (struct iasp *ia, char *err, size_t errlen);
 /* After the fork: the ring, the control socket, the thread.  0 or -errno, with a sentence. */
 extern int engine_start (struct engine *e, char *err, size_t errlen);
 /* Ends the thread (no durable work: a killed process must be as good). */

@@ -220,7 +220,6 @@ struct engine {
   _Atomic uint32_t slot_freed; /* futex for workers that found no slot */
   _Atomic uint32_t slot_waiters;
   struct req_slot slots[REPL_MAX_SLOTS];
-  void (*quit) (void); /* ends the host */
 
   pthread_mutex_t lock; /* guards what engine_may_open reads: */
   bool may_open;

@@ -106,7 +106,7 @@ iasp_get_ready (void)
     /* nbdkit 1.32 asks for a SIGTERM when its parent dies, --exit-with-parent or not.  The daemon
      * is the parent, and a plugin outlives it (S3).  This is the thread that asked. */
     prctl (PR_SET_PDEATHSIG, 0);
-    iasp.engine = engine_new (&iasp, nbdkit_shutdown, why, sizeof why);
+    iasp.engine = engine_new (&iasp, why, sizeof why);
     if (!iasp.engine)
       goto error;
     return 0;

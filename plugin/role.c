@@ -19,8 +19,8 @@
 #define RELEASE_WAIT_MS 5000u
 /* Longest wait that a command can ask for. */
 #define MAX_WAIT_MS 600000u
-/* After quit: clients that stay connected hold the host back no longer than this. */
-#define QUIT_GRACE_MS 500u
+/* After quit: time for the answers that were just given to leave the process. */
+#define QUIT_GRACE_MS 200u
 
 /* ---- the record in a command -------------------------------------------------------------- */
 
@@ -552,11 +552,8 @@ finish_release (struct engine *e)
   }
   e->role = ROLE_NONE;
   control_ok (e, t->serial, t->id, json_pack ("{s:b}", "clean", clean));
-  if (t->kind == TASK_QUIT) {
+  if (t->kind == TASK_QUIT)
     e->exit_at_ms = e->now_ms + QUIT_GRACE_MS;
-    if (e->quit)
-      e->quit ();
-  }
   task_end (e);
 }
 
