@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "server/cluster.h"
+#include "server/cluster_private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +18,6 @@
 #include <qb/qbdefs.h>
 #include <qb/qbloop.h>
 
-#include "common/certs.h"
 #include "common/clock.h"
 #include "common/conf.h"
 #include "common/exitcodes.h"
@@ -25,68 +25,14 @@
 #include "common/util-posix.h"
 #include "server/log.h"
 #include "server/member.h"
-#include "server/probe.h"
-#include "server/statefile.h"
-#include "server/task.h"
 
 #define CLUSTER_TICK_MS 50
-#define CLUSTER_TOMBSTONES 64
-
-enum make_phase { MAKE_IDLE, MAKE_WAITING, MAKE_PREPARING, MAKE_CREATING };
-
-/* As coordinator. */
-struct making {
-  enum make_phase phase;
-  char tx[24];
-  uint64_t deadline_ms;
-  bool force;
-  json_t *def;
-  struct conf_crg conf;
-  struct crg_state state;
-  bool answered[CRG_MAX_NODES];
-  uint64_t data_bytes[CRG_MAX_NODES][CRG_MAX_IASPS];
-  cluster_progress_fn *progress;
-  cluster_reply_fn *done;
-  void *opaque;
-};
-
-enum part_phase { PART_IDLE, PART_CHECKING, PART_PREPARED, PART_FORMATTING };
-
-/* As participant. */
-struct part {
-  enum part_phase phase;
-  char tx[24];
-  uint32_t coordinator; /* engine id */
-  uint64_t deadline_ms;
-  bool force;
-  struct conf_crg conf;
-  struct crg_state state;
-  unsigned self; /* index in conf.nodes, later in state.def.nodes */
-  unsigned iasp; /* being checked or formatted */
-  uint64_t data_bytes[CRG_MAX_IASPS];
-  struct task *task;
-};
-
-struct cluster {
-  struct daemon *d;
-  bool in_view;
-  uint32_t present[CRG_MAX_NODES];
-  unsigned n_present;
-  struct making make;
-  struct part part;
-  struct { uint8_t id[CRG_ID_LEN]; } dead[CLUSTER_TOMBSTONES];
-  unsigned n_dead;
-  qb_loop_timer_handle timer;
-};
-
-static void check_next (struct cluster *c);
-static void format_next (struct cluster *c);
 
 /* ---- sending --------------------------------------------------------------------------- */
 
 /* Takes the reference. */
-static int
-send_message (struct cluster *c, json_t *msg)
+int
+cluster_send (struct cluster *c, json_t *msg)
 {
   CLEANUP_FREE char *text = NULL;
   int r = -ENOMEM;
@@ -102,8 +48,8 @@ send_message (struct cluster *c, json_t *msg)
   return r;
 }
 
-static const char *
-text_of (json_t *msg, const char *key)
+const char *
+cluster_text (json_t *msg, const char *key)
 {
   const char *t = json_string_value (json_object_get (msg, key));
 
@@ -144,7 +90,7 @@ send_hello (struct cluster *c)
     json_array_append_new (crgs, json_pack ("{s:s, s:s, s:o}", "name", s->def.name, "id", id,
                                             "nodes", nodes));
   }
-  send_message (c, json_pack ("{s:s, s:o}", "t", "hello", "crgs", crgs));
+  cluster_send (c, json_pack ("{s:s, s:o}", "t", "hello", "crgs", crgs));
 }
 
 static bool
@@ -172,23 +118,23 @@ on_hello (struct cluster *c, json_t *msg)
   size_t i, k;
 
   json_array_foreach (json_object_get (msg, "crgs"), i, crg) {
-    const char *name = text_of (crg, "name");
+    const char *name = cluster_text (crg, "name");
     struct node_name_id nodes[CRG_MAX_NODES] = { 0 };
     uint8_t id[CRG_ID_LEN];
     unsigned n = 0;
     bool ours = false;
 
     if (!ident_name_is_valid (name) || daemon_find (c->d, name) || c->d->stopping
-        || ident_id_from_text (text_of (crg, "id"), id) != 0 || is_dead (c, id)
+        || ident_id_from_text (cluster_text (crg, "id"), id) != 0 || is_dead (c, id)
         || (c->part.phase != PART_IDLE && strcmp (c->part.conf.name, name) == 0))
       continue;
     json_array_foreach (json_object_get (crg, "nodes"), k, node) {
       json_int_t node_id = json_integer_value (json_object_get (node, "id"));
 
-      if (n >= CRG_MAX_NODES || !ident_name_is_valid (text_of (node, "name")) || node_id <= 0
+      if (n >= CRG_MAX_NODES || !ident_name_is_valid (cluster_text (node, "name")) || node_id <= 0
           || node_id > UINT32_MAX)
         continue;
-      snprintf (nodes[n].name, sizeof nodes[n].name, "%s", text_of (node, "name"));
+      snprintf (nodes[n].name, sizeof nodes[n].name, "%s", cluster_text (node, "name"));
       nodes[n].id = (uint32_t) node_id;
       if (strcmp (nodes[n].name, c->d->conf.name) == 0)
         ours = true;
@@ -228,16 +174,16 @@ give_up (struct cluster *c, int code, const char *reason)
     char id[IDENT_ID_TEXT_LEN];
 
     ident_id_to_text (mk->state.def.id, id);
-    send_message (c, json_pack ("{s:s, s:s, s:s, s:s}", "t", "forget", "tx", mk->tx, "crg",
+    cluster_send (c, json_pack ("{s:s, s:s, s:s, s:s}", "t", "forget", "tx", mk->tx, "crg",
                                 mk->conf.name, "id", id));
   }
   else if (mk->phase == MAKE_PREPARING)
-    send_message (c, json_pack ("{s:s, s:s}", "t", "abort", "tx", mk->tx));
+    cluster_send (c, json_pack ("{s:s, s:s}", "t", "abort", "tx", mk->tx));
   finish (c, code, reason);
 }
 
-static int
-node_index (const struct conf_crg *conf, const char *name)
+int
+cluster_node_index (const struct conf_crg *conf, const char *name)
 {
   for (unsigned i = 0; i < conf->n_nodes; i++)
     if (strcmp (conf->nodes[i].name, name) == 0)
@@ -270,7 +216,7 @@ cluster_create (struct cluster *c, const json_t *def, bool force, cluster_progre
         done (opaque, CRG_EXIT_REFUSED, err);
         return;
       }
-  if (node_index (&mk->conf, c->d->conf.name) < 0) {
+  if (cluster_node_index (&mk->conf, c->d->conf.name) < 0) {
     memset (mk, 0, sizeof *mk);
     snprintf (err, sizeof err, "node %s is not in the recovery domain: run this on a node that is",
               c->d->conf.name);
@@ -410,25 +356,6 @@ to_hex (const uint8_t *buf, size_t len)
   return text;
 }
 
-static int
-from_hex (const char *text, uint8_t *buf, size_t size, size_t *len)
-{
-  size_t n = strlen (text);
-
-  if (n % 2 || n / 2 > size)
-    return -EINVAL;
-  for (size_t i = 0; i < n; i++) {
-    char ch = text[i];
-    int v = ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
-
-    if (v < 0)
-      return -EINVAL;
-    buf[i / 2] = (uint8_t) (i % 2 ? buf[i / 2] | v : v << 4);
-  }
-  *len = n / 2;
-  return 0;
-}
-
 static void
 all_prepared (struct cluster *c)
 {
@@ -452,7 +379,7 @@ all_prepared (struct cluster *c)
   memset (mk->answered, 0, sizeof mk->answered);
   mk->phase = MAKE_CREATING;
   mk->deadline_ms = clock_boottime_ms () + CREATE_STEP_MS;
-  send_message (c, json_pack ("{s:s, s:s, s:s}", "t", "create", "tx", mk->tx, "state", hex));
+  cluster_send (c, json_pack ("{s:s, s:s, s:s}", "t", "create", "tx", mk->tx, "state", hex));
 }
 
 static bool
@@ -490,18 +417,18 @@ static void
 on_answer (struct cluster *c, json_t *msg, bool created)
 {
   struct making *mk = &c->make;
-  int i = node_index (&mk->conf, text_of (msg, "from"));
+  int i = cluster_node_index (&mk->conf, cluster_text (msg, "from"));
   json_t *size;
   size_t k;
 
   if (mk->phase != (created ? MAKE_CREATING : MAKE_PREPARING)
-      || strcmp (mk->tx, text_of (msg, "tx")) != 0 || i < 0)
+      || strcmp (mk->tx, cluster_text (msg, "tx")) != 0 || i < 0)
     return;
   if (!json_is_true (json_object_get (msg, "ok"))) {
     char reason[2 * CRG_REASON_MAX];
     json_int_t code = json_integer_value (json_object_get (msg, "code"));
 
-    snprintf (reason, sizeof reason, "node %s: %s", text_of (msg, "from"), text_of (msg, "reason"));
+    snprintf (reason, sizeof reason, "node %s: %s", cluster_text (msg, "from"), cluster_text (msg, "reason"));
     give_up (c, code > 0 && code <= CRG_EXIT_NO_OBJECT ? (int) code : CRG_EXIT_ERROR, reason);
     return;
   }
@@ -543,7 +470,7 @@ tick_making (struct cluster *c, uint64_t now)
     memset (mk->answered, 0, sizeof mk->answered);
     mk->phase = MAKE_PREPARING;
     mk->deadline_ms = now + CREATE_STEP_MS;
-    send_message (c, json_pack ("{s:s, s:s, s:O, s:b}", "t", "prepare", "tx", mk->tx, "def",
+    cluster_send (c, json_pack ("{s:s, s:s, s:O, s:b}", "t", "prepare", "tx", mk->tx, "def",
                                 mk->def, "force", mk->force));
     return;
   }
@@ -560,312 +487,6 @@ tick_making (struct cluster *c, uint64_t now)
   give_up (c, CRG_EXIT_TIMEOUT, reason);
 }
 
-/* ---- participant ----------------------------------------------------------------------- */
-
-static void
-end_part (struct cluster *c)
-{
-  struct part *p = &c->part;
-
-  task_cancel (p->task);
-  memset (p, 0, sizeof *p);
-}
-
-static void
-answer (struct cluster *c, const char *type, const char *tx, int code, const char *reason,
-        const struct part *p)
-{
-  json_t *msg = json_pack ("{s:s, s:s, s:b, s:i, s:s}", "t", type, "tx", tx, "ok",
-                           code == CRG_EXIT_FINE, "code", code, "reason", reason);
-
-  if (p) {
-    json_t *sizes = json_array ();
-
-    for (unsigned i = 0; i < p->conf.n_iasps; i++)
-      json_array_append_new (sizes, json_integer ((json_int_t) p->data_bytes[i]));
-    json_object_set_new (msg, "data_bytes", sizes);
-  }
-  send_message (c, msg);
-}
-
-static void
-refuse (struct cluster *c, int code, const char *reason)
-{
-  answer (c, "prepared", c->part.tx, code, reason, NULL);
-  end_part (c);
-}
-
-/* A CRG of this node whose id that is, or NULL. */
-static const struct member *
-find_by_id (const struct cluster *c, const uint8_t id[CRG_ID_LEN])
-{
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
-    const struct member *m = c->d->members[i];
-    const struct crg_state *s = m ? member_state (m) : NULL;
-
-    if (s && ident_id_equal (s->def.id, id))
-      return m;
-  }
-  return NULL;
-}
-
-static void
-on_store_checked (void *opaque, const void *result, const char *reason)
-{
-  struct cluster *c = opaque;
-  struct part *p = &c->part;
-  const struct store_check *check = result;
-  const struct conf_iasp *iasp = &p->conf.iasps[p->iasp];
-  char text[2 * CRG_REASON_MAX];
-
-  const struct member *owner;
-
-  p->task = NULL;
-  owner = check && check->has_crg ? find_by_id (c, check->crg_id) : NULL;
-  if (owner) {
-    /* Not even with --force: it would tear the store from under a CRG that lives. */
-    snprintf (text, sizeof text, "IASP %s: store %s: it belongs to CRG %s, which exists; delete that "
-              "one first, or give another store", iasp->name, iasp->store[p->self], member_crg (owner));
-    refuse (c, CRG_EXIT_REFUSED, text);
-    return;
-  }
-  if (check == NULL || !check->ok) {
-    snprintf (text, sizeof text, "IASP %s: %s", iasp->name, check ? check->reason : reason);
-    refuse (c, check == NULL ? CRG_EXIT_ERROR
-               : check->needs_force ? CRG_EXIT_NEEDS_FORCE
-               : check->data_bytes == 0 ? CRG_EXIT_NO_OBJECT : CRG_EXIT_REFUSED, text);
-    return;
-  }
-  p->data_bytes[p->iasp++] = check->data_bytes;
-  check_next (c);
-}
-
-static void
-check_next (struct cluster *c)
-{
-  struct part *p = &c->part;
-  struct store_check_arg arg = { .force = p->force };
-
-  while (p->iasp < p->conf.n_iasps && p->conf.iasps[p->iasp].store[p->self][0] == '\0')
-    p->iasp++;
-  if (p->iasp == p->conf.n_iasps) {
-    p->phase = PART_PREPARED;
-    answer (c, "prepared", p->tx, CRG_EXIT_FINE, "", p);
-    return;
-  }
-  snprintf (arg.store, sizeof arg.store, "%s", p->conf.iasps[p->iasp].store[p->self]);
-  arg.size = p->conf.iasps[p->iasp].size;
-  arg.dirty_block = p->conf.iasps[p->iasp].block_size;
-  p->task = task_start (c->d->loop, store_check, &arg, sizeof (struct store_check), PROBE_MS,
-                        on_store_checked, c);
-  if (p->task == NULL)
-    refuse (c, CRG_EXIT_ERROR, "can't start a process to look at the store");
-}
-
-static void
-on_prepare (struct cluster *c, json_t *msg, uint32_t engine_id)
-{
-  struct part *p = &c->part;
-  struct conf_crg *conf = calloc (1, sizeof *conf);
-  const char *tx = text_of (msg, "tx");
-  char err[CONF_ERR_MAX + 1] = "";
-  int self, days;
-  bool exports_tls = false;
-
-  if (conf == NULL
-      || conf_crg_from_json (json_object_get (msg, "def"), conf, err, sizeof err) != 0) {
-    log_warning ("a definition from %s is refused: %s", text_of (msg, "from"), err);
-    free (conf);
-    return; /* the sender has checked it too; this node may not be named at all */
-  }
-  self = node_index (conf, c->d->conf.name);
-  if (self < 0) {
-    if (daemon_find (c->d, conf->name))
-      answer (c, "prepared", tx, CRG_EXIT_REFUSED, "a CRG of that name exists in this cluster",
-              NULL);
-    free (conf);
-    return;
-  }
-  if (p->phase != PART_IDLE && strcmp (p->tx, tx) != 0) {
-    answer (c, "prepared", tx, CRG_EXIT_REFUSED, "another CRG is being created here", NULL);
-    free (conf);
-    return;
-  }
-  end_part (c);
-  p->phase = PART_CHECKING;
-  snprintf (p->tx, sizeof p->tx, "%s", tx);
-  p->coordinator = engine_id;
-  p->deadline_ms = clock_boottime_ms () + 2 * CREATE_STEP_MS;
-  p->force = json_is_true (json_object_get (msg, "force"));
-  p->conf = *conf;
-  p->self = (unsigned) self;
-  free (conf);
-  if (daemon_find (c->d, p->conf.name)) {
-    refuse (c, CRG_EXIT_REFUSED, "a CRG of that name exists already");
-    return;
-  }
-  for (unsigned i = 0; i < p->conf.n_iasps; i++) {
-    unsigned index;
-    struct member *m = daemon_find_iasp (c->d, p->conf.iasps[i].name, &index);
-
-    if (m) {
-      snprintf (err, sizeof err, "IASP %s exists already, in CRG %s", p->conf.iasps[i].name,
-                member_crg (m));
-      refuse (c, CRG_EXIT_REFUSED, err);
-      return;
-    }
-    if (strncmp (p->conf.iasps[i].export, "tcp:", 4) == 0 && p->conf.iasps[i].tls)
-      exports_tls = true;
-  }
-  if (p->conf.nodes[self].site[0]
-      && (certs_check (c->d->conf.tls_dir, c->d->conf.name, &days, err, sizeof err) != 0
-          || (exports_tls && certs_check_nbd (c->d->conf.tls_dir, &days, err, sizeof err) != 0))) {
-    refuse (c, CRG_EXIT_NO_OBJECT, err);
-    return;
-  }
-  check_next (c);
-}
-
-static void
-refuse_create (struct cluster *c, const char *reason)
-{
-  log_error ("%s: can't be created here: %s", c->part.conf.name, reason);
-  answer (c, "created", c->part.tx, CRG_EXIT_ERROR, reason, NULL);
-  end_part (c);
-}
-
-static void
-format_arg (const struct crg_state *s, unsigned iasp, unsigned self, struct store_format_arg *arg)
-{
-  const struct iasp_def *d = &s->def.iasps[iasp];
-  uint8_t site = s->def.nodes[self].site;
-
-  memset (arg, 0, sizeof *arg);
-  snprintf (arg->store, sizeof arg->store, "%s", d->store[self]);
-  snprintf (arg->crg, sizeof arg->crg, "%s", s->def.name);
-  snprintf (arg->iasp, sizeof arg->iasp, "%s", d->name);
-  snprintf (arg->site_name, sizeof arg->site_name, "%s", s->def.sites[site]);
-  memcpy (arg->cluster_id, s->def.cluster_id, CRG_ID_LEN);
-  memcpy (arg->crg_id, s->def.id, CRG_ID_LEN);
-  memcpy (arg->iasp_id, d->id, CRG_ID_LEN);
-  memcpy (arg->lineage, s->lineage, CRG_ID_LEN);
-  clock_random_id (arg->store_id);
-  arg->site = site;
-  arg->in_set = s->rec[iasp].copies[site].in_set;
-  arg->size = d->size;
-  arg->tenure = s->rec[iasp].tenure;
-  arg->generation = s->rec[iasp].generation;
-  arg->dirty_block = d->dirty_block;
-}
-
-static void
-on_formatted (void *opaque, const void *result, const char *reason)
-{
-  struct cluster *c = opaque;
-  const struct store_format *format = result;
-
-  c->part.task = NULL;
-  if (format == NULL || !format->ok) {
-    refuse_create (c, format ? format->reason : reason);
-    return;
-  }
-  c->part.iasp++;
-  format_next (c);
-}
-
-static void
-format_next (struct cluster *c)
-{
-  struct part *p = &c->part;
-  const struct crg_state *s = &p->state;
-  const struct domain_node *self = &s->def.nodes[p->self];
-  struct store_format_arg arg;
-  char tx[sizeof p->tx];
-  int r;
-
-  while (p->iasp < s->def.n_iasps
-         && (self->site >= s->def.n_sites
-             || s->rec[p->iasp].copies[self->site].host != self->id))
-    p->iasp++;
-  if (p->iasp < s->def.n_iasps) {
-    format_arg (s, p->iasp, p->self, &arg);
-    p->task = task_start (c->d->loop, store_format, &arg, sizeof (struct store_format), PROBE_MS,
-                          on_formatted, c);
-    if (p->task == NULL)
-      refuse_create (c, "can't start a process to write the superblock");
-    return;
-  }
-  r = statefile_save (c->d->conf.state_dir, s->def.name, s, s->stamp.epoch);
-  if (r < 0 || daemon_add (c->d, s->def.name, NULL, 0) == NULL) {
-    statefile_remove (c->d->conf.state_dir, s->def.name);
-    refuse_create (c, r < 0 ? strerror (-r) : "no room for another CRG");
-    return;
-  }
-  log_notice ("%s: created", s->def.name);
-  snprintf (tx, sizeof tx, "%s", p->tx);
-  end_part (c);
-  answer (c, "created", tx, CRG_EXIT_FINE, "", NULL);
-}
-
-static void
-on_create (struct cluster *c, json_t *msg)
-{
-  struct part *p = &c->part;
-  CLEANUP_FREE uint8_t *buf = malloc (STATE_ENCODED_MAX);
-  size_t len;
-  int self = -1;
-
-  if (p->phase != PART_PREPARED || strcmp (p->tx, text_of (msg, "tx")) != 0)
-    return;
-  if (buf == NULL || from_hex (text_of (msg, "state"), buf, STATE_ENCODED_MAX, &len) != 0
-      || state_decode (&p->state, buf, len) != 0
-      || strcmp (p->state.def.name, p->conf.name) != 0) {
-    refuse_create (c, "the state that came is damaged");
-    return;
-  }
-  for (unsigned i = 0; i < p->state.def.n_nodes; i++)
-    if (strcmp (p->state.def.nodes[i].name, c->d->conf.name) == 0)
-      self = (int) i;
-  if (self < 0) {
-    refuse_create (c, "the state that came does not name this node");
-    return;
-  }
-  p->self = (unsigned) self;
-  p->iasp = 0;
-  p->phase = PART_FORMATTING;
-  p->deadline_ms = clock_boottime_ms () + 2 * CREATE_STEP_MS;
-  format_next (c);
-}
-
-/* A creation that failed in its last step: takes back what this node did. */
-static void
-on_forget (struct cluster *c, json_t *msg)
-{
-  struct member *m = daemon_find (c->d, text_of (msg, "crg"));
-  const struct crg_state *s = m ? member_state (m) : NULL;
-  uint8_t id[CRG_ID_LEN];
-  int self;
-
-  if (c->part.phase != PART_IDLE && strcmp (c->part.tx, text_of (msg, "tx")) == 0)
-    end_part (c);
-  if (s == NULL || ident_id_from_text (text_of (msg, "id"), id) != 0
-      || !ident_id_equal (s->def.id, id) || s->started)
-    return;
-  log_warning ("%s: creating it failed elsewhere; it is forgotten", s->def.name);
-  cluster_note_deleted (c, id);
-  self = member_self (m);
-  for (unsigned i = 0; self >= 0 && i < s->def.n_iasps; i++) {
-    struct store_format_arg arg;
-
-    if (s->def.nodes[self].site >= s->def.n_sites || s->def.iasps[i].store[self][0] == '\0')
-      continue;
-    format_arg (s, i, (unsigned) self, &arg);
-    task_start (c->d->loop, store_wipe, &arg, sizeof (struct store_format), PROBE_MS, NULL, NULL);
-  }
-  statefile_remove (c->d->conf.state_dir, s->def.name);
-  daemon_remove (c->d, m, false);
-}
-
 /* ---- engine ---------------------------------------------------------------------------- */
 
 void
@@ -880,7 +501,7 @@ cluster_on_view (struct cluster *c, const uint32_t *engine_ids, unsigned n)
     if (c->present[i] == c->part.coordinator)
       coordinator_there = true;
   if (c->part.phase != PART_IDLE && c->part.phase != PART_FORMATTING && !coordinator_there)
-    end_part (c);
+    part_end (c);
   send_hello (c);
 }
 
@@ -889,26 +510,26 @@ cluster_on_message (struct cluster *c, uint32_t engine_id, const uint8_t *buf, s
 {
   json_error_t error;
   json_t *msg = json_loadb ((const char *) buf, len, JSON_REJECT_DUPLICATES, &error);
-  const char *type = text_of (msg, "t"), *from = text_of (msg, "from");
+  const char *type = cluster_text (msg, "t"), *from = cluster_text (msg, "from");
 
   if (!json_is_object (msg) || !ident_name_is_valid (from) || engine_id_of (from) != engine_id)
     log_warning ("a message of the cluster makes no sense: %s", error.text);
   else if (strcmp (type, "hello") == 0)
     on_hello (c, msg);
   else if (strcmp (type, "prepare") == 0)
-    on_prepare (c, msg, engine_id);
+    part_on_prepare (c, msg, engine_id);
   else if (strcmp (type, "prepared") == 0)
     on_answer (c, msg, false);
   else if (strcmp (type, "create") == 0)
-    on_create (c, msg);
+    part_on_create (c, msg);
   else if (strcmp (type, "created") == 0)
     on_answer (c, msg, true);
   else if (strcmp (type, "abort") == 0) {
-    if (c->part.phase != PART_FORMATTING && strcmp (c->part.tx, text_of (msg, "tx")) == 0)
-      end_part (c);
+    if (c->part.phase != PART_FORMATTING && strcmp (c->part.tx, cluster_text (msg, "tx")) == 0)
+      part_end (c);
   }
   else if (strcmp (type, "forget") == 0)
-    on_forget (c, msg);
+    part_on_forget (c, msg);
   json_decref (msg);
 }
 
@@ -918,7 +539,7 @@ cluster_on_down (struct cluster *c)
   c->in_view = false;
   c->n_present = 0;
   if (c->part.phase != PART_FORMATTING)
-    end_part (c);
+    part_end (c);
   if (c->make.phase != MAKE_IDLE)
     give_up (c, CRG_EXIT_ERROR, "the connection to the cluster was lost; see `crgctl status`");
 }
@@ -931,7 +552,7 @@ on_timer (void *opaque)
 
   tick_making (c, now);
   if (c->part.phase != PART_IDLE && now >= c->part.deadline_ms)
-    end_part (c);
+    part_end (c);
   qb_loop_timer_add (c->d->loop, QB_LOOP_MED, CLUSTER_TICK_MS * QB_TIME_NS_IN_MSEC, c, on_timer,
                      &c->timer);
 }
@@ -957,6 +578,6 @@ cluster_free (struct cluster *c)
   qb_loop_timer_del (c->d->loop, c->timer);
   c->make.done = NULL;
   json_decref (c->make.def);
-  end_part (c);
+  part_end (c);
   free (c);
 }
