@@ -59,10 +59,15 @@ for ((i = 0; i < faults; i++)); do
       sleep 1
       start_hub ;;
     switchover)
-      to=${NODE_NAMES[RANDOM % 4]}
-      if [ "$to" != "$host" ]; then
-        ctl w1 switchover payroll --to "$to" --wait 40 || { show_logs; fail "switchover to $to"; }
-      fi ;;
+      # The other node of production's site, or the host of the copy: another node of the copy's
+      # site is rightly refused while the copy's host has the store open.
+      to=$copy
+      if ((RANDOM % 2)); then
+        for n in "${NODE_NAMES[@]}"; do
+          if [ "${NODE_SITE[$n]}" = "$site" ] && [ "$n" != "$host" ]; then to=$n; fi
+        done
+      fi
+      ctl w1 switchover payroll --to "$to" --wait 40 || { show_logs; fail "switchover to $to"; } ;;
     *) fail "no such fault: $kind" ;;
   esac
   # Now and then it is a quick restart.
