@@ -402,6 +402,11 @@ settle_record (struct group *g, unsigned i, struct group_actions *out)
 
   if (!h->open)
     return;
+  /* R3: a wish that was granted is spent, whatever else is in flight: it must
+   * not bring the copy back after somebody has it removed. */
+  for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
+    if (r->copies[s].in_set)
+      h->link[s].ready = false;
   for (uint8_t s = 0; s < g->committed.def.n_sites && settled; s++)
     h->link[s].lost = h->link[s].ready = false; /* all granted, or void */
   if (h->record_told && memcmp (r, &h->told_record, sizeof *r) == 0

@@ -28,7 +28,7 @@
 #include "server/admin.h"
 #include "server/cluster.h"
 #include "server/daemon.h"
-#if HAVE_COROSYNC
+#ifdef HAVE_COROSYNC
 #include "server/engine_corosync.h"
 #endif
 #include "server/log.h"
@@ -210,7 +210,7 @@ on_up (void *opaque)
 {
   struct daemon *d = opaque;
 
-#if HAVE_COROSYNC
+#ifdef HAVE_COROSYNC
   if (d->conf.engine == CONF_ENGINE_COROSYNC) {
     struct engine_corosync_stats stats;
 
@@ -236,7 +236,7 @@ make_engine (struct daemon *d)
   struct engine *e;
 
   if (d->conf.engine == CONF_ENGINE_COROSYNC) {
-#if HAVE_COROSYNC
+#ifdef HAVE_COROSYNC
     return engine_corosync_new (d->loop, d->conf.group_prefix, d->conf.name, engine_id_of, &cb, d);
 #else
     log_error ("this crgd was built without corosync; crgd.conf asks for it in [engine]");
