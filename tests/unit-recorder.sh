@@ -45,7 +45,7 @@ field () { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$2"; }
 new_image a
 serve a
 "$recorder" run --apart --log "$tmp/good.log" --uri "$(uri "$tmp/a.sock")" --blocks $blocks \
-  --count 6000 --seconds 30 >"$tmp/good.out" &
+  --count 6000 --rate 3000 --seconds 60 >"$tmp/good.out" &
 run=$!
 record_pid $run
 for i in 1 2 3 4 5; do
@@ -82,7 +82,7 @@ expect_verdict 1 "$tmp/good.log" --image "$tmp/swapped.img"
 new_image b
 serve b
 "$recorder" run --apart --log "$tmp/lost.log" --uri "$(uri "$tmp/b.sock")" --blocks $blocks \
-  --count 4000 --seconds 30 >"$tmp/lost.out" &
+  --count 4000 --rate 2000 --seconds 60 >"$tmp/lost.out" &
 run=$!
 record_pid $run
 wait_for 10 test -s "$tmp/lost.log"
