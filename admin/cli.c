@@ -53,6 +53,8 @@ static const struct cli_command commands[] = {
   { "trace", "[CRG]", 0, 1, CLI_BIT (JSON), group_trace_command, "show crgd's recent events" },
   { "delete", "CRG", 1, 1, CLI_BIT (YES), group_delete_command,
     "forget a CRG that was ended; its stores keep their data" },
+  { "iasp", "dump STORE | check STORE", 2, 2, CLI_BIT (JSON), iasp_command,
+    "show or check the metadata of a store, without a daemon" },
   { "exit-codes", "", 0, 0, 0, exit_codes_command, "list the exit codes" },
   { "help", "[COMMAND]", 0, 1, 0, help_command, "print this, or the help of a command" },
   { "complete", "[WORD...]", 0, CLI_MAX_WORDS, 0, complete_command,
@@ -370,7 +372,10 @@ complete_command (struct cli *cli)
     if (c->run == status_is_command && words == 0)
       for (i = 0; status_predicates[i]; i++)
         printf ("%s\n", status_predicates[i]);
-    else if (strstr (c->operands, "FILE") || strstr (c->operands, "DIR"))
+    else if (c->run == iasp_command && words == 0)
+      for (i = 0; iasp_verbs[i]; i++)
+        printf ("%s\n", iasp_verbs[i]);
+    else if (strstr (c->operands, "FILE") || strstr (c->operands, "STORE") || strstr (c->operands, "DIR"))
       printf ("FILE\n");
     else if (c->run != help_command)
       complete_names (cli, c->operands);

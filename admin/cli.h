@@ -27,7 +27,7 @@
   X (FORCE, 0, "force", NULL, "do it even if something is replaced or destroyed")               \
   X (TO, 0, "to", "NODE", "make this node the production host")                                 \
   X (DRY_RUN, 0, "dry-run", NULL, "only say what would be done")                                \
-  X (JSON, 0, "json", NULL, "print what crgd says, as JSON")                                    \
+  X (JSON, 0, "json", NULL, "print it as JSON")                                    \
   X (WATCH, 0, "watch", NULL, "print it again every second, until interrupted")                 \
   X (COUNT, 0, "count", "N", "with --watch: end after N times")                                 \
   X (WAIT, 0, "wait", "SECONDS", "wait so long for it to be done")                              \
@@ -106,6 +106,7 @@ extern int group_trace_command (struct cli *cli);
 extern int status_command (struct cli *cli);
 extern int cluster_conf_command (struct cli *cli);
 extern int status_is_command (struct cli *cli);
+extern int iasp_command (struct cli *cli);
 
 /* EXIT_FINE, EXIT_DEGRADED or EXIT_UNAVAILABLE, as the CRG of a status answer is. */
 extern int status_crg_code (const json_t *crg);
@@ -113,5 +114,7 @@ extern int status_crg_code (const json_t *crg);
 extern const json_t *status_find_crg (const json_t *status, const char *name);
 /* Predicates of `crgctl is`, NULL-terminated. */
 extern const char *const status_predicates[];
+/* What `crgctl iasp` can do, NULL-terminated. */
+extern const char *const iasp_verbs[];
 
 #endif /* CRG_ADMIN_CLI_H */
