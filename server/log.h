@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The daemon's log: libqb's, one line for one state change, to stderr in the
- * form that journald reads ("<6>..." with -v or under a journal, else time and
- * level).  Main thread only.
+ * The daemon's log: libqb's, one line for one state change, to stderr; the
+ * time is left out where a journal stamps the lines itself.  Main thread
+ * only.
  */
 #ifndef CRG_LOG_H
 #define CRG_LOG_H
