@@ -363,6 +363,7 @@ start_probe (struct member *m, unsigned iasp)
   const struct crg_state *s = member_state (m);
   int self = member_self (m);
   struct store_probe_arg arg = { 0 };
+  static struct group_status st;
   struct group_event ev = iasp_event (sh, GE_PROBE);
 
   if (s == NULL || self < 0 || iasp >= s->def.n_iasps
@@ -382,6 +383,13 @@ start_probe (struct member *m, unsigned iasp)
   arg.site = s->def.nodes[self].site;
   arg.size = s->def.iasps[iasp].size;
   arg.own_has_open = sh->plugin && plugin_pid (sh->plugin) != 0;
+  group_status (m->g, clock_boottime_ms (), &st);
+  for (unsigned i = 0; i < st.n_nodes; i++) {
+    int n = state_node_index (s, st.nodes[i].id);
+
+    if (st.nodes[i].in_view && n >= 0)
+      memcpy (arg.present[arg.n_present++], s->def.nodes[n].name, CRG_NAME_MAX + 1);
+  }
   sh->probe = task_start (m->d->loop, store_probe, &arg, sizeof (struct store_probe), PROBE_MS,
                           on_probed, sh);
   if (sh->probe == NULL) {

@@ -110,6 +110,9 @@ place_refusal (const struct place_in *in, unsigned node, enum place_why why)
       return "it failed to host";
     if (why == PLACE_FOR_SWITCHOVER && site == s->rec[i].production_site)
       continue; /* F6: the store is released first, and has just been in use */
+    /* F6: the copy's host holds it open, and would have to let go first. */
+    if (why == PLACE_FOR_SWITCHOVER && c->host != NO_NODE && c->host != s->def.nodes[node].id)
+      return "another node hosts the copy of its site: hand over to that one first";
     if (!h->probed)
       return "its store was not probed yet";
     if (!h->opened && !h->can_host && !held_by_host (in, i, site))

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <libnbd.h>
@@ -141,25 +142,34 @@ lock_is_free (int fd)
   return fcntl (fd, F_OFD_GETLK, &fl) == 0 && fl.l_type == F_UNLCK;
 }
 
-void
-store_probe (const void *varg, void *vresult)
+/* Is `node` a member of the view? */
+static bool
+is_present (const struct store_probe_arg *arg, const char *node)
 {
-  const struct store_probe_arg *arg = varg;
-  struct store_probe *res = vresult;
+  for (unsigned i = 0; i < arg->n_present; i++)
+    if (strcmp (arg->present[i], node) == 0)
+      return true;
+  return false;
+}
+
+/* True: it is locked by somebody whose node is gone; worth another look. */
+static bool
+look_at_store (const struct store_probe_arg *arg, struct store_probe *res)
+{
   struct store_info *info = &res->info;
   struct superblock sb;
   struct super_choice choice;
   enum super_status status;
   uint64_t bytes;
   int fd = open_store (arg->store, O_RDONLY, &bytes, NULL, res->reason);
-  bool same_boot, is_open;
+  bool same_boot, is_open, again = false;
 
   if (fd < 0 || read_super (fd, arg->store, bytes, &sb, &choice, &status, res->reason) < 0)
-    return;
+    return false;
   res->ok = true;
   if (status != SUPER_OK) {
     say (res->reason, "store %s: %s", arg->store, super_strerror (status));
-    return;
+    return false;
   }
   info->has_super = true;
   info->agrees_ids = ident_id_equal (sb.cluster_id, arg->cluster_id)
@@ -184,9 +194,11 @@ store_probe (const void *varg, void *vresult)
               sb.flags & SUPER_F_FORK ? ", and is a fork" : "");
   else if (arg->own_has_open)
     info->can_host = true;
-  else if (!lock_is_free (fd))
+  else if (!lock_is_free (fd)) {
+    again = is_open && same_boot && !is_present (arg, sb.open_node);
     say (res->reason, "store %s: another process on this machine has it open (last opened by node %s)",
               arg->store, sb.open_node[0] ? sb.open_node : "none");
+  }
   else if (!is_open || same_boot || strcmp (sb.open_node, arg->node) == 0)
     info->can_host = true; /* S1 a, b */
   else
@@ -194,6 +206,22 @@ store_probe (const void *varg, void *vresult)
               "(mark it failed if it is dead)",
               arg->store, sb.open_node);
   close (fd);
+  return again;
+}
+
+void
+store_probe (const void *varg, void *vresult)
+{
+  static const struct timespec look = { .tv_nsec = PROBE_LOOK_MS * 1000000L };
+  struct store_probe *res = vresult;
+
+  for (unsigned i = 0; i <= PROBE_DYING_MS / PROBE_LOOK_MS; i++) {
+    if (i > 0)
+      nanosleep (&look, NULL);
+    memset (res, 0, sizeof *res);
+    if (!look_at_store (varg, res))
+      return;
+  }
 }
 
 /* What may lie on a store that somebody forgot.  Not a list of all formats:

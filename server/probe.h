@@ -22,6 +22,11 @@ struct store_probe_arg {
   uint8_t site;
   uint64_t size;     /* that the export must have */
   bool own_has_open; /* this node's own plugin has it open */
+  /* Members of the view.  A store that is open by a node that isn't one of
+   * them belongs to a process on its way to its end: it is looked at again
+   * for PROBE_DYING_MS, which the lease's hold (L3) takes anyhow. */
+  unsigned n_present;
+  char present[CRG_MAX_NODES][CRG_NAME_MAX + 1];
 };
 struct store_probe {
   bool ok; /* could be read */
