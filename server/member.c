@@ -614,7 +614,7 @@ end_unclaimed (struct member *m)
     }
     log_notice ("%s: the adopted plugin of %s is not this node's to run any more", m->crg,
                 s->def.iasps[i].name);
-    plugin_want (sh->plugin, HOST_NONE, 0);
+    plugin_want (sh->plugin, HOST_NONE, state_tenure (s));
   }
 }
 
