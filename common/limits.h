@@ -260,7 +260,7 @@
 #define PROBE_MS        8000
 /* A store locked by a process of a node that is gone: SIGKILL takes a moment to end nbdkit's
  * threads.  Less than 2 x token of every engine, so that nobody decides without the answer. */
-#define PROBE_DYING_MS 800
+#define PROBE_DYING_MS 300
 #define PROBE_LOOK_MS  50
 #define EXPORT_CHECK_MS 10000
 #define EXPORT_RETRY_MS 200
