@@ -237,15 +237,18 @@ export_uri ()
   esac
 }
 
-# kill_node NODE: SIGKILL for crgd and nbdkit at once, as if the machine were gone
+# kill_node NODE...: SIGKILL for crgd and nbdkit of all these at once, as if the machines were gone.
+# At once: while a copy that took over is not filled again, the other nodes can't follow it.
 kill_node ()
 {
-  local n=$1 pids
-  pids="${NODE_PID[$n]} $(plugin_pid "$n")"
+  local n pids=
+  for n; do pids+=" ${NODE_PID[$n]} $(plugin_pid "$n")"; done
   # shellcheck disable=SC2086
   kill -KILL $pids 2>/dev/null || :
-  wait "${NODE_PID[$n]}" 2>/dev/null || :
-  NODE_PID[$n]=
+  for n; do
+    wait "${NODE_PID[$n]}" 2>/dev/null || :
+    NODE_PID[$n]=
+  done
 }
 
 # ------------------------------------------------------------------------------ the recorder

@@ -30,7 +30,7 @@ stop_for ()
 }
 
 dead=()
-kill_one () { kill_node "$1"; dead+=("$1"); }
+kill_one () { kill_node "$@"; dead+=("$@"); }
 
 for ((i = 0; i < faults; i++)); do
   kind=${kinds[RANDOM % ${#kinds[@]}]}
@@ -48,7 +48,9 @@ for ((i = 0; i < faults; i++)); do
     production-plugin) kill -KILL "$(plugin_pid "$host")" ;;
     production-host) kill_one "$host" ;;
     production-site)
-      for n in "${NODE_NAMES[@]}"; do [ "${NODE_SITE[$n]}" != "$site" ] || kill_one "$n"; done ;;
+      victims=()
+      for n in "${NODE_NAMES[@]}"; do [ "${NODE_SITE[$n]}" != "$site" ] || victims+=("$n"); done
+      kill_one "${victims[@]}" ;;
     copy-plugin) kill -KILL "$(plugin_pid "$copy")" ;;
     copy-host) kill_one "$copy" ;;
     stop-copy) stop_for $((1 + RANDOM % 4)) "$(plugin_pid "$copy")" ;;
@@ -67,6 +69,8 @@ for ((i = 0; i < faults; i++)); do
           if [ "${NODE_SITE[$n]}" = "$site" ] && [ "$n" != "$host" ]; then to=$n; fi
         done
       fi
+      # After a hub's restart the witness may still be without a view, and would refuse.
+      wait_for 20 ctl w1 is active payroll
       ctl w1 switchover payroll --to "$to" --wait 40 || { show_logs; fail "switchover to $to"; } ;;
     *) fail "no such fault: $kind" ;;
   esac

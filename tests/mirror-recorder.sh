@@ -17,7 +17,7 @@ one_kill ()
 {
   local n was ms
   was=$(production_node)
-  for n; do kill_node "$n"; done
+  kill_node "$@"
   ms=$(more_answers "$log" 1000 40)
   echo "killed $*: production $was -> $(production_node), 1000 more answers after $ms ms"
   [ "$(production_node)" != "$was" ] || fail "production is still at $was"
