@@ -1,7 +1,7 @@
 #!/bin/bash
 # corosync, 2 + 2 + 1 nodes: cuts between sites, of one node, in one direction, and all nodes killed at once, under the recorder; nothing answered is lost, never two serve
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 300
+# timeout: 420
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/lab.sh"
 lab_enter "$0" "$@"
 . "$CRG_SRC_DIR/tests/functions.sh"
@@ -14,8 +14,8 @@ recorder_start 250
 fault ()
 {
   sleep $2
-  recorder_goes_on 20
-  echo "$1: n$h -> n$(crg_host)"
+  recorder_goes_on 60
+  echo "$1: n$h -> n$(crg_host), answers after $2 s and $PAUSE ms"
 }
 # answers_since LINE: how many of the history's answers came after it
 answers_since () { tail -n +$(($1 + 1)) "$tmp/history" | grep -c '^[WRF] .* ok' || :; }
