@@ -6,5 +6,6 @@
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 requires_daemon
 requires nbdcopy mke2fs e2fsck jq
-TMPDIR=$tmp "$CRG_SRC_DIR/quickstart" --no-install --build "$CRG_BUILD_DIR"
+# A sanitized plugin needs its runtime in nbdkit's process.
+TMPDIR=$tmp NBDKIT=$CRG_NBDKIT "$CRG_SRC_DIR/quickstart" --no-install --build "$CRG_BUILD_DIR"
 [ -z "$(find "$tmp" -mindepth 1)" ] || { find "$tmp" | head; fail "files were left"; }
