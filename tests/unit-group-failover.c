@@ -394,7 +394,7 @@ switchover (void)
     uint32_t to;
     const char *why;
   } refused[] = {
-    { 1, "already" }, { 5, "replicate" }, { 9, "no such node" },
+    { 1, "already" }, { 4, "another node hosts" }, { 5, "replicate" }, { 9, "no such node" },
   };
   for (unsigned i = 0; i < ARRAY_SIZE (refused); i++) {
     sim_request (&s, N2, GR_SWITCHOVER, refused[i].to);
