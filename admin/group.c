@@ -126,6 +126,10 @@ print_definition (const struct conf_crg *crg)
   for (i = 0; i < crg->n_iasps; i++) {
     const struct conf_iasp *s = &crg->iasps[i];
 
+    if (s->type == CONF_SCRIPT) {
+      printf ("  script %-10s agent %s, timeout %u ms\n", s->name, s->agent, s->timeout_ms);
+      continue;
+    }
     printf ("  iasp %-12s export %s, mirror port %u\n", s->name, s->export, s->mirror_port);
     for (j = 0; j < crg->n_nodes; j++)
       if (s->store[j][0])

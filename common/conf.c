@@ -76,6 +76,9 @@ static const struct key keys[] = {
   { SEC_IASP, "tls", T_ONOFF, I (tls) },
   { SEC_IASP, "mirror-port", T_NUMBER, I (mirror_port), .min = 1, .max = 65535 },
   { SEC_IASP, "store", T_STORE, I (store) },
+
+  { SEC_SCRIPT, "agent", T_PATH, I (agent), .required = true },
+  { SEC_SCRIPT, "timeout-ms", T_NUMBER, I (timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
 };
 
 struct section_info {
@@ -87,10 +90,11 @@ static const struct section_info sections[N_SECTIONS] = {
   [SEC_NODE] = { "node", false },  [SEC_ENGINE] = { "engine", false },
   [SEC_LEASE] = { "lease", false }, [SEC_CRG] = { "crg", false },
   [SEC_DOMAIN] = { "node", true },  [SEC_IASP] = { "iasp", true },
+  [SEC_SCRIPT] = { "script", true },
 };
 
 #define SECTIONS_CRGD (1u << SEC_NODE | 1u << SEC_ENGINE | 1u << SEC_LEASE)
-#define SECTIONS_CRG (1u << SEC_CRG | 1u << SEC_DOMAIN | 1u << SEC_IASP)
+#define SECTIONS_CRG (1u << SEC_CRG | 1u << SEC_DOMAIN | 1u << SEC_IASP | 1u << SEC_SCRIPT)
 
 void
 conf_print_keys (FILE *fp)
@@ -281,7 +285,7 @@ section_text (const struct reader *r, char *buf, size_t len)
 
   if (r->section == SEC_DOMAIN)
     name = r->crg->nodes[r->index].name;
-  else if (r->section == SEC_IASP)
+  else if (r->section == SEC_IASP || r->section == SEC_SCRIPT)
     name = r->crg->iasps[r->index].name;
   snprintf (buf, len, "[%s%s%s]", sections[r->section].name, *name ? " " : "", name);
   return buf;
@@ -311,7 +315,7 @@ begin_section (struct reader *r, const struct ini_item *item)
                  item->name);
   if (sections[s].named && !ident_name_is_valid (item->arg))
     return fail (r, item->line, "bad %s name '%.100s'; allowed: 1 to %d of a-z 0-9 _ . -, beginning "
-                 "with a letter or digit", s == SEC_IASP ? "IASP" : "node", item->arg, CRG_NAME_MAX);
+                 "with a letter or digit", s == SEC_IASP ? "IASP" : s == SEC_SCRIPT ? "script" : "node", item->arg, CRG_NAME_MAX);
 
   r->section = s;
   r->index = 0;
@@ -326,15 +330,24 @@ begin_section (struct reader *r, const struct ini_item *item)
     strcpy (r->crg->nodes[r->index].name, item->arg);
     r->crg->nodes[r->index].votes = 1;
   }
-  else if (s == SEC_IASP) {
+  else if (s == SEC_IASP || s == SEC_SCRIPT) {
     for (i = 0; i < r->crg->n_iasps; i++)
-      if (strcmp (r->crg->iasps[i].name, item->arg) == 0)
-        return fail (r, item->line, "there are two [iasp %s]; the first is in line %u", item->arg,
-                     find_line (r, SEC_IASP, i, NULL));
+      if (strcmp (r->crg->iasps[i].name, item->arg) == 0) {
+        enum conf_section first = r->crg->iasps[i].type == CONF_SCRIPT ? SEC_SCRIPT : SEC_IASP;
+
+        return fail (r, item->line, "there are two [%s %s]; the first is in line %u",
+                     sections[first].name, item->arg, find_line (r, first, i, NULL));
+      }
     if (r->crg->n_iasps == CRG_MAX_IASPS)
-      return fail (r, item->line, "more than %d IASPs", CRG_MAX_IASPS);
+      return fail (r, item->line, "more than %d IASPs and scripts", CRG_MAX_IASPS);
     r->index = r->crg->n_iasps++;
     strcpy (r->crg->iasps[r->index].name, item->arg);
+    if (s == SEC_SCRIPT) {
+      r->crg->iasps[r->index].type = CONF_SCRIPT;
+      r->crg->iasps[r->index].timeout_ms = AGENT_TIMEOUT_MS;
+      r->in_section = true;
+      return remember (r, NULL, item->line) ? 0 : -EINVAL;
+    }
     strcpy (r->crg->iasps[r->index].export, "unix:");
     r->crg->iasps[r->index].block_size = DIRTY_BLOCK_SIZE;
     r->crg->iasps[r->index].tls = true;
@@ -488,7 +501,7 @@ read_key (struct reader *r, const struct ini_item *item)
     base = r->crg;
   else if (r->section == SEC_DOMAIN)
     base = &r->crg->nodes[r->index];
-  else if (r->section == SEC_IASP)
+  else if (r->section == SEC_IASP || r->section == SEC_SCRIPT)
     base = &r->crg->iasps[r->index];
   if (set_value (r, k, item, base) < 0)
     return -EINVAL;

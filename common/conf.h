@@ -63,8 +63,16 @@ struct conf_node {
   char addresses[CRG_MAX_ADDRS][CRG_ADDR_MAX + 1];
 };
 
+enum conf_type {
+  CONF_IASP,
+  CONF_SCRIPT, /* not mirrored, hosted by an agent; only the fields that say so are its own */
+};
+
 struct conf_iasp {
   char name[CRG_NAME_MAX + 1];
+  uint32_t type;       /* enum conf_type */
+  char agent[CRG_PATH_MAX + 1]; /* SCRIPT */
+  uint32_t timeout_ms; /* SCRIPT: of each call of the agent */
   uint64_t size;       /* bytes of the export; 0: as the stores give */
   uint32_t block_size; /* bytes of one bit of the dirty map */
   bool tls;            /* of the export, on TCP */
@@ -110,7 +118,8 @@ extern int conf_check_crg (struct conf_crg *conf, char *err, size_t errlen);
  *    "nodes": [{"name", "id", "site" (not of a replicate), "role", "votes",
  *               "order" (of primary and backups), "addresses": [..]}],
  *    "iasps": [{"name", "size", "block_size", "export", "tls": bool, "mirror_port",
- *               "stores": {NODE: PATH}}]}
+ *               "stores": {NODE: PATH}}
+ *              or {"name", "agent", "timeout_ms"}: a script]}
  * to_json returns a new reference, or NULL without memory.  from_json refuses what is unknown,
  * missing or wrong, and checks the whole as conf_read_crg does: 0 or -EINVAL with a line. */
 extern json_t *conf_crg_to_json (const struct conf_crg *conf);

@@ -356,6 +356,8 @@ check_ports (struct conf_crg *c, unsigned i, struct conf_place *pl)
   split_tcp (s->export, a, &port_a);
   for (j = 0; j < c->n_iasps; j++) {
     t = &c->iasps[j];
+    if (t->type != CONF_IASP)
+      continue;
     if (j < i && s->mirror_port == t->mirror_port)
       return wrong (pl, SEC_IASP, i, "mirror-port", "mirror-port %" PRIu32 " is already that of IASP "
                     "'%s'; each needs its own", s->mirror_port, t->name);
@@ -397,7 +399,7 @@ check_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
     if (error)
       return wrong (pl, SEC_IASP, i, "store", "store '%s' %s", s->store[j], error);
     for (k = 0; k < i; k++)
-      if (strcmp (s->store[j], c->iasps[k].store[j]) == 0)
+      if (c->iasps[k].type == CONF_IASP && strcmp (s->store[j], c->iasps[k].store[j]) == 0)
         return wrong (pl, SEC_IASP, i, "store", "store '%s' on node '%s' is already that of IASP "
                       "'%s'", s->store[j], n->name, c->iasps[k].name);
     /* On one machine two sites with one path would be two copies in one file. */
@@ -414,6 +416,20 @@ check_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
 }
 
 static int
+check_script (struct conf_crg *c, unsigned i, struct conf_place *pl)
+{
+  const struct conf_iasp *s = &c->iasps[i];
+  const char *error = conf_path_error (s->agent);
+
+  if (error)
+    return wrong (pl, SEC_SCRIPT, i, "agent", "agent '%s' %s", s->agent, error);
+  if (s->timeout_ms < 100 || s->timeout_ms > AGENT_TIMEOUT_MAX_MS)
+    return wrong (pl, SEC_SCRIPT, i, "timeout-ms", "timeout-ms %" PRIu32 "; allowed: 100 to %d",
+                  s->timeout_ms, AGENT_TIMEOUT_MAX_MS);
+  return 0;
+}
+
+static int
 check_iasp (struct conf_crg *c, unsigned i, struct conf_place *pl)
 {
   const struct conf_iasp *s = &c->iasps[i];
@@ -426,6 +442,8 @@ check_iasp (struct conf_crg *c, unsigned i, struct conf_place *pl)
   for (j = 0; j < i; j++)
     if (strcmp (s->name, c->iasps[j].name) == 0)
       return wrong (pl, SEC_IASP, i, NULL, "there are two IASPs '%s'; names are unique", s->name);
+  if (s->type == CONF_SCRIPT)
+    return check_script (c, i, pl);
   if (s->size % META_BLOCK_SIZE != 0 || s->size > STORE_MAX_BYTES)
     return wrong (pl, SEC_IASP, i, "size", "size %" PRIu64 "; allowed: a multiple of %d bytes, at "
                   "most 1 EiB", s->size, META_BLOCK_SIZE);
@@ -456,7 +474,7 @@ conf_check_group (struct conf_crg *c, struct conf_place *pl)
   if (c->n_nodes == 0)
     return wrong (pl, SEC_CRG, 0, NULL, "no [node NAME]; the recovery domain needs at least one");
   if (c->n_iasps == 0)
-    return wrong (pl, SEC_CRG, 0, NULL, "no [iasp NAME]; a CRG needs at least one");
+    return wrong (pl, SEC_CRG, 0, NULL, "no [iasp NAME] or [script NAME]; a CRG needs at least one");
   for (i = 0; i < c->n_nodes; i++) {
     r = check_node (c, i, pl);
     if (r < 0)

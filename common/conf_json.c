@@ -47,6 +47,15 @@ conf_crg_to_json (const struct conf_crg *conf)
   for (i = 0; i < conf->n_iasps; i++) {
     const struct conf_iasp *s = &conf->iasps[i];
 
+    if (s->type == CONF_SCRIPT) {
+      o = json_pack ("{s:s, s:s, s:I}", "name", s->name, "agent", s->agent, "timeout_ms",
+                     (json_int_t) s->timeout_ms);
+      if (json_array_append_new (iasps, o) < 0) {
+        json_decref (def);
+        return NULL;
+      }
+      continue;
+    }
     o = json_pack ("{s:s, s:I, s:I, s:s, s:b, s:I, s:{}}", "name", s->name, "size",
                    (json_int_t) s->size, "block_size", (json_int_t) s->block_size, "export",
                    s->export, "tls", (int) s->tls, "mirror_port", (json_int_t) s->mirror_port,
@@ -207,6 +216,17 @@ read_node (struct reader *r, const json_t *o, struct conf_crg *c)
 }
 
 static int
+read_script (struct reader *r, const json_t *o, struct conf_iasp *s)
+{
+  static const char *const known[] = { "name", "agent", "timeout_ms", NULL };
+
+  s->type = CONF_SCRIPT;
+  if (only (r, o, known) < 0 || get_text (r, o, "agent", true, s->agent, CRG_PATH_MAX) < 0)
+    return -EINVAL;
+  return get_u32 (r, o, "timeout_ms", AGENT_TIMEOUT_MAX_MS, &s->timeout_ms);
+}
+
+static int
 read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
 {
   static const char *const known[]
@@ -221,6 +241,10 @@ read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
   if (get_text (r, o, "name", true, s->name, CRG_NAME_MAX) < 0)
     return -EINVAL;
   snprintf (r->where, sizeof r->where, "IASP '%s': ", s->name);
+  if (json_object_get (o, "agent")) {
+    c->n_iasps++;
+    return read_script (r, o, s);
+  }
   if (only (r, o, known) < 0 || get_number (r, o, "size", STORE_MAX_BYTES, &s->size) < 0
       || get_u32 (r, o, "block_size", DIRTY_BLOCK_SIZE_MAX, &s->block_size) < 0
       || get_text (r, o, "export", true, s->export, CRG_PATH_MAX) < 0

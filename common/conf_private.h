@@ -6,7 +6,8 @@
 
 #include "common/conf.h"
 
-enum conf_section { SEC_NODE, SEC_ENGINE, SEC_LEASE, SEC_CRG, SEC_DOMAIN, SEC_IASP, N_SECTIONS };
+enum conf_section { SEC_NODE, SEC_ENGINE, SEC_LEASE, SEC_CRG, SEC_DOMAIN, SEC_IASP, SEC_SCRIPT,
+                    N_SECTIONS };
 
 /* A check reports a place in the definition; the reader of a file turns it into a line. */
 struct conf_place {

@@ -31,6 +31,11 @@
 #define CRG_REASON_MAX 255
 /* Random ids (cluster, crg, iasp, store, lineage) and the kernel's boot id: 128 bits. */
 #define CRG_ID_LEN 16
+/* Hard time limit of one call of an agent of a [script], and the longest that may be asked for. */
+#define AGENT_TIMEOUT_MS 20000
+#define AGENT_TIMEOUT_MAX_MS 600000
+/* What an agent says of its resource's configuration: a few settings, one message. */
+#define CRG_CONFIG_MAX 1024
 /* The group state, encoded: under the atomic message of every engine (corosync: 1,047,552). */
 #define CRG_MAX_STATE_BYTES (512 * 1024)
 

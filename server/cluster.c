@@ -315,6 +315,12 @@ build_state (struct making *mk)
 
     snprintf (to->name, sizeof to->name, "%s", from->name);
     clock_random_id (to->id);
+    if (from->type == CONF_SCRIPT) {
+      to->type = RES_SCRIPT;
+      snprintf (to->agent, sizeof to->agent, "%s", from->agent);
+      to->timeout_ms = from->timeout_ms;
+      continue;
+    }
     to->dirty_block = from->block_size;
     to->mirror_port = (uint16_t) from->mirror_port;
     to->tls = from->tls;
@@ -402,9 +408,10 @@ enough_created (const struct making *mk)
   for (unsigned i = 0; i < s->def.n_nodes; i++) {
     bool formats = false;
 
-    for (unsigned k = 0; k < s->def.n_sites && s->def.n_iasps > 0; k++)
-      if (s->rec[0].copies[k].host == s->def.nodes[i].id)
-        formats = true;
+    for (unsigned k = 0; k < s->def.n_sites; k++)
+      for (unsigned r = 0; r < s->def.n_iasps; r++)
+        if (s->def.iasps[r].type == RES_IASP && s->rec[r].copies[k].host == s->def.nodes[i].id)
+          formats = true;
     if (mk->answered[i])
       ids[n++] = s->def.nodes[i].id;
     else if (formats)

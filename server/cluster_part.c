@@ -267,7 +267,7 @@ format_next (struct cluster *c)
   int r;
 
   while (p->iasp < s->def.n_iasps
-         && (self->site >= s->def.n_sites
+         && (self->site >= s->def.n_sites || s->def.iasps[p->iasp].type != RES_IASP
              || s->rec[p->iasp].copies[self->site].host != self->id))
     p->iasp++;
   if (p->iasp < s->def.n_iasps) {

@@ -781,6 +781,8 @@ group_init (struct group *g, const struct group_config *cfg, const struct crg_st
   g->phase = PHASE_NO_VIEW;
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
     g->applied.rec[i].production_site = g->committed.rec[i].production_site = NO_SITE;
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    g->host[i].config_mine = 1;
   if (persisted != NULL) {
     g->applied = *persisted;
     g->has_state = true;
@@ -807,6 +809,7 @@ group_step (struct group *g, const struct group_event *ev, struct group_actions 
   case GE_COPY_LOST:
   case GE_COPY_BACK:
   case GE_COPY_READY:
+  case GE_CONFIG:
   case GE_STORE_FAILED: host_on_event (g, ev, out); break;
   case GE_DRAINED: request_on_drained (g, ev, out); break;
   case GE_REQUEST: request_on_event (g, ev, out); break;

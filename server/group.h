@@ -52,6 +52,10 @@ enum group_event_kind {
   GE_DRAINED,     /* answer to GA_HOLD: iasp, ok, reason */
   GE_STORE_FAILED,/* iasp, reason (F4) */
   GE_REQUEST,     /* operator: request, request_id, node, forced, dry_run */
+  GE_CONFIG,      /* what an agent says of its resource (RES_SCRIPT): iasp, buf,
+                     len <= CRG_CONFIG_MAX.  Given by the host before GE_HOSTED,
+                     and again on each change; all with access get it (messages
+                     4 and 5) as GA_CONFIG */
   GE_REPORT,      /* volatile status of this node for all: buf, len; sent at
                      most ten times a second (GROUP_REPORT_MAX bytes) */
 };
@@ -62,6 +66,7 @@ enum group_request {
 
 /* What a store says of itself (superblock), for R4, R5, R6, S1. */
 struct store_info {
+  bool owned;                /* SCRIPT: own(R), it runs here now */
   bool can_host;             /* S1 (a, b): may be opened here and now; true as
                                 well if this node's own plugin has it open */
   bool has_super;
@@ -110,6 +115,14 @@ enum group_action_kind {
                      drop the rest of this step's actions, leave the group, and
                      begin again from disk as a new incarnation (C6) */
   GA_SEND,        /* multicast buf */
+  /* RES_SCRIPT: the agent's call `probe`, `start`, `stop`.  GE_PROBE: ok and
+     store.can_host say access(R), "I could start it here"; store.owned says
+     own(R), "it runs here".  GA_HOST has the roles PRODUCTION (start) and NONE
+     (stop); GE_HOSTED answers when the agent has, or was killed at timeout_ms
+     (ok = false: it counts as not running only once `stop` succeeded, so the
+     shell answers a failed start after it has stopped what was begun, and a
+     failed stop with ok = false; it is asked again).  GA_HOLD is answered at
+     once.  GA_LEASE: what still runs when the lease ends is stopped. */
   GA_PROBE,       /* probe iasp's store -> GE_PROBE */
   GA_HOST,        /* make it so: iasp in role (NONE stops it), tenure -> GE_HOSTED.
                      Those of one iasp are carried out in order; HOST_NONE may
@@ -128,7 +141,8 @@ enum group_action_kind {
   GA_HOLD,        /* hold, drain, flush iasp -> GE_DRAINED (F6) */
   GA_RESUME,      /* switchover given up, named again (F6) */
   GA_REPLY,       /* to request_id: code (exit code of crgctl), reason */
-  GA_CONFIG,      /* message 4/5 delivered here: configuration of iasp, node = host */
+  GA_CONFIG,      /* message 4/5 delivered here: configuration of iasp, node =
+                     host; RES_SCRIPT: off, len: its text */
   GA_LEAVE,       /* leave the group (C6: fsync failed; deleted: forget) */
   GA_NOTE,        /* for log and trace: note id, text */
 };
@@ -143,7 +157,7 @@ struct group_action {
   uint64_t seq;              /* GA_RECORD */
   uint8_t sync;              /* GA_MIRROR_START: enum mirror_sync (H7) */
   int code;
-  uint32_t off, len;         /* GA_SEND: bytes in group_actions.bytes */
+  uint32_t off, len;         /* GA_SEND, GA_CONFIG: bytes in group_actions.bytes */
   char reason[CRG_REASON_MAX + 1];
 };
 

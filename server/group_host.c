@@ -139,6 +139,19 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
   case GE_HOSTED:
     on_hosted (g, ev);
     return;
+  case GE_CONFIG:
+    if (ev->len > CRG_CONFIG_MAX || (ev->len > 0 && ev->buf == NULL)) {
+      g->counters.illegal++;
+      return;
+    }
+    if (ev->len == g->host[ev->iasp].n_config
+        && (ev->len == 0 || memcmp (g->host[ev->iasp].config, ev->buf, ev->len) == 0))
+      return;
+    g->host[ev->iasp].n_config = (uint16_t) ev->len;
+    if (ev->len > 0)
+      memcpy (g->host[ev->iasp].config, ev->buf, ev->len);
+    g->host[ev->iasp].config_mine++;
+    return;
   case GE_PROBE:
     on_probe (g, ev);
     return;
@@ -192,12 +205,29 @@ host_on_announce (struct group *g, struct peer *from)
     group_ask_again (g, from->id);
 }
 
+static bool
+is_script (const struct group *g, unsigned iasp)
+{
+  return g->committed.def.iasps[iasp].type == RES_SCRIPT;
+}
+
 static uint8_t
 site_of (const struct group *g, uint32_t id)
 {
   int n = g->has_committed ? state_node_index (&g->committed, id) : -1;
 
   return n < 0 ? NO_SITE : g->committed.def.nodes[n].site;
+}
+
+/* Who is to have the configuration of a resource: the members of the host's
+ * site; of a script, which no site has more of than another, all that may ever
+ * host it. */
+static bool
+has_access (const struct group *g, uint32_t node, unsigned iasp, uint8_t site)
+{
+  uint8_t mine = site_of (g, node);
+
+  return mine != NO_SITE && (is_script (g, iasp) || mine == site);
 }
 
 /* Messages 4 and 5 are one multicast: everybody sees who got it, so that each
@@ -214,12 +244,15 @@ host_on_config (struct group *g, struct peer *from, struct group_actions *out)
     for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
       struct peer *p = &g->peers[i];
 
-      if (p->id != NO_NODE && p->in_view && p->spoke && site_of (g, p->id) == m->site)
+      if (p->id != NO_NODE && p->in_view && p->spoke
+          && has_access (g, p->id, m->iasp, m->site)) {
         p->config_got[m->iasp] = p->incarnation;
+        p->config_got_version[m->iasp] = m->version;
+      }
     }
     return;
   }
-  if (site_of (g, g->cfg.node_id) != m->site)
+  if (m->iasp >= g->committed.def.n_iasps || !has_access (g, g->cfg.node_id, m->iasp, m->site))
     return;
   if (h->config_node == from->id && h->config_incarnation == from->incarnation
       && h->config_version == m->version)
@@ -232,6 +265,10 @@ host_on_config (struct group *g, struct peer *from, struct group_actions *out)
   a->iasp = m->iasp;
   a->site = m->site;
   a->node = from->id;
+  a->off = (uint32_t) out->used;
+  a->len = m->n_text;
+  memcpy (out->bytes + out->used, m->text, m->n_text);
+  out->used += m->n_text;
 }
 
 void
@@ -290,6 +327,8 @@ wanted_role (const struct group *g, unsigned i, uint8_t site)
   if (!g->committed.started || site == NO_SITE || r->copies[site].host != g->cfg.node_id
       || r->copies[site].barred || r->copies[site].detached)
     return HOST_NONE;
+  if (r->production_site != site && is_script (g, i))
+    return HOST_NONE;
   return r->production_site == site ? HOST_PRODUCTION : HOST_MIRROR;
 }
 
@@ -309,6 +348,8 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
     a->until_ms = g->lease.until_ms;
   if (role == HOST_NONE)
     h->closing = h->told_role;
+  else
+    h->config_mine++; /* its site hears message 5 of each new host */
   h->told_role = (uint8_t) role;
   h->told_tenure = a->tenure;
   h->pending = true;
@@ -551,18 +592,22 @@ settle_config (struct group *g, unsigned i, uint8_t site, struct group_actions *
 
     lacking = lacking
               || (p->id != NO_NODE && p->id != g->cfg.node_id && group_present (g, p)
-                  && site_of (g, p->id) == site && p->config_got[i] != p->incarnation);
+                  && has_access (g, p->id, i, site)
+                  && (p->config_got[i] != p->incarnation
+                      || p->config_got_version[i] != g->host[i].config_mine));
   }
   if (!lacking)
     return;
   memset (m, 0, sizeof *m);
   m->iasp = (uint8_t) i;
   m->site = site;
-  m->version = 1;
+  m->version = g->host[i].config_mine;
   memcpy (m->id, d->id, CRG_ID_LEN);
   m->size = d->size;
   m->dirty_block = d->dirty_block;
   m->mirror_port = d->mirror_port;
+  m->n_text = g->host[i].n_config;
+  memcpy (m->text, g->host[i].config, m->n_text);
   group_send (g, out, MSG_CONFIG);
   g->host[i].config_sent = true;
 }
@@ -575,7 +620,7 @@ all_is_hosted (const struct group *g, unsigned i, uint8_t site)
   const struct peer *p = group_peer_const (g, r->copies[site].host);
 
   return host_serves (g, state_production_host (&g->committed))
-         && (site == r->production_site || copy_is_open (g, p, i, HOST_MIRROR));
+         && (site == r->production_site || is_script (g, i) || copy_is_open (g, p, i, HOST_MIRROR));
 }
 
 static void

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "common/util.h"
 #include "server/bytes.h"
 #include "server/group_msg.h"
 
@@ -46,6 +47,7 @@ r_stamp (struct reader *r)
 static void
 encode_store (struct writer *w, const struct store_info *s)
 {
+  w_u8 (w, s->owned);
   w_u8 (w, s->can_host);
   w_u8 (w, s->has_super);
   w_u8 (w, s->agrees_ids);
@@ -62,6 +64,7 @@ encode_store (struct writer *w, const struct store_info *s)
 static void
 decode_store (struct reader *r, struct store_info *s)
 {
+  s->owned = r_bool (r);
   s->can_host = r_bool (r);
   s->has_super = r_bool (r);
   s->agrees_ids = r_bool (r);
@@ -198,6 +201,8 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     w_u64 (&w, m->u.config.size);
     w_u32 (&w, m->u.config.dirty_block);
     w_u16 (&w, m->u.config.mirror_port);
+    w_u16 (&w, m->u.config.n_text);
+    w_bytes (&w, m->u.config.text, MIN (m->u.config.n_text, CRG_CONFIG_MAX));
     break;
   case MSG_MIRROR_START:
     w_u8 (&w, m->u.mirror_start.iasp);
@@ -306,6 +311,12 @@ decode_body (struct reader *r, struct msg *m)
     m->u.config.size = r_u64 (r);
     m->u.config.dirty_block = r_u32 (r);
     m->u.config.mirror_port = r_u16 (r);
+    m->u.config.n_text = r_u16 (r);
+    if (m->u.config.n_text > CRG_CONFIG_MAX) {
+      r->bad = true;
+      return;
+    }
+    r_bytes (r, m->u.config.text, m->u.config.n_text);
     if (m->u.config.iasp >= CRG_MAX_IASPS || m->u.config.site >= CRG_MAX_SITES)
       r->bad = true;
     break;

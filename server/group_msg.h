@@ -98,6 +98,8 @@ struct msg_config {
   uint64_t size;
   uint32_t dirty_block;
   uint16_t mirror_port;
+  uint16_t n_text;       /* SCRIPT: what its agent says */
+  uint8_t text[CRG_CONFIG_MAX];
 };
 
 struct msg_mirror_start {

@@ -50,7 +50,8 @@ struct peer {
   bool replied;
   uint64_t replied_ms;      /* L3: we answered its RENEW last */
   uint64_t ack_ms;          /* L1: the newest RENEW of ours that it answered */
-  uint64_t config_got[CRG_MAX_IASPS]; /* its incarnation that got ours */
+  uint64_t config_got[CRG_MAX_IASPS]; /* its incarnation that got ours ... */
+  uint32_t config_got_version[CRG_MAX_IASPS]; /* ... in this version */
   uint32_t report_len;
   uint64_t report_ms;
   uint8_t report[GROUP_REPORT_MAX];
@@ -91,6 +92,9 @@ struct hosting {
   uint64_t seq_seen, seq_told;
   struct copy_link link[CRG_MAX_SITES];
   bool config_sent;         /* one is under way in this view */
+  uint32_t config_mine;     /* version of our own configuration: 0, 1, 2 ... */
+  uint16_t n_config;        /* SCRIPT: its text */
+  uint8_t config[CRG_CONFIG_MAX];
   /* As a member of its site: whose configuration it has. */
   uint32_t config_node;
   uint64_t config_incarnation;

@@ -366,6 +366,11 @@ start_probe (struct member *m, unsigned iasp)
   static struct group_status st;
   struct group_event ev = iasp_event (sh, GE_PROBE);
 
+  if (s && iasp < s->def.n_iasps && s->def.iasps[iasp].type == RES_SCRIPT) {
+    set_reason (&ev, "agents are not called yet by this release");
+    step (m, &ev);
+    return;
+  }
   if (s == NULL || self < 0 || iasp >= s->def.n_iasps
       || s->def.nodes[self].site >= s->def.n_sites || s->def.iasps[iasp].store[self][0] == '\0') {
     set_reason (&ev, "this node has no store for it");
@@ -493,7 +498,8 @@ act_host (struct member *m, const struct group_action *a)
     ev.role = a->role;
     ev.tenure = a->tenure;
     ev.ok = a->role == HOST_NONE;
-    set_reason (&ev, "this node has no store for it");
+    set_reason (&ev, s && s->def.iasps[a->iasp].type == RES_SCRIPT
+                  ? "agents are not called yet by this release" : "this node has no store for it");
     step (m, &ev);
     return;
   }

@@ -22,6 +22,8 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
   const struct iasp_rec *r = &s->rec[iasp];
   const struct copy_rec *c = &r->copies[site];
 
+  if (s->def.iasps[iasp].type == RES_SCRIPT)
+    return NULL; /* no disk, so nothing that could disagree */
   /* `create` has formatted it: an empty one is another store (R6). */
   if (!store->has_super)
     return "its store has no superblock";
@@ -291,7 +293,7 @@ place_copies (const struct place_in *in, struct change *c)
       int n;
 
       if (site == s->rec[i].production_site || copy->barred || copy->detached
-          || !place_left (in, i, site))
+          || s->def.iasps[i].type == RES_SCRIPT || !place_left (in, i, site))
         continue;
       /* F3: the next present member of its site takes it (S1, R5). */
       n = copy_candidate (in, i, site);

@@ -142,8 +142,12 @@ check_def (const struct crg_def *d)
         return "two sites have the same name";
   }
   for (unsigned i = 0; i < d->n_iasps; i++) {
-    if (bad_name (d->iasps[i].name) || d->iasps[i].size == 0)
+    if (d->iasps[i].type > RES_SCRIPT)
+      return "a resource has an unknown type";
+    if (bad_name (d->iasps[i].name) || (d->iasps[i].type == RES_IASP && d->iasps[i].size == 0))
       return "an IASP has no name or no size";
+    if (d->iasps[i].type == RES_SCRIPT && (d->iasps[i].agent[0] != '/' || d->iasps[i].timeout_ms == 0))
+      return "a script has no agent or no timeout";
     for (unsigned k = 0; k < i; k++)
       if (strcmp (d->iasps[k].name, d->iasps[i].name) == 0)
         return "two IASPs have the same name";
@@ -195,6 +199,13 @@ state_create (struct crg_state *s, const struct crg_def *def,
     r->tenure = 1;
     r->generation = 1;
     r->production_site = def->nodes[primary].site;
+    if (def->iasps[i].type == RES_SCRIPT) {
+      /* Not mirrored: nothing that one site has and another lacks. */
+      for (uint8_t site = 0; site < def->n_sites; site++)
+        r->copies[site].in_set = true;
+      r->copies[r->production_site].host = def->nodes[primary].id;
+      continue;
+    }
     for (uint8_t site = 0; site < def->n_sites; site++)
       r->copies[site].host = def->nodes[first_in_order (def, site)].id;
     /* R3: at create only production is in the set. */
@@ -250,6 +261,8 @@ check_copy (const struct crg_state *s, const struct change *c, unsigned iasp)
   const struct copy_rec *copy = &r->copies[c->site];
   int node;
 
+  if (s->def.iasps[iasp].type == RES_SCRIPT && c->kind != CH_BAR)
+    return "a script has no copies";
   switch (c->kind) {
   case CH_HOST:
     if (c->site == r->production_site)
@@ -390,13 +403,13 @@ apply_appoint (struct crg_state *s, const struct change *c)
     if (old_site != NO_SITE && old_site != c->site) {
       /* F2: the old production copy becomes a mirror copy; after a switchover
        * its host keeps it, after a failover a host is found when one returns. */
-      if (!c->graceful)
+      if (!c->graceful || s->def.iasps[i].type == RES_SCRIPT)
         r->copies[old_site].host = NO_NODE;
     }
     r->production_site = c->site;
     copy->host = c->node;
     memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
-    if (!c->graceful && !SET_SURVIVES_TAKEOVER) {
+    if (!c->graceful && !SET_SURVIVES_TAKEOVER && s->def.iasps[i].type == RES_IASP) {
       bool shrunk = false;
 
       for (unsigned site = 0; site < s->def.n_sites; site++) {
@@ -445,7 +458,8 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
     str_set (copy->reason, sizeof copy->reason, c->clear ? "" : c->reason);
     /* F4: a failed store has lost what it had; only production, the last
      * resort of its own data, stays in the set until another takes over. */
-    if (copy->barred && c->site != r->production_site && copy->in_set) {
+    if (copy->barred && c->site != r->production_site && copy->in_set
+        && s->def.iasps[iasp].type == RES_IASP) {
       copy->in_set = false;
       r->generation++;
     }

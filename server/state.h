@@ -55,8 +55,17 @@ struct domain_node {
   bool marked_failed;           /* F5 */
 };
 
+enum resource_type {
+  RES_IASP,   /* a disk: one copy a site, mirrored */
+  RES_SCRIPT, /* an agent starts and stops it; not mirrored, so it has no mirror
+                 copies, no set and no messages 6 (Fig. 4's printer) */
+};
+
 struct iasp_def {
   char name[CRG_NAME_MAX + 1];
+  uint8_t type;                 /* enum resource_type */
+  char agent[CRG_PATH_MAX + 1]; /* SCRIPT: a program, the same path everywhere */
+  uint32_t timeout_ms;          /* SCRIPT: hard, of each call of the agent */
   uint8_t id[CRG_ID_LEN];
   uint64_t size;                /* bytes of the export, never changes */
   uint32_t dirty_block;         /* bytes */

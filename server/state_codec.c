@@ -12,7 +12,7 @@
 #include "server/state.h"
 
 #define STATE_MAGIC 0x53475243u /* "CRGS" */
-#define STATE_VERSION 1
+#define STATE_VERSION 2
 
 static void
 w_id (struct writer *w, const uint8_t id[CRG_ID_LEN])
@@ -71,6 +71,9 @@ encode_iasp (struct writer *w, const struct iasp_def *d, unsigned n_nodes)
 {
   w_str (w, d->name, CRG_NAME_MAX);
   w_id (w, d->id);
+  w_u8 (w, d->type);
+  w_str (w, d->agent, CRG_PATH_MAX);
+  w_u32 (w, d->timeout_ms);
   w_u64 (w, d->size);
   w_u32 (w, d->dirty_block);
   w_u16 (w, d->mirror_port);
@@ -85,6 +88,11 @@ decode_iasp (struct reader *r, struct iasp_def *d, unsigned n_nodes)
 {
   r_str (r, d->name, sizeof d->name);
   r_id (r, d->id);
+  d->type = r_u8 (r);
+  if (d->type > RES_SCRIPT)
+    r->bad = true;
+  r_str (r, d->agent, sizeof d->agent);
+  d->timeout_ms = r_u32 (r);
   d->size = r_u64 (r);
   d->dirty_block = r_u32 (r);
   d->mirror_port = r_u16 (r);

@@ -29,7 +29,7 @@ tell_spec (const struct conf_crgd *conf, const struct crg_state *s, unsigned ias
   const struct iasp_def *d;
   size_t used = 0;
 
-  if (iasp >= s->def.n_iasps || node >= s->def.n_nodes
+  if (iasp >= s->def.n_iasps || s->def.iasps[iasp].type != RES_IASP || node >= s->def.n_nodes
       || s->def.nodes[node].site >= s->def.n_sites)
     return false;
   n = &s->def.nodes[node];

@@ -47,7 +47,7 @@ sed -n '/^=head1 EXIT STATUS/,/^=head1 ENV/s/^=item \([0-9]*\) (\([a-z-]*\))/\1 
 same "exit codes"
 
 # --- keys of both files
-"$CRGCTL" check-conf --keys | sed 's/^node-NAME /[node NAME] /; s/^iasp-NAME /[iasp NAME] /; t; s/^\([a-z]*\) /[\1] /' |
+"$CRGCTL" check-conf --keys | sed 's/^\([a-z]*\)-NAME /[\1 NAME] /; t; s/^\([a-z]*\) /[\1] /' |
   sort >program
 awk '/^=head2 \[/ { section = substr($0, 8) } /^=head1/ { section = "" }
      /^=item B</ && section != "" { key = $2; gsub(/B<|>/, "", key); print section, key }' \

@@ -30,6 +30,7 @@ choose_config (struct sim_config *cfg, uint64_t seed)
 
   *cfg = shapes[seed % ARRAY_SIZE (shapes)];
   cfg->n_iasps = seed % 5 == 0 ? 2 : 1;
+  cfg->scripts = seed % 10 == 0 ? 2 : 0;
   cfg->takeover = seed % 3 == 0 ? TAKEOVER_ORDER : TAKEOVER_SAME_SITE_FIRST;
   cfg->started = true;
   cfg->one_machine = seed % 2 == 0;

@@ -45,7 +45,10 @@ static const char good_crg[]
     "export = tcp::10809\n"
     "store = /srv/a\n"
     "store.milan = /srv/b\n"
-    "store.p2 = /srv/c\n";
+    "store.p2 = /srv/c\n"
+    "[script lp]\n"
+    "agent = /usr/lib/lp-agent\n"
+    "timeout-ms = 3000\n";
 
 static char err[CONF_ERR_MAX + 1];
 
@@ -231,7 +234,8 @@ test_good (void)
   is (c.takeover, CONF_SAME_SITE_FIRST, "takeover by default");
   is (c.suspend_timeout_ms, 2000, "suspend-timeout-ms before a comment");
   is (c.n_nodes, 4, "nodes");
-  is (c.n_iasps, 1, "IASPs");
+  is (c.n_iasps, 2, "IASPs and scripts");
+  is (c.iasps[1].type, CONF_SCRIPT, "a script");
   is (c.nodes[0].n_addresses, 2, "addresses of p1");
   is_str (c.nodes[0].addresses[1], "127.0.0.21", "second address of p1");
   is (c.nodes[0].order, 0, "order of p1");

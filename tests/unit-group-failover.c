@@ -120,6 +120,65 @@ cold_start (void)
   end ("mark-failed");
 }
 
+/* ---- scripts ------------------------------------------------------------ */
+
+/* A resource that isn't mirrored (Fig. 4's printer) moves with the group and
+ * tells its configuration to all that may ever host it. */
+static void
+script (void)
+{
+  struct sim_config cfg = {
+    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 2, .scripts = 2,
+    .takeover = TAKEOVER_ORDER, .started = true, .one_machine = true, .calm = true,
+    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
+  };
+
+  sim_init (&s, &cfg, 1);
+  boot_all ();
+  ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 1) == N1,
+      "a script runs where production is");
+  sim_run (&s, 500);
+  ok (strcmp (s.node[N2].config[1], "of n1") == 0 && strcmp (s.node[N4].config[1], "of n1") == 0
+        && s.node[N5].config[1][0] == 0,
+      "messages 4, 5: all but the replicate have what its agent says");
+  ok (!s.node[N3].plugin[1].running && state (N1)->rec[1].copies[1].host == NO_NODE,
+      "it has no copy at the other site");
+  sim_leave (&s, N1);
+  ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 0) == N2
+        && sim_production (&s, 1) == N2, "F2: it fails over with the IASP");
+  sim_run (&s, 500);
+  ok (strcmp (s.node[N3].config[1], "of n2") == 0, "... and message 5 goes out again");
+  sim_request (&s, N2, GR_SWITCHOVER, 3);
+  sim_run (&s, 1000);
+  ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 1) == N3
+        && sim_production (&s, 0) == N3 && s.node[N2].last_code == 0,
+      "F6: it is switched over to the other site: %d %s", s.node[N2].last_code,
+      s.node[N2].last_reason);
+  ok (!s.node[N2].plugin[1].running, "... and runs at one place");
+  sim_boot (&s, N1);
+  sim_run (&s, 3000);
+  ok (strcmp (s.node[N1].config[1], "of n3") == 0, "message 4: a joiner with access gets it");
+  s.node[N3].open_fails = true;
+  sim_kill_plugins (&s, N3);
+  ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 1) != N3,
+      "F2: a start that fails moves the whole group");
+  end ("scripts");
+
+  cfg.scripts = 1;
+  cfg.n_iasps = 1;
+  cfg.n_sites = 1;
+  cfg.nodes_per_site = 3;
+  cfg.n_replicates = 0;
+  sim_init (&s, &cfg, 1);
+  boot_all ();
+  ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 0) == N1, "a script alone");
+  sim_leave (&s, N1);
+  ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 0) == N2,
+      "... fails over, without a mirror");
+  is ((long long) s.sent[MSG_MIRROR_START], 0, "it has no message 6");
+  end ("a script alone");
+}
+
 /* ---- F2, F3 ------------------------------------------------------------- */
 
 static void
@@ -460,6 +519,7 @@ int
 main (void)
 {
   cold_start ();
+  script ();
   failover ();
   failing_hosts ();
   partitions ();

@@ -68,6 +68,12 @@ site_of_node (const struct sim *s, unsigned n)
   return n < s->cfg.n_sites * s->cfg.nodes_per_site ? (int) (n / s->cfg.nodes_per_site) : -1;
 }
 
+static bool
+is_script (const struct sim *s, unsigned iasp)
+{
+  return (s->cfg.scripts & (1u << iasp)) != 0;
+}
+
 static int
 machine_of (const struct sim *s, unsigned n)
 {
@@ -114,6 +120,12 @@ make_def (const struct sim *s, struct crg_def *d)
   for (unsigned i = 0; i < c->n_iasps; i++) {
     snprintf (d->iasps[i].name, sizeof d->iasps[i].name, "iasp%u", i);
     memset (d->iasps[i].id, 10 + (int) i, CRG_ID_LEN);
+    if (is_script (s, i)) {
+      d->iasps[i].type = RES_SCRIPT;
+      strcpy (d->iasps[i].agent, "/agent");
+      d->iasps[i].timeout_ms = 1000;
+      continue;
+    }
     d->iasps[i].size = 1 << 20;
     d->iasps[i].dirty_block = 65536;
     d->iasps[i].mirror_port = (uint16_t) (10810 + i);
@@ -342,6 +354,11 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
   bool own = st->open_by == (int) n;
 
   memset (info, 0, sizeof *info);
+  if (is_script (s, iasp)) {
+    info->can_host = true;
+    info->owned = s->node[n].plugin[iasp].running;
+    return;
+  }
   info->has_super = st->has_super;
   info->agrees_ids = true;
   info->clean = st->clean;
@@ -391,8 +408,10 @@ stop_plugin (struct sim *s, unsigned n, unsigned iasp, bool graceful)
   if (!p->running)
     return;
   st = &s->store[site_of_node (s, n)][iasp];
-  st->open_by = -1;
-  st->clean = graceful;
+  if (!is_script (s, iasp)) {
+    st->open_by = -1;
+    st->clean = graceful;
+  }
   p->running = false;
   p->role = HOST_NONE;
   p->lease_ms = 0;
@@ -414,6 +433,22 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
   if (node->open_fails) {
     stop_plugin (s, n, ask->iasp, true);
     host_answer (s, n, ask, false, "the store is too small for the IASP (H8)");
+    return;
+  }
+  if (is_script (s, ask->iasp)) {
+    struct group_event ev = { .kind = GE_CONFIG, .iasp = ask->iasp };
+    char text[32];
+
+    if (ask->role == HOST_MIRROR)
+      sim_fail (s, "node %u: a script is told to mirror", n + 1);
+    ev.len = (size_t) snprintf (text, sizeof text, "of n%u", n + 1);
+    ev.buf = (const uint8_t *) text;
+    feed (s, n, &ev);
+    reset_links (p);
+    p->running = true;
+    p->role = ask->role;
+    p->tenure = ask->tenure;
+    host_answer (s, n, ask, true, "");
     return;
   }
   if (st->open_by >= 0 && st->open_by != (int) n) {
@@ -467,6 +502,8 @@ take_record (struct sim *s, unsigned n, const struct group_action *a)
   p->rec = c->rec[a->iasp];
   p->has_record = true;
   if (p->role != HOST_PRODUCTION)
+    return;
+  if (is_script (s, a->iasp))
     return;
   s->store[site_of_node (s, n)][a->iasp].generation = p->rec.generation;
   for (unsigned k = 0; k < s->cfg.n_sites; k++) {
@@ -603,6 +640,10 @@ do_action (struct sim *s, unsigned n, const struct group_action *a)
     break;
   case GA_RESUME:
     p->held = p->drain = false;
+    break;
+  case GA_CONFIG:
+    snprintf (node->config[a->iasp % SIM_IASPS], sizeof node->config[0], "%.*s", (int) a->len,
+              (const char *) acts.bytes + a->off);
     break;
   case GA_REPLY:
     node->last_code = a->code;
@@ -952,8 +993,10 @@ data_write (struct sim *s, unsigned n, unsigned iasp)
 
   if (!p->running || p->role != HOST_PRODUCTION || !p->has_record || p->broken)
     return;
+  if (is_script (s, iasp) && !p->held)
+    return;
   for (unsigned site = 0; site < s->cfg.n_sites; site++)
-    if ((int) site != site_of_node (s, n)) {
+    if ((int) site != site_of_node (s, n) && !is_script (s, iasp)) {
       data_link (s, n, iasp, site);
       if (!p->running || p->role != HOST_PRODUCTION)
         return;
@@ -998,7 +1041,7 @@ data_step (struct sim *s)
 
     for (unsigned n = 0; n < s->n_nodes; n++) {
       /* Before it writes: could it answer a read? */
-      if (has_lease (s, n, iasp)) {
+      if (has_lease (s, n, iasp) && !is_script (s, iasp)) {
         const struct sim_store *st = &s->store[site_of_node (s, n)][iasp];
 
         if (st->data < s->acked[iasp])
@@ -1217,7 +1260,7 @@ sim_converged (struct sim *s)
   for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
     if (sim_production (s, i) < 0)
       return false;
-    for (unsigned site = 0; site < s->cfg.n_sites; site++) {
+    for (unsigned site = 0; site < s->cfg.n_sites && !is_script (s, i); site++) {
       uint32_t host = first->rec[i].copies[site].host;
       bool any = false;
 

@@ -16,11 +16,12 @@
 
 #define SIM_NODES 8
 #define SIM_SITES 4
-#define SIM_IASPS 2
+#define SIM_IASPS 3
 
 struct sim_config {
   unsigned n_sites, nodes_per_site, n_replicates, n_iasps;
   uint8_t takeover;
+  unsigned scripts;      /* bit set: these resources are agents, not disks */
   bool started;          /* the CRG was started before the first node came */
   bool one_machine;      /* all nodes share a boot id (S1 b) */
   bool calm;             /* fixed clocks, no delays beyond the order */
@@ -106,6 +107,7 @@ struct sim_node {
   char last_reason[CRG_REASON_MAX + 1];
   uint64_t action_count;
   bool open_fails, drain_fails; /* its plugins say no */
+  char config[SIM_IASPS][32];   /* messages 4 and 5: of a script, the last */
 };
 
 struct sim_commit {
