@@ -34,6 +34,7 @@
 #include "server/log.h"
 #include "server/member.h"
 #include "server/statefile.h"
+#include "server/task.h"
 
 /* Exit codes of crgd; crgd(8) has the table. */
 enum { CRGD_FINE = 0, CRGD_ERROR = 1, CRGD_USAGE = 2, CRGD_RUNNING = 3 };
@@ -403,6 +404,7 @@ run (struct daemon *d)
       member_free (d->members[i]);
   d->engine->ops->destroy (d->engine);
   cluster_free (d->cluster);
+  task_end ();
   qb_loop_destroy (d->loop);
   log_notice ("node %s ended", d->conf.name);
   return d->exit_code;

@@ -28,7 +28,11 @@ struct task {
   qb_loop_timer_handle timer;
   task_done_fn *done;
   void *opaque;
+  struct task *next; /* in `dying` */
 };
+
+/* Killed, and not reaped yet. */
+static struct task *dying;
 
 static void
 run_child (task_fn *fn, const void *arg, size_t result_len, int fd, unsigned timeout_ms,
@@ -54,6 +58,17 @@ run_child (task_fn *fn, const void *arg, size_t result_len, int fd, unsigned tim
   _exit (write (3, result, result_len) == (ssize_t) result_len ? 0 : 1);
 }
 
+static void
+forget (struct task *t)
+{
+  struct task **at = &dying;
+
+  while (*at != t)
+    at = &(*at)->next;
+  *at = t->next;
+  free (t);
+}
+
 static int
 on_exit_of_child (int fd, int revents, void *opaque)
 {
@@ -63,7 +78,7 @@ on_exit_of_child (int fd, int revents, void *opaque)
     return 0;
   qb_loop_poll_del (t->loop, fd);
   close (fd);
-  free (t);
+  forget (t);
   return 0;
 }
 
@@ -74,6 +89,8 @@ reap (struct task *t)
 {
   int pidfd = (int) syscall (SYS_pidfd_open, t->pid, 0);
 
+  t->next = dying;
+  dying = t;
   if (pidfd >= 0
       && qb_loop_poll_add (t->loop, QB_LOOP_LOW, pidfd, POLLIN, t, on_exit_of_child) == 0)
     return;
@@ -81,7 +98,7 @@ reap (struct task *t)
     close (pidfd);
   while (waitpid (t->pid, NULL, 0) < 0 && errno == EINTR)
     ;
-  free (t);
+  forget (t);
 }
 
 static void
@@ -165,4 +182,13 @@ task_cancel (struct task *t)
     return;
   t->done = NULL;
   finish (t, NULL, NULL);
+}
+
+void
+task_end (void)
+{
+  while (dying) {
+    waitpid (dying->pid, NULL, WNOHANG);
+    forget (dying);
+  }
 }

@@ -29,5 +29,8 @@ extern struct task *task_start (struct qb_loop *loop, task_fn *fn, const void *a
                                 void *opaque);
 /* Kills the child; done is not called. */
 extern void task_cancel (struct task *t);
+/* When the loop has ended: forgets the children that were killed and have not gone yet.  All
+ * others were cancelled before. */
+extern void task_end (void);
 
 #endif
