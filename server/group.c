@@ -134,6 +134,14 @@ group_present (const struct group *g, const struct peer *p)
   return p->in_view && p->answered && !group_is_expelled (&g->committed, p->id, p->incarnation);
 }
 
+uint64_t
+group_return_until_ms (const struct group *g, const struct peer *p)
+{
+  uint64_t since = p != NULL && p->heard_ms > g->started_ms ? p->heard_ms : g->started_ms;
+
+  return since + (uint64_t) g->cfg.lease_ms * RETURN_PARTS / LEASE_PARTS;
+}
+
 bool
 group_majority (const struct group *g, bool (*has) (const struct group *, const struct peer *))
 {
@@ -690,6 +698,7 @@ on_msg (struct group *g, const struct group_event *ev, struct group_actions *out
   }
   p->spoke = true;
   p->incarnation = g->in.h.incarnation;
+  p->heard_ms = g->now_ms;
   switch (g->in.h.type) {
   case MSG_ANSWER: on_answer (g, p, out); break;
   case MSG_START: on_start (g, out); break;
@@ -810,6 +819,7 @@ group_step (struct group *g, const struct group_event *ev, struct group_actions 
   case GE_COPY_BACK:
   case GE_COPY_READY:
   case GE_CONFIG:
+  case GE_LINK:
   case GE_STORE_FAILED: host_on_event (g, ev, out); break;
   case GE_DRAINED: request_on_drained (g, ev, out); break;
   case GE_REQUEST: request_on_event (g, ev, out); break;

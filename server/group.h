@@ -49,6 +49,8 @@ enum group_event_kind {
                      again to a new crgd that adopts it */
   GE_COPY_BACK,   /* plugin: iasp, site, seq: the link is back, no removal needed */
   GE_COPY_READY,  /* plugin: iasp, site, boot_id, seq (R3) */
+  GE_LINK,        /* plugin: iasp, site, ok: the link to the copy is up, or broke
+                     (F7); a level, unknown until it was said */
   GE_DRAINED,     /* answer to GA_HOLD: iasp, ok, reason */
   GE_STORE_FAILED,/* iasp, reason (F4) */
   GE_REQUEST,     /* operator: request, request_id, node, forced, dry_run */

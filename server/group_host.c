@@ -35,7 +35,7 @@ static void
 forget_link (struct copy_link *l)
 {
   l->told_node = NO_NODE;
-  l->lost = l->ready = false;
+  l->lost = l->ready = l->down = false;
 }
 
 /* A plugin that has (again) its role knows nothing yet. */
@@ -87,6 +87,10 @@ on_hosted (struct group *g, const struct group_event *ev)
     h->told_role = ev->role;
     h->told_tenure = ev->tenure;
     h->adopted = true;
+    /* L3: it was opened when every lease before its tenure was over, which
+     * stays so; this run need not wait for that again (F7). */
+    if (ev->role == HOST_PRODUCTION && ev->tenure > g->lease.cleared)
+      g->lease.cleared = ev->tenure;
   } else if (ev->role != h->told_role) {
     g->counters.illegal++;
     return;
@@ -164,6 +168,10 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
   }
   if (g->host[ev->iasp].told_role != HOST_PRODUCTION) {
     g->counters.illegal++;
+    return;
+  }
+  if (ev->kind == GE_LINK) {
+    l->down = !ev->ok;
     return;
   }
   if (ev->seq > g->host[ev->iasp].seq_seen)
@@ -352,7 +360,7 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
     h->config_mine++; /* its site hears message 5 of each new host */
   h->told_role = (uint8_t) role;
   h->told_tenure = a->tenure;
-  h->pending = true;
+  h->pending = h->asked = true;
   h->open = h->adopted = false;
   h->start_told = h->record_told = false;
   for (unsigned s = 0; s < CRG_MAX_SITES; s++)
@@ -382,6 +390,12 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
   if (h->told_role != HOST_NONE
       && (want == HOST_NONE || stale || (!h->pending && !h->open)
           || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {
+    tell_role (g, out, i, HOST_NONE);
+    return;
+  }
+  /* S3, L3: released is said only when a process of an earlier run, of which
+   * nobody told yet, is gone too. */
+  if (!h->asked && g->lease.releasing != 0) {
     tell_role (g, out, i, HOST_NONE);
     return;
   }

@@ -25,6 +25,11 @@
 #define HOST_RETRY_MS 10000
 #define RELEASE_RETRY_MS 1000
 #define REPORT_EVERY_MS 100
+/* F7: a host that left is waited for until so much of the lease time is over
+ * since it was last heard.  The rest, a quarter, is for the appointment of
+ * another: that is committed when the old lease ends, so the wait costs a
+ * failover nothing. */
+#define RETURN_PARTS 9 /* of LEASE_PARTS */
 /* Operators' requests that wait for their outcome at one node. */
 #define GROUP_MAX_REQUESTS 4
 
@@ -47,6 +52,7 @@ struct peer {
   struct announce announce;
   /* Of this incarnation of ours. */
   bool seen;                /* was in a committed view, or renewed a lease */
+  uint64_t heard_ms;        /* F7: its last message */
   bool replied;
   uint64_t replied_ms;      /* L3: we answered its RENEW last */
   uint64_t ack_ms;          /* L1: the newest RENEW of ours that it answered */
@@ -66,6 +72,7 @@ struct copy_link {
   uint32_t told_node;       /* shell: mirror to this node; NO_NODE: not */
   uint64_t told_incarnation;
   bool lost, ready;         /* what the plugin wants (R2, R3) */
+  bool down;                /* F7: the plugin said that the link broke */
   uint8_t ready_boot_id[CRG_ID_LEN];
   char lost_reason[CRG_REASON_MAX + 1];
 };
@@ -75,6 +82,7 @@ struct hosting {
   uint8_t told_role;        /* enum host_role, last GA_HOST */
   uint64_t told_tenure;
   bool pending;             /* GE_HOSTED is awaited */
+  bool asked;               /* a GA_HOST was given in this incarnation */
   bool open;                /* the plugin is open in told_role */
   bool adopted;             /* found running: may be held by an earlier run */
   uint8_t closing;          /* enum host_role that HOST_NONE ends */
@@ -231,6 +239,8 @@ extern bool group_room (const struct group_actions *out);
 /* Sends g->out after filling its header. */
 extern void group_send (struct group *g, struct group_actions *out, uint8_t type);
 extern void group_note (struct group_actions *out, const char *text, uint64_t value);
+/* F7: so long is a node that left waited for as host. */
+extern uint64_t group_return_until_ms (const struct group *g, const struct peer *p);
 extern bool group_is_expelled (const struct crg_state *s, uint32_t id, uint64_t incarnation);
 /* What was announced is of the past: everybody, but `keep`, probes and says
  * again what it can host.  Called at the same delivered message everywhere. */

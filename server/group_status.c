@@ -70,6 +70,12 @@ group_next_tick_ms (const struct group *g)
       sooner (&next, g->commit_ms + token2);
     if (g->wait_set && g->wait_until_ms > g->now_ms)
       sooner (&next, g->wait_until_ms);
+    for (unsigned i = 0; i < g->committed.def.n_nodes; i++) {
+      const struct peer *p = group_peer_const (g, g->committed.def.nodes[i].id);
+
+      if ((p == NULL || !p->in_view) && group_return_until_ms (g, p) > g->now_ms)
+        sooner (&next, group_return_until_ms (g, p));
+    }
     for (unsigned i = 0; i < CRG_MAX_NODES; i++)
       if (g->peers[i].hold_known && g->peers[i].open_ms > g->now_ms)
         sooner (&next, g->peers[i].open_ms);
@@ -116,6 +122,14 @@ say_named (const struct group *g, const struct place_in *in, int n, uint64_t now
   } else if (!in->node[n].present && in->node[n].maybe) {
     text_add (t, "waits for an answer of ");
     text_add (t, name);
+  } else if (!in->node[n].present && in->node[n].returning) {
+    uint64_t until = group_return_until_ms (g, group_peer_const (g, s->def.nodes[n].id));
+
+    text_add (t, "waits for ");
+    text_add (t, name);
+    text_add (t, ", which left, to come back within its lease (F7, ");
+    text_num (t, until > now_ms ? until - now_ms : 0);
+    text_add (t, " ms left)");
   } else if (in->node[n].announce == NULL) {
     text_add (t, "waits for ");
     text_add (t, name);

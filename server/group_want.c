@@ -59,6 +59,10 @@ place_gather (const struct group *g, struct place_in *in)
     n->waited_for = !d->marked_failed && g->wait_set && g->now_ms < g->wait_until_ms
                     && (p == NULL || !p->seen)
                     && !(g->warm && d->id == state_production_host (&g->committed));
+    /* F7: it may be a restart of its crgd alone, under which its plugin serves
+     * on; within its lease nobody could take its place in any case. */
+    n->returning = !d->marked_failed && (p == NULL || !p->in_view)
+                   && g->now_ms < group_return_until_ms (g, p);
     if (p == NULL)
       continue;
     n->present = group_present (g, p);
@@ -69,6 +73,10 @@ place_gather (const struct group *g, struct place_in *in)
     if (n->present && !p->announced)
       all = false;
   }
+  for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
+    for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
+      if (g->host[i].told_role == HOST_PRODUCTION && g->host[i].link[s].down)
+        in->links_down[i] |= (uint8_t) (1u << s);
   in->ready = all
               || g->now_ms >= MAX (g->commit_ms, g->asked_ms) + 2ull * g->cfg.token_ms;
 }

@@ -177,7 +177,7 @@ settle_released (struct group *g, struct group_actions *out)
     return;
   }
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
-    if (g->host[i].told_role == HOST_PRODUCTION
+    if (!g->host[i].asked || g->host[i].told_role == HOST_PRODUCTION
         || (g->host[i].told_role == HOST_NONE && g->host[i].pending))
       return;
   if (!group_room (out))

@@ -289,14 +289,22 @@ on_plugin_event (void *opaque, const char *event, json_t *obj)
   const char *state = json_string_value (json_object_get (obj, "state"));
   struct group_event ev = { 0 };
 
+  /* F7: what it says of a link is a level, of which only up and down count. */
+  if (strcmp (event, "link") == 0 && state && site >= 0 && site < CRG_MAX_SITES) {
+    ev = iasp_event (sh, GE_LINK);
+    ev.site = (uint8_t) site;
+    ev.ok = strcmp (state, "mirroring") == 0 || strcmp (state, "resyncing") == 0;
+  }
   note (m, "plugin of IASP %u: %s%s%s, site %d%s%s", sh->index, event, state ? " " : "",
         state ? state : "", (int) site, reason ? ": " : "", reason ? reason : "");
   for (unsigned i = 0; i < ARRAY_SIZE (kinds); i++)
     if (strcmp (event, kinds[i].name) == 0)
       ev = iasp_event (sh, kinds[i].kind);
-  if (ev.kind == 0) {
+  if (ev.kind == 0 || ev.kind == GE_LINK) {
     log_notice ("%s: %s%s%s, site %d%s%s", m->crg, event, state ? " " : "", state ? state : "",
                 (int) site, reason ? ": " : "", reason ? reason : "");
+    if (ev.kind == GE_LINK)
+      step (m, &ev);
     return;
   }
   if (ev.kind != GE_STORE_FAILED && (site < 0 || site >= CRG_MAX_SITES)) {

@@ -150,8 +150,12 @@ place_left (const struct place_in *in, unsigned iasp, uint8_t site)
     return true;
   if (c->barred)
     return true;
-  if (!in->node[n].present)
-    return !in->node[n].waited_for && !in->node[n].maybe;
+  if (!in->node[n].present) {
+    if (in->node[n].waited_for || in->node[n].maybe)
+      return false;
+    /* F7: the host may return, unless it is known that its process is gone. */
+    return !in->node[n].returning || (in->links_down[iasp] & (1u << site));
+  }
   h = said (in, (unsigned) n, iasp);
   if (h == NULL || h->opened)
     return false;

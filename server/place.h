@@ -13,6 +13,7 @@
 struct place_node {
   bool present;
   bool waited_for;          /* start-wait still runs for it */
+  bool returning;           /* F7: it left less than a lease ago */
   bool maybe;               /* in the view, silent for less than C8 allows */
   const struct announce *announce; /* of this view, or NULL */
 };
@@ -20,6 +21,8 @@ struct place_node {
 struct place_in {
   const struct crg_state *state;
   struct place_node node[CRG_MAX_NODES]; /* by index in def.nodes */
+  uint8_t links_down[CRG_MAX_IASPS]; /* F7: bit set of sites: this node is
+                               production, and its link to the copy broke */
   bool ready;               /* all present have announced, or time is up */
 };
 

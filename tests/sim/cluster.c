@@ -770,7 +770,7 @@ sim_boot (struct sim *s, unsigned n)
     if (!p->running)
       continue;
     /* S3: adopt, or end. */
-    if (sim_random (s, 2) == 0) {
+    if (s->cfg.always_adopts || sim_random (s, 2) == 0) {
       struct group_event ask = { .iasp = (uint8_t) i, .role = p->role, .tenure = p->tenure };
       host_answer (s, n, &ask, true, "");
       p->broken_say = p->broken;
@@ -904,6 +904,17 @@ say (struct sim *s, unsigned n, unsigned iasp, unsigned site, enum group_event_k
   feed (s, n, &ev);
 }
 
+/* F7; like the real one it is said once, to whoever listens. */
+static void
+say_link (struct sim *s, unsigned n, unsigned iasp, unsigned site, bool up)
+{
+  struct group_event ev = { .kind = GE_LINK, .iasp = (uint8_t) iasp, .site = (uint8_t) site };
+
+  ev.ok = up;
+  if (!s->node[n].paused)
+    feed (s, n, &ev);
+}
+
 static bool
 can_reach (const struct sim *s, unsigned n, int to, unsigned iasp)
 {
@@ -937,6 +948,7 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
     if (l->connected || l->due_ms == 0) {
       l->connected = l->filling = false;
       l->due_ms = s->now_ms + 200; /* suspend timeout */
+      say_link (s, n, iasp, site, false);
     }
     if (need && !l->lost_said && s->now_ms >= l->due_ms && s->node[n].running
         && !s->node[n].paused) {
@@ -949,6 +961,7 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
   s->node[l->node].plugin[iasp].tenure = p->tenure;
   if (!l->connected) {
     l->connected = true;
+    say_link (s, n, iasp, site, true);
     l->filling = !p->rec.copies[site].in_set;
     l->due_ms = s->now_ms + 300;
     if (l->filling) {

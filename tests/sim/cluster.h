@@ -24,6 +24,7 @@ struct sim_config {
   unsigned scripts;      /* bit set: these resources are agents, not disks */
   bool started;          /* the CRG was started before the first node came */
   bool one_machine;      /* all nodes share a boot id (S1 b) */
+  bool always_adopts;    /* S3: a crgd finds its plugins; else half of them */
   bool calm;             /* fixed clocks, no delays beyond the order */
   uint32_t token_ms, lease_ms, start_wait_ms;
   uint8_t votes[SIM_NODES]; /* zeroes: one each */
