@@ -347,8 +347,6 @@ engine_new (struct iasp *ia, char *err, size_t errlen)
     snprintf (err, errlen, "no memory for the engine");
     goto error;
   }
-  e->env.flush_delay_ms = ia->p.fault_flush_delay_ms;
-  e->env.write_delay_ms = ia->p.fault_write_delay_ms;
   return e;
 
 error:

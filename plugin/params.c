@@ -17,9 +17,6 @@ enum key {
   K_NAME, K_STORE, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
   K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
   K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS,
-#ifdef CRG_TEST
-  K_FAULT_FLUSH_DELAY_MS, K_FAULT_WRITE_DELAY_MS,
-#endif
   K_END
 };
 
@@ -44,10 +41,6 @@ static const char *const keys[] = {
   [K_TLS_KEY] = "tls-key",
   [K_SUSPEND_TIMEOUT_MS] = "suspend-timeout-ms",
   [K_NO_QUORUM_TIMEOUT_MS] = "no-quorum-timeout-ms",
-#ifdef CRG_TEST
-  [K_FAULT_FLUSH_DELAY_MS] = "fault-flush-delay-ms",
-  [K_FAULT_WRITE_DELAY_MS] = "fault-write-delay-ms",
-#endif
 };
 
 #define BIT(k)      (UINT32_C (1) << (k))
@@ -77,9 +70,6 @@ const char params_help[]
     "tls-ca= tls-cert= tls-key=     (required with listen=) Files of the mirror link's TLS.\n"
     "suspend-timeout-ms=<N>    A copy that doesn't answer for so long is given up [10000].\n"
     "no-quorum-timeout-ms=<N>  I/O without a lease fails after so long [0: never].\n"
-#ifdef CRG_TEST
-    "fault-flush-delay-ms=<N> fault-write-delay-ms=<N>  Test build: a slow store.\n"
-#endif
   ;
 
 void
@@ -271,10 +261,6 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
   case K_TLS_KEY: return set_text (p->tls_key, sizeof p->tls_key, key, value, err, errlen);
   case K_SUSPEND_TIMEOUT_MS: return set_ms (&p->suspend_timeout_ms, key, value, err, errlen);
   case K_NO_QUORUM_TIMEOUT_MS: return set_ms (&p->no_quorum_timeout_ms, key, value, err, errlen);
-#ifdef CRG_TEST
-  case K_FAULT_FLUSH_DELAY_MS: return set_ms (&p->fault_flush_delay_ms, key, value, err, errlen);
-  case K_FAULT_WRITE_DELAY_MS: return set_ms (&p->fault_write_delay_ms, key, value, err, errlen);
-#endif
   case K_END: break;
   }
   return -EINVAL;

@@ -42,8 +42,6 @@ struct params {
   char tls_key[CRG_PATH_MAX + 1];
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0: never */
-  uint32_t fault_flush_delay_ms; /* the test build only */
-  uint32_t fault_write_delay_ms; /* the test build only */
 
   uint32_t seen; /* bit by index of the key */
 };

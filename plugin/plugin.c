@@ -111,7 +111,7 @@ iasp_get_ready (void)
       goto error;
     return 0;
   }
-  if (store_lock (&iasp.store) < 0) {
+  if (store_lock (&iasp.store, iasp.p.store) < 0) {
     snprintf (why, sizeof why, "store %s: another process has it open; end that one first", iasp.p.store);
     goto error;
   }

@@ -168,7 +168,7 @@ open_store (struct engine *e, const struct record *r, uint8_t site, bool product
     return "store";
   ia->store.data_bytes = ia->p.size;
   e->released = false;
-  if (store_lock (&ia->store) < 0) {
+  if (store_lock (&ia->store, ia->p.store) < 0) {
     snprintf (err, errlen, "store %s: another process has it open (S1)", ia->p.store);
     code = "locked";
     goto error;

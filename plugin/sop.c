@@ -149,13 +149,39 @@ finish (struct sop *op, int error)
 }
 
 static void
-submit_timeout (struct sop *op, uint32_t ms)
+submit_timeout (struct sop *op, uint32_t us)
 {
   struct io_uring_sqe *sqe = ring_sqe (op->env->ring);
 
-  op->delay.tv_sec = ms / 1000;
-  op->delay.tv_nsec = (long long) (ms % 1000) * 1000000;
+  op->delay.tv_sec = us / 1000000;
+  op->delay.tv_nsec = (long long) (us % 1000000) * 1000;
   io_uring_prep_timeout (sqe, &op->delay, 0, 0);
+  ring_own (op->env->ring, sqe, &op->ring);
+}
+
+static uint32_t
+flush_delay_us (struct sop *op)
+{
+  return storefault_delay_us (op->env->store, SF_FLUSH, 0);
+}
+
+static uint32_t
+write_delay_us (struct sop *op)
+{
+  return storefault_delay_us (op->env->store, op->kind == SOP_ZERO ? SF_ZERO : SF_WRITE, op->offset);
+}
+
+/* What goes to the store passes here; the test build may refuse it, and then a step that does
+ * nothing stands in its place. */
+static void
+submit_fault (struct sop *op, struct io_uring_sqe *sqe, enum sf_op kind, uint64_t offset, uint64_t length,
+              bool stable)
+{
+  const void *data = kind == SF_WRITE ? op->at : NULL;
+
+  op->refused = storefault_begin (op->env->store, kind, offset, length, data, stable, &op->fault);
+  if (op->refused < 0)
+    io_uring_prep_nop (sqe);
   ring_own (op->env->ring, sqe, &op->ring);
 }
 
@@ -165,7 +191,7 @@ submit_read (struct sop *op)
   struct io_uring_sqe *sqe = ring_sqe (op->env->ring);
 
   io_uring_prep_read (sqe, op->env->store->fd, op->at, (unsigned) (op->end - op->pos), op->pos);
-  ring_own (op->env->ring, sqe, &op->ring);
+  submit_fault (op, sqe, SF_READ, op->pos, op->end - op->pos, false);
 }
 
 /* Reads one unit into the edge buffer. */
@@ -182,12 +208,13 @@ static void
 submit_write (struct sop *op, uint64_t limit)
 {
   struct io_uring_sqe *sqe = ring_sqe (op->env->ring);
-  bool dsync = op->fua && op->kind == SOP_WRITE && op->env->flush_delay_ms == 0;
+  bool dsync = op->fua && op->kind == SOP_WRITE;
+  uint64_t n = MIN (op->end - op->pos, limit);
 
-  io_uring_prep_write (sqe, op->env->store->fd, op->at, (unsigned) MIN (op->end - op->pos, limit), op->pos);
+  io_uring_prep_write (sqe, op->env->store->fd, op->at, (unsigned) n, op->pos);
   if (dsync)
     sqe->rw_flags = RWF_DSYNC;
-  ring_own (op->env->ring, sqe, &op->ring);
+  submit_fault (op, sqe, SF_WRITE, op->pos, n, dsync);
 }
 
 static void
@@ -201,7 +228,7 @@ begin (struct sop *op, enum step step)
   op->step = (uint8_t) step;
   switch (step) {
   case ST_DELAY:
-    submit_timeout (op, op->env->write_delay_ms);
+    submit_timeout (op, write_delay_us (op) + (op->fua ? flush_delay_us (op) : 0));
     return;
 
   case ST_READ:
@@ -230,7 +257,7 @@ begin (struct sop *op, enum step step)
     sqe = ring_sqe (op->env->ring);
     io_uring_prep_fallocate (sqe, s->fd, store_zero_mode (s, op->may_trim), (off_t) op->from,
                              (off_t) (op->to - op->from));
-    ring_own (op->env->ring, sqe, &op->ring);
+    submit_fault (op, sqe, SF_ZERO, op->from, op->to - op->from, false);
     return;
 
   case ST_ZERO_MID:
@@ -269,13 +296,13 @@ begin (struct sop *op, enum step step)
     return;
 
   case ST_FLUSH_DELAY:
-    submit_timeout (op, op->env->flush_delay_ms);
+    submit_timeout (op, flush_delay_us (op));
     return;
 
   case ST_FLUSH:
     sqe = ring_sqe (op->env->ring);
     io_uring_prep_fsync (sqe, s->fd, IORING_FSYNC_DATASYNC);
-    ring_own (op->env->ring, sqe, &op->ring);
+    submit_fault (op, sqe, SF_FLUSH, 0, 0, false);
     return;
   }
 }
@@ -286,7 +313,7 @@ flush_or_finish (struct sop *op, bool flush)
   if (!flush)
     finish (op, 0);
   else
-    begin (op, op->env->flush_delay_ms ? ST_FLUSH_DELAY : ST_FLUSH);
+    begin (op, flush_delay_us (op) ? ST_FLUSH_DELAY : ST_FLUSH);
 }
 
 static void
@@ -339,6 +366,12 @@ step_done (struct ring_op *ring, int res)
 
   if (step == ST_DELAY || step == ST_FLUSH_DELAY)
     res = 0; /* -ETIME */
+  else {
+    storefault_end (s, &op->fault, res);
+    if (op->refused < 0)
+      res = op->refused;
+    op->refused = 0;
+  }
   if (res == -EINTR || res == -EAGAIN) {
     begin (op, step);
     return;
@@ -417,7 +450,7 @@ step_done (struct ring_op *ring, int res)
     begin (op, ST_WRITE);
     return;
   case ST_WRITE:
-    flush_or_finish (op, op->fua && op->env->flush_delay_ms != 0);
+    finish (op, 0);
     return;
   case ST_FALLOCATE:
   case ST_ZERO_MID:
@@ -476,7 +509,7 @@ run (struct sop *op)
     break;
 
   case SOP_WRITE:
-    if (op->env->write_delay_ms)
+    if (write_delay_us (op) || (op->fua && flush_delay_us (op)))
       begin (op, ST_DELAY);
     else
       write_or_edges (op, ST_DELAY);
@@ -491,7 +524,7 @@ run (struct sop *op)
       zero_head (op);
     else if (store_zero_mode (s, op->may_trim) == -1)
       begin (op, ST_ZERO_MID);
-    else if (op->env->write_delay_ms)
+    else if (write_delay_us (op))
       begin (op, ST_DELAY);
     else
       begin (op, ST_FALLOCATE);

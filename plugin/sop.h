@@ -26,8 +26,6 @@ struct sop_env {
   struct ring *ring;
   struct store *store;
   uint8_t *zeroes;         /* SOP_ZERO_BYTES of them, aligned */
-  uint32_t flush_delay_ms; /* fault injection, else 0 */
-  uint32_t write_delay_ms;
   struct sop_list active, waiting;
   unsigned n_unaligned; /* of both lists */
 };
@@ -52,6 +50,8 @@ struct sop {
   uint8_t *at;             /* memory for pos */
   uint8_t *edge;           /* META_BLOCK_SIZE, aligned; kept for the next use */
   struct __kernel_timespec delay;
+  struct sf_token fault; /* fault injection: of the step under way */
+  int refused;           /* and what it made of that step; else 0 */
 };
 
 /* 0 or -ENOMEM. */

@@ -202,18 +202,19 @@ store_open (struct store *s, const char *path, enum store_direct direct, char *e
 }
 
 int
-store_lock (struct store *s)
+store_lock (struct store *s, const char *path)
 {
   struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
   if (fcntl (s->fd, F_OFD_SETLK, &fl) == -1)
     return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
-  return 0;
+  return storefault_open (s, path);
 }
 
 void
 store_close (struct store *s)
 {
+  storefault_close (s);
   if (s->fd != -1)
     close (s->fd);
   s->fd = -1;
@@ -275,14 +276,27 @@ rmw_unlock (struct rmw_scope *scope)
 
 /* ---- whole transfers ---------------------------------------------------------------------- */
 
+static void
+fault_delay (struct store *s, enum sf_op op, uint64_t offset)
+{
+  uint32_t us = storefault_delay_us (s, op, offset);
+
+  if (us > 0)
+    usleep (us);
+}
+
 static int
-full_pread (int fd, void *buf, size_t count, uint64_t offset)
+full_pread (struct store *s, void *buf, size_t count, uint64_t offset)
 {
   char *p = buf;
 
   while (count > 0) {
-    ssize_t r = pread (fd, p, count, (off_t) offset);
+    struct sf_token fault;
+    ssize_t r = storefault_begin (s, SF_READ, offset, count, NULL, false, &fault);
 
+    if (r < 0)
+      return (int) r;
+    r = pread (s->fd, p, count, (off_t) offset);
     if (r == -1) {
       if (errno == EINTR)
         continue;
@@ -304,10 +318,20 @@ full_pwrite (struct store *s, const void *buf, size_t count, uint64_t offset, un
 
   while (count > 0) {
     struct iovec iov = { .iov_base = (void *) (uintptr_t) p, .iov_len = count };
-    ssize_t r = pwritev2 (s->fd, &iov, 1, (off_t) offset, flags & STORE_F_FUA ? RWF_DSYNC : 0);
+    struct sf_token fault;
+    ssize_t r;
 
-    if (r == -1) {
-      int e = errno;
+    fault_delay (s, SF_WRITE, offset);
+    if (flags & STORE_F_FUA)
+      fault_delay (s, SF_FLUSH, 0);
+    r = storefault_begin (s, SF_WRITE, offset, count, p, flags & STORE_F_FUA, &fault);
+    if (r == 0) {
+      r = pwritev2 (s->fd, &iov, 1, (off_t) offset, flags & STORE_F_FUA ? RWF_DSYNC : 0);
+      r = r == -1 ? -errno : r;
+      storefault_end (s, &fault, r);
+    }
+    if (r < 0) {
+      int e = (int) -r;
 
       if (e == EINTR)
         continue;
@@ -331,7 +355,7 @@ store_pread (struct store *s, void *buf, uint32_t count, uint64_t offset)
   void *bounce;
 
   if (!s->direct || (((uintptr_t) buf | count | offset) & (s->align - 1)) == 0)
-    return full_pread (s->fd, buf, count, offset);
+    return full_pread (s, buf, count, offset);
 
   bounce = store_bounce (STORE_BOUNCE_BYTES);
   if (!bounce)
@@ -340,7 +364,7 @@ store_pread (struct store *s, void *buf, uint32_t count, uint64_t offset)
     uint64_t start = round_down (offset, s->align);
     uint32_t skip = (uint32_t) (offset - start);
     uint32_t n = MIN (count, STORE_BOUNCE_BYTES - skip);
-    int r = full_pread (s->fd, bounce, round_up (skip + n, s->align), start);
+    int r = full_pread (s, bounce, round_up (skip + n, s->align), start);
 
     if (r < 0)
       return r;
@@ -370,9 +394,9 @@ bounce_write (struct store *s, const void *buf, uint64_t count, uint64_t offset,
     int r = 0;
 
     if (skip != 0)
-      r = full_pread (s->fd, bounce, s->align, start);
+      r = full_pread (s, bounce, s->align, start);
     if (r == 0 && skip + n != whole && (skip == 0 || whole > s->align))
-      r = full_pread (s->fd, bounce + whole - s->align, s->align, start + whole - s->align);
+      r = full_pread (s, bounce + whole - s->align, s->align, start + whole - s->align);
     if (r < 0)
       return r;
     if (p) {
@@ -410,15 +434,19 @@ int
 store_flush (struct store *s)
 {
   int r = check_failed (s);
+  struct sf_token fault;
 
   if (r < 0)
     return r;
-  if (fdatasync (s->fd) == -1) {
-    r = -errno;
-    store_fail (s, -r);
-    return r;
+  fault_delay (s, SF_FLUSH, 0);
+  r = storefault_begin (s, SF_FLUSH, 0, 0, NULL, false, &fault);
+  if (r == 0) {
+    r = fdatasync (s->fd) == -1 ? -errno : 0;
+    storefault_end (s, &fault, r);
   }
-  return 0;
+  if (r < 0)
+    store_fail (s, -r);
+  return r;
 }
 
 /* ---- zero and trim ------------------------------------------------------------------------ */
@@ -453,15 +481,21 @@ fast_zero (struct store *s, uint64_t count, uint64_t offset, bool may_trim)
   int mode;
 
   while ((mode = store_zero_mode (s, may_trim)) != -1) {
+    struct sf_token fault;
     int r;
 
+    fault_delay (s, SF_ZERO, offset);
+    r = storefault_begin (s, SF_ZERO, offset, count, NULL, false, &fault);
+    if (r < 0)
+      return r;
     do
-      r = fallocate (s->fd, mode, (off_t) offset, (off_t) count);
-    while (r == -1 && errno == EINTR);
+      r = fallocate (s->fd, mode, (off_t) offset, (off_t) count) == -1 ? -errno : 0;
+    while (r == -EINTR);
+    storefault_end (s, &fault, r);
     if (r == 0)
       return 0;
-    if (!store_learn (s, mode, errno))
-      return -errno;
+    if (!store_learn (s, mode, -r))
+      return r;
   }
   return -EOPNOTSUPP;
 }

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "common/limits.h"
+#include "plugin/storefault.h"
 
 /* Locks for read-modify-write, by megabyte of the store. */
 #define STORE_RMW_SHARDS 64
@@ -45,6 +46,9 @@ struct store {
   _Atomic bool no_punch, no_zero_range; /* learnt from the first refusal */
   _Atomic int failed;                   /* 0, or the errno of the first failed flush */
   pthread_rwlock_t rmw[STORE_RMW_SHARDS];
+#ifdef CRG_TEST
+  struct storefault *fault; /* NULL: the store is as good as its file */
+#endif
 };
 
 #define STORE_F_FUA       1u
@@ -64,7 +68,7 @@ extern int store_open (struct store *s, const char *path, enum store_direct dire
                        size_t errlen);
 /* The lock of S1, on the description that carries the I/O, so that it is free exactly when no
  * I/O of ours can be under way any more.  0; -EBUSY: another process has the store open. */
-extern int store_lock (struct store *s);
+extern int store_lock (struct store *s, const char *path);
 /* Closes, and with it unlocks. */
 extern void store_close (struct store *s);
 

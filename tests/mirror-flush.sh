@@ -22,8 +22,9 @@ mirror_record 2 0
 mkdir -p n0 n1
 cp record n0/record
 cp record n1/record
+echo "delay flush 1500000" >n1/store.faults
 mirror_node n0 0
-mirror_node n1 1 fault-flush-delay-ms=1500
+mirror_node n1 1
 mirror_ctl n0 --commit --lease 6000
 mirror_ctl n1
 tell n1 '"cmd":"role","role":"mirror","tenure":1,"peers":["n0","n1"],"production":"n0"'

@@ -267,10 +267,10 @@ main (void)
     store_init (&s);
     is (store_open (&s, path, modes[i].direct, err, sizeof err), 0, modes[i].what);
     printf ("# %s: direct %d, alignment %u\n", modes[i].what, s.direct, s.align);
-    is (store_lock (&s), 0, "locked");
+    is (store_lock (&s, path), 0, "locked");
     store_init (&other);
     is (store_open (&other, path, modes[i].direct, err, sizeof err), 0, "opened a second time");
-    is (store_lock (&other), -EBUSY, "but not locked a second time (S1)");
+    is (store_lock (&other, path), -EBUSY, "but not locked a second time (S1)");
     store_destroy (&other);
     blocking (&s, modes[i].what);
     through_ring (&s, modes[i].what);
