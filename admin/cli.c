@@ -45,7 +45,7 @@ static const struct cli_command commands[] = {
     "show CRGs, nodes, copies, and what waits for what" },
   { "switchover", "CRG", 1, 1, CLI_BIT (TO) | CLI_BIT (DRY_RUN) | CLI_BIT (WAIT),
     group_switchover_command, "move production to another node without losing a write" },
-  { "uri", "IASP", 1, 1, 0, group_uri_command, "print where an IASP is served now, as an NBD URI" },
+  { "uri", "IASP", 1, 1, CLI_BIT (NODES) | CLI_BIT (TLS), group_uri_command, "print where an IASP is served now, as an NBD URI" },
   { "is", "in-sync|active|serving|production NAME", 2, 2, 0, status_is_command,
     "answer by exit code alone: 0 true, 2 false" },
   { "mark-failed", "NODE", 1, 1, CLI_BIT (CRG) | CLI_BIT (CONFIRM), group_mark_failed_command,

@@ -36,6 +36,8 @@
   X (CONFIRM, 0, "i-confirm-it-is-dead", NULL, "the node's machine is off, or cut from its disks") \
   X (RTT, 0, "rtt", "MS", "the longest round trip between two nodes (default 0: one site or town)")  \
   X (NAME, 0, "name", "CLUSTER", "the cluster's name (default nbd-crg)")                          \
+  X (NODES, 0, "nodes", "NODE[=ADDRESS][:PORT],...", "ask these nodes, as a client does")        \
+  X (TLS, 0, "tls-certificates", "DIR", "the client's certificates")                            \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
 enum cli_option {

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "admin/cli.h"
+#include "common/ask.h"
 #include "common/certs.h"
 #include "common/clock.h"
 #include "common/conf.h"
@@ -351,6 +352,45 @@ group_mark_failed_command (struct cli *cli)
 
 /* ---- uri, trace ------------------------------------------------------------------------- */
 
+/* As a client asks, who is no member of the cluster. */
+static int
+ask_uri (struct cli *cli)
+{
+  static struct ask_list list;
+  static struct ask_result result[CRG_MAX_NODES];
+  const char *dir = cli->value[OPT_TLS];
+  struct tlslink_ctx *tls = NULL;
+  char err[CONF_ERR_MAX + 1];
+  int i, rc = CRG_EXIT_UNAVAILABLE;
+
+  if (ask_parse (&list, cli->value[OPT_NODES], err, sizeof err) < 0)
+    return cli_error (cli, CRG_EXIT_USAGE, "--nodes: %s", err);
+  if (ask_needs_tls (&list)) {
+    if (!dir)
+      return cli_error (cli, CRG_EXIT_USAGE, "nodes are asked over TLS: give --tls-certificates, the client's "
+                        "directory of 'crgctl init-pki'");
+    tls = ask_load_tls (dir, err, sizeof err);
+    if (!tls)
+      return cli_error (cli, CRG_EXIT_USAGE, "%s", err);
+  }
+  i = ask_all (&list, tls, cli->words[0], 0, (unsigned) MIN (cli->timeout_ms, 5000), -1, result);
+  tlslink_ctx_free (tls);
+  if (i >= 0) {
+    printf ("%s\n", result[i].a.uri);
+    return CRG_EXIT_FINE;
+  }
+  for (unsigned k = 0; k < list.n; k++) {
+    const struct ask_result *r = &result[k];
+
+    if (r->answered)
+      rc = cli_error (cli, r->a.code == CRG_EXIT_NO_OBJECT ? CRG_EXIT_NO_OBJECT : CRG_EXIT_UNAVAILABLE,
+                      "node %s: %s", r->a.node, r->a.error);
+    else
+      cli_error (cli, 0, "%s", r->error);
+  }
+  return rc;
+}
+
 int
 group_uri_command (struct cli *cli)
 {
@@ -358,6 +398,8 @@ group_uri_command (struct cli *cli)
   json_t *answer;
   int rc;
 
+  if (cli->given[OPT_NODES])
+    return ask_uri (cli);
   rc = client_call (cli, json_pack ("{s:s, s:s}", "cmd", "uri", "iasp", cli->words[0]), &answer);
   if (rc != CRG_EXIT_FINE)
     return rc;

@@ -20,7 +20,7 @@
 #include "common/util.h"
 /* ---- the keys --------------------------------------------------------------------------- */
 
-enum type { T_NAME, T_PATH, T_NUMBER, T_SIZE, T_WORD, T_ONOFF, T_ADDRESSES, T_EXPORT, T_STORE };
+enum type { T_NAME, T_PATH, T_NUMBER, T_SIZE, T_WORD, T_ONOFF, T_ADDRESSES, T_EXPORT, T_STORE, T_LISTEN };
 
 struct key {
   enum conf_section section;
@@ -58,6 +58,8 @@ static const struct key keys[] = {
   { SEC_LEASE, "lease-ms", T_NUMBER, D (lease_ms), .min = 100, .max = 300000 },
   { SEC_LEASE, "start-wait-ms", T_NUMBER, D (start_wait_ms), .min = 0, .max = 3600000 },
 
+  { SEC_CLIENT, "listen", T_LISTEN, 0, .required = true },
+
   { SEC_CRG, "name", T_NAME, C (name), .required = true },
   { SEC_CRG, "takeover", T_WORD, C (takeover), .words = takeover_words },
   { SEC_CRG, "suspend-timeout-ms", T_NUMBER, C (suspend_timeout_ms), .min = 100, .max = 600000 },
@@ -88,12 +90,13 @@ struct section_info {
 
 static const struct section_info sections[N_SECTIONS] = {
   [SEC_NODE] = { "node", false },  [SEC_ENGINE] = { "engine", false },
-  [SEC_LEASE] = { "lease", false }, [SEC_CRG] = { "crg", false },
+  [SEC_LEASE] = { "lease", false }, [SEC_CLIENT] = { "client", false },
+  [SEC_CRG] = { "crg", false },
   [SEC_DOMAIN] = { "node", true },  [SEC_IASP] = { "iasp", true },
   [SEC_SCRIPT] = { "script", true },
 };
 
-#define SECTIONS_CRGD (1u << SEC_NODE | 1u << SEC_ENGINE | 1u << SEC_LEASE)
+#define SECTIONS_CRGD (1u << SEC_NODE | 1u << SEC_ENGINE | 1u << SEC_LEASE | 1u << SEC_CLIENT)
 #define SECTIONS_CRG (1u << SEC_CRG | 1u << SEC_DOMAIN | 1u << SEC_IASP | 1u << SEC_SCRIPT)
 
 void
@@ -440,6 +443,12 @@ set_value (struct reader *r, const struct key *k, const struct ini_item *item, v
     if (strlen (item->arg) > CRG_PATH_MAX)
       return fail (r, item->line, "export in %s is longer than %d bytes", where, CRG_PATH_MAX);
     strcpy (field, item->arg);
+    return 0;
+  case T_LISTEN:
+    error = conf_parse_listen (item->arg, r->crgd->client_address, &r->crgd->client_port);
+    if (error)
+      return fail (r, item->line, "%s '%.300s' in %s %s; allowed: :PORT, ADDRESS:PORT (an IPv6 address in [])",
+                   k->name, item->arg, where, error);
     return 0;
   case T_STORE:
     error = conf_path_error (item->arg);

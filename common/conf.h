@@ -22,7 +22,7 @@ enum conf_engine {
   CONF_ENGINE_COROSYNC,
 };
 
-/* [node], [engine] and [lease] of crgd.conf.  Optional text that is absent is "". */
+/* [node], [engine], [lease] and [client] of crgd.conf.  Optional text that is absent is "". */
 struct conf_crgd {
   char name[CRG_NAME_MAX + 1];
   char state_dir[CRG_PATH_MAX + 1];
@@ -37,6 +37,8 @@ struct conf_crgd {
   uint32_t token_ms; /* local; with corosync from there, until then this */
   uint32_t lease_ms;
   uint32_t start_wait_ms;
+  char client_address[CRG_ADDR_MAX + 1]; /* where clients ask; "": any */
+  uint32_t client_port;                  /* 0: nowhere */
 };
 
 enum conf_takeover {

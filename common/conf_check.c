@@ -137,15 +137,13 @@ conf_path_error (const char *text)
   return NULL;
 }
 
-/* Splits tcp:ADDR:PORT.  'address' becomes "" for tcp::PORT. */
+/* Splits ADDR:PORT.  'address' becomes "" for :PORT. */
 static int
-split_tcp (const char *export, char address[CRG_ADDR_MAX + 1], uint64_t *port)
+split_address (const char *begin, char address[CRG_ADDR_MAX + 1], uint64_t *port)
 {
-  const char *colon, *begin = export + 4;
+  const char *colon;
   size_t len;
 
-  if (strncmp (export, "tcp:", 4) != 0)
-    return -EINVAL;
   colon = strrchr (begin, ':');
   if (!colon)
     return -EINVAL;
@@ -163,6 +161,28 @@ split_tcp (const char *export, char address[CRG_ADDR_MAX + 1], uint64_t *port)
   if (conf_parse_number (colon + 1, port) < 0 || *port < 1 || *port > 65535)
     return -ERANGE;
   return 0;
+}
+
+static int
+split_tcp (const char *export, char address[CRG_ADDR_MAX + 1], uint64_t *port)
+{
+  return strncmp (export, "tcp:", 4) == 0 ? split_address (export + 4, address, port) : -EINVAL;
+}
+
+const char *
+conf_parse_listen (const char *text, char address[CRG_ADDR_MAX + 1], uint32_t *port)
+{
+  const char *error;
+  uint64_t v = 0;
+  int r = split_address (text, address, &v);
+
+  if (r == -ERANGE)
+    return "has no port from 1 to 65535";
+  if (r < 0)
+    return "is not of a known form";
+  *port = (uint32_t) v;
+  error = address[0] ? address_error (address) : NULL;
+  return error ? "has no IPv4 or IPv6 address of this node" : NULL;
 }
 
 #define EXPORT_FORMS "unix:, unix:/PATH, tcp::PORT, tcp:ADDRESS:PORT (an IPv6 address in [])"

@@ -6,7 +6,7 @@
 
 #include "common/conf.h"
 
-enum conf_section { SEC_NODE, SEC_ENGINE, SEC_LEASE, SEC_CRG, SEC_DOMAIN, SEC_IASP, SEC_SCRIPT,
+enum conf_section { SEC_NODE, SEC_ENGINE, SEC_LEASE, SEC_CLIENT, SEC_CRG, SEC_DOMAIN, SEC_IASP, SEC_SCRIPT,
                     N_SECTIONS };
 
 /* A check reports a place in the definition; the reader of a file turns it into a line. */
@@ -25,6 +25,9 @@ extern int conf_check_definition (struct conf_crg *c, struct conf_place *pl);
 
 /* Decimal digits alone.  0, -EINVAL or -ERANGE. */
 extern int conf_parse_number (const char *text, uint64_t *value);
+/* [ADDRESS]:PORT; 'address' becomes "" for :PORT.  NULL, or what is wrong, as the end of a
+ * sentence. */
+extern const char *conf_parse_listen (const char *text, char address[CRG_ADDR_MAX + 1], uint32_t *port);
 /* NULL, or what is wrong with a path, as the end of a sentence. */
 extern const char *conf_path_error (const char *text);
 extern bool conf_can_host (const struct conf_node *n);

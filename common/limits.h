@@ -180,7 +180,9 @@
 
 /* Ciphertext received and not yet read as plaintext: four full TLS records. */
 #define TLSLINK_IN_BYTES (68 * 1024)
-/* Smallest ring for ciphertext to send: two frames of LINK_MAX_PAYLOAD with TLS's overhead. */
+/* Smallest ring for ciphertext to send that a handshake and a few records fit. */
+#define TLSLINK_OUT_LEAST (64 * 1024)
+/* ... of a mirror link: two frames of LINK_MAX_PAYLOAD with TLS's overhead. */
 #define TLSLINK_OUT_MIN (576 * 1024)
 
 /* --- configuration files ----------------------------------------------------------------- */
@@ -271,6 +273,24 @@
 #define EXPORT_RETRY_MS 200
 /* create: all named nodes have looked at their stores, or have formatted them. */
 #define CREATE_STEP_MS 10000
+/* The clients' query (query.h).  A request names an IASP, an answer where it is: short lines. */
+#define QUERY_MAX_LINE 2048
+/* The port that clients ask by default; NBD's own is 10809, those of mirror links follow. */
+#define QUERY_PORT 10808
+/* Connections to it.  Each costs some 200 KiB; when all are taken the oldest idle one goes. */
+#define QUERY_MAX_CLIENTS 32
+/* Connections taken a second, and at once after a pause.  A TLS handshake costs crgd's only thread
+ * half a millisecond: strangers get 2 % of it at most, and the lease is safe. */
+#define QUERY_RATE_S 50
+#define QUERY_BURST  32
+/* Requests that one connection may send a second; more are answered later. */
+#define QUERY_CLIENT_RATE_S 20
+/* Handshake and first request have to come within this. */
+#define QUERY_HANDSHAKE_MS 5000
+/* A connection that asks nothing for so long is closed. */
+#define QUERY_IDLE_MS 60000
+/* Its address may come later than crgd. */
+#define QUERY_LISTEN_RETRY_MS 2000
 /* Recent events of a CRG kept for `trace`. */
 #define TRACE_EVENTS 256
 

@@ -24,7 +24,7 @@
 #include "plugin/ring.h"
 #include "plugin/sop.h"
 #include "plugin/storemeta.h"
-#include "plugin/tlslink.h"
+#include "common/tlslink.h"
 
 enum role { ROLE_NONE, ROLE_MIRROR, ROLE_PRODUCTION };
 

@@ -14,7 +14,7 @@
 #include "common/limits.h"
 #include "common/wire.h"
 #include "plugin/ring.h"
-#include "plugin/tlslink.h"
+#include "common/tlslink.h"
 
 enum mlink_state {
   LK_FREE,

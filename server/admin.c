@@ -27,6 +27,7 @@
 #include "server/cluster.h"
 #include "server/log.h"
 #include "server/member.h"
+#include "server/query.h"
 #include "server/status.h"
 
 struct client {
@@ -275,6 +276,21 @@ cmd_uri (struct client *c, json_t *req)
 }
 
 static void
+cmd_where (struct client *c, json_t *req)
+{
+  char iasp[CRG_NAME_MAX + 1];
+  const char *wrong = query_request_parse (req, iasp);
+  struct query_answer a;
+
+  if (wrong) {
+    put_error (c, CRG_EXIT_USAGE, wrong);
+    return;
+  }
+  query_fill (c->a->d, iasp, &a);
+  put (c, query_answer_json (&a, iasp));
+}
+
+static void
 cmd_create (struct client *c, json_t *req)
 {
   json_t *def = json_object_get (req, "def");
@@ -402,6 +418,7 @@ static const struct {
 } commands[] = {
   { "status", false, cmd_status },
   { "uri", false, cmd_uri },
+  { "where", false, cmd_where },
   { "trace", false, cmd_trace },
   { "counters", false, cmd_counters },
   { "create", true, cmd_create },

@@ -16,6 +16,7 @@ struct qb_loop;
 struct member;
 struct cluster;
 struct admin;
+struct query;
 
 struct daemon {
   struct qb_loop *loop;
@@ -27,6 +28,7 @@ struct daemon {
   bool quorate;    /* as it says; shown, and decides nothing */
   struct cluster *cluster;
   struct admin *admin;
+  struct query *query; /* NULL: clients can't ask here */
   struct member *members[CRG_MAX_CRGS]; /* CRGs of this node; NULL: free */
   bool stopping;
   int exit_code;   /* of the process, when it stops */

@@ -33,6 +33,7 @@
 #endif
 #include "server/log.h"
 #include "server/member.h"
+#include "server/query.h"
 #include "server/statefile.h"
 #include "server/task.h"
 
@@ -382,6 +383,7 @@ run (struct daemon *d)
   d->admin = admin_new (d);
   if (d->admin == NULL)
     return CRGD_ERROR;
+  d->query = query_new (d);
   d->engine = make_engine (d);
   if (d->engine == NULL)
     return CRGD_ERROR;
@@ -398,6 +400,7 @@ run (struct daemon *d)
   log_notice ("node %s ready (%d CRGs)", d->conf.name, n);
   qb_loop_run (d->loop);
 
+  query_free (d->query);
   admin_free (d->admin);
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i])

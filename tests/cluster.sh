@@ -15,6 +15,7 @@ EXPORT_TLS=on
 SUSPEND_MS=2000
 ADDRESS=               # prefix of the addresses; default 127.0.0.
 LEASE_MS=              # default: the product's
+CLIENT_PORT=           # where clients ask the nodes; auto: a free port
 
 declare -A NODE_PID NODE_SITE NODE_ADDRESS
 NODE_NAMES=()
@@ -31,6 +32,11 @@ ctl ()
 cluster_files ()
 {
   local entry n site id=0 where=() address
+  if [ "$CLIENT_PORT" = auto ]; then
+    free_port
+    CLIENT_PORT=$PORT
+  fi
+  CLIENT_NODES=
   for entry in $NODES; do
     n=${entry%%:*} site=
     [ "$n" = "$entry" ] || site=${entry#*:}
@@ -53,6 +59,10 @@ plugin = $PLUGIN
 type = local
 socket = $tmp/hub.sock
 END
+    if [ -n "$CLIENT_PORT" ]; then
+      printf '[client]\nlisten = %s:%s\n' "$address" "$CLIENT_PORT" >>"$tmp/$n/crgd.conf"
+      CLIENT_NODES+=${CLIENT_NODES:+,}$n=$address:$CLIENT_PORT
+    fi
     [ -z "$LEASE_MS" ] || printf '[lease]\nlease-ms = %s\n' "$LEASE_MS" >>"$tmp/$n/crgd.conf"
   done
   "$CRGCTL" init-pki "$tmp/pki" "${where[@]}" --client app >"$tmp/pki.log" 2>&1 || {

@@ -206,6 +206,15 @@ static const struct {
   { "token-ms = 200", "token-ms = 481", "f:10: lease-ms 600 is too short for token-ms 481 (L1); allowed: at least 602" },
   { "lease-ms = 600", "lease-ms = 249", "f:10: lease-ms 249 is too short for token-ms 200 (L1); allowed: at least 250" },
   { "lease-ms = 600", "", NULL },
+  { "lease-ms = 600", "lease-ms = 600\n[client]\nlisten = :10808", NULL },
+  { "lease-ms = 600", "lease-ms = 600\n[client]\nlisten = [2001:db8::1]:10808", NULL },
+  { "lease-ms = 600", "lease-ms = 600\n[client]", "f:11: [client] has no 'listen'; it is required" },
+  { "lease-ms = 600", "lease-ms = 600\n[client]\nlisten = 10808", "f:12: listen '10808' in [client] is not of a known "
+    "form; allowed: :PORT, ADDRESS:PORT (an IPv6 address in [])" },
+  { "lease-ms = 600", "lease-ms = 600\n[client]\nlisten = :0", "f:12: listen ':0' in [client] has no port from 1 to "
+    "65535; allowed: :PORT, ADDRESS:PORT (an IPv6 address in [])" },
+  { "lease-ms = 600", "lease-ms = 600\n[client]\nlisten = here:1", "f:12: listen 'here:1' in [client] has no IPv4 or "
+    "IPv6 address of this node; allowed: :PORT, ADDRESS:PORT (an IPv6 address in [])" },
   { "token-ms = 200", "token-ms = 480", NULL },
 };
 

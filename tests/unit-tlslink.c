@@ -11,7 +11,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include "plugin/tlslink.h"
+#include "common/tlslink.h"
 #include "tests/tap.h"
 
 #define DAY (24 * 3600L)
@@ -241,6 +241,14 @@ test_flow (struct tlslink_ctx *cp, struct tlslink_ctx *cc)
   is_str (tlslink_peer (c) ? tlslink_peer (c) : "(nobody)", "c1", "one of a list of names");
   tlslink_free (c);
   tlslink_free (s);
+  c = tlslink_new (cp, false, c1, 2, TLSLINK_OUT_LEAST);
+  s = tlslink_new (cc, true, NULL, 0, TLSLINK_OUT_LEAST);
+  shake (c, s, SIZE_MAX);
+  ok (tlslink_get_state (s) == TL_UP && tlslink_peer (s) && tlslink_peer (s)[0], "a server takes any name of its CA: %s",
+      tlslink_peer (s) ? tlslink_peer (s) : "(nobody)");
+  tlslink_free (c);
+  tlslink_free (s);
+  ok (tlslink_new (cp, false, NULL, 0, TLSLINK_OUT_LEAST) == NULL, "... a client never");
 }
 
 /* Both ends with these contexts: the end `judge` must fail, saying `word`. */

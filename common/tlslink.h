@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* TLS 1.3 of one mirror link as a state machine over two fixed rings: ciphertext in, plaintext
- * out, and back.  No sockets, no threads; the engine thread owns it and moves the bytes with
- * io_uring.  Both sides show certificates; the peer's DNS name must be one of the names given.
+/* TLS 1.3 of one connection as a state machine over two fixed rings: ciphertext in, plaintext
+ * out, and back.  No sockets, no threads; one thread owns it and moves the bytes (for a mirror
+ * link the engine thread, with io_uring).  Both sides show certificates; the peer's DNS name must
+ * be one of the names given, or a server takes every client that its CA has signed.
  *
  * Memory: TLSLINK_IN_BYTES + out_bytes + OpenSSL's own, all taken by tlslink_new (); a peer
  * can't make it grow.  Pointers that tlslink_in_space () and tlslink_out_data () gave stay
@@ -9,8 +10,8 @@
  *
  * It must never hand out plaintext before the peer's certificate, name and dates are checked.
  */
-#ifndef IASP_TLSLINK_H
-#define IASP_TLSLINK_H
+#ifndef CRG_TLSLINK_H
+#define CRG_TLSLINK_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,7 +37,8 @@ extern void tlslink_ctx_free (struct tlslink_ctx *ctx);
 
 /* The peer's certificate must carry one of names[n] as a DNS name (exact, case-insensitive, no
  * wildcards, no common name); for a client, names[0] is also sent as SNI.  Names are copied;
- * n <= CRG_MAX_NODES.  out_bytes: ring for ciphertext, >= TLSLINK_OUT_MIN.  NULL: no memory. */
+ * n <= CRG_MAX_NODES.  n 0, only for a server: any name; tlslink_peer is then the certificate's
+ * common name.  out_bytes: ring for ciphertext, >= TLSLINK_OUT_LEAST.  NULL: no memory. */
 extern struct tlslink *tlslink_new (struct tlslink_ctx *ctx, bool is_server,
                                     const char *const *names, unsigned n, size_t out_bytes);
 extern void tlslink_free (struct tlslink *l);

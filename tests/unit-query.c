@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The clients' query: what comes back as it was sent, and what is refused. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/exitcodes.h"
+#include "common/query.h"
+#include "tests/tap.h"
+
+static const char *
+parse_answer (const char *text, struct query_answer *a)
+{
+  json_t *obj = json_loads (text, 0, NULL);
+  const char *wrong = obj ? query_answer_parse (obj, "payroll", a) : "no JSON";
+
+  json_decref (obj);
+  return wrong;
+}
+
+#define GOOD                                                                                          \
+  "\"ok\":true,\"node\":\"p1\",\"iasp\":\"payroll\",\"host\":\"p2\",\"uri\":\"nbds://192.0.2.1:10809/payroll\"," \
+  "\"tenure\":7,\"loss\":1,\"size\":4096"
+
+int
+main (void)
+{
+  struct query_answer a = { .served = true, .node = "w1", .host = "p1", .uri = "nbd+unix:///payroll?socket=/r/s",
+                            .tenure = 5, .loss = 2, .size = 65536 }, b;
+  struct export_info x = { .iasp = "payroll", .tenure = 12, .loss = 3, .run = 0xabc }, y;
+  struct export_name n, m = { .iasp = "payroll", .client = "app1", .session = 0x1234abcd }, o;
+  char text[EXPORT_INFO_MAX + 1], name[EXPORT_NAME_MAX + 1], iasp[CRG_NAME_MAX + 1];
+  json_t *j;
+
+  j = query_request ("payroll");
+  ok (query_request_parse (j, iasp) == NULL && strcmp (iasp, "payroll") == 0, "a request comes back");
+  json_object_set_new (j, "v", json_integer (2));
+  ok (query_request_parse (j, iasp) != NULL, "... of another version it is refused");
+  json_object_set_new (j, "v", json_integer (1));
+  json_object_set_new (j, "cmd", json_string ("delete"));
+  ok (query_request_parse (j, iasp) != NULL, "... nothing but 'where' can be asked");
+  json_object_set_new (j, "cmd", json_string ("where"));
+  json_object_set_new (j, "iasp", json_string ("../x"));
+  ok (query_request_parse (j, iasp) != NULL, "... and only for a name");
+  json_decref (j);
+
+  j = query_answer_json (&a, "payroll");
+  ok (query_answer_parse (j, "payroll", &b) == NULL && b.served && b.tenure == 5 && b.loss == 2 && b.size == 65536
+      && strcmp (b.host, "p1") == 0 && strcmp (b.node, "w1") == 0 && strcmp (b.uri, a.uri) == 0, "an answer comes back");
+  ok (query_answer_parse (j, "ledger", &b) != NULL, "... about another IASP it is refused");
+  json_decref (j);
+  a.served = false;
+  a.code = CRG_EXIT_NO_OBJECT;
+  snprintf (a.error, sizeof a.error, "no such thing");
+  j = query_answer_json (&a, "payroll");
+  ok (query_answer_parse (j, "payroll", &b) == NULL && !b.served && b.code == CRG_EXIT_NO_OBJECT && b.tenure == 5
+      && strcmp (b.error, "no such thing") == 0, "a refusal comes back");
+  json_decref (j);
+
+  ok (parse_answer ("{" GOOD "}", &b) == NULL && b.tenure == 7, "a good answer by hand");
+  ok (parse_answer ("{}", &b) != NULL, "no answer at all");
+  ok (parse_answer ("{\"ok\":1}", &b) != NULL, "ok is no boolean");
+  ok (parse_answer ("{" GOOD ",\"size\":0}", &b) != NULL, "no size");
+  ok (parse_answer ("{" GOOD ",\"size\":9223372036854775807}", &b) != NULL, "a size beyond every store");
+  ok (parse_answer ("{" GOOD ",\"tenure\":-1}", &b) != NULL, "a negative tenure");
+  ok (parse_answer ("{" GOOD ",\"tenure\":0}", &b) != NULL, "tenure 0");
+  ok (parse_answer ("{" GOOD ",\"loss\":\"1\"}", &b) != NULL, "a loss that is text");
+  ok (parse_answer ("{" GOOD ",\"uri\":\"http://x/\"}", &b) != NULL, "a URI of another kind");
+  ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://x/\\n\"}", &b) != NULL, "a URI with a control character");
+  ok (parse_answer ("{" GOOD ",\"host\":\"P 1\"}", &b) != NULL, "a host that is no name");
+  ok (parse_answer ("{\"ok\":false,\"node\":\"p1\"}", &b) != NULL, "a refusal without a reason");
+
+  export_info_text (&x, text);
+  ok (export_info_parse (text, &y) && memcmp (&x, &y, sizeof x) == 0, "a description comes back: %s", text);
+  ok (export_info_parse ("nbd-crg a tenure=1 loss=0 run=0 more=1", &y) && y.tenure == 1, "a later release says more");
+  ok (!export_info_parse ("", &y), "no description");
+  ok (!export_info_parse ("some disk", &y), "a foreign description");
+  ok (!export_info_parse ("nbd-crg a tenure= loss=0 run=0", &y), "no digits");
+  ok (!export_info_parse ("nbd-crg a tenure=18446744073709551616 loss=0 run=0", &y), "more than 64 bits");
+  ok (!export_info_parse ("nbd-crg a tenure=1 loss=0 run=0x", &y), "something behind it");
+  ok (!export_info_parse ("nbd-crg  tenure=1 loss=0 run=0", &y), "no name");
+
+  export_name_text (&m, name);
+  ok (export_name_parse (name, &o) && strcmp (o.iasp, "payroll") == 0 && strcmp (o.client, "app1") == 0
+      && o.session == m.session, "a session's name comes back: %s", name);
+  memset (&n, 0, sizeof n);
+  memset (n.iasp, 'a', CRG_NAME_MAX);
+  memset (n.client, 'b', CRG_NAME_MAX);
+  n.session = UINT64_MAX;
+  export_name_text (&n, name);
+  ok (export_name_parse (name, &o) && o.session == UINT64_MAX, "... the longest, too");
+  ok (export_name_parse ("payroll", &o) && o.client[0] == '\0', "a plain name");
+  ok (!export_name_parse ("", &o), "an empty one");
+  ok (!export_name_parse ("payroll@", &o) && !export_name_parse ("payroll@app", &o)
+      && !export_name_parse ("payroll@app/", &o) && !export_name_parse ("@app/1234567812345678", &o), "half of one");
+  ok (!export_name_parse ("payroll@app/123456781234567", &o) && !export_name_parse ("payroll@app/12345678123456789", &o)
+      && !export_name_parse ("payroll@app/123456781234567g", &o), "a session that is no number");
+  ok (!export_name_parse ("payroll@app/0000000000000000", &o), "session 0");
+  ok (!export_name_parse ("payroll@a/b/1234567812345678", &o), "a client that is no name");
+  return tap_done ();
+}
