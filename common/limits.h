@@ -105,6 +105,10 @@
 #define NBD_MAX_REQUEST (4 * 1024 * 1024)
 /* NBD's own maximum for zero, trim and extents: 32 bits. */
 #define NBD_MAX_LENGTH 0xffffffffu
+/* Sessions of following clients at one export, those included whose connections linger. */
+#define SESSION_MAX 256
+/* A new session waits so long in its handshake for the requests of the one before. */
+#define SESSION_WAIT_MS 2000
 /* What nbdkit itself accepts as the payload of a read or write. */
 #define NBD_MAX_BUFFER (64 * 1024 * 1024)
 

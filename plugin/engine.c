@@ -116,6 +116,22 @@ engine_may_open (struct engine *e, char *err, size_t errlen)
   return e->may_open;
 }
 
+void
+engine_export (struct engine *e, uint64_t *tenure, uint64_t *loss, uint64_t *run)
+{
+  LOCK_SCOPE (&e->lock);
+
+  *tenure = atomic_load (&e->open_tenure);
+  *loss = e->open_loss;
+  *run = e->session;
+}
+
+uint64_t
+engine_tenure (struct engine *e)
+{
+  return atomic_load_explicit (&e->open_tenure, memory_order_acquire);
+}
+
 /* ---- the engine's side -------------------------------------------------------------------- */
 
 void
@@ -124,6 +140,8 @@ engine_set_open (struct engine *e, bool may_open, const char *refusal)
   LOCK_SCOPE (&e->lock);
 
   e->may_open = may_open;
+  atomic_store (&e->open_tenure, may_open ? e->rec.tenure : 0);
+  e->open_loss = e->rec.loss;
   snprintf (e->refusal, sizeof e->refusal, "%s", refusal);
 }
 

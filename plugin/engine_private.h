@@ -221,8 +221,10 @@ struct engine {
   _Atomic uint32_t slot_waiters;
   struct req_slot slots[REPL_MAX_SLOTS];
 
-  pthread_mutex_t lock; /* guards what engine_may_open reads: */
+  pthread_mutex_t lock; /* guards what engine_may_open and engine_export read: */
   bool may_open;
+  _Atomic uint64_t open_tenure; /* 0: closed; read without it, too */
+  uint64_t open_loss;
   char refusal[CRG_REASON_MAX + 1];
 
   uint64_t now_ms; /* of this round */

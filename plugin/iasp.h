@@ -11,6 +11,7 @@
 
 #include "plugin/gate.h"
 #include "plugin/params.h"
+#include "plugin/session.h"
 #include "plugin/store.h"
 
 struct engine;
@@ -21,6 +22,7 @@ struct iasp {
                             gate is closed and drained */
   struct gate gate;      /* see gate.h */
   struct engine *engine; /* NULL without a controller */
+  struct session_table sessions;
   _Atomic uint32_t clients;
 };
 

@@ -15,6 +15,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "common/query.h"
 #include "common/util.h"
 #include "common/wire.h"
 #include "plugin/engine.h"
@@ -23,6 +24,12 @@
 #include "plugin/storemeta.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+/* One connection.  Most have no session. */
+struct conn {
+  struct session *session;
+  uint64_t tenure; /* under which it was let in */
+};
 
 static struct iasp iasp;
 static char why[512]; /* main thread: sentence for the next nbdkit_error */
@@ -36,6 +43,7 @@ iasp_load (void)
   }
   params_init (&iasp.p);
   store_init (&iasp.store);
+  session_table_init (&iasp.sessions);
   gate_init (&iasp.gate, GATE_CLOSED, UINT64_MAX);
 }
 
@@ -162,9 +170,12 @@ iasp_open (int readonly)
 {
   const char *export = nbdkit_export_name ();
   char reason[CRG_REASON_MAX + 1];
+  uint64_t tenure = 0, loss, run;
+  struct export_name name = { .client = "" };
+  struct conn *c;
 
-  if (export && export[0] != '\0' && strcmp (export, iasp.p.name) != 0) {
-    nbdkit_error ("iasp: no export '%s' here; this is '%s'", export, iasp.p.name);
+  if (export && export[0] != '\0' && (!export_name_parse (export, &name) || strcmp (name.iasp, iasp.p.name) != 0)) {
+    nbdkit_error ("iasp: no export '%.200s' here; this is '%s'", export, iasp.p.name);
     return NULL;
   }
   if (iasp.engine && !engine_may_open (iasp.engine, reason, sizeof reason)) {
@@ -172,15 +183,86 @@ iasp_open (int readonly)
     nbdkit_set_error (ESHUTDOWN);
     return NULL;
   }
+  c = calloc (1, sizeof *c);
+  if (!c) {
+    nbdkit_error ("iasp: out of memory");
+    return NULL;
+  }
+  if (name.client[0]) {
+    c->session = session_join (&iasp.sessions, name.client, name.session, SESSION_WAIT_MS, reason, sizeof reason);
+    if (!c->session) {
+      nbdkit_error ("iasp: %s", reason);
+      nbdkit_set_error (ESHUTDOWN);
+      free (c);
+      return NULL;
+    }
+  }
+  if (iasp.engine)
+    engine_export (iasp.engine, &tenure, &loss, &run);
+  c->tenure = tenure;
   atomic_fetch_add (&iasp.clients, 1);
-  return &iasp;
+  return c;
 }
 
 static void
 iasp_close (void *handle)
 {
+  struct conn *c = handle;
+
+  if (c->session)
+    session_leave (c->session);
+  free (c);
   atomic_fetch_sub (&iasp.clients, 1);
 }
+
+/* What a following client relies on: under which tenure and loss this connection was let in. */
+static const char *
+iasp_export_description (void *handle)
+{
+  struct conn *c = handle;
+  struct export_info x = { .tenure = 0 };
+  char text[EXPORT_INFO_MAX + 1];
+  uint64_t tenure = 0;
+
+  snprintf (x.iasp, sizeof x.iasp, "%s", iasp.p.name);
+  if (iasp.engine) {
+    engine_export (iasp.engine, &tenure, &x.loss, &x.run);
+    if (tenure == c->tenure)
+      x.tenure = tenure;
+  }
+  export_info_text (&x, text);
+  return nbdkit_strdup_intern (text);
+}
+
+/* A request of a connection begins; false: its session is over, or the production that let it in
+ * is.  It has no answer then, and the client asks elsewhere. */
+static bool
+begin (void *handle, struct session **s)
+{
+  struct conn *c = handle;
+
+  *s = NULL;
+  if (!c->session)
+    return true;
+  if (session_begin (c->session)) {
+    *s = c->session;
+    if (!iasp.engine || engine_tenure (iasp.engine) == c->tenure)
+      return true;
+  }
+  nbdkit_set_error (ESHUTDOWN);
+  return false;
+}
+
+static void
+cleanup_session (struct session **s)
+{
+  if (*s)
+    session_end (*s);
+}
+#define BEGIN_REQUEST(handle)                                                        \
+  __attribute__ ((__cleanup__ (cleanup_session))) struct session *session_ = NULL;   \
+  if (!begin (handle, &session_))                                                    \
+  return -1
 
 static int64_t
 iasp_get_size (void *handle)
@@ -287,36 +369,42 @@ work_flags (uint32_t flags)
 static int
 iasp_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
+  BEGIN_REQUEST (handle);
   return answer (work_pread (&iasp, buf, count, offset), "read", count, offset, flags);
 }
 
 static int
 iasp_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
+  BEGIN_REQUEST (handle);
   return answer (work_pwrite (&iasp, buf, count, offset, work_flags (flags)), "write", count, offset, flags);
 }
 
 static int
 iasp_flush (void *handle, uint32_t flags)
 {
+  BEGIN_REQUEST (handle);
   return answer (work_flush (&iasp), "flush", 0, 0, flags);
 }
 
 static int
 iasp_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
+  BEGIN_REQUEST (handle);
   return answer (work_trim (&iasp, count, offset, work_flags (flags)), "trim", count, offset, flags);
 }
 
 static int
 iasp_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
+  BEGIN_REQUEST (handle);
   return answer (work_zero (&iasp, count, offset, work_flags (flags)), "zero", count, offset, flags);
 }
 
 static int
 iasp_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
+  BEGIN_REQUEST (handle);
   return answer (work_cache (&iasp, count, offset), "cache", count, offset, flags);
 }
 
@@ -341,6 +429,7 @@ iasp_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
               struct nbdkit_extents *extents)
 {
   struct add_scope scope = { extents, flags & NBDKIT_FLAG_REQ_ONE };
+  BEGIN_REQUEST (handle);
 
   return answer (work_extents (&iasp, count, offset, add_extent, &scope), "extents", count, offset, flags);
 }
@@ -364,6 +453,7 @@ static struct nbdkit_plugin plugin = {
   .default_export = iasp_default_export,
   .open = iasp_open,
   .close = iasp_close,
+  .export_description = iasp_export_description,
   .get_size = iasp_get_size,
   .can_multi_conn = iasp_can_multi_conn,
   .can_write = iasp_can_write,
