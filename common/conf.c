@@ -34,6 +34,7 @@ struct key {
 
 static const char *const engine_words[] = { "local", "corosync", NULL };
 static const char *const takeover_words[] = { "same-site-first", "order", NULL };
+static const char *const store_error_words[] = { "fail-over", "return", NULL };
 static const char *const role_words[] = { "primary", "backup", "peer", "replicate", NULL };
 
 #define D(field) offsetof (struct conf_crgd, field)
@@ -64,6 +65,7 @@ static const struct key keys[] = {
   { SEC_CRG, "takeover", T_WORD, C (takeover), .words = takeover_words },
   { SEC_CRG, "suspend-timeout-ms", T_NUMBER, C (suspend_timeout_ms), .min = 100, .max = 600000 },
   { SEC_CRG, "no-quorum-timeout-ms", T_NUMBER, C (no_quorum_timeout_ms), .min = 0, .max = CONF_MAX_TIMEOUT_MS },
+  { SEC_CRG, "store-error", T_WORD, C (store_error), .words = store_error_words },
 
   { SEC_DOMAIN, "id", T_NUMBER, N (id), .required = true, .min = 1, .max = CONF_MAX_NODE_ID },
   { SEC_DOMAIN, "site", T_NAME, N (site) },
@@ -113,6 +115,12 @@ const char *
 conf_takeover_name (uint32_t takeover)
 {
   return takeover < ARRAY_SIZE (takeover_words) - 1 ? takeover_words[takeover] : "?";
+}
+
+const char *
+conf_store_error_name (uint32_t store_error)
+{
+  return store_error < ARRAY_SIZE (store_error_words) - 1 ? store_error_words[store_error] : "?";
 }
 
 const char *

@@ -41,6 +41,11 @@ struct conf_crgd {
   uint32_t client_port;                  /* 0: nowhere */
 };
 
+enum conf_store_error {
+  CONF_STORE_ERROR_FAIL_OVER,
+  CONF_STORE_ERROR_RETURN,
+};
+
 enum conf_takeover {
   CONF_SAME_SITE_FIRST,
   CONF_ORDER,
@@ -90,6 +95,7 @@ struct conf_crg {
   uint32_t takeover; /* enum conf_takeover */
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0: never */
+  uint32_t store_error;          /* enum conf_store_error */
   unsigned n_nodes, n_iasps;
   struct conf_node nodes[CRG_MAX_NODES];
   struct conf_iasp iasps[CRG_MAX_IASPS];
@@ -117,6 +123,7 @@ extern int conf_check_crg (struct conf_crg *conf, char *err, size_t errlen);
 
 /* The definition as the value of "def" in an admin request:
  *   {"name", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms",
+ *    "store_error",
  *    "nodes": [{"name", "id", "site" (not of a replicate), "role", "votes",
  *               "order" (of primary and backups), "addresses": [..]}],
  *    "iasps": [{"name", "size", "block_size", "export", "tls": bool, "mirror_port",
@@ -128,6 +135,7 @@ extern json_t *conf_crg_to_json (const struct conf_crg *conf);
 extern int conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t errlen);
 
 extern const char *conf_takeover_name (uint32_t takeover);
+extern const char *conf_store_error_name (uint32_t store_error);
 extern const char *conf_role_name (uint32_t role);
 extern const char *conf_engine_name (uint32_t engine);
 

@@ -19,10 +19,11 @@ conf_crg_to_json (const struct conf_crg *conf)
   json_t *def, *nodes, *iasps, *o, *list;
   unsigned i, j;
 
-  def = json_pack ("{s:s, s:s, s:I, s:I, s:[], s:[]}", "name", conf->name, "takeover",
+  def = json_pack ("{s:s, s:s, s:I, s:I, s:s, s:[], s:[]}", "name", conf->name, "takeover",
                    conf_takeover_name (conf->takeover), "suspend_timeout_ms",
                    (json_int_t) conf->suspend_timeout_ms, "no_quorum_timeout_ms",
-                   (json_int_t) conf->no_quorum_timeout_ms, "nodes", "iasps");
+                   (json_int_t) conf->no_quorum_timeout_ms, "store_error",
+                   conf_store_error_name (conf->store_error), "nodes", "iasps");
   nodes = json_object_get (def, "nodes");
   iasps = json_object_get (def, "iasps");
   for (i = 0; i < conf->n_nodes; i++) {
@@ -273,7 +274,7 @@ int
 conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t errlen)
 {
   static const char *const known[]
-    = { "name", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms", "nodes", "iasps", NULL };
+    = { "name", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms", "store_error", "nodes", "iasps", NULL };
   struct reader r = { .err = err, .errlen = errlen };
   const json_t *nodes, *iasps;
   size_t i;
@@ -285,7 +286,8 @@ conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t 
       || get_word (&r, def, "takeover", conf_takeover_name, &conf->takeover) < 0
       || get_u32 (&r, def, "suspend_timeout_ms", CONF_MAX_TIMEOUT_MS, &conf->suspend_timeout_ms) < 0
       || get_u32 (&r, def, "no_quorum_timeout_ms", CONF_MAX_TIMEOUT_MS,
-                  &conf->no_quorum_timeout_ms) < 0)
+                  &conf->no_quorum_timeout_ms) < 0
+      || get_word (&r, def, "store_error", conf_store_error_name, &conf->store_error) < 0)
     return -EINVAL;
   nodes = json_object_get (def, "nodes");
   iasps = json_object_get (def, "iasps");

@@ -24,6 +24,7 @@ struct engine_request {
   const void *data; /* RO_WRITE: the payload; in direct mode a store_bounce buffer in which the
                        payload stands at offset % align and there is room to round up */
   uint32_t epoch;   /* gate_pass.epoch: under which role it entered */
+  int store_error;  /* RO_READ_WAIT: not 0: the worker's read of the store failed so (-errno) */
 };
 
 /* Before the fork: checks what can be checked, takes memory.  NULL with a sentence in

@@ -16,7 +16,7 @@
 enum key {
   K_NAME, K_STORE, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
   K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
-  K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS,
+  K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR,
   K_END
 };
 
@@ -41,6 +41,7 @@ static const char *const keys[] = {
   [K_TLS_KEY] = "tls-key",
   [K_SUSPEND_TIMEOUT_MS] = "suspend-timeout-ms",
   [K_NO_QUORUM_TIMEOUT_MS] = "no-quorum-timeout-ms",
+  [K_STORE_ERROR] = "store-error",
 };
 
 #define BIT(k)      (UINT32_C (1) << (k))
@@ -50,7 +51,7 @@ static const char *const keys[] = {
 #define LINK_ALL    (BIT (K_TLS_CA) | BIT (K_TLS_CERT) | BIT (K_TLS_KEY))
 #define CONTROL_ANY                                                                               \
   (CONTROL_ALL | LINK_ALL | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
-   | BIT (K_NO_QUORUM_TIMEOUT_MS))
+   | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR))
 
 const char *
 params_key (unsigned i)
@@ -70,6 +71,8 @@ const char params_help[]
     "tls-ca= tls-cert= tls-key=     (required with listen=) Files of the mirror link's TLS.\n"
     "suspend-timeout-ms=<N>    A copy that doesn't answer for so long is given up [10000].\n"
     "no-quorum-timeout-ms=<N>  I/O without a lease fails after so long [0: never].\n"
+    "store-error=fail-over|return  An error of production's store: held until another copy\n"
+    "                          serves (default), or returned to the client.\n"
   ;
 
 void
@@ -261,6 +264,13 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
   case K_TLS_KEY: return set_text (p->tls_key, sizeof p->tls_key, key, value, err, errlen);
   case K_SUSPEND_TIMEOUT_MS: return set_ms (&p->suspend_timeout_ms, key, value, err, errlen);
   case K_NO_QUORUM_TIMEOUT_MS: return set_ms (&p->no_quorum_timeout_ms, key, value, err, errlen);
+  case K_STORE_ERROR:
+    if (strcmp (value, "fail-over") != 0 && strcmp (value, "return") != 0) {
+      snprintf (err, errlen, "store-error=%s: it must be fail-over or return", value);
+      return -EINVAL;
+    }
+    p->return_store_error = strcmp (value, "return") == 0;
+    return 0;
   case K_END: break;
   }
   return -EINVAL;

@@ -42,6 +42,7 @@ struct params {
   char tls_key[CRG_PATH_MAX + 1];
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0: never */
+  bool return_store_error;       /* to the client, instead of holding it and failing over (F4) */
 
   uint32_t seen; /* bit by index of the key */
 };

@@ -283,6 +283,20 @@ prod_request (struct engine *e, unsigned slot)
 
   s->in_core = true;
   s->answered = false;
+  if (s->rq.store_error != 0) {
+    struct repl_event failed = { .kind = RE_STORE_FAILED, .error = s->rq.store_error,
+                                 .reason = "a read of the production store failed" };
+
+    /* F4: held, if a copy that has the data can take over.  Else the rest of the store is worth
+     * more than its silence. */
+    if (!(e->rec.in_set & ~(1u << e->site))) {
+      log_line ("store %s: a read at %llu failed: %s", e->ia->p.store, (unsigned long long) s->rq.offset,
+                strerror (-s->rq.store_error));
+      engine_answer (e, slot, s->rq.store_error);
+      return;
+    }
+    prod_feed (e, &failed);
+  }
   prod_feed (e, &ev);
 }
 
@@ -660,7 +674,7 @@ prod_start (struct engine *e, uint32_t unclean, char *err, size_t errlen)
     .size = pa->size, .block_size = pa->dirty_block, .site = e->site, .n_sites = e->rec.n_sites,
     .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = e->rec.in_set, .unclean = unclean,
     .generation = e->rec.generation, .suspend_timeout_ms = pa->suspend_timeout_ms,
-    .no_quorum_timeout_ms = pa->no_quorum_timeout_ms,
+    .no_quorum_timeout_ms = pa->no_quorum_timeout_ms, .return_store_error = pa->return_store_error,
   };
   const char *refused;
 

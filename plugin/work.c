@@ -40,6 +40,19 @@ before_answer (struct iasp *ia, struct gate_pass *pass, uint64_t offset, uint64_
   return engine_submit (ia->engine, &rq);
 }
 
+/* A read failed: answered with that error, or held until another copy serves it (F4). */
+static int
+read_failed (struct iasp *ia, struct gate_pass *pass, uint64_t offset, uint64_t length, int error)
+{
+  struct engine_request rq = { .op = RO_READ_WAIT, .offset = offset, .length = length, .epoch = pass->epoch,
+                               .store_error = error };
+
+  if (!ia->engine || pass->mode != GATE_ENGINE || ia->p.return_store_error || error == -ENOMEM)
+    return error;
+  gate_leave (pass);
+  return engine_submit (ia->engine, &rq);
+}
+
 static unsigned
 store_flags (unsigned flags)
 {
@@ -56,7 +69,7 @@ pread_piece (struct iasp *ia, void *buf, uint32_t count, uint64_t offset)
   if (pass.mode == GATE_CLOSED)
     return -ESHUTDOWN;
   r = store_pread (&ia->store, buf, count, offset);
-  return r < 0 ? r : before_answer (ia, &pass, offset, count, true);
+  return r < 0 ? read_failed (ia, &pass, offset, count, r) : before_answer (ia, &pass, offset, count, true);
 }
 
 int

@@ -274,6 +274,7 @@ build_state (struct making *mk)
   def.takeover = conf->takeover == CONF_ORDER ? TAKEOVER_ORDER : TAKEOVER_SAME_SITE_FIRST;
   def.suspend_timeout_ms = conf->suspend_timeout_ms;
   def.no_quorum_timeout_ms = conf->no_quorum_timeout_ms;
+  def.return_store_error = conf->store_error == CONF_STORE_ERROR_RETURN;
   for (unsigned i = 0; i < conf->n_nodes; i++) {
     const struct conf_node *from = &conf->nodes[i];
     struct domain_node *to = &def.nodes[def.n_nodes++];

@@ -82,6 +82,7 @@ struct crg_def {
   uint8_t takeover;             /* enum takeover_order */
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0 = never */
+  bool return_store_error;       /* F4: production's to the client, instead of failing over */
   uint8_t n_sites, n_nodes, n_iasps;
   char sites[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   struct domain_node nodes[CRG_MAX_NODES];

@@ -163,6 +163,7 @@ state_encode (const struct crg_state *s, uint8_t *buf, size_t len)
   w_u8 (&w, d->takeover);
   w_u32 (&w, d->suspend_timeout_ms);
   w_u32 (&w, d->no_quorum_timeout_ms);
+  w_u8 (&w, d->return_store_error);
   w_u8 (&w, d->n_sites);
   w_u8 (&w, d->n_nodes);
   w_u8 (&w, d->n_iasps);
@@ -237,6 +238,7 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   d->takeover = r_u8 (&r);
   d->suspend_timeout_ms = r_u32 (&r);
   d->no_quorum_timeout_ms = r_u32 (&r);
+  d->return_store_error = r_bool (&r);
   d->n_sites = r_u8 (&r);
   d->n_nodes = r_u8 (&r);
   d->n_iasps = r_u8 (&r);

@@ -13,7 +13,7 @@ mirror_id=0
 # mirror_pki: a CA in $tmp/pki; mirror_node makes the nodes' certificates
 mirror_pki ()
 {
-  "$CERTS" ca "$tmp/pki"
+  [ -e "$tmp/pki/ca-cert.pem" ] || "$CERTS" ca "$tmp/pki"
 }
 
 # mirror_record N IN_SET...: the record of N sites, sites IN_SET in the set, in $tmp/record
@@ -132,4 +132,21 @@ mirror_connect ()
 same_data ()
 {
   cmp -n $mirror_size "$tmp/n0/store" "$tmp/n1/store"
+}
+
+# faults NAME RULE...: what the store of a node does from now on (plugin/storefault.h); the first
+# call has to come before its plugin opens the store
+faults ()
+{
+  local d=$tmp/$1
+  shift
+  mkdir -p "$d"
+  printf '%s\n' "$@" >"$d/store.faults.new"
+  mv "$d/store.faults.new" "$d/store.faults"
+}
+
+# fault_count NAME COUNTER: what the layer has counted there
+fault_count ()
+{
+  "$CRG_BUILD_DIR/tests/powerloss" --count "$tmp/$1/store" | sed -n "s/^$2 //p"
 }
