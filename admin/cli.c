@@ -50,6 +50,8 @@ static const struct cli_command commands[] = {
     "answer by exit code alone: 0 true, 2 false" },
   { "mark-failed", "NODE", 1, 1, CLI_BIT (CRG) | CLI_BIT (CONFIRM), group_mark_failed_command,
     "say that a node is dead, so that nothing waits for it" },
+  { "leave", "", 0, 0, CLI_BIT (HAND_OVER) | CLI_BIT (FORCE), leave_command,
+    "let this node host nothing and its crgd end" },
   { "trace", "[CRG]", 0, 1, CLI_BIT (JSON), group_trace_command, "show crgd's recent events" },
   { "delete", "CRG", 1, 1, CLI_BIT (YES), group_delete_command,
     "forget a CRG that was ended; its stores keep their data" },

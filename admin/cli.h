@@ -33,6 +33,7 @@
   X (WAIT, 0, "wait", "SECONDS", "wait so long for it to be done")                              \
   X (YES, 0, "yes", NULL, "do not ask")                                                         \
   X (CRG, 0, "crg", "CRG", "only in this CRG")                                                  \
+  X (HAND_OVER, 0, "hand-over", NULL, "first hand production over to other nodes")               \
   X (CONFIRM, 0, "i-confirm-it-is-dead", NULL, "the node's machine is off, or cut from its disks") \
   X (RTT, 0, "rtt", "MS", "the longest round trip between two nodes (default 0: one site or town)")  \
   X (NAME, 0, "name", "CLUSTER", "the cluster's name (default nbd-crg)")                          \
@@ -108,6 +109,7 @@ extern int group_trace_command (struct cli *cli);
 extern int status_command (struct cli *cli);
 extern int cluster_conf_command (struct cli *cli);
 extern int status_is_command (struct cli *cli);
+extern int leave_command (struct cli *cli);
 extern int iasp_command (struct cli *cli);
 
 /* EXIT_FINE, EXIT_DEGRADED or EXIT_UNAVAILABLE, as the CRG of a status answer is. */

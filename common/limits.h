@@ -260,6 +260,8 @@
 /* When crgd ends, its mirror copies end so much later than production: if the whole cluster is
  * stopped at once, production can still drain and flush to them, and all close cleanly. */
 #define STOP_MIRROR_MS 1000
+/* crgd --hand-over waits so long for each switchover, then ends its plugins all the same. */
+#define STOP_HAND_OVER_MS 20000
 /* Delay before a plugin that died is started again: at once, then doubling up to this. */
 #define PLUGIN_RETRY_MIN_MS 100
 #define PLUGIN_RETRY_MAX_MS 5000

@@ -29,6 +29,7 @@
 #include "server/member.h"
 #include "server/query.h"
 #include "server/status.h"
+#include "server/stop.h"
 
 struct client {
   struct admin *a;
@@ -411,6 +412,18 @@ cmd_counters (struct client *c, json_t *req)
   json_decref (crg);
 }
 
+/* For good, or until somebody starts it again: the plugins end. */
+static void
+cmd_leave (struct client *c, json_t *req)
+{
+  bool hand_over = json_is_true (json_object_get (req, "hand_over"));
+
+  c->asked[0] = '\0';
+  c->busy = true;
+  stop_ask (c->a->d->stopper, hand_over ? STOP_HAND_OVER : STOP_END,
+            json_is_true (json_object_get (req, "force")), on_progress, on_reply, c);
+}
+
 static const struct {
   const char *name;
   bool changes;
@@ -427,6 +440,7 @@ static const struct {
   { "end", true, cmd_end },
   { "switchover", true, cmd_switchover },
   { "mark-failed", true, cmd_mark_failed },
+  { "leave", true, cmd_leave },
 };
 
 static void
@@ -467,6 +481,7 @@ drop (struct client *c)
     if (a->d->members[i])
       member_forget_requests (a->d->members[i], c);
   cluster_forget_request (a->d->cluster, c);
+  stop_forget (a->d->stopper, c);
   qb_loop_timer_del (a->d->loop, c->timer);
   qb_loop_poll_del (a->d->loop, c->fd);
   close (c->fd);

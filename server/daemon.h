@@ -17,6 +17,7 @@ struct member;
 struct cluster;
 struct admin;
 struct query;
+struct stopper;
 
 struct daemon {
   struct qb_loop *loop;
@@ -29,8 +30,10 @@ struct daemon {
   struct cluster *cluster;
   struct admin *admin;
   struct query *query; /* NULL: clients can't ask here */
+  struct stopper *stopper;
   struct member *members[CRG_MAX_CRGS]; /* CRGs of this node; NULL: free */
-  bool stopping;
+  bool hand_over;  /* --hand-over: what SIGTERM means */
+  bool stopping;   /* nothing new begins */
   int exit_code;   /* of the process, when it stops */
 };
 

@@ -2,8 +2,8 @@
  *
  * crgd: one process a node, one thread, libqb's loop (it comes from
  * corosync's own family and brings logging and a blackbox).  This file owns
- * start and end: options, configuration, directories, the lock that keeps a
- * second crgd away, and the list of CRGs.  Nothing here decides about them.
+ * the start: options, configuration, directories, the lock that keeps a second
+ * crgd away, and the list of CRGs; stop.c has the end.  Nothing here decides about them.
  */
 #include "config.h"
 
@@ -33,16 +33,14 @@
 #endif
 #include "server/log.h"
 #include "server/member.h"
+#include "server/notify.h"
 #include "server/query.h"
 #include "server/statefile.h"
+#include "server/stop.h"
 #include "server/task.h"
 
 /* Exit codes of crgd; crgd(8) has the table. */
 enum { CRGD_FINE = 0, CRGD_ERROR = 1, CRGD_USAGE = 2, CRGD_RUNNING = 3 };
-
-/* After SIGTERM the plugins end gracefully within this, or are left to a
- * later crgd. */
-#define STOP_MS (STOP_MIRROR_MS + PLUGIN_QUIT_MS + 2 * PLUGIN_TERM_MS + 500)
 
 static struct daemon the_daemon;
 
@@ -292,58 +290,6 @@ take_lock (const struct conf_crgd *conf)
   return fd;
 }
 
-static int
-on_stop_signal (int sig, void *opaque)
-{
-  struct daemon *d = opaque;
-
-  if (!d->stopping)
-    log_notice ("signal %d: ending", sig);
-  d->stopping = true;
-  return 0;
-}
-
-struct stopper {
-  struct daemon *d;
-  bool begun, mirrors;
-  uint64_t mirrors_ms, deadline_ms;
-};
-
-static void
-on_stop_timer (void *opaque)
-{
-  struct stopper *st = opaque;
-  struct daemon *d = st->d;
-  bool idle = true;
-
-  if (d->stopping && !st->begun) {
-    st->begun = true;
-    st->deadline_ms = clock_boottime_ms () + STOP_MS;
-    st->mirrors_ms = clock_boottime_ms () + STOP_MIRROR_MS;
-    /* Plugins first, then the group: what production drains now still counts,
-     * and a clean store needs no fence. */
-    for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
-      if (d->members[i])
-        member_stop_plugins (d->members[i], false);
-  }
-  if (st->begun && !st->mirrors && clock_boottime_ms () >= st->mirrors_ms) {
-    st->mirrors = true;
-    for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
-      if (d->members[i])
-        member_stop_plugins (d->members[i], true);
-  }
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
-    if (d->members[i] && !member_is_idle (d->members[i]))
-      idle = false;
-  if (st->begun && (idle || clock_boottime_ms () >= st->deadline_ms)) {
-    if (!idle)
-      log_warning ("a plugin has not ended in time; the next crgd takes it over");
-    qb_loop_stop (d->loop);
-    return;
-  }
-  qb_loop_timer_add (d->loop, QB_LOOP_MED, 50 * QB_TIME_NS_IN_MSEC, st, on_stop_timer, NULL);
-}
-
 static bool
 is_ours (void *opaque, const char *iasp)
 {
@@ -357,8 +303,7 @@ static int
 run (struct daemon *d)
 {
   static char names[CRG_MAX_CRGS][CRG_NAME_MAX + 1];
-  struct stopper stopper = { .d = d };
-  char err[CONF_ERR_MAX + 1];
+  char err[CONF_ERR_MAX + 1], ready[CRG_NAME_MAX + 32];
   int n, days = 0;
 
   d->loop = qb_loop_create ();
@@ -367,6 +312,7 @@ run (struct daemon *d)
     log_error ("no event loop");
     return CRGD_ERROR;
   }
+  notify_open (d->loop);
   if (certs_check (d->conf.tls_dir, d->conf.name, &days, err, sizeof err) != 0)
     log_warning ("certificates: %s; this node can't mirror until they are there", err);
   else if (days < 30)
@@ -394,20 +340,24 @@ run (struct daemon *d)
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i])
       member_join (d->members[i]);
-  qb_loop_signal_add (d->loop, QB_LOOP_HIGH, SIGTERM, d, on_stop_signal, NULL);
-  qb_loop_signal_add (d->loop, QB_LOOP_HIGH, SIGINT, d, on_stop_signal, NULL);
-  on_stop_timer (&stopper);
+  d->stopper = stop_new (d, d->hand_over ? STOP_HAND_OVER : STOP_RESTART);
+  if (d->stopper == NULL)
+    return CRGD_ERROR;
   log_notice ("node %s ready (%d CRGs)", d->conf.name, n);
+  snprintf (ready, sizeof ready, "node %s, %d CRGs", d->conf.name, n);
+  notify_ready (ready);
   qb_loop_run (d->loop);
 
   query_free (d->query);
   admin_free (d->admin);
+  stop_free (d->stopper);
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i])
       member_free (d->members[i]);
   d->engine->ops->destroy (d->engine);
   cluster_free (d->cluster);
   task_end ();
+  notify_close ();
   qb_loop_destroy (d->loop);
   log_notice ("node %s ended", d->conf.name);
   return d->exit_code;
@@ -416,12 +366,13 @@ run (struct daemon *d)
 static void
 usage (FILE *fp)
 {
-  fprintf (fp, "Usage: crgd [-v] -c FILE\n"
+  fprintf (fp, "Usage: crgd [-v] [--hand-over] -c FILE\n"
                "       crgd [-v] --local-hub SOCKET\n"
                "The daemon of one node of an nbd-crg cluster, in the foreground.\n"
                "\n"
                "  -c, --config FILE        configuration of the node, see crgd.conf(5)\n"
                "                           [" SYSCONFDIR "/nbd-crg/crgd.conf]\n"
+               "      --hand-over          on SIGTERM: first hand production over to other nodes\n"
                "      --local-hub SOCKET   be the hub of the local engine on SOCKET instead\n"
                "  -f, --foreground         stay in the foreground (always so)\n"
                "  -v, --verbose            say more; twice: everything\n"
@@ -435,6 +386,7 @@ usage (FILE *fp)
 static const struct option options[] = {
   { "config", required_argument, NULL, 'c' },  { "local-hub", required_argument, NULL, 'H' },
   { "foreground", no_argument, NULL, 'f' },    { "verbose", no_argument, NULL, 'v' },
+  { "hand-over", no_argument, NULL, 'O' },
   { "help", no_argument, NULL, 'h' },          { "version", no_argument, NULL, 'V' },
   { NULL, 0, NULL, 0 },
 };
@@ -451,6 +403,7 @@ main (int argc, char **argv)
     switch (opt) {
     case 'c': config = optarg; break;
     case 'H': hub = optarg; break;
+    case 'O': d->hand_over = true; break;
     case 'f': break;
     case 'v': verbose++; break;
     case 'h': usage (stdout); return CRGD_FINE;

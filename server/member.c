@@ -888,6 +888,14 @@ member_is_idle (const struct member *m)
   return true;
 }
 
+bool
+member_is_production (const struct member *m)
+{
+  const struct crg_state *s = group_committed (m->g);
+
+  return s && s->started && s->def.n_iasps > 0 && state_production_host (s) == m->id;
+}
+
 const char *
 member_crg (const struct member *m)
 {

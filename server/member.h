@@ -40,10 +40,12 @@ extern void member_request (struct member *m, enum group_request request, uint32
                             member_reply_fn *done, void *opaque);
 extern void member_forget_requests (struct member *m, void *opaque);
 
-/* Begins to end the plugins (SIGTERM of crgd), mirror copies only if asked;
+/* Begins to end the plugins (stop.h), mirror copies only if asked;
  * member_is_idle tells when all have ended. */
 extern void member_stop_plugins (struct member *m, bool mirrors);
 extern bool member_is_idle (const struct member *m);
+/* Is this node the production host, as committed? */
+extern bool member_is_production (const struct member *m);
 
 extern const char *member_crg (const struct member *m);
 extern const struct group *member_group (const struct member *m);
