@@ -25,6 +25,7 @@ CRGD=$CRG_BUILD_DIR/crgd
 CRGCTL=$CRG_BUILD_DIR/crgctl
 # Also the value of crgd.conf's "nbdkit" key in tests.
 CRG_NBDKIT=$CRG_SRC_DIR/tests/nbdkit-wrapper
+POWERLOSS=$CRG_BUILD_DIR/tests/powerloss
 export PLUGIN CRGD CRGCTL CRG_NBDKIT
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/crg-XXXXXX")
