@@ -134,10 +134,12 @@ check_production (const struct engine *e, const struct record *r, uint8_t site, 
     snprintf (err, errlen, "store %s: the record does not have this copy in the in-sync set (R4)", path);
     return "not-in-set";
   }
-  if ((sb->flags & SUPER_F_UNUSABLE) || (e->meta.damaged && !forced)) {
-    snprintf (err, errlen, "store %s: %s; it can't be production (R4)", path,
-              sb->flags & SUPER_F_UNUSABLE ? "it was never filled, or its resynchronisation is not over"
-                                           : "one of its superblocks is damaged, so a newer state may be lost");
+  /* One damaged slot, as a power loss in the middle of a write leaves it, forbids nothing: what was
+   * relied on is in the other one (nbd-crg-store(5)), and so is more rather than less of what is
+   * forbidden. */
+  if (sb->flags & SUPER_F_UNUSABLE) {
+    snprintf (err, errlen, "store %s: it was never filled, or its resynchronisation is not over; it can't be "
+              "production (R4)", path);
     return "unusable";
   }
   if (!forced && (sb->generation > r->generation || sb->generation < r->since[site])) {
