@@ -15,9 +15,11 @@ EXPORT_TLS=on
 SUSPEND_MS=2000
 ADDRESS=               # prefix of the addresses; default 127.0.0.
 LEASE_MS=              # default: the product's
+TOKEN_MS=              # the same
+FAULTS=                # rules of the layer under each store (plugin/storefault.h); default: none
 CLIENT_PORT=           # where clients ask the nodes; auto: a free port
 
-declare -A NODE_PID NODE_SITE NODE_ADDRESS
+declare -A NODE_PID NODE_SITE NODE_ADDRESS NODE_BOOT # a boot id that is played, or nothing
 NODE_NAMES=()
 HUB_PID=
 
@@ -59,6 +61,7 @@ plugin = $PLUGIN
 type = local
 socket = $tmp/hub.sock
 END
+    [ -z "$TOKEN_MS" ] || printf 'token-ms = %s\n' "$TOKEN_MS" >>"$tmp/$n/crgd.conf"
     if [ -n "$CLIENT_PORT" ]; then
       printf '[client]\nlisten = %s:%s\n' "$address" "$CLIENT_PORT" >>"$tmp/$n/crgd.conf"
       CLIENT_NODES+=${CLIENT_NODES:+,}$n=$address:$CLIENT_PORT
@@ -105,6 +108,7 @@ cluster_definition ()
         *" $site "*) ;;
         *) sites="$sites $site"
           STORE[$site]=$tmp/store.$site
+          [ -z "$FAULTS" ] || printf '%s\n' "$FAULTS" >"$tmp/store.$site.faults"
           [ -e "$tmp/store.$site" ] || truncate -s "${STORE_SIZE:-$((SIZE + SIZE / 1024 + (4 << 20)))}" "$tmp/store.$site"
           echo "store.$site = $tmp/store.$site" ;;
       esac
@@ -133,7 +137,7 @@ node_answers ()
 start_node ()
 {
   local n=$1
-  "$CRGD" --config "$tmp/$n/crgd.conf" >>"$tmp/$n/crgd.log" 2>&1 </dev/null &
+  CRG_BOOT_ID=${NODE_BOOT[$n]-} "$CRGD" --config "$tmp/$n/crgd.conf" >>"$tmp/$n/crgd.log" 2>&1 </dev/null &
   NODE_PID[$n]=$!
   record_pid "${NODE_PID[$n]}"
 }
@@ -258,6 +262,35 @@ kill_node ()
   for n; do
     wait "${NODE_PID[$n]}" 2>/dev/null || :
     NODE_PID[$n]=
+  done
+}
+
+# store_faults SITE RULE...: what the store of that site does from now on; FAULTS was set before
+store_faults ()
+{
+  local site=$1
+  shift
+  printf '%s\n' "$@" >"$tmp/store.$site.faults.new"
+  mv "$tmp/store.$site.faults.new" "$tmp/store.$site.faults"
+}
+
+# new_boot NODE: it will be another boot of that machine
+new_boot ()
+{
+  NODE_BOOT[$1]=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
+}
+
+# power_off SEED NODE...: all of these machines at once, with what wasn't flushed; a store that another
+# node has open by now is left alone
+power_off ()
+{
+  local seed=$1 n site
+  shift
+  kill_node "$@"
+  for n; do
+    new_boot "$n"
+    site=${NODE_SITE[$n]}
+    [ -z "$site" ] || "$POWERLOSS" "${STORE[$site]}" "$seed"
   done
 }
 

@@ -1,0 +1,137 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# The crash matrix: who dies by SIGKILL (the plugin of production or of the copy, either crgd, the hub) in
+# which situation (idle, random writes with flushes, a resynchronisation, a switchover, another
+# recovery).  Plugins die now as processes and now with their machine's power: both stores lie under a
+# cache that then loses, tears and reorders what was not flushed.  After each cell every answered and
+# flushed write is there, the copies are equal byte for byte, and what was copied for that is bounded by
+# what could differ.
+# timeout: 400
+. "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
+. "$CRG_SRC_DIR/tests/cluster.sh"
+requires_test_build
+RANDOM=${CRG_SEED:=1}
+victims=(production-plugin copy-plugin production-crgd copy-crgd hub)
+situations=(idle write resync switchover recovery)
+if [ -n "${CRG_VICTIMS-}" ]; then read -ra victims <<<"$CRG_VICTIMS"; fi
+if [ -n "${CRG_SITUATIONS-}" ]; then read -ra situations <<<"$CRG_SITUATIONS"; fi
+echo "CRG_SEED=$CRG_SEED"
+NODES="p1:rome c1:milan w1"
+SIZE=$((64 << 20))
+SUSPEND_MS=1000
+TOKEN_MS=400
+LEASE_MS=1500
+FAULTS=cache
+for n in p1 c1 w1; do new_boot $n; done
+cluster_begin
+wait_in_sync 30
+
+other_site () { [ "$1" = rome ] && echo milan || echo rome; }
+is_resyncing () { [ "$(copy_of "$1" mirror)" = resyncing ]; }
+is_suspended () { [ "$(copy_of "$1" mirror)" = suspended ]; }
+
+# die VICTIM: DEAD holds the nodes to be started again
+die ()
+{
+  local node site=$SITE
+  case $1 in
+    production-*) node=$HOST ;;
+    copy-*) node=$COPY site=$(other_site "$SITE") ;;
+  esac
+  case $1 in
+    hub)
+      kill_pid "$HUB_PID"
+      start_hub ;;
+    *-crgd)
+      kill -KILL "${NODE_PID[$node]}" 2>/dev/null || :
+      wait "${NODE_PID[$node]}" 2>/dev/null || :
+      NODE_PID[$node]=
+      DEAD+=("$node") ;;
+    *-plugin)
+      if [ $POWER = off ]; then
+        power_off $((RANDOM % 1000)) "$node"
+        DEAD+=("$node")
+      else
+        kill -KILL "$(plugin_pid "$node")" 2>/dev/null || :
+      fi ;;
+  esac
+}
+
+# equal_stores: while nothing is written
+equal_stores () { cmp -n "$SIZE" "${STORE[rome]}" "${STORE[milan]}"; }
+
+cells=0
+offset=0
+logs=()
+one_cell () # SITUATION VICTIM
+{
+  local situation=$1 victim=$2 log=$tmp/rec.$cells.log begun n to bytes
+  POWER=on DEAD=()
+  if ((RANDOM % 2)); then POWER=off; fi
+  HOST=$(production_node)
+  SITE=$(production_site)
+  COPY=$(host_of "$(other_site "$SITE")")
+  begun=$(now_ms)
+  # A MiB of the export for each cell, so that every byte is judged in the end too.
+  if [ $offset -ge $SIZE ]; then
+    offset=0
+    logs=()
+  fi
+  start_recorder "$log" --blocks 256 --offset $offset --seed $((RANDOM + 1))
+  offset=$((offset + (1 << 20)))
+  logs+=("$log")
+  more_answers "$log" 200 20 >/dev/null
+  case $situation in
+    idle)
+      kill -STOP "$RECORDER_PID"
+      sleep 0.2
+      die "$victim"
+      kill -CONT "$RECORDER_PID" ;;
+    write)
+      die "$victim" ;;
+    resync)
+      # The copy stands still until it is suspended; filling it takes a while.
+      n=$(plugin_pid "$COPY")
+      kill -STOP "$n"
+      wait_for 20 is_suspended "$(other_site "$SITE")" || { show_logs; fail "$situation, $victim: not suspended"; }
+      store_faults "$(other_site "$SITE")" cache "delay write 700000"
+      kill -CONT "$n"
+      wait_for 20 is_resyncing "$(other_site "$SITE")" || { show_logs; fail "$situation, $victim: no resync"; }
+      die "$victim"
+      store_faults "$(other_site "$SITE")" cache ;;
+    switchover)
+      ctl w1 switchover payroll --to "$COPY" --wait 20 >>"$tmp/steps.log" 2>&1 &
+      to=$!
+      sleep 0.0$((RANDOM % 10))
+      sleep 0.$((RANDOM % 3))
+      die "$victim"
+      wait $to || : ;;
+    recovery)
+      # The other plugin dies first.
+      if [ "$victim" = production-plugin ]; then n=$COPY; else n=$HOST; fi
+      kill -KILL "$(plugin_pid "$n")" 2>/dev/null || :
+      sleep 0.$((RANDOM % 7))
+      die "$victim" ;;
+  esac
+  for n in ${DEAD[@]+"${DEAD[@]}"}; do start_node "$n"; done
+  more_answers "$log" 200 60 >/dev/null
+  wait_in_sync 60
+  echo "$((cells + 1)). $situation, $victim$([ $POWER = on ] || echo " (power lost)")"
+  stop_recorder "$log"
+  wait_in_sync 30
+  equal_stores || { show_logs; fail "$situation, $victim, power $POWER: the copies differ"; }
+  bytes=$(copy_of "$(other_site "$(production_site)")" resync_total_bytes)
+  [ "$bytes" -le $SIZE ] || fail "$situation, $victim: $bytes bytes copied"
+  cells=$((cells + 1))
+  echo "$cells. $HOST -> $(production_node), $((bytes >> 10)) KiB copied, well after $(($(now_ms) - begun)) ms"
+}
+
+for situation in "${situations[@]}"; do
+  for victim in "${victims[@]}"; do
+    one_cell "$situation" "$victim"
+  done
+done
+same_copies
+for log in "${logs[@]}"; do
+  "$RECORDER" check --log "$log" --image "${STORE[rome]}" >/dev/null || fail "$log: the image lacks something"
+done
