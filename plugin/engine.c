@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,17 @@
 #include "plugin/engine_private.h"
 #include "plugin/log.h"
 
+/* Bytes for a store in memory that are copied before what goes to the copies is submitted: so much
+ * takes less time than a system call of its own for the submission. */
+#define MEMORY_FIRST_BYTES (32 * 1024)
+
+/* A thread looks for work so long at most before it sleeps: what it costs to wake one on an idle
+ * processor.  With a budget of 0 it tries again after SPIN_RETRY sleeps. */
+#define SPIN_MAX_US 64u
+#define SPIN_MIN_US 8u
+#define SPIN_GAIN_US 2u
+#define SPIN_RETRY  32u
+
 /* ---- workers ------------------------------------------------------------------------------ */
 
 static void
@@ -31,6 +43,81 @@ futex_wait_ms (_Atomic uint32_t *word, uint32_t value, uint32_t ms)
   struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = (long) (ms % 1000) * 1000000 };
 
   syscall (SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &ts, NULL, 0);
+}
+
+static uint64_t
+monotonic_ns (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+/* Requests of one round are answered with one system call: all wait on one word, each for its own
+ * bit (slots share one only when there are more than 32). */
+static uint32_t
+slot_bit (unsigned slot)
+{
+  return UINT32_C (1) << slot % 32;
+}
+
+/* Looks for what 'ready' says for a while that adapts: it grows slowly, and looking in vain halves
+ * it.  Others get the
+ * processor meanwhile if they want it. */
+static bool
+spin_for (struct spin *s, bool (*ready) (const void *opaque), const void *opaque)
+{
+  uint64_t until;
+
+  if (s->budget_us == 0) {
+    if (++s->missed < SPIN_RETRY)
+      return false;
+    s->missed = 0;
+    s->budget_us = SPIN_MIN_US;
+  }
+  until = monotonic_ns () + s->budget_us * 1000;
+  do {
+    sched_yield ();
+    if (ready (opaque)) {
+      s->budget_us = MIN (s->budget_us + SPIN_GAIN_US, SPIN_MAX_US);
+      return true;
+    }
+  } while (monotonic_ns () < until);
+  s->budget_us = s->budget_us / 2 < SPIN_MIN_US ? 0 : s->budget_us / 2;
+  return false;
+}
+
+static bool
+is_done (const void *slot)
+{
+  const struct req_slot *s = slot;
+
+  return atomic_load (&s->done) == REQ_DONE;
+}
+
+/* Timed, so that a lost wake-up could cost a second and not for ever; how long requests wait, and
+ * for what, is shown by the core. */
+static void
+wait_done (struct engine *e, struct req_slot *s)
+{
+  static __thread struct spin spin = { .budget_us = SPIN_MAX_US };
+  const uint32_t bit = slot_bit ((unsigned) (s - e->slots));
+  bool alone = atomic_fetch_add (&e->n_waiting, 1) == 0;
+
+  /* With more of them the processor has better things to do. */
+  if (!alone || !spin_for (&spin, is_done, s))
+    for (;;) {
+      uint32_t seen = atomic_load (&e->answers), state = REQ_PENDING;
+      struct timespec ts;
+
+      if (!atomic_compare_exchange_strong (&s->done, &state, REQ_ASLEEP) && state == REQ_DONE)
+        break;
+      clock_gettime (CLOCK_MONOTONIC, &ts); /* this call takes the point in time */
+      ts.tv_sec++;
+      syscall (SYS_futex, &e->answers, FUTEX_WAIT_BITSET_PRIVATE, seen, &ts, NULL, bit);
+    }
+  atomic_fetch_sub (&e->n_waiting, 1);
 }
 
 static void
@@ -92,15 +179,12 @@ engine_submit (struct engine *e, const struct engine_request *rq)
   int error;
 
   s->rq = *rq;
-  atomic_store (&s->done, 0);
+  atomic_store (&s->done, REQ_PENDING);
   s->next = atomic_load (&e->queue);
   while (!atomic_compare_exchange_weak (&e->queue, &s->next, s))
     ;
   wake_engine (e);
-  /* Timed, so that a lost wake-up could cost a second and not for ever; how long requests wait,
-   * and for what, is shown by the core. */
-  while (atomic_load (&s->done) == 0)
-    futex_wait_ms (&s->done, 0, 1000);
+  wait_done (e, s);
   error = s->error;
   slot_put (e, slot);
   return error;
@@ -145,12 +229,27 @@ engine_set_open (struct engine *e, bool may_open, const char *refusal)
   snprintf (e->refusal, sizeof e->refusal, "%s", refusal);
 }
 
+/* The worker may go on; wake_workers tells those that sleep. */
 static void
-wake_worker (struct req_slot *s)
+release_worker (struct engine *e, struct req_slot *s)
 {
+  unsigned slot = (unsigned) (s - e->slots);
+
   s->answered = false;
-  atomic_store (&s->done, 1);
-  futex_wake (&s->done, 1);
+  if (atomic_exchange (&s->done, REQ_DONE) == REQ_ASLEEP)
+    e->answered_mask |= slot_bit (slot);
+}
+
+static void
+wake_workers (struct engine *e)
+{
+  uint32_t mask = e->answered_mask;
+
+  if (mask == 0)
+    return;
+  e->answered_mask = 0;
+  atomic_fetch_add (&e->answers, 1);
+  syscall (SYS_futex, &e->answers, FUTEX_WAKE_BITSET_PRIVATE, INT32_MAX, NULL, NULL, mask);
 }
 
 void
@@ -164,7 +263,7 @@ engine_answer (struct engine *e, unsigned slot, int error)
   if (s->local.busy)
     s->answered = true;
   else
-    wake_worker (s);
+    release_worker (e, s);
 }
 
 static void
@@ -175,7 +274,7 @@ local_done (struct sop *op, int error)
   struct repl_event ev = { .kind = RE_LOCAL_DONE, .slot = (uint16_t) (s - e->slots), .error = error };
 
   if (s->answered)
-    wake_worker (s);
+    release_worker (e, s);
   else if (s->in_core)
     prod_feed (e, &ev);
 }
@@ -206,7 +305,7 @@ take_requests (struct engine *e)
     next = s->next;
     if (!e->prod.on || s->rq.epoch != atomic_load (&e->ia->gate.epoch)) {
       s->error = -ESHUTDOWN;
-      wake_worker (s);
+      release_worker (e, s);
     }
     else
       prod_request (e, slot);
@@ -265,6 +364,31 @@ round_tick (struct engine *e)
   }
 }
 
+static bool
+has_work (const void *engine)
+{
+  const struct engine *e = engine;
+
+  return atomic_load (&e->queue) || e->env.memory || ring_is_ready (&e->ring);
+}
+
+/* Before the thread sleeps: does something come in the time that it takes to wake it? */
+static bool
+look_for_work (struct engine *e)
+{
+  if (has_work (e))
+    return true;
+  ring_submit (&e->ring);
+  return spin_for (&e->spin, has_work, e);
+}
+
+static void
+flush_links (struct engine *e)
+{
+  for (unsigned i = 0; i < RING_FILES; i++)
+    mlink_flush (&e->links[i]);
+}
+
 static void
 run_rounds (struct engine *e)
 {
@@ -274,17 +398,30 @@ run_rounds (struct engine *e)
     e->now_ms = clock_boottime_ms ();
     take_requests (e);
     round_tick (e);
+    if (e->env.memory_bytes > MEMORY_FIRST_BYTES) {
+      /* What goes to the copies shall be on its way while this node copies. */
+      flush_links (e);
+      ring_submit (&e->ring);
+    }
+    sop_run (&e->env);
     copyside_round (e);
     role_round (e);
     control_round (e);
-    for (unsigned i = 0; i < RING_FILES; i++)
-      mlink_flush (&e->links[i]);
+    flush_links (e);
 
+    if (e->answered_mask != 0) {
+      ring_submit (&e->ring); /* what goes to the copies first: they take longer */
+      wake_workers (e);
+    }
     wait_ms = e->task.kind != TASK_NONE ? 5 : (uint32_t) MIN (e->tick_ms - e->now_ms, (uint64_t) REPL_TICK_MS);
-    atomic_store (&e->sleeping, true);
-    if (atomic_load (&e->queue)) {
-      atomic_store (&e->sleeping, false);
+    if (wait_ms > 0 && look_for_work (e))
       wait_ms = 0;
+    if (wait_ms > 0) {
+      atomic_store (&e->sleeping, true);
+      if (atomic_load (&e->queue)) {
+        atomic_store (&e->sleeping, false);
+        wait_ms = 0;
+      }
     }
     ring_wait (&e->ring, wait_ms);
     atomic_store (&e->sleeping, false);

@@ -30,10 +30,12 @@ enum role { ROLE_NONE, ROLE_MIRROR, ROLE_PRODUCTION };
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
+enum req_state { REQ_PENDING, REQ_ASLEEP /* and its worker sleeps */, REQ_DONE };
+
 struct req_slot {
   struct engine_request rq; /* the worker's until pushed, the engine's until done */
   struct req_slot *next;    /* in the queue to the engine */
-  _Atomic uint32_t done;    /* futex: 0, then 1 */
+  _Atomic uint32_t done;    /* enum req_state */
   int error;
   /* engine: */
   bool in_core;  /* RE_REQUEST was fed, RA_COMPLETE has not come */
@@ -152,7 +154,7 @@ struct copyside {
   uint32_t pages[COPY_ARENA_PAGES]; /* length of the run that begins here */
   uint32_t closed[RING_FILES]; /* connections that ended while a step's actions were carried out */
   unsigned n_closed;
-  unsigned next_page;
+  unsigned next_page, n_used;
   struct listener listeners[CRG_MAX_ADDRS];
   uint16_t port;
   uint32_t next_conn;
@@ -203,6 +205,13 @@ struct task {
 
 /* ---- the engine ----------------------------------------------------------------------------- */
 
+/* How long the thread looks for work before it sleeps: what a wake-up costs is worth it only if
+ * something comes within that time. */
+struct spin {
+  uint32_t budget_us;
+  uint32_t missed; /* in a row, at a budget of 0 */
+};
+
 struct engine {
   struct iasp *ia;
   struct ring ring;
@@ -220,6 +229,10 @@ struct engine {
   _Atomic uint32_t slot_freed; /* futex for workers that found no slot */
   _Atomic uint32_t slot_waiters;
   struct req_slot slots[REPL_MAX_SLOTS];
+  _Atomic uint32_t n_waiting;    /* workers in wait_done */
+  _Atomic uint32_t answers;      /* futex: rises with each round that answered requests */
+  uint32_t answered_mask;        /* FUTEX_WAKE_BITSET of this round */
+  struct spin spin;
 
   pthread_mutex_t lock; /* guards what engine_may_open and engine_export read: */
   bool may_open;

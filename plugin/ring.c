@@ -13,7 +13,7 @@ int
 ring_init (struct ring *r)
 {
   struct io_uring_params p = { .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
-                                        | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+                                        | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
                                .cq_entries = RING_CQ_ENTRIES };
   int res;
 
@@ -65,6 +65,19 @@ ring_own (struct ring *r, struct io_uring_sqe *sqe, struct ring_op *op)
 {
   io_uring_sqe_set_data (sqe, op);
   r->pending++;
+}
+
+bool
+ring_is_ready (const struct ring *r)
+{
+  return io_uring_cq_ready (&r->u) > 0 || (IO_URING_READ_ONCE (*r->u.sq.kflags) & IORING_SQ_TASKRUN);
+}
+
+void
+ring_submit (struct ring *r)
+{
+  if (io_uring_sq_ready (&r->u) > 0)
+    io_uring_submit (&r->u);
 }
 
 void

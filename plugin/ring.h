@@ -41,6 +41,10 @@ extern void ring_exit (struct ring *r);
 extern struct io_uring_sqe *ring_sqe (struct ring *r);
 extern void ring_own (struct ring *r, struct io_uring_sqe *sqe, struct ring_op *op);
 
+/* Has a completion come, or would the kernel hand one over?  Costs no system call. */
+extern bool ring_is_ready (const struct ring *r);
+/* Submits, and waits for nothing. */
+extern void ring_submit (struct ring *r);
 /* Submits, and waits for at most wait_ms (0: not at all) for a completion. */
 extern void ring_wait (struct ring *r, uint32_t wait_ms);
 /* Hands out the completions that are there; at most 'max'.  Returns how many. */

@@ -4,8 +4,11 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "common/limits.h"
 #include "common/util.h"
@@ -40,6 +43,7 @@ sop_env_init (struct sop_env *env, struct ring *ring, struct store *store)
     return -ENOMEM;
   memset (p, 0, SOP_ZERO_BYTES);
   env->zeroes = p;
+  env->memory_end = &env->memory;
   return 0;
 }
 
@@ -171,6 +175,68 @@ write_delay_us (struct sop *op)
   return storefault_delay_us (op->env->store, op->kind == SOP_ZERO ? SF_ZERO : SF_WRITE, op->offset);
 }
 
+/* Where a step is described: for the ring, or for sop_run. */
+static struct io_uring_sqe *
+step_sqe (struct sop *op)
+{
+  return op->env->store->is_memory ? &op->sqe : ring_sqe (op->env->ring);
+}
+
+static void
+step_submit (struct sop *op, struct io_uring_sqe *sqe)
+{
+  struct sop_env *env = op->env;
+
+  if (sqe != &op->sqe) {
+    ring_own (env->ring, sqe, &op->ring);
+    return;
+  }
+  op->memory_next = NULL;
+  *env->memory_end = op;
+  env->memory_end = &op->memory_next;
+  env->memory_bytes += sqe->opcode == IORING_OP_WRITE || sqe->opcode == IORING_OP_READ ? sqe->len : 0;
+}
+
+/* The few kinds of step that there are, without the ring. */
+static int
+carry_out (const struct io_uring_sqe *sqe)
+{
+  struct iovec iov = { .iov_base = (void *) (uintptr_t) sqe->addr, .iov_len = sqe->len };
+  ssize_t r;
+
+  switch (sqe->opcode) {
+  case IORING_OP_WRITE:
+    r = pwritev2 (sqe->fd, &iov, 1, (off_t) sqe->off, sqe->rw_flags);
+    break;
+  case IORING_OP_READ:
+    r = preadv2 (sqe->fd, &iov, 1, (off_t) sqe->off, 0);
+    break;
+  case IORING_OP_FALLOCATE:
+    r = fallocate (sqe->fd, (int) sqe->len, (off_t) sqe->off, (off_t) sqe->addr);
+    break;
+  case IORING_OP_FSYNC:
+    r = fdatasync (sqe->fd);
+    break;
+  default:
+    r = 0;
+  }
+  return r == -1 ? -errno : (int) r;
+}
+
+void
+sop_run (struct sop_env *env)
+{
+  struct sop *op = env->memory, *next;
+
+  env->memory = NULL;
+  env->memory_end = &env->memory;
+  env->memory_bytes = 0;
+  for (; op; op = next) {
+    next = op->memory_next;
+    op->ring.done (&op->ring, carry_out (&op->sqe));
+  }
+}
+
 /* What goes to the store passes here; the test build may refuse it, and then a step that does
  * nothing stands in its place. */
 static void
@@ -182,13 +248,13 @@ submit_fault (struct sop *op, struct io_uring_sqe *sqe, enum sf_op kind, uint64_
   op->refused = storefault_begin (op->env->store, kind, offset, length, data, stable, &op->fault);
   if (op->refused < 0)
     io_uring_prep_nop (sqe);
-  ring_own (op->env->ring, sqe, &op->ring);
+  step_submit (op, sqe);
 }
 
 static void
 submit_read (struct sop *op)
 {
-  struct io_uring_sqe *sqe = ring_sqe (op->env->ring);
+  struct io_uring_sqe *sqe = step_sqe (op);
 
   io_uring_prep_read (sqe, op->env->store->fd, op->at, (unsigned) (op->end - op->pos), op->pos);
   submit_fault (op, sqe, SF_READ, op->pos, op->end - op->pos, false);
@@ -207,7 +273,7 @@ read_edge (struct sop *op, uint64_t offset)
 static void
 submit_write (struct sop *op, uint64_t limit)
 {
-  struct io_uring_sqe *sqe = ring_sqe (op->env->ring);
+  struct io_uring_sqe *sqe = step_sqe (op);
   bool dsync = op->fua && op->kind == SOP_WRITE;
   uint64_t n = MIN (op->end - op->pos, limit);
 
@@ -254,7 +320,7 @@ begin (struct sop *op, enum step step)
     return;
 
   case ST_FALLOCATE:
-    sqe = ring_sqe (op->env->ring);
+    sqe = step_sqe (op);
     io_uring_prep_fallocate (sqe, s->fd, store_zero_mode (s, op->may_trim), (off_t) op->from,
                              (off_t) (op->to - op->from));
     submit_fault (op, sqe, SF_ZERO, op->from, op->to - op->from, false);
@@ -300,7 +366,7 @@ begin (struct sop *op, enum step step)
     return;
 
   case ST_FLUSH:
-    sqe = ring_sqe (op->env->ring);
+    sqe = step_sqe (op);
     io_uring_prep_fsync (sqe, s->fd, IORING_FSYNC_DATASYNC);
     submit_fault (op, sqe, SF_FLUSH, 0, 0, false);
     return;
@@ -481,11 +547,11 @@ step_done (struct ring_op *ring, int res)
 static void
 submit_nothing (struct sop *op, enum step step)
 {
-  struct io_uring_sqe *sqe = ring_sqe (op->env->ring);
+  struct io_uring_sqe *sqe = step_sqe (op);
 
   op->step = (uint8_t) step;
   io_uring_prep_nop (sqe);
-  ring_own (op->env->ring, sqe, &op->ring);
+  step_submit (op, sqe);
 }
 
 static void

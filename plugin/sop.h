@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* One operation on the store, carried out through the engine's ring: a write with its
- * read-modify-write edges, a zero with its fallbacks, a flush, a read.  Owned by the engine
- * thread.  The replication cores never have two operations under way that overlap; two that only
+ * read-modify-write edges, a zero with its fallbacks, a flush, a read.  On a store in memory, for
+ * which the ring would wake a kernel thread each time, sop_run carries it out itself.  Owned by
+ * the engine thread.  The replication cores never have two operations under way that overlap; two that only
  * share a unit of direct I/O are kept apart here, because one would carry the other's bytes along.
  */
 #ifndef IASP_SOP_H
@@ -27,6 +28,8 @@ struct sop_env {
   struct store *store;
   uint8_t *zeroes;         /* SOP_ZERO_BYTES of them, aligned */
   struct sop_list active, waiting;
+  struct sop *memory, **memory_end; /* steps on a store in memory, for sop_run */
+  uint64_t memory_bytes;            /* that these will copy */
   unsigned n_unaligned; /* of both lists */
 };
 #define SOP_ZERO_BYTES (256u * 1024)
@@ -38,6 +41,7 @@ struct sop {
   bool busy;
   bool unaligned;
   struct sop *prev, *next; /* in env->active or env->waiting */
+  struct sop *memory_next;
   uint8_t kind; /* enum sop_kind */
   uint8_t step;
   bool fua, may_trim;
@@ -49,6 +53,7 @@ struct sop {
                               room before and behind for whole units */
   uint8_t *at;             /* memory for pos */
   uint8_t *edge;           /* META_BLOCK_SIZE, aligned; kept for the next use */
+  struct io_uring_sqe sqe; /* store in memory: the step to carry out */
   struct __kernel_timespec delay;
   struct sf_token fault; /* fault injection: of the step under way */
   int refused;           /* and what it made of that step; else 0 */
@@ -61,8 +66,12 @@ extern void sop_env_free (struct sop_env *env);
 extern int sop_init (struct sop *op, struct sop_env *env, sop_done_fn done);
 extern void sop_free (struct sop *op);
 
-/* Starts it; done is called exactly once, later, from ring_reap. */
+/* Starts it; done is called exactly once, later, from ring_reap or sop_run. */
 extern void sop_start (struct sop *op, enum sop_kind kind, uint64_t offset, uint64_t length, void *buf,
                        bool fua, bool may_trim);
+
+/* Carries out the steps on a store in memory that wait now; those that follow from them wait for
+ * the next call. */
+extern void sop_run (struct sop_env *env);
 
 #endif /* IASP_SOP_H */

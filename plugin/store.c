@@ -10,12 +10,14 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/util-posix.h"
@@ -121,6 +123,7 @@ int
 store_open (struct store *s, const char *path, enum store_direct direct, char *err, size_t errlen)
 {
   CLEANUP_CLOSE int fd = -1;
+  struct statfs fs;
   struct stat st;
   int r;
 
@@ -168,6 +171,11 @@ store_open (struct store *s, const char *path, enum store_direct direct, char *e
     snprintf (err, errlen, "store %s: larger than 1 EiB, which is more than we can address", path);
     return -EFBIG;
   }
+
+  /* There is no cache to bypass in memory; direct I/O would only bring its alignment with it. */
+  s->is_memory = !s->is_block && fstatfs (fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+  if (s->is_memory && direct == STORE_DIRECT_AUTO)
+    direct = STORE_DIRECT_OFF;
 
   s->direct = false;
   s->align = 1;

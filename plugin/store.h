@@ -23,9 +23,10 @@
 #define STORE_RMW_SHARDS 64
 #define STORE_RMW_SHIFT  20
 
-/* A bounce buffer of one thread; larger requests go in pieces of this.  Bounds the plugin's own
- * memory for each worker. */
-#define STORE_BOUNCE_BYTES (256u * 1024)
+/* A bounce buffer of one thread; larger requests to a direct store go in pieces of this, one after
+ * the other.  Bounds the plugin's own memory for each worker; what no request needed is not
+ * resident. */
+#define STORE_BOUNCE_BYTES (1024u * 1024)
 
 enum store_direct {
   STORE_DIRECT_AUTO, /* if the store can */
@@ -38,6 +39,7 @@ struct store {
   bool is_block;
   bool is_rotational;
   bool direct;
+  bool is_memory;       /* tmpfs: each operation is a copy in memory, and never waits for a device */
   bool can_extents;
   uint32_t align;       /* of offset, length and memory; 1 if not direct */
   uint32_t sector;      /* smallest write of the medium, bytes */
