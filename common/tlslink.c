@@ -81,6 +81,15 @@ ring_consume (struct ring *r, size_t len)
   r->used -= len;
 }
 
+/* An empty ring begins anew where its memory is still in the processor's cache, and offers all of
+ * its space in one piece. */
+static void
+ring_rewind (struct ring *r)
+{
+  if (r->used == 0)
+    r->head = 0;
+}
+
 /* --- the BIO between OpenSSL and the rings --------------------------------------------------- */
 
 static int
@@ -183,8 +192,7 @@ tlslink_ctx_new (const char *ca, const char *cert, const char *key, char *err, s
                                    | SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_session_cache_mode (c->ssl, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets (c->ssl, 0);
-  SSL_CTX_set_mode (c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
-                                | SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode (c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_CTX_set_verify (c->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 
   file = ca;
@@ -443,6 +451,7 @@ tlslink_peer (const struct tlslink *l)
 size_t
 tlslink_in_space (struct tlslink *l, uint8_t **buf)
 {
+  ring_rewind (&l->in);
   return ring_space (&l->in, buf);
 }
 
@@ -471,6 +480,7 @@ void
 tlslink_out_consume (struct tlslink *l, size_t len)
 {
   ring_consume (&l->out, len);
+  ring_rewind (&l->out);
 }
 
 size_t

@@ -46,6 +46,7 @@ arena_get (struct copyside *c, uint64_t offset, uint32_t len, uint32_t align)
 
       memset (c->used + first, 1, n);
       c->pages[first] = n;
+      c->n_used += n;
       c->next_page = (i + 1) % COPY_ARENA_PAGES;
       return c->arena + (size_t) first * COPY_ARENA_PAGE + skip;
     }
@@ -67,7 +68,11 @@ arena_put (struct engine *e, uint32_t page)
   if (page >= COPY_ARENA_PAGES || c->pages[page] == 0)
     return;
   memset (c->used + page, 0, c->pages[page]);
+  c->n_used -= c->pages[page];
   c->pages[page] = 0;
+  /* Empty: begin anew where the memory is still in the processor's cache. */
+  if (c->n_used == 0)
+    c->next_page = 0;
 }
 
 /* ---- carrying out ------------------------------------------------------------------------- */
@@ -533,7 +538,7 @@ copyside_start (struct engine *e, char *err, size_t errlen)
   }
   memset (c->used, 0, sizeof c->used);
   memset (c->pages, 0, sizeof c->pages);
-  c->next_page = 0;
+  c->next_page = c->n_used = 0;
   c->n_closed = 0;
   c->stepping = c->stopping = c->idle = c->want_poll = false;
   c->refused[0] = '\0';
