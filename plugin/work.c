@@ -138,12 +138,14 @@ pwrite_piece (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset,
 int
 work_pwrite (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset, unsigned flags)
 {
+  /* Pieces end on multiples of this, so that only the first and the last can be unaligned, and any
+   * piece fits a bounce buffer with its alignment.  Without one it is all that the core takes, which
+   * pipelines the frames of one request, and not those of two pieces. */
+  const uint32_t most = ia->store.direct ? STORE_BOUNCE_BYTES : NBD_MAX_REQUEST;
   const char *p = buf;
 
   while (count > 0) {
-    /* Pieces end on multiples of the bounce buffer's size, so that only the first and the last
-     * can be unaligned, and any piece fits the buffer with its alignment. */
-    uint32_t n = (uint32_t) MIN ((uint64_t) count, STORE_BOUNCE_BYTES - offset % STORE_BOUNCE_BYTES);
+    uint32_t n = (uint32_t) MIN ((uint64_t) count, most - offset % most);
     int r = pwrite_piece (ia, p, n, offset, flags);
 
     if (r < 0)
