@@ -50,6 +50,8 @@ static const struct key keys[] = {
   { SEC_NODE, "socket-group", T_NAME, D (socket_group) },
   { SEC_NODE, "nbdkit", T_PATH, D (nbdkit) },
   { SEC_NODE, "plugin", T_PATH, D (plugin) },
+  { SEC_NODE, "hooks-dir", T_PATH, D (hooks_dir) },
+  { SEC_NODE, "hook-timeout-ms", T_NUMBER, D (hook_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
 
   { SEC_ENGINE, "type", T_WORD, D (engine), .words = engine_words },
   { SEC_ENGINE, "socket", T_PATH, D (engine_socket) },
@@ -719,6 +721,7 @@ parse_crgd (struct reader *r, char *text, size_t len)
   strcpy (c->engine_socket, "/run/nbd-crg/hub.sock");
   c->token_ms = 1000;
   c->lease_ms = 3000;
+  c->hook_timeout_ms = 30000;
   c->start_wait_ms = 60000;
   r->allowed = SECTIONS_CRGD;
   if (read_items (r, text, len) < 0)

@@ -297,6 +297,22 @@
 #define QUERY_IDLE_MS 60000
 /* Its address may come later than crgd. */
 #define QUERY_LISTEN_RETRY_MS 2000
+/* A hook's or an agent's standard output that is kept: a configuration; and the lines of its
+ * standard error that are logged, so that one script can't drown the log. */
+#define SCRIPT_OUT_MAX   4096
+#define SCRIPT_LOG_LINES 20
+/* Reads of a script's pipe in one go, 4 KiB each. */
+#define SCRIPT_READS 16
+/* Events of one CRG that wait for its hooks; the oldest is dropped for a newer one. */
+#define HOOK_QUEUE_MAX 32
+/* Hooks in hooks.d. */
+#define HOOK_MAX_SCRIPTS 32
+/* CRGs whose hooks run at the same time, one script each. */
+#define HOOK_MAX_RUNNING 4
+/* A change of who is there is an event when it has lasted so long: a crgd that restarts is none. */
+#define HOOK_SETTLE_MS 3000
+/* An ending crgd waits so long for the hooks of what it ended. */
+#define HOOK_STOP_MS 5000
 /* Recent events of a CRG kept for `trace`. */
 #define TRACE_EVENTS 256
 

@@ -18,6 +18,7 @@ struct cluster;
 struct admin;
 struct query;
 struct stopper;
+struct hooks;
 
 struct daemon {
   struct qb_loop *loop;
@@ -31,6 +32,8 @@ struct daemon {
   struct admin *admin;
   struct query *query; /* NULL: clients can't ask here */
   struct stopper *stopper;
+  struct hooks *hooks;
+  char conf_dir[CRG_PATH_MAX + 1]; /* where crgd.conf is; hooks look there too */
   struct member *members[CRG_MAX_CRGS]; /* CRGs of this node; NULL: free */
   bool hand_over;  /* --hand-over: what SIGTERM means */
   bool stopping;   /* nothing new begins */

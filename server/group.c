@@ -642,6 +642,8 @@ on_change (struct group *g, struct group_actions *out)
   version_begins (g);
   if (c->kind == CH_APPOINT) {
     g->appoint_version = g->applied.stamp.version;
+    g->appoint_tenure = state_tenure (&g->applied);
+    g->appoint_graceful = c->graceful;
     for (unsigned i = 0; i < CRG_MAX_NODES; i++)
       g->peers[i].hold_known = false;
   }

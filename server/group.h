@@ -189,6 +189,8 @@ extern void group_step (struct group *g, const struct group_event *ev,
 extern const struct crg_state *group_committed (const struct group *g); /* or NULL */
 extern const struct crg_state *group_applied (const struct group *g);   /* to persist */
 extern uint64_t group_promised (const struct group *g);
+/* Was the present tenure begun by a switchover?  False if this node can't know. */
+extern bool group_was_graceful (const struct group *g);
 extern uint64_t group_next_tick_ms (const struct group *g); /* when TICK is due */
 extern size_t group_sizeof (void);  /* for a shell that allocates one */
 /* The last report of a node (GE_REPORT), or NULL; age_ms tells how old. */

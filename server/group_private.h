@@ -182,6 +182,8 @@ struct group {
   bool current_committed;   /* ... and the newest version */
   uint8_t change_kind;      /* of the newest version ... */
   uint64_t change_ms;       /* ... and when it was delivered */
+  uint64_t appoint_tenure;  /* of the last appointment that was delivered ... */
+  bool appoint_graceful;    /* ... which was a switchover (for hooks only) */
   uint64_t appoint_version; /* L3: PERSISTED from here on carries the hold */
   uint64_t commit_ms;       /* of the GROUP-STATE */
   uint64_t asked_ms;        /* everybody was asked anew what it can host */

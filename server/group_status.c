@@ -29,6 +29,13 @@ group_promised (const struct group *g)
   return g->promised;
 }
 
+bool
+group_was_graceful (const struct group *g)
+{
+  return g->has_committed && g->appoint_graceful
+         && g->appoint_tenure == state_tenure (&g->committed);
+}
+
 static void
 sooner (uint64_t *next, uint64_t at)
 {

@@ -31,10 +31,12 @@
 #ifdef HAVE_COROSYNC
 #include "server/engine_corosync.h"
 #endif
+#include "server/hooks.h"
 #include "server/log.h"
 #include "server/member.h"
 #include "server/notify.h"
 #include "server/query.h"
+#include "server/script.h"
 #include "server/statefile.h"
 #include "server/stop.h"
 #include "server/task.h"
@@ -313,6 +315,9 @@ run (struct daemon *d)
     return CRGD_ERROR;
   }
   notify_open (d->loop);
+  d->hooks = hooks_new (d->loop, d->conf.hooks_dir, d->conf.hook_timeout_ms);
+  if (d->hooks == NULL)
+    return CRGD_ERROR;
   if (certs_check (d->conf.tls_dir, d->conf.name, &days, err, sizeof err) != 0)
     log_warning ("certificates: %s; this node can't mirror until they are there", err);
   else if (days < 30)
@@ -356,11 +361,26 @@ run (struct daemon *d)
       member_free (d->members[i]);
   d->engine->ops->destroy (d->engine);
   cluster_free (d->cluster);
+  hooks_free (d->hooks);
   task_end ();
+  script_end ();
   notify_close ();
   qb_loop_destroy (d->loop);
   log_notice ("node %s ended", d->conf.name);
   return d->exit_code;
+}
+
+/* Absolute: hooks are run in the root directory. */
+static void
+find_conf_dir (struct daemon *d, const char *config)
+{
+  CLEANUP_FREE char *path = realpath (config, NULL);
+  char *slash = path ? strrchr (path, '/') : NULL;
+
+  if (slash)
+    *slash = '\0';
+  if (slash && (size_t) (slash - path) < sizeof d->conf_dir)
+    snprintf (d->conf_dir, sizeof d->conf_dir, "%s", path);
 }
 
 static void
@@ -432,6 +452,9 @@ main (int argc, char **argv)
     snprintf (d->conf.nbdkit, sizeof d->conf.nbdkit, "%s", NBDKIT_PROG);
   if (d->conf.plugin[0] == '\0')
     snprintf (d->conf.plugin, sizeof d->conf.plugin, "%s/nbdkit-iasp-plugin.so", PLUGINDIR);
+  if (d->conf.hooks_dir[0] == '\0')
+    snprintf (d->conf.hooks_dir, sizeof d->conf.hooks_dir, "%s/nbd-crg/hooks.d", SYSCONFDIR);
+  find_conf_dir (d, config);
   d->incarnation = clock_random_u64 () | 1;
   r = clock_boot_id (d->boot_id);
   if (r < 0) {

@@ -23,6 +23,7 @@
 #include "common/exitcodes.h"
 #include "common/ident.h"
 #include "common/util-posix.h"
+#include "server/events.h"
 #include "server/log.h"
 #include "server/probe.h"
 #include "server/statefile.h"
@@ -74,6 +75,7 @@ struct member {
   unsigned n_nodes;
   struct iasp_shell iasps[CRG_MAX_IASPS];
   bool joined, in_step, gone, adopted;
+  struct events *watcher;
   uint64_t rejoin_at_ms, report_at_ms, reported_ms;
   struct group_event events[MEMBER_MAX_EVENTS];
   unsigned n_events;
@@ -95,8 +97,8 @@ engine_id_of (const char *node_name)
   return id ? id : 1;
 }
 
-static void UTIL_PRINTF (2, 3)
-note (struct member *m, const char *fmt, ...)
+void
+member_note (struct member *m, const char *fmt, ...)
 {
   struct trace_event *t = &m->trace[m->trace_next++ % TRACE_EVENTS];
   va_list ap;
@@ -251,7 +253,7 @@ on_died (void *opaque, const char *reason)
 {
   struct iasp_shell *sh = opaque;
 
-  note (sh->m, "plugin of IASP %u died: %s", sh->index, reason);
+  member_note (sh->m, "plugin of IASP %u died: %s", sh->index, reason);
 }
 
 /* The other nodes shall know soon: a client may be looking for the URI. */
@@ -295,7 +297,7 @@ on_plugin_event (void *opaque, const char *event, json_t *obj)
     ev.site = (uint8_t) site;
     ev.ok = strcmp (state, "mirroring") == 0 || strcmp (state, "resyncing") == 0;
   }
-  note (m, "plugin of IASP %u: %s%s%s, site %d%s%s", sh->index, event, state ? " " : "",
+  member_note (m, "plugin of IASP %u: %s%s%s, site %d%s%s", sh->index, event, state ? " " : "",
         state ? state : "", (int) site, reason ? ": " : "", reason ? reason : "");
   for (unsigned i = 0; i < ARRAY_SIZE (kinds); i++)
     if (strcmp (event, kinds[i].name) == 0)
@@ -360,7 +362,7 @@ on_probed (void *opaque, const void *result, const char *reason)
   }
   set_reason (&ev, reason);
   if (reason && reason[0])
-    note (sh->m, "probe of IASP %u: %s", sh->index, reason);
+    member_note (sh->m, "probe of IASP %u: %s", sh->index, reason);
   step (sh->m, &ev);
 }
 
@@ -472,7 +474,7 @@ persist_failed (struct member *m, int err)
   log_error ("%s: can't write the group state in %s: %s; this node leaves the group and comes "
              "back when it can",
              m->crg, m->d->conf.state_dir, strerror (-err));
-  note (m, "state file: %s", strerror (-err));
+  member_note (m, "state file: %s", strerror (-err));
   m->rejoin_at_ms = clock_boottime_ms () + MEMBER_REJOIN_MS;
   member_leave (m);
   step (m, &down);
@@ -545,7 +547,7 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     start_probe (m, a->iasp);
     return true;
   case GA_HOST:
-    note (m, "host %s: %s, tenure %llu", iasp, role_name (a->role),
+    member_note (m, "host %s: %s, tenure %llu", iasp, role_name (a->role),
           (unsigned long long) a->tenure);
     act_host (m, a);
     return true;
@@ -557,14 +559,14 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     }
     return true;
   case GA_MIRROR_START:
-    note (m, "MIRROR-START of %s to site %u", iasp, a->site);
+    member_note (m, "MIRROR-START of %s to site %u", iasp, a->site);
     if (p && s && a->site < s->def.n_sites && a->site != s->def.nodes[member_self (m)].site)
       plugin_set_mirror (p, a->site, tell_mirror (s, a->iasp, a->site, a->node, a->sync));
     log_info ("%s: MIRROR-START of %s to site %u, host %s", m->crg, iasp, a->site,
               s ? tell_node_name (s, a->node) : "?");
     return true;
   case GA_UNMIRROR:
-    note (m, "no host for the copy of %s at site %u", iasp, a->site);
+    member_note (m, "no host for the copy of %s at site %u", iasp, a->site);
     if (p)
       plugin_unset_mirror (p, a->site, a->reason[0] ? a->reason : "its host has left");
     return true;
@@ -574,12 +576,12 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
         plugin_set_lease (m->iasps[i].plugin, a->until_ms);
     return true;
   case GA_HOLD:
-    note (m, "hold %s: %s", iasp, a->reason);
+    member_note (m, "hold %s: %s", iasp, a->reason);
     if (p)
       plugin_hold (p, a->reason[0] ? a->reason : "switchover", m->d->conf.lease_ms);
     return true;
   case GA_RESUME:
-    note (m, "resume %s", iasp);
+    member_note (m, "resume %s", iasp);
     if (p)
       plugin_resume (p);
     return true;
@@ -587,18 +589,18 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     reply (m, a->request_id, a->code, a->reason);
     return true;
   case GA_CONFIG:
-    note (m, "CONFIG of %s from its host %s", iasp, s ? tell_node_name (s, a->node) : "?");
+    member_note (m, "CONFIG of %s from its host %s", iasp, s ? tell_node_name (s, a->node) : "?");
     log_info ("%s: configuration of %s received: host %s", m->crg, iasp,
               s ? tell_node_name (s, a->node) : "?");
     return true;
   case GA_LEAVE:
-    note (m, "leaves: %s", a->reason);
+    member_note (m, "leaves: %s", a->reason);
     log_notice ("%s: this node leaves the group: %s", m->crg,
                 a->reason[0] ? a->reason : "it was deleted");
     m->gone = true;
     return true;
   case GA_NOTE:
-    note (m, "%s", a->reason);
+    member_note (m, "%s", a->reason);
     log_notice ("%s: %s", m->crg, a->reason);
     return true;
   }
@@ -669,6 +671,7 @@ step (struct member *m, const struct group_event *ev)
   }
   m->in_step = false;
   end_unclaimed (m);
+  events_look (m->watcher, false);
   if (m->gone) {
     const struct crg_state *s = member_state (m);
 
@@ -753,7 +756,7 @@ member_on_view (struct member *m, uint64_t view, const uint32_t *engine_ids, uns
       ev.members[k] = ev.members[k - 1];
       ev.members[k - 1] = t;
     }
-  note (m, "view %016llx with %u members", (unsigned long long) view, ev.n_members);
+  member_note (m, "view %016llx with %u members", (unsigned long long) view, ev.n_members);
   log_info ("%s: view %016llx with %u members", m->crg, (unsigned long long) view, ev.n_members);
   step (m, &ev);
 }
@@ -773,7 +776,7 @@ member_on_down (struct member *m, const char *reason)
 {
   struct group_event ev = { .kind = GE_DOWN };
 
-  note (m, "no view: %s", reason);
+  member_note (m, "no view: %s", reason);
   set_reason (&ev, reason);
   step (m, &ev);
 }
@@ -820,7 +823,9 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
   snprintf (m->crg, sizeof m->crg, "%s", crg);
   m->g = calloc (1, group_sizeof ());
   m->out = malloc (sizeof *m->out);
-  if (m->g == NULL || m->out == NULL) {
+  m->watcher = events_new (m);
+  if (m->g == NULL || m->out == NULL || m->watcher == NULL) {
+    free (m->watcher);
     free (m->g);
     free (m->out);
     free (m);
@@ -834,6 +839,7 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
   if (m->id == NO_NODE) {
     log_error ("%s: its recovery domain does not name node %s; was this node renamed?", crg,
                d->conf.name);
+    free (m->watcher);
     free (m->g);
     free (m->out);
     free (m);
@@ -870,6 +876,7 @@ member_free (struct member *m)
       else
         reply (m, m->requests[i].id, CRG_EXIT_ERROR, "crgd gives this CRG up");
     }
+  events_free (m->watcher);
   free (m->g);
   free (m->out);
   free (m);
@@ -899,6 +906,18 @@ member_is_production (const struct member *m)
   const struct crg_state *s = group_committed (m->g);
 
   return s && s->started && s->def.n_iasps > 0 && state_production_host (s) == m->id;
+}
+
+void
+member_look (struct member *m)
+{
+  events_look (m->watcher, true);
+}
+
+struct daemon *
+member_daemon (const struct member *m)
+{
+  return m->d;
 }
 
 const char *

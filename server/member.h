@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "common/util.h"
 #include "server/daemon.h"
 #include "server/group.h"
 #include "server/supervise.h"
@@ -47,6 +48,11 @@ extern bool member_is_idle (const struct member *m);
 /* Is this node the production host, as committed? */
 extern bool member_is_production (const struct member *m);
 
+/* A line for `trace`. */
+extern void member_note (struct member *m, const char *fmt, ...) UTIL_PRINTF (2, 3);
+/* What happens is looked at now, not at the next tick. */
+extern void member_look (struct member *m);
+extern struct daemon *member_daemon (const struct member *m);
 extern const char *member_crg (const struct member *m);
 extern const struct group *member_group (const struct member *m);
 /* Committed, else applied, else NULL. */

@@ -19,6 +19,7 @@
 #include "common/clock.h"
 #include "common/exitcodes.h"
 #include "common/util.h"
+#include "server/hooks.h"
 #include "server/log.h"
 #include "server/notify.h"
 
@@ -38,7 +39,7 @@ struct stopper {
   struct daemon *d;
   enum stop_kind on_term, kind;
   enum phase phase;
-  uint64_t mirrors_ms, deadline_ms;
+  uint64_t mirrors_ms, deadline_ms, hooks_ms;
   struct handing handing[CRG_MAX_CRGS];
   unsigned n_handing;      /* asked for and not yet answered */
   bool force;
@@ -88,8 +89,12 @@ end_plugins (struct stopper *st)
   st->phase = STOP_PRODUCTION;
   st->deadline_ms = now + STOP_MS;
   st->mirrors_ms = wait ? now + STOP_MIRROR_MS : now;
+  st->hooks_ms = now + HOOK_STOP_MS;
   progress (st, "ending the plugins of this node");
   stop_plugins (st, false);
+  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+    if (st->d->members[i])
+      member_look (st->d->members[i]);
 }
 
 /* ---- handing over ---------------------------------------------------------------------- */
@@ -181,7 +186,8 @@ on_timer (void *opaque)
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i] && !member_is_idle (d->members[i]))
       idle = false;
-  if (st->phase >= STOP_PRODUCTION && (idle || now >= st->deadline_ms)) {
+  if (st->phase >= STOP_PRODUCTION
+      && ((idle && (hooks_idle (d->hooks) || now >= st->hooks_ms)) || now >= st->deadline_ms)) {
     if (!idle)
       log_warning ("a plugin has not ended in time; the next crgd takes it over");
     stop_now (st);

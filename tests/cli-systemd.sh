@@ -4,17 +4,23 @@
 # WATCHDOG from its own loop (none while that stands still), STOPPING.  And its units are well formed.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 requires_daemon
-requires python3
+requires perl
 cd "$tmp"
 
 # listen: one datagram a line, newlines as '|', until it is killed
 cat >listen <<'END'
-import socket, sys
-s = socket.socket (socket.AF_UNIX, socket.SOCK_DGRAM)
-s.bind ("\0" + sys.argv[1][1:] if sys.argv[1][0] == "@" else sys.argv[1])
-print ("listening", flush=True)
-while True:
-    print (s.recv (65536).decode ().rstrip ("\n").replace ("\n", "|"), flush=True)
+use Socket;
+my $path = $ARGV[0];
+$path =~ s/^@/\0/;
+socket (my $s, AF_UNIX, SOCK_DGRAM, 0) or die "socket: $!";
+bind ($s, pack_sockaddr_un ($path)) or die "bind: $!";
+$| = 1;
+print "listening\n";
+while (defined recv ($s, my $text, 65536, 0)) {
+  chomp $text;
+  $text =~ tr/\n/|/;
+  print "$text\n";
+}
 END
 
 mkdir state run
@@ -34,7 +40,7 @@ begin ()
 {
   local socket=$1 usec=$2
   shift 2
-  python3 listen "$socket" >said 2>&1 &
+  perl listen "$socket" >said 2>&1 &
   listener=$!
   record_pid $listener
   wait_for 10 grep -qs listening said || { cat said; fail "no listener"; }

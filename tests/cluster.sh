@@ -14,6 +14,7 @@ EXPORT=unix:           # or tcp::PORT, tcp::auto (a free port)
 EXPORT_TLS=on
 SUSPEND_MS=2000
 ADDRESS=               # prefix of the addresses; default 127.0.0.
+HOOK_MS=30000          # what a hook in $tmp/NODE/hooks.d may take
 LEASE_MS=              # default: the product's
 TOKEN_MS=              # the same
 FAULTS=                # rules of the layer under each store (plugin/storefault.h); default: none
@@ -57,6 +58,8 @@ run-dir = $tmp/$n/run
 tls-certificates = $tmp/pki/$n
 nbdkit = $CRG_NBDKIT
 plugin = $PLUGIN
+hooks-dir = $tmp/$n/hooks.d
+hook-timeout-ms = $HOOK_MS
 [engine]
 type = local
 socket = $tmp/hub.sock

@@ -263,6 +263,7 @@ run-dir = $tmp/n$i/r
 tls-certificates = $tmp/pki/n$i
 nbdkit = $CRG_NBDKIT
 plugin = $PLUGIN
+hooks-dir = $tmp/n$i/hooks.d
 [engine]
 type = corosync
 [lease]

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The levels of events.h and what hooks are told of them; nbd-crg-hooks(7)
+ * has the list.
+ */
+#include "config.h"
+
+#include "server/events.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/util.h"
+#include "server/hooks.h"
+
+/* Nobody sees a difference sooner. */
+#define LOOK_EVERY_MS 50
+#define VAR_MAX (2 * CRG_REASON_MAX)
+#define VARS_MAX 24
+
+struct events {
+  struct member *m;
+  uint64_t made_ms, looked_ms;
+  struct stamp stamp;       /* that was looked at */
+  bool known;               /* the rest means something */
+  bool is_here;             /* `start` was told last */
+  bool here_told;
+  uint64_t tenure;
+  uint32_t host;
+  uint8_t sets[CRG_MAX_IASPS]; /* bit set of sites */
+  /* Who is there: as it is seen now, since when, and as it was told. */
+  uint16_t absent, absent_told;
+  bool majority, majority_told;
+  uint64_t since_ms;
+};
+
+struct vars {
+  unsigned n;
+  char text[VARS_MAX][VAR_MAX];
+  char *at[VARS_MAX + 1];
+};
+
+static void UTIL_PRINTF (2, 3)
+var (struct vars *v, const char *fmt, ...)
+{
+  va_list ap;
+
+  if (v->n == VARS_MAX)
+    return;
+  va_start (ap, fmt);
+  vsnprintf (v->text[v->n], VAR_MAX, fmt, ap);
+  va_end (ap);
+  /* A reason may come from another node; a script reads lines. */
+  for (char *c = v->text[v->n]; *c; c++)
+    if ((unsigned char) *c < ' ' || *c == 0x7f)
+      *c = ' ';
+  v->at[v->n] = v->text[v->n];
+  v->n++;
+}
+
+static const char *
+node_name (const struct crg_state *s, uint32_t id)
+{
+  int n = state_node_index (s, id);
+
+  return n < 0 ? "" : s->def.nodes[n].name;
+}
+
+/* What every event carries. */
+static void
+begin (struct vars *v, const struct events *e, const struct crg_state *s)
+{
+  const struct daemon *d = member_daemon (e->m);
+  uint32_t host = state_production_host (s);
+  int self = member_self (e->m), p = state_node_index (s, host);
+  uint8_t site = self < 0 ? NO_SITE : s->def.nodes[self].site;
+
+  memset (v, 0, sizeof *v);
+  var (v, "CRG_NAME=%s", member_crg (e->m));
+  var (v, "CRG_NODE=%s", d->conf.name);
+  var (v, "CRG_SITE=%s", site < s->def.n_sites ? s->def.sites[site] : "");
+  var (v, "CRG_PRODUCTION_NODE=%s", node_name (s, host));
+  var (v, "CRG_PRODUCTION_SITE=%s", p < 0 || s->def.nodes[p].site >= s->def.n_sites
+                                      ? "" : s->def.sites[s->def.nodes[p].site]);
+  var (v, "CRG_IS_PRODUCTION=%s", e->is_here ? "yes" : "no");
+  var (v, "CRG_TENURE=%llu", (unsigned long long) state_tenure (s));
+  var (v, "CRG_CONF_DIR=%s", d->conf_dir);
+  var (v, "CRG_RUN_DIR=%s", d->conf.run_dir);
+}
+
+static void
+tell (struct events *e, struct vars *v, const char *event)
+{
+  const struct daemon *d = member_daemon (e->m);
+
+  member_note (e->m, "hooks are told: %s", event);
+  hooks_event (d->hooks, member_crg (e->m), event, v->at);
+}
+
+/* ---- production on this node ----------------------------------------------------------- */
+
+static void
+tell_here (struct events *e, const struct crg_state *s, bool here, const char *why)
+{
+  struct vars v;
+
+  e->is_here = here;
+  e->here_told = true;
+  begin (&v, e, s);
+  var (&v, "CRG_REASON=%s", why);
+  tell (e, &v, here ? "start" : "end");
+}
+
+static void
+look_here (struct events *e, const struct crg_state *s, const struct group_status *st,
+           uint64_t now_ms)
+{
+  bool named = member_is_production (e->m), leased = named && st->lease_until_ms > now_ms;
+  bool stopping = member_daemon (e->m)->stopping;
+
+  /* All is open; whether a client gets there may depend on a hook's address. */
+  if (!e->is_here && leased && !stopping && st->condition == COND_ACTIVE)
+    tell_here (e, s, true, "this node serves production");
+  else if (e->is_here && !leased)
+    tell_here (e, s, false,
+               !s->started || s->deleted ? "the CRG was ended"
+               : named                   ? "the lease is over: another node may serve"
+                                         : "another node is production");
+  else if (e->is_here && stopping)
+    tell_here (e, s, false, "this node leaves");
+  /* What an earlier run of crgd, or a crash, left behind is to be undone. */
+  else if (!e->here_told && !named && st->phase == PHASE_STARTED)
+    tell_here (e, s, false, "crgd has started, and this node is not production");
+}
+
+/* ---- what is committed ----------------------------------------------------------------- */
+
+static void
+look_tenure (struct events *e, const struct crg_state *s)
+{
+  uint32_t host = state_production_host (s);
+  struct vars v;
+
+  if (state_tenure (s) > e->tenure && host != e->host) {
+    begin (&v, e, s);
+    var (&v, "CRG_PREVIOUS_NODE=%s", node_name (s, e->host));
+    tell (e, &v, group_was_graceful (member_group (e->m)) ? "switchover" : "failover");
+  }
+  e->tenure = state_tenure (s);
+  e->host = host;
+}
+
+static void
+look_sets (struct events *e, const struct crg_state *s, bool say)
+{
+  for (unsigned i = 0; i < s->def.n_iasps; i++)
+    for (uint8_t site = 0; site < s->def.n_sites; site++) {
+      const struct copy_rec *c = &s->rec[i].copies[site];
+      uint8_t bit = (uint8_t) (1u << site);
+      struct vars v;
+
+      if (c->in_set == ((e->sets[i] & bit) != 0))
+        continue;
+      e->sets[i] ^= bit;
+      if (!say || s->def.iasps[i].type != RES_IASP || site == s->rec[i].production_site)
+        continue;
+      begin (&v, e, s);
+      var (&v, "CRG_IASP=%s", s->def.iasps[i].name);
+      var (&v, "CRG_COPY_SITE=%s", s->def.sites[site]);
+      var (&v, "CRG_COPY_NODE=%s", node_name (s, c->host));
+      var (&v, "CRG_REASON=%s", c->in_set ? "" : c->reason);
+      tell (e, &v, c->in_set ? "resync-done" : "suspend");
+    }
+}
+
+/* ---- who is there ---------------------------------------------------------------------- */
+
+static void
+look_nodes (struct events *e, const struct crg_state *s, const struct group_status *st,
+            uint64_t now_ms)
+{
+  uint16_t absent = 0;
+  struct vars v;
+  char names[VAR_MAX] = "";
+
+  for (unsigned i = 0; i < st->n_nodes; i++)
+    if (!st->nodes[i].in_view && (int) i != member_self (e->m))
+      absent |= (uint16_t) (1u << i);
+  if (absent != e->absent || st->majority != e->majority) {
+    e->absent = absent;
+    e->majority = st->majority;
+    e->since_ms = now_ms;
+  }
+  if ((e->absent == e->absent_told && e->majority == e->majority_told)
+      || now_ms < e->since_ms + HOOK_SETTLE_MS)
+    return;
+  e->absent_told = e->absent;
+  e->majority_told = e->majority;
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (e->absent & (1u << i)) {
+      size_t len = strlen (names);
+
+      snprintf (names + len, sizeof names - len, "%s%s", len ? " " : "", s->def.nodes[i].name);
+    }
+  begin (&v, e, s);
+  var (&v, "CRG_MAJORITY=%s", e->majority ? "yes" : "no");
+  var (&v, "CRG_ABSENT=%s", names);
+  tell (e, &v, e->absent || !e->majority ? "partition" : "restore");
+}
+
+/* No majority, so nothing is known; but what an earlier run served within its
+ * lease is over by now. */
+static void
+look_alone (struct events *e, uint64_t now_ms)
+{
+  const struct crg_state *s = group_applied (member_group (e->m));
+
+  if (s && !e->here_told && now_ms >= e->made_ms + 2ull * member_daemon (e->m)->conf.lease_ms)
+    tell_here (e, s, false, "crgd has started, and there is no majority");
+}
+
+void
+events_look (struct events *e, bool all)
+{
+  const struct crg_state *s = group_committed (member_group (e->m));
+  static struct group_status st;
+  uint64_t now = clock_boottime_ms ();
+
+  if (s == NULL)
+    look_alone (e, now);
+  if (s == NULL
+      || (!all && stamp_compare (s->stamp, e->stamp) == 0 && now < e->looked_ms + LOOK_EVERY_MS))
+    return;
+  e->looked_ms = now;
+  group_status (member_group (e->m), now, &st);
+  if (!e->known) {
+    e->tenure = state_tenure (s);
+    e->host = state_production_host (s);
+    e->majority_told = true;
+  }
+  look_tenure (e, s);
+  look_here (e, s, &st, now);
+  look_sets (e, s, e->known);
+  look_nodes (e, s, &st, now);
+  e->stamp = s->stamp;
+  e->known = true;
+}
+
+struct events *
+events_new (struct member *m)
+{
+  struct events *e = calloc (1, sizeof *e);
+
+  if (e == NULL)
+    return NULL;
+  e->m = m;
+  e->made_ms = clock_boottime_ms ();
+  return e;
+}
+
+void
+events_free (struct events *e)
+{
+  const struct crg_state *s = e ? group_committed (member_group (e->m)) : NULL;
+
+  if (s && e->is_here && s->deleted)
+    tell_here (e, s, false, "the CRG was deleted");
+  free (e);
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The processes of script.h.  Owns each one's process id, pidfd and the ends
+ * of its two pipes.  Standard output is kept, standard error is logged line by
+ * line, both within bounds: a script that says more is read and forgotten, so
+ * that it doesn't hang on a full pipe.  What a script leaves running behind
+ * itself is not ours, unless it ran into its deadline.
+ */
+#include "config.h"
+
+#include "server/script.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <qb/qbdefs.h>
+#include <qb/qbloop.h>
+
+#include "common/util-posix.h"
+#include "server/log.h"
+
+struct script {
+  qb_loop_t *loop;
+  struct script_spec spec;
+  script_done_fn *done;
+  void *opaque;
+  pid_t pid;
+  int pidfd, out_fd, err_fd;
+  char out[SCRIPT_OUT_MAX + 1];
+  size_t out_len;
+  bool out_cut;
+  char line[CRG_REASON_MAX + 1]; /* of standard error, unfinished */
+  size_t line_len;
+  unsigned lines;
+  qb_loop_timer_handle timer;
+  struct script *next; /* in `all` */
+};
+
+/* Those that were started and not reaped yet. */
+static struct script *all;
+
+const char *
+script_refusal (const char *path, bool dir)
+{
+  struct stat st;
+
+  if (stat (path, &st) < 0)
+    return errno == ENOENT ? "it is not there" : strerror (errno);
+  if (dir ? !S_ISDIR (st.st_mode) : !S_ISREG (st.st_mode))
+    return dir ? "it is no directory" : "it is no regular file";
+  if (st.st_uid != 0 && st.st_uid != geteuid ())
+    return "its owner is neither root nor the user of crgd";
+  if (st.st_mode & (S_IWGRP | S_IWOTH))
+    return "others than its owner may write to it";
+  if (!dir && access (path, X_OK) < 0)
+    return "it is not executable";
+  return NULL;
+}
+
+static void
+run_child (const struct script_spec *spec, int out_fd, int err_fd)
+{
+  const char *argv[ARRAY_SIZE (spec->argument) + 2] = { spec->path };
+  int null_fd = open ("/dev/null", O_RDONLY);
+  sigset_t none;
+
+  setsid ();
+  for (unsigned i = 0; i < ARRAY_SIZE (spec->argument) && spec->argument[i]; i++)
+    argv[i + 1] = spec->argument[i];
+  if (null_fd < 0 || dup2 (null_fd, 0) < 0 || dup2 (out_fd, 1) < 0 || dup2 (err_fd, 2) < 0)
+    _exit (126);
+  close_range (3, ~0u, 0);
+  for (int sig = 1; sig < NSIG; sig++)
+    signal (sig, SIG_DFL);
+  sigemptyset (&none);
+  sigprocmask (SIG_SETMASK, &none, NULL);
+  if (chdir ("/") < 0)
+    _exit (126);
+  execve (spec->path, (char *const *) argv, spec->env);
+  dprintf (2, "%s: %s\n", spec->path, strerror (errno));
+  _exit (127);
+}
+
+static void
+log_line (struct script *s)
+{
+  s->line[s->line_len] = '\0';
+  s->line_len = 0;
+  if (s->lines++ < SCRIPT_LOG_LINES)
+    log_notice ("%s: %s", s->spec.label, s->line);
+  else if (s->lines == SCRIPT_LOG_LINES + 1)
+    log_warning ("%s: it says more than %d lines; the rest is not shown", s->spec.label,
+                 SCRIPT_LOG_LINES);
+}
+
+static void
+take_err (struct script *s, const char *buf, size_t len)
+{
+  for (size_t i = 0; i < len; i++) {
+    if (buf[i] == '\n' || s->line_len == sizeof s->line - 1)
+      log_line (s);
+    if (buf[i] != '\n')
+      /* It goes to a terminal one day. */
+      s->line[s->line_len++] = (unsigned char) buf[i] < ' ' || buf[i] == 0x7f ? '?' : buf[i];
+  }
+}
+
+static void
+take_out (struct script *s, const char *buf, size_t len)
+{
+  size_t room = SCRIPT_OUT_MAX - s->out_len, n = MIN (len, room);
+
+  memcpy (s->out + s->out_len, buf, n);
+  s->out_len += n;
+  s->out_cut = s->out_cut || n < len;
+}
+
+static void
+close_end (struct script *s, int *fd)
+{
+  if (*fd < 0)
+    return;
+  qb_loop_poll_del (s->loop, *fd);
+  close (*fd);
+  *fd = -1;
+}
+
+/* What is there now; false: its end was reached. */
+static bool
+drain (struct script *s, int fd)
+{
+  char buf[4096];
+
+  for (unsigned i = 0; i < SCRIPT_READS; i++) {
+    ssize_t n = read (fd, buf, sizeof buf);
+
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return errno == EAGAIN;
+    if (n == 0)
+      return false;
+    if (fd == s->err_fd)
+      take_err (s, buf, (size_t) n);
+    else
+      take_out (s, buf, (size_t) n);
+  }
+  return true;
+}
+
+static int
+on_output (int fd, int revents, void *opaque)
+{
+  struct script *s = opaque;
+
+  if (!drain (s, fd))
+    close_end (s, fd == s->out_fd ? &s->out_fd : &s->err_fd);
+  return 0;
+}
+
+static void
+forget (struct script *s)
+{
+  struct script **at = &all;
+
+  while (*at != s)
+    at = &(*at)->next;
+  *at = s->next;
+  qb_loop_timer_del (s->loop, s->timer);
+  close_end (s, &s->out_fd);
+  close_end (s, &s->err_fd);
+  close_end (s, &s->pidfd);
+  free (s);
+}
+
+static void
+report (struct script *s, struct script_result *r)
+{
+  script_done_fn *done = s->done;
+
+  s->done = NULL;
+  r->ok = r->reason[0] == '\0';
+  r->out = s->out;
+  r->out_len = s->out_len;
+  r->out_cut = s->out_cut;
+  s->out[s->out_len] = '\0';
+  if (done)
+    done (s->opaque, r);
+}
+
+static int
+on_exit_of_child (int fd, int revents, void *opaque)
+{
+  struct script *s = opaque;
+  char reason[CRG_REASON_MAX + 1] = "";
+  struct script_result r = { .status = -1, .reason = reason };
+  int status;
+
+  if (waitpid (s->pid, &status, WNOHANG) != s->pid)
+    return 0;
+  if (s->out_fd >= 0)
+    drain (s, s->out_fd);
+  if (s->err_fd >= 0)
+    drain (s, s->err_fd);
+  if (s->line_len > 0)
+    log_line (s);
+  if (WIFEXITED (status))
+    r.status = WEXITSTATUS (status);
+  if (WIFSIGNALED (status))
+    snprintf (reason, sizeof reason, "it was killed by signal %d", WTERMSIG (status));
+  else if (r.status != 0)
+    snprintf (reason, sizeof reason, "it ended with %d", r.status);
+  report (s, &r);
+  forget (s);
+  return 0;
+}
+
+static void
+kill_group (struct script *s)
+{
+  /* Before it has made its session it is alone. */
+  if (kill (-s->pid, SIGKILL) < 0)
+    kill (s->pid, SIGKILL);
+}
+
+/* Reported at once: one that a hung disk holds ends whenever that does. */
+static void
+on_deadline (void *opaque)
+{
+  struct script *s = opaque;
+  char reason[CRG_REASON_MAX + 1];
+  struct script_result r = { .status = -1, .reason = reason, .timed_out = true };
+
+  snprintf (reason, sizeof reason, "it did not end within %u ms and was killed", s->spec.timeout_ms);
+  kill_group (s);
+  report (s, &r);
+}
+
+static int
+make_pipes (int out[2], int err[2])
+{
+  if (pipe2 (out, O_CLOEXEC) < 0)
+    return -1;
+  if (pipe2 (err, O_CLOEXEC) < 0) {
+    close (out[0]);
+    close (out[1]);
+    return -1;
+  }
+  /* Ours only: a script expects a pipe that waits. */
+  fcntl (out[0], F_SETFL, O_NONBLOCK);
+  fcntl (err[0], F_SETFL, O_NONBLOCK);
+  return 0;
+}
+
+struct script *
+script_start (struct qb_loop *loop, const struct script_spec *spec, script_done_fn *done,
+              void *opaque)
+{
+  struct script *s = calloc (1, sizeof *s);
+  int out[2], err[2];
+
+  if (s == NULL || make_pipes (out, err) < 0) {
+    free (s);
+    return NULL;
+  }
+  s->loop = loop;
+  s->spec = *spec;
+  s->done = done;
+  s->opaque = opaque;
+  s->pid = fork ();
+  if (s->pid == 0)
+    run_child (spec, out[1], err[1]);
+  close (out[1]);
+  close (err[1]);
+  s->out_fd = out[0];
+  s->err_fd = err[0];
+  s->pidfd = s->pid > 0 ? (int) syscall (SYS_pidfd_open, s->pid, 0) : -1;
+  if (s->pidfd < 0) {
+    if (s->pid > 0) {
+      kill (s->pid, SIGKILL);
+      waitpid (s->pid, NULL, 0);
+    }
+    close (s->out_fd);
+    close (s->err_fd);
+    free (s);
+    return NULL;
+  }
+  s->next = all;
+  all = s;
+  qb_loop_poll_add (loop, QB_LOOP_LOW, s->out_fd, POLLIN, s, on_output);
+  qb_loop_poll_add (loop, QB_LOOP_LOW, s->err_fd, POLLIN, s, on_output);
+  qb_loop_poll_add (loop, QB_LOOP_LOW, s->pidfd, POLLIN, s, on_exit_of_child);
+  qb_loop_timer_add (loop, QB_LOOP_MED, spec->timeout_ms * (uint64_t) QB_TIME_NS_IN_MSEC, s,
+                     on_deadline, &s->timer);
+  return s;
+}
+
+void
+script_cancel (struct script *s)
+{
+  if (s == NULL)
+    return;
+  s->done = NULL;
+  kill_group (s);
+}
+
+void
+script_end (void)
+{
+  while (all)
+    forget (all);
+}
