@@ -190,6 +190,8 @@ void
 storemeta_failed (struct storemeta *sm)
 {
   sm->slot = sm->slot == 0 ? 1 : 0;
+  /* The next write goes to the same slot, with the same number: a gap would say damage. */
+  sm->sb.sequence--;
 }
 
 int

@@ -240,6 +240,11 @@ superblocks (struct store *s)
   is (storemeta_write (&sm, s, false), 0, "and to one");
   is (storemeta_read (&sm, s, path, err, sizeof err), 0, "read back");
   is (sm.sb.tenure, 8, "the newest");
+  storemeta_prepare (&sm);
+  storemeta_failed (&sm);
+  is (storemeta_write (&sm, s, false), 0, "one more, after one that failed");
+  is (storemeta_read (&sm, s, path, err, sizeof err), 0, "read back");
+  ok (!sm.damaged, "and a write that failed is no damage");
   is (storemeta_check (&sm, &p, 0, err, sizeof err), 0, "it is ours");
   is (storemeta_check (&sm, &p, 1, err, sizeof err), -ESTALE, "of another site: refused");
   p.lineage[3] = 9;
