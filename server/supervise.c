@@ -59,7 +59,7 @@ struct plugin {
   uint64_t telling_tenure;
 
   json_t *record, *extra, *mirrors[CRG_MAX_SITES];
-  bool record_due, mirror_due[CRG_MAX_SITES], lease_due, lease_sent, hold_due;
+  bool record_due, mirror_due[CRG_MAX_SITES], lease_due, lease_sent, hold_due, resume_due;
   uint64_t lease_until_ms, record_seq;
   char *hold_reason;
   unsigned hold_wait_ms;
@@ -334,6 +334,9 @@ push (struct plugin *p)
       p->mirror_due[i] = false;
       pluginctl_call (p->ctl, json_deep_copy (p->mirrors[i]), PLUGIN_ROLE_MS, on_pushed, p);
     }
+  if (p->resume_due)
+    pluginctl_call (p->ctl, request ("resume"), PLUGIN_ROLE_MS, on_pushed, p);
+  p->resume_due = false;
   if (p->hold_due && p->hold_reason) {
     json_t *req = request ("hold");
 
@@ -774,6 +777,7 @@ plugin_want (struct plugin *p, enum host_role role, uint64_t tenure)
   p->want_tenure = tenure;
   p->want_answer = true;
   if (role != HOST_PRODUCTION) {
+    p->resume_due = false;
     free (p->hold_reason);
     p->hold_reason = NULL;
     p->lease_until_ms = 0;
@@ -857,12 +861,12 @@ plugin_hold (struct plugin *p, const char *reason, unsigned wait_ms)
 void
 plugin_resume (struct plugin *p)
 {
-  if (p->hold_reason == NULL)
-    return;
+  /* Also if this crgd asked for no hold: an earlier one may have (F6). */
   free (p->hold_reason);
   p->hold_reason = NULL;
+  p->resume_due = true;
   if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-    pluginctl_call (p->ctl, request ("resume"), PLUGIN_ROLE_MS, on_pushed, p);
+    push (p);
 }
 
 bool
