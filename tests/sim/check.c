@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What must hold in crgsim after each step.  Judged with what no node knows: all disks, all
+ * answers, the newest committed state.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "tests/sim/world.h"
+
+const struct iasp_rec *
+top_rec (unsigned iasp)
+{
+  return w.has_top ? &w.top.rec[iasp] : &w.created.rec[iasp];
+}
+
+static uint32_t
+set_of (const struct iasp_rec *r)
+{
+  uint32_t set = 0;
+
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    if (r->copies[s].in_set)
+      set |= 1u << s;
+  return set;
+}
+
+/* ---- the group ------------------------------------------------------------------------------ */
+
+void
+check_commit (unsigned n)
+{
+  static uint8_t buf[STATE_ENCODED_MAX];
+  struct wnode *node = &w.node[n];
+  const struct crg_state *c = group_committed (&node->g);
+  struct wcommit new;
+  size_t len;
+
+  if (node->g.serial == node->seen_serial)
+    return;
+  node->seen_serial = node->g.serial;
+  len = state_encode (c, buf, sizeof buf);
+  new = (struct wcommit) { c->stamp, UINT64_C (1469598103934665603), state_tenure (c),
+                           state_production_host (c) };
+  for (size_t i = 0; i < len; i++)
+    new.hash = (new.hash ^ buf[i]) * UINT64_C (1099511628211);
+  TRACE ("n%u commits %llu.%llu tenure %llu host n%u set %x generation %llu", n + 1,
+         (unsigned long long) c->stamp.epoch, (unsigned long long) c->stamp.version,
+         (unsigned long long) new.tenure, new.host,
+         c->rec[0].copies[0].in_set | c->rec[0].copies[1].in_set << 1 | c->rec[0].copies[2].in_set << 2,
+         (unsigned long long) c->rec[0].generation);
+  for (unsigned i = w.n_commits; i-- > 0;) {
+    const struct wcommit *o = &w.commits[i];
+    int cmp = stamp_compare (o->stamp, new.stamp);
+
+    if (cmp == 0) {
+      if (o->hash != new.hash)
+        world_fail ("n%u commits another content as %llu.%llu (C2, C3)", n + 1,
+                    (unsigned long long) new.stamp.epoch, (unsigned long long) new.stamp.version);
+      return;
+    }
+    if (o->tenure == new.tenure && o->host != new.host)
+      world_fail ("two production hosts in tenure %llu (R1)", (unsigned long long) new.tenure);
+    if ((cmp < 0 && o->tenure > new.tenure) || (cmp > 0 && o->tenure < new.tenure))
+      world_fail ("tenure goes back (R1)");
+  }
+  if (w.n_commits == W_COMMITS) {
+    world_fail ("too many commits for this simulation");
+    return;
+  }
+  w.commits[w.n_commits++] = new;
+  w.st.commits++;
+  if (w.has_top && stamp_compare (c->stamp, w.top.stamp) <= 0)
+    return;
+  for (unsigned i = 0; w.has_top && i < c->def.n_iasps; i++) {
+    const struct iasp_rec *was = &w.top.rec[i], *is = &c->rec[i];
+    bool shrinks = false;
+
+    for (unsigned s = 0; s < c->def.n_sites; s++) {
+      shrinks = shrinks || (was->copies[s].in_set && !is->copies[s].in_set);
+      if (!was->copies[s].in_set && is->copies[s].in_set)
+        w.st.entered++;
+    }
+    if (is->generation < was->generation || (shrinks && is->generation == was->generation))
+      world_fail ("the set shrinks and the generation does not rise (R2)");
+    if (is->loss < was->loss)
+      world_fail ("loss goes back");
+    if (is->tenure > was->tenure) {
+      w.st.takeovers++;
+      w.set_before[i] = set_of (was);
+    }
+  }
+  w.top = *c;
+  w.has_top = true;
+}
+
+/* ---- answers -------------------------------------------------------------------------------- */
+
+static bool
+can_answer (const struct wplugin *p)
+{
+  return p->running && !p->paused && p->role == HOST_PRODUCTION && p->prod_on && p->is_open_to_clients
+         && !p->core.failed && plugin_ms (p) < p->gate_lease_ms;
+}
+
+/* Opened after an unclean end, and a copy of the set may still lack what this store has. */
+static bool
+is_unclean (const struct wplugin *p)
+{
+  return (p->opening_unclean & p->core.in_set) != 0;
+}
+
+void
+check_answer (struct wplugin *p, struct wclient *c)
+{
+  const unsigned iasp = p->iasp, first = (unsigned) (c->offset / W_UNIT), n = (unsigned) (c->length / W_UNIT);
+  const struct iasp_rec *r = top_rec (iasp);
+
+  w.st.answered++;
+  if (w.verbose)
+    TRACE ("n%u answers %s %u units from %u, stamp %u", p->node + 1, c->is_read ? "a read" : c->op == RO_FLUSH ? "a flush" : "a write",
+           n, first, c->is_read ? c->data[first] : c->stamp);
+  if (plugin_ms (p) >= p->lease_until_ms)
+    world_fail ("n%u answers without a lease (L2)", p->node + 1);
+  if (p->rec.tenure < w.top_tenure[iasp])
+    world_fail ("n%u answers in tenure %llu after an answer in %llu: two productions (R1, L3)", p->node + 1,
+                (unsigned long long) p->rec.tenure, (unsigned long long) w.top_tenure[iasp]);
+  w.top_tenure[iasp] = p->rec.tenure;
+  if (c->is_read) {
+    w.st.reads++;
+    for (unsigned i = first; i < first + n; i++) {
+      if (c->data[i] < c->floor[i])
+        world_fail ("n%u: a read of unit %u gives %u, %u was known before it began", p->node + 1, i,
+                    c->data[i], c->floor[i]);
+      if (W_READS_ARE_GUARDED || !is_unclean (p))
+        w.floor[iasp][i] = MAX (w.floor[iasp][i], c->data[i]);
+    }
+    return;
+  }
+  for (unsigned s = 0; s < w.mix.n_sites; s++) {
+    const struct wdisk *d = &w.disk[s][iasp];
+
+    if (s != p->site && !r->copies[s].in_set)
+      continue;
+    if (c->op == RO_FLUSH) {
+      for (unsigned i = 0; i < W_UNITS; i++)
+        if (d->stable[i] < c->floor[i])
+          world_fail ("n%u: a flush is answered, unit %u is not stable at site %u (%u, %u)", p->node + 1, i,
+                      s, d->stable[i], c->floor[i]);
+      continue;
+    }
+    if (s != p->site && d->restarted)
+      continue; /* it leaves the set; until then S2 stands against it */
+    for (unsigned i = first; i < first + n; i++) {
+      if (d->cur[i] != c->stamp)
+        world_fail ("n%u: write %u is answered, site %u has %u in unit %u", p->node + 1, c->stamp, s,
+                    d->cur[i], i);
+      if ((c->flags & RF_FUA) && d->stable[i] != c->stamp)
+        world_fail ("n%u: a FUA write is answered and not stable at site %u", p->node + 1, s);
+    }
+  }
+  if (c->op == RO_FLUSH) {
+    w.st.flushes++;
+    for (unsigned i = 0; i < W_UNITS; i++)
+      w.ffloor[iasp][i] = MAX (w.ffloor[iasp][i], c->floor[i]);
+    return;
+  }
+  for (unsigned i = first; i < first + n; i++) {
+    w.floor[iasp][i] = MAX (w.floor[iasp][i], c->stamp);
+    if (c->flags & RF_FUA)
+      w.ffloor[iasp][i] = MAX (w.ffloor[iasp][i], c->stamp);
+  }
+}
+
+/* A copy becomes production: it must have all that was answered. */
+void
+check_opened (struct wplugin *p)
+{
+  struct wdisk *d = &w.disk[p->site][p->iasp];
+  bool loss = p->rec.loss > w.loss[p->iasp];
+
+  if (p->rec.tenure < top_rec (p->iasp)->tenure)
+    return; /* superseded, and does not know; what it may still answer is judged then */
+  if (!W_LOSS_IS_TOLD && !loss) {
+    /* S2 (b): every copy of the set lost its machine's caches. */
+    loss = d->restarted;
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      loss = loss && (!((p->rec.in_set | w.set_before[p->iasp]) & 1u << s) || w.disk[s][p->iasp].restarted);
+  }
+
+  for (unsigned i = 0; i < W_UNITS; i++) {
+    if (d->cur[i] < w.ffloor[p->iasp][i])
+      world_fail ("n%u opens as production without flushed write %u of unit %u (has %u)", p->node + 1,
+                  w.ffloor[p->iasp][i], i, d->cur[i]);
+    if (d->cur[i] < w.floor[p->iasp][i]) {
+      if (!loss)
+        world_fail ("n%u opens as production without answered write %u of unit %u (has %u)", p->node + 1,
+                    w.floor[p->iasp][i], i, d->cur[i]);
+      w.floor[p->iasp][i] = d->cur[i];
+    }
+  }
+  w.loss[p->iasp] = p->rec.loss;
+  w.set_before[p->iasp] = 0;
+  d->restarted = false;
+}
+
+void
+check_drained (const struct wplugin *p)
+{
+  const struct iasp_rec *r = top_rec (p->iasp);
+
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    if ((s == p->site || r->copies[s].in_set) && r->tenure == p->rec.tenure)
+      for (unsigned i = 0; i < W_UNITS; i++)
+        if (w.disk[s][p->iasp].stable[i] < w.floor[p->iasp][i])
+          world_fail ("n%u is drained, but unit %u is not stable at site %u (F6)", p->node + 1, i, s);
+}
+
+/* ---- copies --------------------------------------------------------------------------------- */
+
+static bool
+is_flying (const struct wplugin *p, unsigned unit)
+{
+  for (unsigned k = 0; k < W_SLOTS; k++) {
+    const struct wclient *c = &w.client[p->iasp][k];
+
+    if (c->busy && c->stamped && !c->is_read && c->life == p->life && c->offset <= (uint64_t) unit * W_UNIT
+        && c->offset + c->length > (uint64_t) unit * W_UNIT)
+      return true;
+  }
+  return false;
+}
+
+/* Where a copy differs from production the block is not clean, or a request is in flight. */
+static void
+check_site (const struct wplugin *p, unsigned s)
+{
+  const struct wdisk *own = &w.disk[p->site][p->iasp], *d = &w.disk[s][p->iasp];
+  const struct repl_site *x = &p->core.sites[s];
+  const struct track *t = &x->track;
+
+  if (t->illegal)
+    world_fail ("n%u, site %u: a move that the table of tracking forbids", p->node + 1, s);
+  if (!x->map_valid || d->restarted)
+    return; /* unknown, and declared to be */
+  for (unsigned i = 0; i < W_UNITS; i++) {
+    if (own->cur[i] == d->cur[i] || track_get (t, (uint64_t) i * W_UNIT / W_BLOCK) != TS_CLEAN
+        || is_flying (p, i))
+      continue;
+    world_fail ("n%u: site %u differs in unit %u (%u, production %u), and the block is clean", p->node + 1,
+                s, i, d->cur[i], own->cur[i]);
+    return;
+  }
+}
+
+void
+check_copies (void)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    for (unsigned i = 0; i < w.mix.n_iasps; i++) {
+      const struct wplugin *p = plugin_of (n, i);
+      struct repl_wait waits[REPL_MAX_WAITS];
+      unsigned k;
+
+      if (!p->running || !p->prod_on || p->blocked || p->store_told || p->core.failed)
+        continue;
+      k = repl_waits (&p->core, plugin_ms (p), waits);
+      if (k == 0 && repl_inflight (&p->core) > 0)
+        world_fail ("n%u: %u requests wait for nobody", n + 1, repl_inflight (&p->core));
+      while (k-- > 0)
+        if (waits[k].reason == NULL || waits[k].reason[0] == '\0')
+          world_fail ("n%u: a wait without a reason", n + 1);
+      if (p->rec.tenure != top_rec (i)->tenure || w.disk[p->site][i].errors > 0)
+        continue;
+      for (unsigned s = 0; s < w.mix.n_sites; s++)
+        if (s != p->site)
+          check_site (p, s);
+    }
+}
+
+void
+check_step (void)
+{
+  for (unsigned i = 0; i < w.mix.n_iasps; i++) {
+    unsigned able = 0;
+
+    for (unsigned n = 0; n < w.n_nodes; n++)
+      able += can_answer (plugin_of (n, i));
+    if (able > 1)
+      world_fail ("two productions could answer for iasp %u", i);
+  }
+  if (w.st.steps % 64 == 0)
+    check_copies ();
+}
+
+/* ---- in the end ----------------------------------------------------------------------------- */
+
+#define NOT_YET(...)                      \
+  do {                                    \
+    snprintf (why, len, __VA_ARGS__);     \
+    return false;                         \
+  } while (0)
+
+/* S2: production waits for an operator, or for code that is still to come, as each copy that could
+ * take over has lost its machine's caches. */
+bool
+check_waits_s2 (void)
+{
+  bool waits = false;
+
+  for (unsigned i = 0; i < w.mix.n_iasps; i++) {
+    bool all = true;
+
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      if (top_rec (i)->copies[s].in_set)
+        all = all && w.disk[s][i].restarted;
+    waits = waits || all;
+  }
+  return waits;
+}
+
+bool
+check_healthy (char *why, size_t len)
+{
+  const struct crg_state *first = NULL;
+
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    const struct wnode *node = &w.node[n];
+
+    if (!node->running || node->paused)
+      NOT_YET ("n%u does not run", n + 1);
+    if (!group_active (&node->g))
+      NOT_YET ("n%u has no group", n + 1);
+    if (first == NULL)
+      first = &node->g.committed;
+    if (stamp_compare (first->stamp, node->g.committed.stamp) != 0)
+      NOT_YET ("n%u is behind", n + 1);
+  }
+  for (unsigned i = 0; i < w.mix.n_iasps; i++) {
+    const struct iasp_rec *r = &first->rec[i];
+    uint32_t host = state_production_host (first);
+    const struct wplugin *p = host == NO_NODE ? NULL : plugin_of (host - 1, i);
+
+    if (!first->started)
+      NOT_YET ("it is not started");
+    if (p == NULL || !can_answer (p) || p->held || p->rec.tenure != r->tenure)
+      NOT_YET ("iasp %u is not served by n%u", i, host);
+    for (unsigned s = 0; s < w.mix.n_sites; s++) {
+      if (!r->copies[s].in_set || r->copies[s].host == NO_NODE)
+        NOT_YET ("iasp %u: site %u is not in the set: %s, host n%u%s, '%s'", i, s,
+                 s == p->site ? "" : repl_site_state_name (p->core.sites[s].state), r->copies[s].host,
+                 r->copies[s].barred ? ", barred" : "", s == p->site ? "" : p->core.sites[s].reason);
+      if (s != p->site && (p->core.sites[s].state != SITE_MIRRORING || !(p->core.in_set & 1u << s)))
+        NOT_YET ("iasp %u: site %u is %s", i, s, repl_site_state_name (p->core.sites[s].state));
+    }
+  }
+  return true;
+}
+
+void
+check_equal (void)
+{
+  for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    for (unsigned s = 1; s < w.mix.n_sites; s++)
+      for (unsigned u = 0; u < W_UNITS; u++)
+        if (w.disk[s][i].cur[u] != w.disk[0][i].cur[u])
+          world_fail ("in the end site %u differs from site 0 in unit %u of iasp %u (%u, %u)", s, u, i,
+                      w.disk[s][i].cur[u], w.disk[0][i].cur[u]);
+}

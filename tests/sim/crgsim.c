@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * crgsim: one simulator for the whole cluster; see world.h.
+ *
+ *   crgsim [--seed N] [--seeds COUNT] [--steps M] [--faults LIST | --no-faults LIST]
+ *          [--without KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy]
+ *
+ * Runs COUNT seeds from N, M steps of faults each, then repairs everything and waits until all is
+ * healthy, quiet and equal.  A seed that breaks a rule is named with the rule; --shrink looks for
+ * the fewest faults and steps that still break it.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/sim/world.h"
+
+#define FAULTS_MAX   4096
+#define HEALTHY_MS   240000 /* simulated, after the last fault */
+#define QUIET_MS     60000
+
+static struct {
+  bool only;              /* `chosen` is all that happens, else what doesn't */
+  bool chosen[FAULTS_MAX];
+} faults;
+
+static unsigned waiting; /* seeds that end in a wait by design */
+
+static bool
+filter (unsigned number)
+{
+  return number < FAULTS_MAX && faults.chosen[number] == faults.only;
+}
+
+static uint32_t without; /* kinds of faults, for what the cores don't keep yet */
+
+static bool
+parse_kinds (const char *list)
+{
+  while (*list) {
+    size_t len = strcspn (list, ",");
+    unsigned k = 0;
+
+    while (k < F_KINDS && (strlen (fault_names[k]) != len || strncmp (fault_names[k], list, len) != 0))
+      k++;
+    if (k == F_KINDS)
+      return false;
+    without |= 1u << k;
+    list += len + (list[len] == ',');
+  }
+  return true;
+}
+
+static bool
+clients_busy (void)
+{
+  for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    for (unsigned k = 0; k < W_SLOTS; k++)
+      if (w.client[i][k].busy)
+        return true;
+  return false;
+}
+
+/* True: no rule was broken. */
+static bool
+run_seed (uint64_t seed, uint64_t steps)
+{
+  uint64_t until, operator_us = 0;
+  char why[400] = "";
+  struct mix mix;
+  bool healthy = false;
+
+  mix_choose (&mix, seed);
+  for (unsigned k = 0; k < F_KINDS; k++)
+    if (without & 1u << k)
+      mix.weight[k] = 0;
+  world_init (seed, &mix);
+  while (w.st.steps < steps && world_step ())
+    ;
+  if (w.failed)
+    return false;
+  faults_repair ();
+  until = w.now_us + MS (HEALTHY_MS);
+  while (!healthy && world_step ()) {
+    if (w.now_us < operator_us)
+      continue;
+    operator_us = w.now_us + MS (2000);
+    healthy = check_healthy (why, sizeof why);
+    if (!healthy && w.now_us > until && !W_LOSS_IS_TOLD && check_waits_s2 ()) {
+      waiting++;
+      return true;
+    }
+    if (!healthy && w.now_us > until)
+      world_fail ("after %u s of health: %s", HEALTHY_MS / 1000, why);
+    if (!healthy)
+      faults_operator ();
+  }
+  w.quiet = true;
+  until = w.now_us + MS (QUIET_MS);
+  while (!w.failed && (clients_busy () || !check_healthy (why, sizeof why)) && world_step ())
+    if (w.now_us > until)
+      world_fail ("%s", clients_busy () ? "a request is not answered by a healthy cluster" : why);
+  if (!w.failed) {
+    check_copies ();
+    check_equal ();
+  }
+  w.st.ms = w.now_us / 1000 - 100000;
+  return !w.failed;
+}
+
+static void
+print_mix (const struct mix *m)
+{
+  printf ("# %u sites x %u + %u, %u IASPs, %s%s, suspend %u, no-quorum %u, net %u us, disk %u us, think %u us, gap "
+          "%u ms, kill %u ppm;",
+          m->n_sites, m->per_site, m->n_replicates, m->n_iasps,
+          m->takeover == TAKEOVER_ORDER ? "order" : "same-site-first", m->one_machine ? ", one machine a site" : "",
+          m->suspend_ms, m->no_quorum_ms, m->net_us, m->disk_us, m->think_us, m->gap_ms, m->kill_ppm);
+  for (unsigned k = 0; k < F_KINDS; k++)
+    if (m->weight[k])
+      printf (" %s", fault_names[k]);
+  printf ("\n");
+}
+
+/* The same rule: the text without its numbers. */
+static bool
+same_kind (const char *a, const char *b)
+{
+  while (*a && *b) {
+    if (*a >= '0' && *a <= '9' && *b >= '0' && *b <= '9') {
+      while (*a >= '0' && *a <= '9')
+        a++;
+      while (*b >= '0' && *b <= '9')
+        b++;
+    }
+    else if (*a++ != *b++)
+      return false;
+  }
+  return *a == *b;
+}
+
+static void
+shrink (uint64_t seed, uint64_t steps)
+{
+  char wanted[sizeof w.failure];
+  unsigned n = 0, left = 0, chunk;
+  unsigned number[FAULTS_MAX];
+  const bool trace = w.trace;
+  uint64_t best = steps;
+
+  w.trace = false;
+  strcpy (wanted, w.failure);
+  if (w.st.steps < best)
+    best = w.st.steps + 1;
+  for (unsigned k = 0; k < FAULTS_MAX; k++)
+    if (filter (k))
+      number[n++] = k;
+  if (n > w.st.faults + 64)
+    n = (unsigned) w.st.faults + 64;
+  faults.only = true;
+  memset (faults.chosen, 0, sizeof faults.chosen);
+  for (unsigned k = 0; k < n; k++)
+    faults.chosen[number[k]] = true;
+  for (chunk = n; chunk > 0; chunk /= 2)
+    for (unsigned at = 0; at < n; at += chunk) {
+      bool any = false;
+
+      for (unsigned k = at; k < at + chunk && k < n; k++) {
+        any = any || faults.chosen[number[k]];
+        faults.chosen[number[k]] = false;
+      }
+      if (!any || (!run_seed (seed, best) && same_kind (w.failure, wanted))) {
+        if (any && w.st.steps < best)
+          best = w.st.steps + 1;
+        continue;
+      }
+      for (unsigned k = at; k < at + chunk && k < n; k++)
+        faults.chosen[number[k]] = true;
+    }
+  printf ("# shrunk: --seed %" PRIu64 " --steps %" PRIu64 " --faults ", seed, best);
+  for (unsigned k = 0; k < n; k++)
+    if (faults.chosen[number[k]])
+      printf ("%s%u", left++ ? "," : "", number[k]);
+  printf ("%s\n", left ? "" : "none");
+  w.trace = trace;
+  run_seed (seed, best);
+  printf ("# %s\n", w.failure);
+}
+
+static void
+parse_list (const char *list)
+{
+  while (*list >= '0' && *list <= '9') {
+    char *end;
+    unsigned long k = strtoul (list, &end, 10);
+
+    if (k < FAULTS_MAX)
+      faults.chosen[k] = true;
+    list = *end == ',' ? end + 1 : end;
+  }
+}
+
+int
+main (int argc, char **argv)
+{
+  uint64_t first = 1, count = 1, steps = 2000, good = 0, all_steps = 0, all_ms = 0;
+  bool busy = false, do_shrink = false, print_hash = false, trace = false;
+  struct stats sum = { 0 };
+  struct timespec t0, t1;
+  double seconds;
+  unsigned bad = 0;
+
+  for (int i = 1; i < argc; i++) {
+    const char *o = argv[i], *v = i + 1 < argc ? argv[i + 1] : "";
+
+    if (strcmp (o, "--seed") == 0)
+      first = strtoull (v, NULL, 10), i++;
+    else if (strcmp (o, "--seeds") == 0)
+      count = strtoull (v, NULL, 10), i++;
+    else if (strcmp (o, "--steps") == 0)
+      steps = strtoull (v, NULL, 10), i++;
+    else if (strcmp (o, "--faults") == 0)
+      faults.only = true, parse_list (v), i++;
+    else if (strcmp (o, "--no-faults") == 0)
+      parse_list (v), i++;
+    else if (strcmp (o, "--trace") == 0)
+      trace = true;
+    else if (strcmp (o, "--verbose") == 0)
+      trace = w.verbose = true;
+    else if (strcmp (o, "--shrink") == 0)
+      do_shrink = true;
+    else if (strcmp (o, "--hash") == 0)
+      print_hash = true;
+    else if (strcmp (o, "--busy") == 0)
+      busy = true;
+    else if (strcmp (o, "--without") == 0 && parse_kinds (v))
+      i++;
+    else {
+      fprintf (stderr, "usage: crgsim [--seed N] [--seeds COUNT] [--steps M] [--faults LIST|--no-faults LIST]\n"
+                       "              [--without KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy]\n");
+      return 2;
+    }
+  }
+  fault_filter = filter;
+  w.trace = trace;
+  clock_gettime (CLOCK_MONOTONIC, &t0);
+  for (uint64_t seed = first; seed < first + count; seed++) {
+    if (run_seed (seed, steps))
+      good++;
+    else {
+      printf ("# seed %" PRIu64 ", step %" PRIu64 ": %s\n", seed, w.st.steps, w.failure);
+      bad++;
+    }
+    all_steps += w.st.steps;
+    all_ms += w.now_us / 1000 - 100000;
+    sum.answered += w.st.answered;
+    sum.reads += w.st.reads;
+    sum.flushes += w.st.flushes;
+    sum.faults += w.st.faults;
+    sum.commits += w.st.commits;
+    sum.takeovers += w.st.takeovers;
+    sum.entered += w.st.entered;
+    sum.lost += w.st.lost;
+    sum.power += w.st.power;
+    sum.resyncs += w.st.resyncs;
+    for (unsigned k = 0; k < EV_KINDS; k++)
+      sum.ev[k] += w.st.ev[k];
+    if (print_hash)
+      printf ("# seed %" PRIu64 " hash %016" PRIx64 "\n", seed, w.hash);
+    if (w.failed && do_shrink) {
+      print_mix (&w.mix);
+      shrink (seed, steps);
+    }
+    if (bad >= 10)
+      break;
+  }
+  clock_gettime (CLOCK_MONOTONIC, &t1);
+  seconds = (double) (t1.tv_sec - t0.tv_sec) + (double) (t1.tv_nsec - t0.tv_nsec) / 1e9;
+  printf ("# %" PRIu64 " of %" PRIu64 " seeds good: %" PRIu64 " steps, %" PRIu64 " answers (%" PRIu64 " reads, %" PRIu64
+          " flushes), %" PRIu64 " faults, %" PRIu64 " commits, %" PRIu64 " appointments, %" PRIu64 " entries, %" PRIu64
+          " losses, %" PRIu64 " power cuts, %" PRIu64 " units resynced\n",
+          good, count, all_steps, sum.answered, sum.reads, sum.flushes, sum.faults, sum.commits, sum.takeovers,
+          sum.entered, sum.lost, sum.power, sum.resyncs);
+  printf ("# %.1f s: %.0f steps/s, %.1f simulated hours a minute\n", seconds, (double) all_steps / seconds,
+          (double) all_ms / 3600000 / (seconds / 60));
+  if (waiting)
+    printf ("# %u seeds end waiting for an operator (S2)\n", waiting);
+  if (getenv ("CRGSIM_EVENTS"))
+    for (unsigned k = 0; k < EV_KINDS; k++)
+      printf ("# event %u: %" PRIu64 "\n", k, sum.ev[k]);
+  if (busy && (sum.answered < count || sum.takeovers < count / 4 || sum.entered < count / 2)) {
+    printf ("# the seeds don't do what they are for\n");
+    return 1;
+  }
+  return good == count ? 0 : 1;
+}

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What goes wrong in crgsim, and what an operator does about it.  A seed chooses its own mix of
+ * sizes, timers and faults; each fault follows from (seed, its number) alone.
+ */
+#include <string.h>
+
+#include "common/util.h"
+#include "tests/sim/world.h"
+
+const char *const fault_names[F_KINDS] = {
+  "kill-crgd", "kill-plugin", "power", "power-all", "pause-crgd", "pause-plugin", "cut", "cut-sites",
+  "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
+  "switchover", "end", "mark-failed", "leave",
+};
+
+bool (*fault_filter) (unsigned number);
+
+/* ---- the mix -------------------------------------------------------------------------------- */
+
+void
+mix_choose (struct mix *m, uint64_t seed)
+{
+  static const struct { uint8_t sites, per_site, replicates, votes0; } shapes[] = {
+    { 2, 1, 1, 0 }, { 2, 2, 1, 0 }, { 2, 1, 0, 2 }, { 3, 1, 0, 0 }, { 2, 2, 0, 0 }, { 3, 1, 1, 0 },
+    { 3, 2, 0, 0 }, { 2, 1, 1, 0 },
+  };
+  static const uint8_t usual[F_KINDS] = {
+    [F_KILL_CRGD] = 10, [F_KILL_PLUGIN] = 12, [F_POWER] = 8, [F_POWER_ALL] = 0, [F_PAUSE_CRGD] = 5,
+    [F_PAUSE_PLUGIN] = 6, [F_CUT] = 8, [F_CUT_SITES] = 6, [F_ONE_WAY] = 5, [F_RESET_LINKS] = 8,
+    [F_SLOW_LINK] = 5, [F_SLOW_DISK] = 5, [F_DISK_ERROR] = 3, [F_BITROT] = 2, [F_PERSIST_FAIL] = 3,
+    [F_WIPE] = 1, [F_SWITCHOVER] = 12, [F_END] = 1, [F_MARK_FAILED] = 2, [F_LEAVE] = 6,
+  };
+  uint64_t h = mix_hash (seed, 7);
+  const unsigned shape = (unsigned) (h % ARRAY_SIZE (shapes));
+#define PICK(n) ((h = mix_hash (h, 3)) % (n))
+
+  memset (m, 0, sizeof *m);
+  m->n_sites = shapes[shape].sites;
+  m->per_site = shapes[shape].per_site;
+  m->n_replicates = shapes[shape].replicates;
+  m->votes[0] = shapes[shape].votes0;
+  m->n_iasps = PICK (8) == 0 ? 2 : 1;
+  m->takeover = PICK (3) == 0 ? TAKEOVER_ORDER : TAKEOVER_SAME_SITE_FIRST;
+  m->one_machine = PICK (2);
+  m->keep_out = PICK (2);
+  m->token_ms = 300;
+  m->lease_ms = 1200;
+  m->start_wait_ms = 3000;
+  m->suspend_ms = PICK (3) == 0 ? 3000 : 800;
+  m->no_quorum_ms = PICK (5) == 0 ? 700 : 0;
+  m->net_us = PICK (4) == 0 ? 8000 : 1500;
+  m->disk_us = PICK (4) == 0 ? 12000 : 2500;
+  m->think_us = PICK (3) == 0 ? 200000 : 30000;
+  m->gap_ms = PICK (3) == 0 ? 300 : 1200;
+  m->kill_ppm = PICK (4) == 0 ? 300 : 0;
+  m->window_frames = PICK (4) == 0 ? 8 : 8 + (uint32_t) PICK (COPY_MAX_OPS - 8);
+  m->fua_percent = (uint8_t) (PICK (3) == 0 ? 40 : 8);
+  m->flush_percent = (uint8_t) (PICK (3) == 0 ? 30 : 12);
+  m->read_percent = (uint8_t) (10 + PICK (50));
+  m->zero_percent = (uint8_t) PICK (30);
+  m->big_percent = (uint8_t) PICK (25);
+  m->warm_percent = (uint8_t) (20 + PICK (70));
+  for (unsigned k = 0; k < F_KINDS; k++)
+    m->weight[k] = PICK (5) < 3 ? usual[k] : 0; /* swarm: each seed without some of them */
+  if (m->n_sites * m->per_site + m->n_replicates < 3)
+    m->weight[F_WIPE] = 0;
+#undef PICK
+}
+
+uint32_t
+fault_gap_ms (unsigned number)
+{
+  return 20 + (uint32_t) (mix_hash (w.seed, 1000 + number * 8) % (2 * w.mix.gap_ms));
+}
+
+void
+fault_make (struct wfault *f, unsigned number)
+{
+  unsigned sum = 0, pick;
+  uint64_t h = mix_hash (w.seed, 1001 + number * 8);
+
+  memset (f, 0, sizeof *f);
+  for (unsigned k = 0; k < F_KINDS; k++)
+    sum += w.mix.weight[k];
+  if (sum == 0) {
+    f->kind = F_KINDS;
+    return;
+  }
+  pick = (unsigned) (h % sum);
+  while (pick >= w.mix.weight[f->kind])
+    pick -= w.mix.weight[f->kind++];
+  h = mix_hash (h, 1);
+  f->node = (uint8_t) (h % w.n_nodes);
+  f->site = (uint8_t) (h / 64 % w.mix.n_sites);
+  f->iasp = (uint8_t) (h / 1024 % w.mix.n_iasps);
+  f->a = (uint32_t) (h >> 20);
+  h = mix_hash (h, 2);
+  f->undo_ms = h % 3 == 0 ? 50 + (uint32_t) (h / 8 % 400) : 200 + (uint32_t) (h / 8 % 5000);
+}
+
+/* ---- doing and undoing ---------------------------------------------------------------------- */
+
+void
+power_off (unsigned machine)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (w.node[n].machine == machine) {
+      crgd_die (n, false);
+      for (unsigned i = 0; i < w.mix.n_iasps; i++)
+        plugin_die (plugin_of (n, i), "power");
+    }
+  disk_power_lost (machine);
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+      if (w.disk[s][i].last_machine == machine)
+        disk_lose_power (&w.disk[s][i]);
+  w.machine[machine].up = false;
+  w.st.power++;
+}
+
+void
+power_on (unsigned machine)
+{
+  if (w.machine[machine].up)
+    return;
+  w.machine[machine].up = true;
+  w.machine[machine].boot++;
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (w.node[n].machine == machine)
+      crgd_boot (n);
+}
+
+static void
+bit_rot (struct wdisk *d, uint32_t a)
+{
+  uint32_t block;
+
+  if (d->rotten || d->last_machine == 0xff)
+    return; /* one slot at a time, and a store that has both */
+  d->rotten = true;
+  disk_slot_block (d, a & 1, &block);
+  d->meta[block][(a >> 1) % META_BLOCK_SIZE] ^= (uint8_t) (1u << (a >> 14 & 7));
+  memcpy (d->meta_stable[block], d->meta[block], META_BLOCK_SIZE);
+}
+
+void
+fault_do (unsigned number)
+{
+  struct wfault f;
+  struct wplugin *p;
+  struct wev *e;
+
+  fault_make (&f, number);
+  if (f.kind == F_KINDS || (fault_filter && !fault_filter (number)))
+    return;
+  p = plugin_of (f.node, f.iasp);
+  TRACE ("fault %u: %s n%u site %u iasp %u %u, %u ms", number, fault_names[f.kind], f.node + 1, f.site,
+         f.iasp, f.a, f.undo_ms);
+  w.st.faults++;
+  w.st.fault[f.kind]++;
+  switch ((enum fault_kind) f.kind) {
+  case F_KILL_CRGD:
+    crgd_die (f.node, false);
+    break;
+  case F_KILL_PLUGIN:
+    plugin_die (p, "killed");
+    return;
+  case F_LEAVE:
+    crgd_die (f.node, false);
+    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+      plugin_die (plugin_of (f.node, i), "killed");
+    break;
+  case F_POWER:
+    power_off (w.node[f.node].machine);
+    break;
+  case F_POWER_ALL:
+    for (unsigned m = 0; m < w.n_machines; m++)
+      power_off (m);
+    break;
+  case F_PAUSE_CRGD:
+    w.node[f.node].paused = true;
+    break;
+  case F_PAUSE_PLUGIN:
+    p->paused = p->running;
+    break;
+  case F_CUT:
+  case F_CUT_SITES:
+    for (unsigned a = 0; a < w.n_nodes; a++)
+      for (unsigned b = 0; b < w.n_nodes; b++) {
+        int sa = site_of_node (a), sb = site_of_node (b);
+        bool cut = f.kind == F_CUT ? (f.a >> a & 1) != (f.a >> b & 1)
+                                   : (sa < 0 ? (int) (f.a & 1) : sa) != (sb < 0 ? (int) (f.a & 1) : sb);
+
+        if (cut)
+          w.reach[a] &= (uint8_t) ~(1u << b);
+      }
+    ring_changed (false);
+    break;
+  case F_ONE_WAY:
+    if (f.a % w.n_nodes != f.node)
+      w.reach[f.node] &= (uint8_t) ~(1u << (f.a % w.n_nodes));
+    ring_changed (false);
+    break;
+  case F_RESET_LINKS:
+    for (unsigned i = 0; i < W_CONNS; i++)
+      if (w.conn[i].used && (w.conn[i].prod == f.node || w.conn[i].copy == f.node))
+        net_reset (&w.conn[i]);
+    return;
+  case F_SLOW_LINK:
+    w.link_slow_us[f.node] = 1000 + f.a % 200000;
+    break;
+  case F_SLOW_DISK:
+    w.disk[f.site][f.iasp].slow_us = 1000 + f.a % (f.a & 0x100000 ? 2000000 : 100000);
+    break;
+  case F_DISK_ERROR:
+    w.disk[f.site][f.iasp].errors = 1;
+    return;
+  case F_BITROT:
+    if (top_rec (f.iasp)->production_site != f.site)
+      bit_rot (&w.disk[f.site][f.iasp], f.a);
+    return;
+  case F_PERSIST_FAIL:
+    w.node[f.node].persist_fails = 1;
+    return;
+  case F_WIPE:
+    if (w.wiped)
+      return;
+    w.wiped = true;
+    crgd_die (f.node, false);
+    w.node[f.node].has_state = false;
+    w.node[f.node].promised = 0;
+    break;
+  case F_SWITCHOVER:
+    crgd_request (f.node, GR_SWITCHOVER, f.a & 1 ? NO_NODE : 1 + f.a / 2 % w.n_nodes, 0, 0);
+    return;
+  case F_END:
+    crgd_request (f.node, GR_END, NO_NODE, 0, 0);
+    break;
+  case F_MARK_FAILED:
+    crgd_request (f.node, GR_MARK_FAILED, 1 + f.a % w.n_nodes, 0, 0);
+    return;
+  case F_KINDS:
+    return;
+  }
+  e = after_us (MS (f.undo_ms), EV_UNDO);
+  e->a = number;
+  e->node = f.node;
+  e->iasp = f.iasp;
+  e->life = p->life;
+}
+
+static void
+heal_network (void)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    w.reach[n] = W_REACH_ALL;
+  ring_changed (false);
+}
+
+static void
+go_on (unsigned n)
+{
+  w.node[n].paused = false;
+  ring_wake (n);
+}
+
+void
+fault_undo (const struct wev *e)
+{
+  struct wfault f;
+  struct wplugin *p;
+
+  fault_make (&f, e->a);
+  p = plugin_of (f.node, f.iasp);
+  TRACE ("fault %u is over", e->a);
+  switch ((enum fault_kind) f.kind) {
+  case F_KILL_CRGD:
+  case F_LEAVE:
+  case F_WIPE:
+    crgd_boot (f.node);
+    break;
+  case F_POWER:
+    power_on (w.node[f.node].machine);
+    break;
+  case F_POWER_ALL:
+    for (unsigned m = 0; m < w.n_machines; m++)
+      power_on (m);
+    break;
+  case F_PAUSE_CRGD:
+    go_on (f.node);
+    break;
+  case F_PAUSE_PLUGIN:
+    if (p->life == e->life)
+      p->paused = false;
+    break;
+  case F_CUT:
+  case F_CUT_SITES:
+  case F_ONE_WAY:
+    heal_network ();
+    break;
+  case F_SLOW_LINK:
+    w.link_slow_us[f.node] = 0;
+    break;
+  case F_SLOW_DISK:
+    w.disk[f.site][f.iasp].slow_us = w.mix.disk_us;
+    break;
+  case F_END:
+    for (unsigned n = 0; n < w.n_nodes; n++)
+      if (w.node[n].running && !w.node[n].paused)
+        crgd_request (n, GR_START, NO_NODE, 0, 0);
+    break;
+  default:
+    break;
+  }
+}
+
+/* ---- the end of it -------------------------------------------------------------------------- */
+
+void
+faults_repair (void)
+{
+  TRACE ("all is repaired");
+  w.healing = true;
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    w.link_slow_us[n] = 0;
+    w.node[n].persist_fails = 0;
+    go_on (n);
+    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+      plugin_of (n, i)->paused = false;
+  }
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    for (unsigned i = 0; i < w.mix.n_iasps; i++) {
+      w.disk[s][i].errors = 0;
+      w.disk[s][i].slow_us = w.mix.disk_us;
+    }
+  for (unsigned m = 0; m < w.n_machines; m++)
+    power_on (m);
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    crgd_boot (n);
+  heal_network ();
+}
+
+/* What an operator has to do, now and then, until it is well. */
+void
+faults_operator (void)
+{
+  const struct crg_state *c;
+
+  if (!w.node[0].running || (c = group_committed (&w.node[0].g)) == NULL)
+    return;
+  if (!c->started)
+    crgd_request (0, GR_START, NO_NODE, 0, 0);
+  for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      if (c->rec[i].copies[s].barred)
+        crgd_request (0, GR_UNBAR, NO_NODE, (uint8_t) i, (uint8_t) s);
+}

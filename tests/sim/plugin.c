@@ -1,0 +1,801 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * plugin/role.c, metaw.c, control.c and engine.c for crgsim: one nbdkit process, its role, its
+ * superblocks, its tasks.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "tests/sim/world.h"
+
+#define RELEASE_WAIT_MS 5000u
+#define QUIT_GRACE_MS   200u
+enum { META_IDLE, META_DATA_FLUSH, META_FIRST, META_SECOND };
+
+struct wplugin *
+plugin_of (unsigned node, unsigned iasp)
+{
+  return &w.node[node].plugin[iasp];
+}
+
+uint64_t
+plugin_ms (const struct wplugin *p)
+{
+  return node_ms (p->node);
+}
+
+static struct wdisk *
+disk_of (const struct wplugin *p)
+{
+  return &w.disk[p->site][p->iasp];
+}
+
+/* ---- to the controller ---------------------------------------------------------------------- */
+
+struct ctlmsg *
+plugin_say (struct wplugin *p, enum ctl_kind kind)
+{
+  struct wnode *n = &w.node[p->node];
+  struct ctlmsg *m;
+  struct wev *e;
+
+  if (p->ctl_conn == 0)
+    return NULL;
+  m = ctl_push (&p->up, kind);
+  m->conn = p->ctl_conn;
+  e = after_us (m->at - w.now_us, EV_CTL_UP);
+  e->node = p->node;
+  e->iasp = p->iasp;
+  e->life = n->life;
+  return m;
+}
+
+void
+plugin_store_failed (struct wplugin *p, const char *reason)
+{
+  struct ctlmsg *m;
+
+  (void) reason;
+  if (p->store_told)
+    return;
+  p->store_told = true;
+  TRACE ("n%u iasp %u: store failed: %s", p->node + 1, p->iasp, reason);
+  m = plugin_say (p, CTL_STORE_FAILED);
+  if (m)
+    m->reason = "the store failed";
+}
+
+static void
+answer (struct wplugin *p, const struct ctlmsg *ask, enum ctl_kind kind, bool ok, const char *reason)
+{
+  struct ctlmsg *m;
+
+  if (ask->conn != p->ctl_conn)
+    return; /* of a controller that is gone */
+  m = plugin_say (p, kind);
+  if (!m)
+    return;
+  m->serial = ask->serial;
+  m->ok = ok;
+  m->reason = reason;
+  m->role = p->role;
+  m->tenure = p->rec.tenure;
+  m->generation = p->sb.generation;
+  m->restarted = p->restarted;
+  if (!ok)
+    TRACE ("n%u iasp %u: no: %s", p->node + 1, p->iasp, reason);
+}
+
+/* ---- superblocks ---------------------------------------------------------------------------- */
+
+void
+slot_read (const struct wdisk *d, struct superblock *sb, struct super_choice *choice,
+           enum super_status *status)
+{
+  uint32_t block[2];
+
+  disk_slot_block (d, 0, &block[0]);
+  disk_slot_block (d, 1, &block[1]);
+  *status = super_choose (d->meta[block[0]], d->meta[block[1]], sb, choice);
+}
+
+/* storemeta_prepare, and the write. */
+static void
+write_slot (struct wplugin *p, enum dop_for why, unsigned stage)
+{
+  struct dop *op = disk_op (p, DW_META, why, 0, 0, 0, true);
+  unsigned slot = p->slot == 0 ? 1 : 0;
+
+  p->sb.sequence++;
+  p->slot = (int) slot;
+  super_encode (&p->sb, slot, op->meta);
+  disk_slot_block (disk_of (p), slot, &op->block);
+  op->stage = (uint8_t) stage;
+}
+
+static void metaw_begin (struct wplugin *p);
+
+static void
+apply_super (struct wplugin *p)
+{
+  const struct copy_action *a = &p->metaw.super;
+  struct superblock *sb = &p->sb;
+  bool was_unusable = sb->flags & SUPER_F_UNUSABLE;
+
+  p->metaw.both = a->tenure > sb->tenure || (a->unusable && !was_unusable) || a->since < sb->since;
+  sb->tenure = a->tenure;
+  sb->generation = MAX (sb->generation, a->generation);
+  sb->since = a->since;
+  sb->role = SUPER_ROLE_MIRROR;
+  sb->flags = (uint16_t) (a->unusable ? sb->flags | SUPER_F_UNUSABLE : sb->flags & ~SUPER_F_UNUSABLE);
+}
+
+static void
+metaw_step (struct wplugin *p, unsigned stage)
+{
+  p->metaw.stage = (uint8_t) stage;
+  write_slot (p, DF_META, stage);
+}
+
+static void
+metaw_done (struct wplugin *p, int error)
+{
+  if (error == 0 && p->metaw.stage == META_DATA_FLUSH) {
+    apply_super (p);
+    metaw_step (p, META_FIRST);
+    return;
+  }
+  if (error == 0 && p->metaw.stage == META_FIRST && p->metaw.both) {
+    metaw_step (p, META_SECOND);
+    return;
+  }
+  if (error < 0 && p->metaw.stage != META_DATA_FLUSH) { /* storemeta_failed */
+    p->slot = p->slot == 0 ? 1 : 0;
+    p->sb.sequence--;
+  }
+  p->metaw.stage = META_IDLE;
+  p->metaw.busy = false;
+  if (error == 0 && p->metaw.is_super && p->metaw.super.flush_data)
+    disk_of (p)->restarted = false;
+  if (p->metaw.is_super)
+    copyside_super_done (p, error);
+  metaw_begin (p);
+}
+
+static void
+metaw_begin (struct wplugin *p)
+{
+  if (p->metaw.busy || !p->open)
+    return;
+  if (p->metaw.want_super) {
+    p->metaw.want_super = false;
+    p->metaw.busy = p->metaw.is_super = true;
+    if (p->metaw.super.flush_data) {
+      p->metaw.stage = META_DATA_FLUSH;
+      disk_op (p, DW_FLUSH, DF_META, 0, 0, 0, false)->stage = META_DATA_FLUSH;
+      return;
+    }
+    apply_super (p);
+    metaw_step (p, META_FIRST);
+  }
+  else if (p->metaw.want_lazy) {
+    p->metaw.want_lazy = false;
+    p->metaw.busy = true;
+    p->metaw.is_super = p->metaw.both = false;
+    metaw_step (p, META_FIRST);
+  }
+}
+
+void
+metaw_lazy (struct wplugin *p)
+{
+  p->metaw.want_lazy = true;
+  metaw_begin (p);
+}
+
+void
+metaw_super (struct wplugin *p, const struct copy_action *a)
+{
+  p->metaw.super = *a;
+  p->metaw.want_super = true;
+  metaw_begin (p);
+}
+
+static bool
+metaw_is_idle (const struct wplugin *p)
+{
+  return !p->metaw.busy && !p->metaw.want_super && !p->metaw.want_lazy;
+}
+
+/* ---- opening the store ---------------------------------------------------------------------- */
+
+static void
+close_store (struct wplugin *p)
+{
+  struct wdisk *d = disk_of (p);
+
+  if (!p->open)
+    return;
+  p->open = false;
+  if (d->lock_life == p->life) {
+    if (d->in_flight > 0)
+      world_fail ("n%u: closes its store with I/O under way", p->node + 1);
+    d->lock_life = 0;
+    d->lock_dying = false;
+  }
+}
+
+static const char *
+check_open_record (struct wplugin *p)
+{
+  const struct superblock *sb = &p->sb;
+  uint8_t boot[CRG_ID_LEN];
+
+  node_boot_id (p->node, boot);
+  p->was_clean = !(sb->flags & SUPER_F_OPEN) && !p->damaged;
+  p->restarted = p->damaged;
+  if (!(sb->flags & SUPER_F_OPEN) || memcmp (sb->open_boot_id, boot, CRG_ID_LEN) == 0)
+    return NULL;
+  p->restarted = true;
+  if (sb->open_node[1] == (char) ('1' + p->node))
+    return NULL;
+  return "another node has it open, or did not release it (S1)";
+}
+
+static const char *
+check_production (const struct wplugin *p, const struct prec *r)
+{
+  const struct superblock *sb = &p->sb;
+
+  if (!(r->in_set & 1u << p->site))
+    return "the record does not have this copy in the in-sync set (R4)";
+  if ((sb->flags & SUPER_F_UNUSABLE) || p->damaged)
+    return "it is unusable, or a superblock is damaged (R4)";
+  if (sb->generation > r->generation || sb->generation < r->since[p->site])
+    return "its generation does not agree with the record's (R6)";
+  if (p->restarted && (r->in_set & ~(1u << p->site)))
+    return "its machine restarted (S2)";
+  return NULL;
+}
+
+static const char *
+open_store (struct wplugin *p, const struct prec *r, bool production)
+{
+  struct wdisk *d = disk_of (p);
+  struct super_choice choice;
+  enum super_status status;
+  const char *why;
+
+  if (disk_is_locked (d, w.node[p->node].machine))
+    return "another process has it open (S1)";
+  slot_read (d, &p->sb, &choice, &status);
+  if (status != SUPER_OK)
+    return "its superblocks can't be used";
+  p->slot = choice.slot;
+  p->damaged = choice.damaged;
+  p->released = false;
+  if (p->sb.site != p->site)
+    return "it is the copy of another site";
+  why = check_open_record (p);
+  if (why)
+    return why;
+  if (p->sb.flags & SUPER_F_FORK)
+    return "it is a fork (R6)";
+  if (p->sb.tenure > r->tenure)
+    return "it has seen a newer tenure (R1)";
+  if (!production && p->sb.generation > r->generation)
+    return "its generation is newer than the record's (R6)";
+  if (production) {
+    why = check_production (p, r);
+    if (why)
+      return why;
+  }
+  if (d->lock_life != 0)
+    world_fail ("n%u opens a store that n%u has open, or still writes to (S1)", p->node + 1,
+                d->lock_node + 1u);
+  d->lock_life = p->life;
+  d->lock_node = p->node;
+  d->last_machine = w.node[p->node].machine;
+  d->lock_dying = false;
+  p->open = true;
+  return NULL;
+}
+
+static void
+no_role (struct wplugin *p)
+{
+  close_store (p);
+  p->role = HOST_NONE;
+  p->is_open_to_clients = false;
+}
+
+/* The open record: both slots, each stable, before anything relies on it (R1, S1). */
+static void
+begin_open_record (struct wplugin *p)
+{
+  struct superblock *sb = &p->sb;
+  const bool production = p->opening_production;
+
+  sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
+  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN);
+  sb->tenure = p->rec.tenure;
+  if (production) {
+    sb->generation = p->rec.generation;
+    sb->since = p->rec.since[p->site];
+  }
+  sb->in_set = p->rec.in_set;
+  sb->loss = p->rec.loss;
+  strcpy (sb->open_node, "n0");
+  sb->open_node[1] = (char) ('1' + p->node);
+  node_boot_id (p->node, sb->open_boot_id);
+  sb->open_session = p->session;
+  p->blocked = true; /* the engine thread waits for the disk */
+  write_slot (p, DF_OPEN, 0);
+}
+
+static void
+opened (struct wplugin *p, int error)
+{
+  const char *why = error ? "its superblock can't be written" : NULL;
+
+  p->blocked = false;
+  if (!why)
+    why = p->opening_production ? prodside_start (p, p->opening_unclean) : copyside_start (p);
+  if (why) {
+    no_role (p);
+    answer (p, &p->opening, CTL_TOLD, false, why);
+    return;
+  }
+  p->role = p->opening_production ? HOST_PRODUCTION : HOST_MIRROR;
+  TRACE ("n%u iasp %u is %s, tenure %llu, generation %llu%s%s", p->node + 1, p->iasp,
+         p->opening_production ? "production" : "mirror", (unsigned long long) p->rec.tenure,
+         (unsigned long long) p->sb.generation, p->restarted ? ", restarted" : "",
+         p->opening_unclean ? ", after an unclean end" : "");
+  if (p->opening_production) {
+    check_opened (p);
+    p->is_open_to_clients = true;
+  }
+  answer (p, &p->opening, CTL_TOLD, true, "");
+}
+
+static void
+start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
+{
+  const struct superblock *sb = &p->sb;
+  bool was_production = sb->role == SUPER_ROLE_PRODUCTION || sb->role == SUPER_ROLE_NONE;
+  bool first = sb->role == SUPER_ROLE_MIRROR;
+  bool equal = first || (p->was_clean && was_production);
+
+  p->opening = *m;
+  p->opening_production = production;
+  p->opening_unclean = production && !equal ? m->rec.in_set & ~(1u << p->site) : 0;
+  p->rec = m->rec;
+  p->store_told = false;
+  if (production)
+    p->lease_until_ms = m->until_ms;
+  begin_open_record (p);
+}
+
+static void role_task (struct wplugin *p, enum task_kind kind, const struct ctlmsg *ask, uint32_t wait_ms);
+
+static void
+take_record (struct wplugin *p, const struct ctlmsg *m)
+{
+  const struct prec *r = &m->rec;
+
+  if (p->role == HOST_NONE || r->tenure < p->rec.tenure || r->generation < p->rec.generation
+      || (p->role == HOST_PRODUCTION && r->tenure != p->rec.tenure)) {
+    answer (p, m, CTL_PUSHED, false, "the record is older, or of another production");
+    return;
+  }
+  p->rec = *r;
+  if (p->role == HOST_PRODUCTION)
+    prod_record (p, m->seq);
+  else
+    copyside_record (p);
+  answer (p, m, CTL_PUSHED, true, "");
+}
+
+static void
+role_command (struct wplugin *p, const struct ctlmsg *m)
+{
+  const char *why;
+
+  if (p->task.kind != TASK_NONE && p->task.kind != TASK_HOLD) {
+    answer (p, m, CTL_TOLD, false, "a change of role is under way");
+    return;
+  }
+  if (m->role == HOST_MIRROR) {
+    if (p->role == HOST_NONE) {
+      why = open_store (p, &m->rec, false);
+      if (why)
+        answer (p, m, CTL_TOLD, false, why);
+      else
+        start_role (p, m, false);
+    }
+    else if (p->role == HOST_MIRROR && m->rec.tenure >= p->rec.tenure) {
+      p->rec = m->rec;
+      copyside_record (p);
+      answer (p, m, CTL_TOLD, true, "");
+    }
+    else
+      answer (p, m, CTL_TOLD, false, "it is production now; take that role away first");
+    return;
+  }
+  if (p->role == HOST_MIRROR)
+    role_task (p, TASK_PROMOTE, m, RELEASE_WAIT_MS);
+  else if (p->role == HOST_PRODUCTION) {
+    if (m->rec.tenure != p->rec.tenure)
+      answer (p, m, CTL_TOLD, false, "it is production of another tenure");
+    else {
+      p->lease_until_ms = m->until_ms;
+      prod_lease (p);
+      p->rec = m->rec;
+      prod_record (p, m->seq);
+      answer (p, m, CTL_TOLD, true, "");
+    }
+  }
+  else {
+    why = open_store (p, &m->rec, true);
+    if (why)
+      answer (p, m, CTL_TOLD, false, why);
+    else
+      start_role (p, m, true);
+  }
+}
+
+/* ---- tasks ---------------------------------------------------------------------------------- */
+
+static void
+task_end (struct wplugin *p)
+{
+  p->task.kind = TASK_NONE;
+  p->task.told = p->task.clean = false;
+}
+
+static void
+role_task (struct wplugin *p, enum task_kind kind, const struct ctlmsg *ask, uint32_t wait_ms)
+{
+  if (p->task.kind == TASK_HOLD && !p->task.told)
+    answer (p, &p->task.ask, CTL_HELD, false, "another command came before everything was drained");
+  task_end (p);
+  p->task.kind = (uint8_t) kind;
+  p->task.ask = *ask;
+  p->task.since_ms = plugin_ms (p);
+  p->task.deadline_ms = plugin_ms (p) + wait_ms;
+  p->task.phase = TP_STOP;
+  if (p->role == HOST_PRODUCTION) {
+    p->task.phase = TP_DRAIN;
+    prod_hold (p, kind == TASK_HOLD ? "held by command" : "the role is being given up");
+  }
+}
+
+/* write_clean: a flush, then one slot.  It is one with the close: nothing else happens in this
+ * process, and it may die at each of the two. */
+static void
+begin_clean (struct wplugin *p)
+{
+  p->blocked = true;
+  disk_op (p, DW_FLUSH, DF_OPEN, 0, 0, 0, false)->stage = 2;
+}
+
+static void
+finish_release (struct wplugin *p, bool clean)
+{
+  const struct ctlmsg ask = p->task.ask;
+  const bool quit = p->task.kind == TASK_QUIT;
+
+  if (p->open) {
+    no_role (p);
+    p->released = clean;
+    TRACE ("n%u iasp %u: released%s", p->node + 1, p->iasp, clean ? "" : ", not cleanly");
+  }
+  p->role = HOST_NONE;
+  task_end (p);
+  if (quit)
+    p->exit_at_ms = plugin_ms (p) + QUIT_GRACE_MS;
+  answer (p, &ask, CTL_QUIT_DONE, true, "");
+}
+
+static void
+finish_promote (struct wplugin *p)
+{
+  const struct ctlmsg m = p->task.ask;
+  const char *why = NULL;
+
+  copyside_drop (p);
+  task_end (p);
+  if (p->sb.tenure > m.rec.tenure)
+    why = "it has seen a newer tenure (R1)";
+  else {
+    p->was_clean = false;
+    why = check_production (p, &m.rec);
+  }
+  if (why) {
+    no_role (p);
+    answer (p, &m, CTL_TOLD, false, why);
+  }
+  else
+    start_role (p, &m, true);
+}
+
+void
+plugin_round (struct wplugin *p)
+{
+  const bool late = plugin_ms (p) >= p->task.deadline_ms;
+
+  if (p->blocked)
+    return;
+  switch ((enum task_kind) p->task.kind) {
+  case TASK_NONE:
+    return;
+  case TASK_HOLD:
+    if (p->task.told)
+      return;
+    if (p->role != HOST_PRODUCTION || p->drained) {
+      answer (p, &p->task.ask, CTL_HELD, true, "");
+      task_end (p);
+    }
+    else if (late) {
+      p->task.told = true;
+      answer (p, &p->task.ask, CTL_HELD, false, "not everything could be drained and flushed yet");
+    }
+    return;
+  case TASK_RELEASE:
+  case TASK_QUIT:
+    if (p->task.phase == TP_DRAIN && (p->drained || late)) {
+      p->task.clean = p->drained;
+      p->is_open_to_clients = false;
+      p->task.phase = TP_GATE;
+    }
+    if (p->task.phase == TP_GATE && p->busy_read == 0)
+      p->task.phase = TP_STOP;
+    if (p->task.phase == TP_STOP) {
+      if (p->role == HOST_MIRROR)
+        p->task.clean = true;
+      prodside_stop (p);
+      copyside_stop (p);
+      p->task.phase = TP_IDLE;
+    }
+    if (p->task.phase == TP_IDLE && prod_is_idle (p) && metaw_is_idle (p)
+        && (!p->copy_on || copyside_is_idle (p))) {
+      copyside_drop (p);
+      if (p->open && p->task.clean && !p->store_told)
+        begin_clean (p);
+      else
+        finish_release (p, false);
+    }
+    return;
+  case TASK_PROMOTE:
+    if (p->task.phase == TP_STOP) {
+      copyside_stop (p);
+      p->task.phase = TP_IDLE;
+    }
+    if (p->task.phase == TP_IDLE && metaw_is_idle (p) && copyside_is_idle (p))
+      finish_promote (p);
+    return;
+  }
+}
+
+/* ---- disk ----------------------------------------------------------------------------------- */
+
+static void
+open_stage_done (struct wplugin *p, unsigned stage, int error)
+{
+  switch (stage) {
+  case 0:
+    if (error == 0)
+      write_slot (p, DF_OPEN, 1);
+    else
+      opened (p, error);
+    break;
+  case 1:
+    opened (p, error);
+    break;
+  case 2:
+    if (error == 0) {
+      p->sb.flags = (uint16_t) ((p->sb.flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
+      write_slot (p, DF_OPEN, 3);
+      break;
+    }
+    __attribute__ ((__fallthrough__));
+  default:
+    p->blocked = false;
+    finish_release (p, error == 0);
+  }
+}
+
+void
+plugin_disk_done (struct wplugin *p, struct dop *d, int error)
+{
+  switch ((enum dop_for) d->why) {
+  case DF_LOCAL:
+  case DF_RREAD:
+    prod_disk_done (p, d, error);
+    break;
+  case DF_COPY:
+    copyside_op_done (p, d->index, error);
+    break;
+  case DF_META:
+    metaw_done (p, error);
+    break;
+  case DF_OPEN:
+    open_stage_done (p, d->stage, error);
+    break;
+  case DF_READ:
+    client_read_done (p, d->index, error);
+    break;
+  default:
+    break;
+  }
+  if (p->running)
+    plugin_round (p);
+}
+
+/* ---- commands, time, life ------------------------------------------------------------------- */
+
+void
+plugin_connected (struct wplugin *p, uint32_t conn)
+{
+  struct ctlmsg *m;
+
+  p->ctl_conn = conn;
+  p->up.n = 0;
+  prod_tell_levels (p);
+  if (p->store_told) {
+    m = plugin_say (p, CTL_STORE_FAILED);
+    if (m)
+      m->reason = "the store failed earlier";
+  }
+}
+
+void
+plugin_command (struct wplugin *p)
+{
+  struct ctlq *q = &w.node[p->node].sup[p->iasp].down;
+  struct ctlmsg m;
+
+  if (p->paused || p->blocked) {
+    struct wev *e = after_us (MS (5), EV_CTL_DOWN);
+
+    e->node = p->node;
+    e->iasp = p->iasp;
+    e->life = p->life;
+    return;
+  }
+  if (q->n == 0 || q->q[q->head].at > w.now_us)
+    return;
+  m = q->q[q->head];
+  q->head = (q->head + 1) % W_CTL;
+  q->n--;
+  if (m.conn != p->ctl_conn)
+    return;
+  switch ((enum ctl_kind) m.kind) {
+  case CTL_STATUS:
+    answer (p, &m, CTL_ASKED, true, "");
+    break;
+  case CTL_ROLE:
+    role_command (p, &m);
+    break;
+  case CTL_RECORD:
+    take_record (p, &m);
+    break;
+  case CTL_LEASE:
+    if (p->role == HOST_PRODUCTION) {
+      p->lease_until_ms = m.until_ms;
+      prod_lease (p);
+    }
+    answer (p, &m, CTL_LEASE_TOLD, true, "");
+    break;
+  case CTL_MIRROR:
+    if (p->role == HOST_PRODUCTION)
+      prod_mirror (p, m.site, m.node - 1, m.sync == SYNC_NONE      ? RS_NONE
+                                          : m.sync == SYNC_PARTIAL ? RS_PARTIAL
+                                                                   : RS_FULL);
+    break;
+  case CTL_UNMIRROR:
+    if (p->role == HOST_PRODUCTION)
+      prod_unmirror (p, m.site, "nobody hosts this copy");
+    break;
+  case CTL_HOLD:
+  case CTL_QUIT:
+    if (p->task.kind != TASK_NONE && p->task.kind != TASK_HOLD)
+      answer (p, &m, m.kind == CTL_HOLD ? CTL_HELD : CTL_QUIT_DONE, false, "a change of role is under way");
+    else
+      role_task (p, m.kind == CTL_HOLD ? TASK_HOLD : TASK_QUIT, &m, (uint32_t) m.until_ms);
+    break;
+  case CTL_RESUME:
+    if (p->task.kind == TASK_HOLD)
+      task_end (p);
+    if (p->role == HOST_PRODUCTION)
+      prod_resume (p);
+    break;
+  default:
+    break;
+  }
+  plugin_round (p);
+}
+
+static void
+next_tick (struct wplugin *p)
+{
+  struct wev *e = after_us (MS (p->task.kind != TASK_NONE ? 5 : REPL_TICK_MS), EV_PTICK);
+
+  e->node = p->node;
+  e->iasp = p->iasp;
+  e->life = p->life;
+}
+
+void
+plugin_tick (struct wplugin *p)
+{
+  if (p->paused) {
+    next_tick (p);
+    return;
+  }
+  if (p->exit_at_ms != 0 && plugin_ms (p) >= p->exit_at_ms) {
+    plugin_die (p, "it ends");
+    return;
+  }
+  for (unsigned i = 0; i < W_CONNS; i++) {
+    struct wconn *c = &w.conn[i];
+
+    if (c->used && c->iasp == p->iasp && ((c->prod == p->node && c->prod_life == p->life)
+                                          || (c->copy == p->node && c->copy_life == p->life)))
+      net_tick (c);
+  }
+  if (!p->running)
+    return;
+  prod_tick (p);
+  if (p->copy_on && chance (50)) {
+    struct copy_event poll = { .kind = CE_POLL, .now_ms = plugin_ms (p) };
+
+    copyside_poll (p, &poll);
+  }
+  plugin_round (p);
+  if (p->running)
+    next_tick (p);
+}
+
+void
+plugin_start (unsigned node, unsigned iasp)
+{
+  struct wplugin *p = plugin_of (node, iasp);
+
+  memset (p, 0, offsetof (struct wplugin, core));
+  p->node = (uint8_t) node;
+  p->iasp = (uint8_t) iasp;
+  p->site = (uint8_t) site_of_node (node);
+  p->running = true;
+  p->life = ++w.lives;
+  p->session = mix_hash (w.seed, p->life);
+  next_tick (p);
+}
+
+void
+plugin_die (struct wplugin *p, const char *why)
+{
+  const uint32_t life = p->life;
+
+  if (!p->running)
+    return;
+  TRACE ("n%u iasp %u: its process dies: %s", p->node + 1, p->iasp, why);
+  (void) why;
+  p->running = false;
+  p->prod_on = false;
+  copyside_drop (p);
+  disk_process_gone (p);
+  /* The kernel closes its connections. */
+  for (unsigned i = 0; i < W_CONNS; i++) {
+    struct wconn *c = &w.conn[i];
+
+    if (c->used && c->iasp == p->iasp && c->prod == p->node && c->prod_life == life)
+      net_close (c, true, "its process is gone");
+    if (c->used && c->iasp == p->iasp && c->copy == p->node && c->copy_life == life)
+      net_close (c, false, "its process is gone");
+  }
+  client_plugin_gone (p);
+  p->open = false;
+  sup_plugin_died (p->node, p->iasp);
+}
