@@ -3,9 +3,9 @@
 # The crash matrix: who dies by SIGKILL (the plugin of production or of the copy, either crgd, the hub) in
 # which situation (idle, random writes with flushes, a resynchronisation, a switchover, another
 # recovery).  Plugins die now as processes and now with their machine's power: both stores lie under a
-# cache that then loses, tears and reorders what was not flushed.  After each cell every answered and
-# flushed write is there, the copies are equal byte for byte, and what was copied for that is bounded by
-# what could differ.
+# cache that then loses, tears and reorders what was not flushed.  After each cell every answered write is
+# there (if the only copy in the set lost its power, every flushed one, and loss says so), the copies are
+# equal byte for byte, and what was copied for that is bounded by what could differ.
 # timeout: 400
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
@@ -27,6 +27,7 @@ cluster_begin
 wait_in_sync 30
 
 other_site () { [ "$1" = rome ] && echo milan || echo rome; }
+loss () { status_of '.crgs[0].iasps[0].loss'; }
 is_resyncing () { [ "$(copy_of "$1" mirror)" = resyncing ]; }
 is_suspended () { [ "$(copy_of "$1" mirror)" = suspended ]; }
 
@@ -49,6 +50,8 @@ die ()
       DEAD+=("$node") ;;
     *-plugin)
       if [ $POWER = off ]; then
+        kill_node "$node"
+        LOSS_AT=$("$RECORDER" now)
         power_off $((RANDOM % 1000)) "$node"
         DEAD+=("$node")
       else
@@ -65,8 +68,9 @@ offset=0
 logs=()
 one_cell () # SITUATION VICTIM
 {
-  local situation=$1 victim=$2 log=$tmp/rec.$cells.log begun n to bytes
-  POWER=on DEAD=()
+  local situation=$1 victim=$2 log=$tmp/rec.$cells.log begun n to bytes lost name
+  POWER=on DEAD=() LOSS_AT=
+  lost=$(loss)
   if ((RANDOM % 2)); then POWER=off; fi
   HOST=$(production_node)
   SITE=$(production_site)
@@ -116,14 +120,23 @@ one_cell () # SITUATION VICTIM
   for n in ${DEAD[@]+"${DEAD[@]}"}; do start_node "$n"; done
   more_answers "$log" 200 60 >/dev/null
   wait_in_sync 60
-  echo "$((cells + 1)). $situation, $victim$([ $POWER = on ] || echo " (power lost)")"
+  name="$situation, $victim"
+  # Production's machine, the only one in the set: then loss says that what was not flushed may be gone.
+  if [ -n "$LOSS_AT" ]; then
+    name+=" (power lost)"
+    if [ "$(loss)" != "$lost" ]; then
+      name+=" (loss said)"
+      for n in "${logs[@]}"; do "$RECORDER" loss --log "$n" --at "$LOSS_AT"; done
+    fi
+  fi
+  [ -n "$LOSS_AT" ] || [ "$(loss)" = "$lost" ] || fail "$name: loss was raised though no machine restarted"
   stop_recorder "$log"
   wait_in_sync 30
-  equal_stores || { show_logs; fail "$situation, $victim, power $POWER: the copies differ"; }
+  equal_stores || { show_logs; fail "$name: the copies differ"; }
   bytes=$(copy_of "$(other_site "$(production_site)")" resync_total_bytes)
-  [ "$bytes" -le $SIZE ] || fail "$situation, $victim: $bytes bytes copied"
+  [ "$bytes" -le $SIZE ] || fail "$name: $bytes bytes copied"
   cells=$((cells + 1))
-  echo "$cells. $HOST -> $(production_node), $((bytes >> 10)) KiB copied, well after $(($(now_ms) - begun)) ms"
+  echo "$cells. $name: $HOST -> $(production_node), $((bytes >> 10)) KiB copied, well after $(($(now_ms) - begun)) ms"
 }
 
 for situation in "${situations[@]}"; do

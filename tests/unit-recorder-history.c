@@ -110,6 +110,40 @@ main (void)
     ok (hist_check (ops, 4, &res) && res.blocks == 2, "blocks are judged apart");
   }
 
+  {
+    const uint64_t at[] = { 45, 145 };
+#define LOSSES(n_losses, ...)                                                        \
+  ({                                                                                 \
+    struct hist_op ops_[] = { __VA_ARGS__ };                                         \
+    hist_check_losses (ops_, sizeof ops_ / sizeof ops_[0], at, n_losses, &res);      \
+  })
+    struct hist_op f1 = w (1, 10, 20), f2 = w (2, 30, 40), torn = last (9);
+
+    f1.flushed = f2.flushed = true;
+    torn.kind = HIST_BAD;
+    torn.value = HIST_NEVER;
+    ok (!LOSSES (0, w (1, 10, 20), w (2, 30, 40), last (1)), "no loss: a lost write is one");
+    ok (LOSSES (1, w (1, 10, 20), w (2, 30, 40), last (1)), "after a loss an unflushed write may be gone");
+    ok (LOSSES (1, w (1, 10, 20), w (2, 30, 40), last (2)), "or not");
+    ok (LOSSES (1, w (1, 10, 20), w (2, 30, 40), last (0)), "or all of them");
+    ok (LOSSES (1, f1, w (2, 30, 40), last (1)), "a flushed one stays");
+    ok (!LOSSES (1, f1, w (2, 30, 40), last (0)) && res.lost_flushed == 1, "it may not be gone");
+    ok (!LOSSES (1, w (1, 10, 20), f2, last (1)) && res.lost_flushed == 1, "nor what a flushed one replaced come back");
+    ok (LOSSES (1, w (1, 10, 35), f2, last (1)), "but what was written beside it may");
+    ok (!LOSSES (1, w (1, 10, 20), w (2, 50, 60), last (1)) && res.lost == 1, "what came after the loss may not be gone");
+    ok (!LOSSES (1, w (1, 10, 20), w (2, 30, 40), r (2, 50, 60), last (1)) && res.stale == 1,
+        "what is there after the loss stays");
+    ok (!LOSSES (1, w (1, 10, 20), r (1, 50, 60), r (0, 70, 80), last (0)), "also what was there before the run");
+    ok (LOSSES (1, w (1, 10, 20), r (1, 50, 60), w (2, 70, 80), last (2)), "until it is written");
+    ok (LOSSES (1, f1, w (2, 30, 40), torn), "an unflushed write may be torn");
+    ok (!LOSSES (1, w (1, 10, 20), f2, torn) && res.damaged == 1, "a flushed one not");
+    ok (LOSSES (1, w (1, 10, 20), w (2, 40, 50), last (2)), "a write across the loss may be there");
+    ok (LOSSES (1, w (1, 10, 20), w (2, 40, 50), last (1)), "or not");
+    ok (LOSSES (2, w (1, 10, 20), w (2, 30, 40), r (1, 50, 60), w (3, 70, 80), last (1)), "two losses");
+    ok (!LOSSES (2, w (1, 10, 20), w (2, 30, 40), r (1, 50, 60), w (3, 70, 80), last (2)) && res.stale == 1,
+        "the second doesn't bring back what the first has taken");
+  }
+
   for (unsigned round = 0; round < 200000; round++) {
     struct hist_op ops[8];
     unsigned n_writes = 1 + rnd (4), n = 0;

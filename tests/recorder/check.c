@@ -30,6 +30,8 @@ struct log {
   size_t n, max;
   uint64_t *flushes; /* start of each answered flush, sorted later */
   size_t n_flushes, max_flushes;
+  uint64_t *losses; /* instants of power losses, rising */
+  size_t n_losses, max_losses;
   uint64_t last; /* latest time in the log */
   uint64_t writes, acked, flushed, reads, unknown;
 };
@@ -174,6 +176,16 @@ parse (struct log *l, struct pending *pending, char *line)
   }
   if (kind == 'c' || strncmp (line, "end ", 4) == 0)
     return 0;
+  if (strncmp (line, "loss ", 5) == 0) {
+    void *v = l->losses;
+
+    if (sscanf (line, "loss %" SCNu64, &t) != 1 || (l->n_losses > 0 && t < l->losses[l->n_losses - 1]))
+      return -1;
+    grow (&v, &l->max_losses, l->n_losses, sizeof *l->losses);
+    l->losses = v;
+    l->losses[l->n_losses++] = t;
+    return 0;
+  }
   if (line[1] != ' ' || sscanf (line + 1, " %" SCNu64 " %u.%" SCNu64 " %n", &t, &c, &seq, &n) < 3
       || c >= REC_MAX_CONNECTIONS)
     return -1;
@@ -204,15 +216,31 @@ u64_cmp (const void *a, const void *b)
   return x < y ? -1 : x > y;
 }
 
+/* The start of the last answered flush before the first power loss after 't'; 0: none. */
+static uint64_t
+latest_flush (const struct log *l, uint64_t t)
+{
+  uint64_t until = HIST_NEVER;
+  size_t lo = 0, hi = l->n_flushes;
+
+  for (size_t i = l->n_losses; i-- > 0 && l->losses[i] > t;)
+    until = l->losses[i];
+  while (lo < hi) {
+    size_t mid = lo + (hi - lo) / 2;
+
+    if (l->flushes[mid] < until)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  return lo ? l->flushes[lo - 1] : 0;
+}
+
 /* An answered flush covers every write that was answered before the flush began. */
 static void
 mark_flushed (struct log *l)
 {
-  uint64_t latest = 0;
-
   qsort (l->flushes, l->n_flushes, sizeof *l->flushes, u64_cmp);
-  if (l->n_flushes)
-    latest = l->flushes[l->n_flushes - 1];
   for (size_t i = 0; i < l->n; i++) {
     struct hist_op *op = &l->ops[i];
 
@@ -223,7 +251,7 @@ mark_flushed (struct log *l)
       l->unknown++;
       continue;
     }
-    if (op->end < latest)
+    if (op->end < latest_flush (l, op->end))
       op->flushed = true;
     l->acked++;
     l->flushed += op->flushed;
@@ -390,7 +418,7 @@ rec_check (const struct rec_options *opt)
     goto out;
   if ((opt->image || opt->uri || opt->uri_command) && read_back (opt, &l) < 0)
     goto out;
-  good = hist_check (l.ops, l.n, &res);
+  good = hist_check_losses (l.ops, l.n, l.losses, l.n_losses, &res);
   explain (&res);
   printf ("{\"ok\":%s,\"acknowledged\":%" PRIu64 ",\"flushed\":%" PRIu64 ",\"unknown\":%" PRIu64
           ",\"reads\":%" PRIu64 ",\"blocks\":%" PRIu64 ",\"damaged\":%" PRIu64 ",\"lost\":%" PRIu64
@@ -406,5 +434,6 @@ out:
   free (l.initial);
   free (l.ops);
   free (l.flushes);
+  free (l.losses);
   return code;
 }

@@ -197,3 +197,155 @@ hist_check (struct hist_op *ops, size_t n, struct hist_result *res)
   free (zones);
   return !(res->damaged || res->unborn || res->lost || res->stale);
 }
+
+/* ---- power losses ------------------------------------------------------------------------- */
+
+#define TORN      UINT64_MAX       /* what a block holds that no write has written as it is */
+#define UNSEEN    (UINT64_MAX - 1)
+
+/* What a block may be left with, from all that was before. */
+struct left {
+  uint64_t flushed_start; /* of the latest flushed write; 0: none */
+  uint64_t flushed_value;
+  uint64_t old, older;    /* what was seen of it after this loss, and after the one before */
+};
+
+static int
+value_cmp (const void *av, const void *bv)
+{
+  const struct hist_op *const *a = av, *const *b = bv;
+
+  return (*a)->value < (*b)->value ? -1 : (*a)->value > (*b)->value;
+}
+
+static const struct hist_op *
+find_write (const struct hist_op **writes, size_t n, uint64_t value)
+{
+  size_t lo = 0, hi = n;
+
+  while (lo < hi) {
+    size_t mid = lo + (hi - lo) / 2;
+
+    if (writes[mid]->value < value)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  return lo < n && writes[lo]->value == value ? writes[lo] : NULL;
+}
+
+/* May a block be left with this value of a write that began before the loss? */
+static bool
+may_be_left (const struct left *l, uint32_t block, uint64_t value, const struct hist_op **writes, size_t n,
+             uint64_t loss)
+{
+  const struct hist_op *w;
+
+  if (value == HIST_INITIAL)
+    return l->flushed_start == 0;
+  if (value != TORN) {
+    w = find_write (writes, n, value);
+    return w && w->block == block && w->end >= l->flushed_start;
+  }
+  for (size_t i = 0; i < n; i++) {
+    w = writes[i];
+    if (w->block == block && w->start < loss && !w->flushed && w->end >= l->flushed_start)
+      return true;
+  }
+  return false;
+}
+
+static void
+add_result (struct hist_result *res, const struct hist_result *more)
+{
+  res->blocks = more->blocks > res->blocks ? more->blocks : res->blocks;
+  res->damaged += more->damaged;
+  res->unborn += more->unborn;
+  res->lost += more->lost;
+  res->lost_flushed += more->lost_flushed;
+  res->stale += more->stale;
+  for (unsigned i = 0; i < more->n_told && res->n_told < HIST_MAX_TOLD; i++)
+    res->told[res->n_told++] = more->told[i];
+}
+
+bool
+hist_check_losses (struct hist_op *ops, size_t n, const uint64_t *losses, size_t n_losses, struct hist_result *res)
+{
+  const struct hist_op **writes = calloc (n + 1, sizeof *writes);
+  struct hist_op *part = calloc (n + 1, sizeof *part);
+  struct left *left;
+  uint32_t n_blocks = 1;
+  size_t n_writes = 0;
+
+  if (n_losses == 0) {
+    free (writes);
+    free (part);
+    return hist_check (ops, n, res);
+  }
+  for (size_t i = 0; i < n; i++)
+    if (ops[i].block >= n_blocks)
+      n_blocks = ops[i].block + 1;
+  left = calloc (n_blocks, sizeof *left);
+  if (!writes || !part || !left)
+    abort ();
+  for (size_t i = 0; i < n; i++)
+    if (ops[i].kind == HIST_WRITE)
+      writes[n_writes++] = &ops[i];
+  qsort (writes, n_writes, sizeof *writes, value_cmp);
+  memset (res, 0, sizeof *res);
+  for (size_t k = 0; k <= n_losses; k++) {
+    uint64_t from = k ? losses[k - 1] : 0, to = k < n_losses ? losses[k] : HIST_NEVER;
+    struct hist_result one;
+    size_t m = 0;
+
+    for (uint32_t b = 0; b < n_blocks; b++) {
+      left[b].older = k > 1 ? left[b].old : UNSEEN;
+      left[b].old = UNSEEN;
+    }
+    for (size_t i = 0; i < n; i++) {
+      struct hist_op op = ops[i];
+      struct left *l = &left[op.block];
+      const struct hist_op *w;
+
+      if (op.start < from || op.start >= to)
+        continue;
+      if (op.end >= to && op.end != HIST_NEVER) {
+        if (op.kind != HIST_WRITE)
+          continue;
+        op.end = HIST_NEVER;
+      }
+      if (k > 0 && op.kind != HIST_WRITE) {
+        uint64_t v = op.kind == HIST_BAD ? TORN : op.value;
+
+        w = v == TORN || v == HIST_INITIAL ? NULL : find_write (writes, n_writes, v);
+        if (v == TORN || v == HIST_INITIAL || (w && w->start < from)) {
+          if (!may_be_left (l, op.block, v, writes, n_writes, from)) {
+            tell (res, v == TORN ? HIST_DAMAGED : HIST_LOST, op.block, l->flushed_value, v == TORN ? HIST_INITIAL : v);
+            res->lost_flushed++;
+          }
+          /* One value after a loss; and what a loss has taken, the next one doesn't bring back. */
+          else if ((l->old != UNSEEN && l->old != v)
+                   || (l->older != UNSEEN && l->older != v && v != TORN && (!w || w->start < losses[k - 2])))
+            tell (res, HIST_STALE, op.block, v, l->old != UNSEEN ? l->old : l->older);
+          l->old = v;
+          op.value = HIST_INITIAL;
+          if (op.kind == HIST_BAD)
+            op.kind = HIST_READ;
+        }
+      }
+      part[m++] = op;
+    }
+    hist_check (part, m, &one);
+    add_result (res, &one);
+    for (size_t i = 0; i < n; i++)
+      if (ops[i].kind == HIST_WRITE && ops[i].flushed && ops[i].start >= from && ops[i].start < to
+          && ops[i].start > left[ops[i].block].flushed_start) {
+        left[ops[i].block].flushed_start = ops[i].start;
+        left[ops[i].block].flushed_value = ops[i].value;
+      }
+  }
+  free (left);
+  free (part);
+  free (writes);
+  return !(res->damaged || res->unborn || res->lost || res->stale);
+}

@@ -75,4 +75,12 @@ struct hist_result {
 /* Sorts 'ops' in place.  True if nothing is wrong. */
 extern bool hist_check (struct hist_op *ops, size_t n, struct hist_result *res);
 
+/* The same, with instants (rising) at which every machine that held what was answered and not flushed
+ * lost its power.  Such a write may be gone from then on, wholly or in part; a flushed one may not, and
+ * what a block is after the loss, it stays until it is written.  So each time between two losses is a
+ * history of its own, whose initial value is one that the block may be left with: any that no flushed
+ * write has replaced for good, or a torn one if there was a write that was not flushed. */
+extern bool hist_check_losses (struct hist_op *ops, size_t n, const uint64_t *losses, size_t n_losses,
+                               struct hist_result *res);
+
 #endif /* CRG_RECORDER_HISTORY_H */

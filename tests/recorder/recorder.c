@@ -26,7 +26,12 @@ static const char usage_text[] =
   "recorder check --log FILE [--uri URI | --uri-command CMD | --image FILE]\n"
   "    reads every block back and judges the history; exit 0 good, 1 violation, 2 trouble\n"
   "recorder wait --log FILE --more N [--timeout MS (30000)]\n"
-  "    waits until N more requests are answered; prints the milliseconds\n";
+  "    waits until N more requests are answered; prints the milliseconds\n"
+  "recorder loss --log FILE [--at NS]\n"
+  "    notes that all machines lost their power then (now): answered writes that were not\n"
+  "    flushed may be gone\n"
+  "recorder now\n"
+  "    prints the instant for --at\n";
 
 /* Counts answers from now on. */
 int
@@ -61,6 +66,21 @@ rec_wait (const struct rec_options *opt)
   return more >= opt->more ? 0 : 1;
 }
 
+/* Says that what was answered and not flushed until then may be gone. */
+int
+rec_loss (const struct rec_options *opt)
+{
+  FILE *f = fopen (opt->log, "ae");
+  uint64_t at = opt->at ? opt->at : rec_now ();
+
+  /* One write, as the recorder's own lines. */
+  if (!f || fprintf (f, "loss %llu\n", (unsigned long long) at) < 0 || fclose (f) != 0) {
+    perror (opt->log);
+    return 2;
+  }
+  return 0;
+}
+
 static void
 usage (void)
 {
@@ -86,7 +106,7 @@ int
 main (int argc, char **argv)
 {
   enum { LOG = 1, URI, URI_COMMAND, TLS, IMAGE, CONNECTIONS, DEPTH, BLOCKS, OFFSET, COUNT, SECONDS,
-         RATE, READS, FUA, FLUSH, OP_TIMEOUT, DRAIN, SEED, MORE, TIMEOUT, APART };
+         RATE, READS, FUA, FLUSH, OP_TIMEOUT, DRAIN, SEED, MORE, TIMEOUT, APART, AT };
   static const struct option options[] = {
     { "log", 1, 0, LOG }, { "uri", 1, 0, URI }, { "uri-command", 1, 0, URI_COMMAND },
     { "tls-certificates", 1, 0, TLS }, { "image", 1, 0, IMAGE },
@@ -94,7 +114,8 @@ main (int argc, char **argv)
     { "offset", 1, 0, OFFSET }, { "count", 1, 0, COUNT }, { "seconds", 1, 0, SECONDS },
     { "rate", 1, 0, RATE }, { "reads", 1, 0, READS }, { "fua", 1, 0, FUA },
     { "flush-every", 1, 0, FLUSH }, { "op-timeout", 1, 0, OP_TIMEOUT }, { "drain", 1, 0, DRAIN },
-    { "seed", 1, 0, SEED }, { "more", 1, 0, MORE }, { "timeout", 1, 0, TIMEOUT }, { "apart", 0, 0, APART }, { 0 },
+    { "seed", 1, 0, SEED }, { "more", 1, 0, MORE }, { "timeout", 1, 0, TIMEOUT }, { "apart", 0, 0, APART },
+    { "at", 1, 0, AT }, { 0 },
   };
   struct rec_options opt = { .connections = 4, .depth = 4, .blocks = 512, .seconds = 10,
                              .reads = 25, .fua = 5, .flush_every = 16, .op_timeout_ms = 3000,
@@ -104,6 +125,10 @@ main (int argc, char **argv)
   opt.seed = (uint64_t) time (NULL);
   if (argc < 2)
     usage ();
+  if (argc == 2 && strcmp (argv[1], "now") == 0) {
+    printf ("%llu\n", (unsigned long long) rec_now ());
+    return 0;
+  }
   while ((c = getopt_long (argc - 1, argv + 1, "", options, NULL)) != -1)
     switch (c) {
     case LOG: opt.log = optarg; break;
@@ -127,6 +152,7 @@ main (int argc, char **argv)
     case MORE: opt.more = (unsigned) number (optarg, 1, 100000000); break;
     case TIMEOUT: opt.timeout_ms = (unsigned) number (optarg, 1, 3600000); break;
     case APART: opt.apart = true; break;
+    case AT: opt.at = number (optarg, 1, INT64_MAX); break;
     default: usage ();
     }
   if (optind != argc - 1 || !opt.log || !!opt.uri + !!opt.uri_command + !!opt.image > 1)
@@ -140,5 +166,7 @@ main (int argc, char **argv)
     return rec_check (&opt);
   if (strcmp (argv[1], "wait") == 0)
     return rec_wait (&opt);
+  if (strcmp (argv[1], "loss") == 0)
+    return rec_loss (&opt);
   usage ();
 }

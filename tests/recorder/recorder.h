@@ -11,6 +11,7 @@
  *   r T C.S B                    read begins        R T C.S VALUE|err ERRNO
  *   f T C.S                      flush begins       F T C.S ok|err ERRNO
  *   c T C TEXT                   connected, lost, given up
+ *   loss T                       told by "recorder loss": all machines lost what was not flushed
  *   end T
  *
  * VALUE is C.S of the write that was seen, "init", or "bad HASH".
@@ -52,6 +53,7 @@ struct rec_options {
   unsigned drain_ms;        /* at the end, wait so long for answers */
   uint64_t seed;
   unsigned more, timeout_ms; /* wait */
+  uint64_t at;               /* loss: ns; 0 = now */
   bool apart;               /* no request on a block while a write of it is in flight */
 };
 
@@ -59,6 +61,8 @@ struct rec_options {
 extern int rec_run (const struct rec_options *opt);
 extern int rec_check (const struct rec_options *opt);
 extern int rec_wait (const struct rec_options *opt);
+
+extern int rec_loss (const struct rec_options *opt);
 
 /* A connected handle or NULL, with the reason in 'why'.  Never takes longer than 'timeout_ms'.
  * 'uri' gets the URI that was used. */
