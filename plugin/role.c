@@ -103,18 +103,31 @@ own_site (const struct engine *e, const struct record *r, uint8_t *index)
 
 /* ---- opening the store -------------------------------------------------------------------- */
 
+static bool
+has_name (const json_t *names, const char *name)
+{
+  const json_t *j;
+  size_t i;
+
+  json_array_foreach (names, i, j)
+    if (json_is_string (j) && strcmp (json_string_value (j), name) == 0)
+      return true;
+  return false;
+}
+
 /* May this machine use the store that somebody has or had open (S1)?  Sets restarted (R5). */
 static int
-check_open_record (struct engine *e, bool fenced, char *err, size_t errlen)
+check_open_record (struct engine *e, const json_t *fenced, char *err, size_t errlen)
 {
   const struct superblock *sb = &e->meta.sb;
 
   e->was_clean = !(sb->flags & SUPER_F_OPEN) && !e->meta.damaged;
-  e->restarted = e->meta.damaged;
+  /* R5: opening a restarted copy doesn't make it whole. */
+  e->restarted = e->meta.damaged || (sb->flags & SUPER_F_RESTARTED);
   if (!(sb->flags & SUPER_F_OPEN) || ident_id_equal (sb->open_boot_id, e->boot_id))
     return 0; /* (b): released, or this boot and the lock was free */
   e->restarted = true;
-  if (strcmp (sb->open_node, e->ia->p.node) == 0 || fenced)
+  if (strcmp (sb->open_node, e->ia->p.node) == 0 || has_name (fenced, sb->open_node))
     return 0; /* (b): this machine before it restarted; (d) */
   snprintf (err, errlen, "store %s: node %s has it open, or did not release it (S1); wait for it, or fence it and "
             "say so with crgctl mark-failed", e->ia->p.store, sb->open_node);
@@ -128,16 +141,19 @@ check_production (const struct engine *e, const struct record *r, uint8_t site, 
 {
   const struct superblock *sb = &e->meta.sb;
   const char *path = e->ia->p.store;
-  bool forced = json_is_true (json_object_get (request, "forced"));
+  /* R4: what is forced is the first opening of the tenure; from then on disk and record agree. */
+  bool forced = json_is_true (json_object_get (request, "forced")) && sb->tenure < r->tenure;
 
   if (!forced && !(r->in_set & 1u << site)) {
     snprintf (err, errlen, "store %s: the record does not have this copy in the in-sync set (R4)", path);
     return "not-in-set";
   }
-  if ((sb->flags & SUPER_F_UNUSABLE) || (e->meta.damaged && !forced)) {
-    snprintf (err, errlen, "store %s: %s; it can't be production (R4)", path,
-              sb->flags & SUPER_F_UNUSABLE ? "it was never filled, or its resynchronisation is not over"
-                                           : "one of its superblocks is damaged, so a newer state may be lost");
+  /* One damaged slot, as a power loss in the middle of a write leaves it, forbids nothing: what was
+   * relied on is in the other one (nbd-crg-store(5)), and so is more rather than less of what is
+   * forbidden. */
+  if (sb->flags & SUPER_F_UNUSABLE) {
+    snprintf (err, errlen, "store %s: it was never filled, or its resynchronisation is not over; it can't be "
+              "production (R4)", path);
     return "unusable";
   }
   if (!forced && (sb->generation > r->generation || sb->generation < r->since[site])) {
@@ -205,11 +221,13 @@ open_store (struct engine *e, const struct record *r, uint8_t site, bool product
       code = "size";
       goto error;
     }
-    if (check_open_record (e, json_is_true (json_object_get (request, "fenced")), err, errlen) < 0) {
+    if (check_open_record (e, json_object_get (request, "fenced"), err, errlen) < 0) {
       code = "not-released";
       goto error;
     }
-    if (sb->flags & SUPER_F_FORK) {
+    /* R4: the first opening of a tenure that was forced; the open record ends the fork. */
+    if ((sb->flags & SUPER_F_FORK)
+        && !(production && json_is_true (json_object_get (request, "forced")) && sb->tenure < r->tenure)) {
       snprintf (err, errlen, "store %s: it is a fork (R6); reattach it", ia->p.store);
       code = "fork";
       goto error;
@@ -247,7 +265,8 @@ write_open_record (struct engine *e, bool production, char *err, size_t errlen)
   int r;
 
   sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN | (e->ia->store.direct ? SUPER_F_DIRECT : 0));
+  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
+                          | (e->restarted && !production ? SUPER_F_RESTARTED : 0));
   sb->tenure = e->rec.tenure;
   if (production) {
     sb->generation = e->rec.generation;
@@ -579,6 +598,7 @@ finish_promote (struct engine *e)
     /* This process had it open all the time: nothing was lost in its machine's caches, but what
      * was on its way from the old production is unknown. */
     e->was_clean = false;
+    e->restarted = e->meta.sb.flags & SUPER_F_RESTARTED;
     code = check_production (e, &r, site, request, err, sizeof err);
   }
   if (code) {

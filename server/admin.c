@@ -46,6 +46,8 @@ struct client {
   uint64_t await_until_ms;
   qb_loop_timer_handle timer;
   char asked[2 * CRG_NAME_MAX + 64]; /* what an answer of the group is about; "" for others */
+  char takeover_crg[CRG_NAME_MAX + 1]; /* switchover: what it would cost to force it */
+  uint32_t takeover_node;
   bool broken;
   bool ended;     /* it has sent all that it will */
   uint64_t serial; /* the lowest came first */
@@ -134,7 +136,7 @@ static void
 on_reply (void *opaque, int code, const char *reason)
 {
   struct client *c = opaque;
-  char text[sizeof c->asked + 2 * CRG_REASON_MAX];
+  char text[sizeof c->asked + 3 * CRG_REASON_MAX];
 
   if (code == CRG_EXIT_FINE && c->await[0]) {
     snprintf (c->text, sizeof c->text, "%s", reason);
@@ -147,6 +149,14 @@ on_reply (void *opaque, int code, const char *reason)
     put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", reason));
   else {
     snprintf (text, sizeof text, "%s%s", c->asked, reason);
+    /* R4: and how much that is, as far as anybody knows. */
+    if (code == CRG_EXIT_NEEDS_FORCE && c->takeover_node != NO_NODE) {
+      const struct member *m = daemon_find (c->a->d, c->takeover_crg);
+      size_t used = strlen (text);
+
+      if (m)
+        status_lacks (m, c->takeover_node, text + used, sizeof text - used);
+    }
     put_error (c, code, c->asked[0] ? text : reason);
   }
   c->busy = false;
@@ -342,6 +352,8 @@ cmd_switchover (struct client *c, json_t *req)
 
   if (m == NULL || (to && (node = find_node (c, m, to)) == NO_NODE))
     return;
+  snprintf (c->takeover_crg, sizeof c->takeover_crg, "%s", member_crg (m));
+  c->takeover_node = node;
   if (!json_is_true (json_object_get (req, "dry_run")))
     snprintf (c->await, sizeof c->await, "%s", member_crg (m));
   ask_group (c, m, GR_SWITCHOVER, node, req);

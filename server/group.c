@@ -587,9 +587,11 @@ on_commit (struct group *g, struct group_actions *out)
     g->commit_ms = g->now_ms;
     begin_start_wait (g);
     group_note (out, "committed start of epoch", g->epoch);
-  } else if (g->change_kind == CH_EXPEL || g->change_kind == CH_BAR)
+  } else if (g->change_kind == CH_EXPEL || g->change_kind == CH_BAR
+             || g->change_kind == CH_MARK_FAILED)
     /* A host is lost without a new view: who can take its place may have
-     * said so long ago, when the store was still free (S1). */
+     * said so long ago, when the store was still free (S1).  Or it is free
+     * now, as the one that had it open is dead (S1 d). */
     group_ask_again (g, NO_NODE);
   if (group_is_expelled (&g->committed, g->cfg.node_id, g->cfg.incarnation))
     leave (g, out, "expelled by the others: this node was silent (C8); join again");
@@ -808,6 +810,7 @@ group_step (struct group *g, const struct group_event *ev, struct group_actions 
   out->used = 0;
   if (ev->now_ms > g->now_ms)
     g->now_ms = ev->now_ms;
+  g->wall_ms = ev->wall_ms;
   if (g->left)
     return;
   switch (ev->kind) {

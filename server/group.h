@@ -53,7 +53,7 @@ enum group_event_kind {
                      (F7); a level, unknown until it was said */
   GE_DRAINED,     /* answer to GA_HOLD: iasp, ok, reason */
   GE_STORE_FAILED,/* iasp, reason (F4) */
-  GE_REQUEST,     /* operator: request, request_id, node, forced, dry_run */
+  GE_REQUEST,     /* operator: request, request_id, node, forced, dry_run, iasp, site */
   GE_CONFIG,      /* what an agent says of its resource (RES_SCRIPT): iasp, buf,
                      len <= CRG_CONFIG_MAX.  Given by the host before GE_HOSTED,
                      and again on each change; all with access get it (messages
@@ -76,6 +76,7 @@ struct store_info {
   bool clean;                /* graceful release */
   bool restarted;            /* R5 */
   bool unusable;             /* target of an unfinished resync */
+  bool fork;                 /* R6: the disk says so */
   uint64_t generation, tenure;
   uint8_t lineage[CRG_ID_LEN];
   uint8_t boot_id[CRG_ID_LEN];
@@ -85,6 +86,7 @@ struct store_info {
 struct group_event {
   enum group_event_kind kind;
   uint64_t now_ms;           /* CLOCK_BOOTTIME; the core knows no other time */
+  uint64_t wall_ms;          /* wall clock, to tell people when; decides nothing */
   uint64_t view;
   uint32_t token_ms;         /* VIEW: the engine's token time, 0: as before */
   uint32_t members[CRG_MAX_NODES];

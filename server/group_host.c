@@ -368,8 +368,7 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
 }
 
 static void
-settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t site,
-             struct group_actions *out)
+settle_role (struct group *g, unsigned i, uint8_t site, struct group_actions *out)
 {
   struct hosting *h = &g->host[i];
   enum host_role want = wanted_role (g, i, site);
@@ -414,8 +413,9 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
     /* S1: looked at after the old host has released, or must have ended. */
     if (h->told_role == HOST_NONE && h->judged_tenure != state_tenure (&g->committed))
       return;
+    /* S2: filled from a copy that took over, or accepted with its loss. */
     if (h->store.restarted && h->told_role == HOST_NONE
-        && (!in->ready || place_left (in, i, site)))
+        && memcmp (g->committed.rec[i].copies[site].boot_id, g->cfg.boot_id, CRG_ID_LEN) != 0)
       return;
   }
   tell_role (g, out, i, want);
@@ -708,7 +708,7 @@ host_settle (struct group *g, struct group_actions *out)
   place_gather (g, &in);
   site = site_of (g, g->cfg.node_id);
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
-    settle_role (g, &in, i, site, out);
+    settle_role (g, i, site, out);
     settle_record (g, i, out);
     settle_mirrors (g, &in, i, site, out);
     if (site == NO_SITE)

@@ -54,6 +54,7 @@ encode_store (struct writer *w, const struct store_info *s)
   w_u8 (w, s->clean);
   w_u8 (w, s->restarted);
   w_u8 (w, s->unusable);
+  w_u8 (w, s->fork);
   w_u64 (w, s->generation);
   w_u64 (w, s->tenure);
   w_bytes (w, s->lineage, CRG_ID_LEN);
@@ -71,6 +72,7 @@ decode_store (struct reader *r, struct store_info *s)
   s->clean = r_bool (r);
   s->restarted = r_bool (r);
   s->unusable = r_bool (r);
+  s->fork = r_bool (r);
   s->generation = r_u64 (r);
   s->tenure = r_u64 (r);
   r_bytes (r, s->lineage, CRG_ID_LEN);

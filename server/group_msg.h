@@ -11,7 +11,7 @@
 #include "server/group.h"
 
 #define MSG_MAGIC 0x47475243u /* "CRGG" */
-#define MSG_VERSION 1
+#define MSG_VERSION 2
 #define MSG_EBADMSG STATE_EBADMSG
 
 enum msg_type {

@@ -145,7 +145,8 @@ struct request {
   uint64_t request_id;
   uint32_t node;
   uint8_t iasp, site;
-  bool dry_run;
+  bool dry_run, forced;
+  uint64_t tenure;          /* SWITCHOVER forced: when it was asked for */
   bool sent;                /* SWITCHOVER: multicast to the production host */
   uint64_t epoch;           /* ... in this epoch */
 };
@@ -153,6 +154,7 @@ struct request {
 struct group {
   struct group_config cfg;
   uint64_t started_ms, now_ms;
+  uint64_t wall_ms;         /* for people only */
   bool left;                /* nothing more happens: GA_LEAVE was said */
 
   /* C1: on disk. */

@@ -12,7 +12,14 @@
 #include "server/place.h"
 
 /* crgctl's exit codes that are given here. */
-enum { CODE_FINE = 0, CODE_ERROR = 1, CODE_UNAVAILABLE = 5, CODE_REFUSED = 7, CODE_NO_OBJECT = 10 };
+enum {
+  CODE_FINE = 0,
+  CODE_ERROR = 1,
+  CODE_UNAVAILABLE = 5,
+  CODE_REFUSED = 7,
+  CODE_NEEDS_FORCE = 8,
+  CODE_NO_OBJECT = 10,
+};
 
 static void
 answer (struct group_actions *out, uint64_t request_id, int code, const char *reason)
@@ -318,6 +325,134 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
   r->iasp = ev->iasp;
   r->site = ev->site;
   r->dry_run = ev->dry_run;
+  r->forced = ev->forced && ev->request == GR_SWITCHOVER;
+  r->tenure = state_tenure (&g->committed);
+}
+
+/* ---- R4: a forced takeover ---------------------------------------------- */
+
+/* "12 s", "5 min", "3 h", "9 days" */
+static void
+add_age (struct text *t, uint64_t ms)
+{
+  static const struct {
+    uint64_t ms;
+    const char *unit;
+  } units[] = { { 2 * 86400000ull, " days" }, { 7200000, " h" }, { 120000, " min" }, { 0, " s" } };
+  static const uint64_t divisor[] = { 86400000, 3600000, 60000, 1000 };
+  unsigned i = 0;
+
+  while (ms < units[i].ms)
+    i++;
+  text_num (t, ms / divisor[i]);
+  text_add (t, units[i].unit);
+}
+
+/* What a forced takeover by this node would cost, as far as the record knows:
+ * of the IASP whose copy has been out of the set for longest. */
+static void
+say_loss (const struct group *g, unsigned node, struct text *t)
+{
+  const struct crg_state *s = &g->committed;
+  uint8_t site = s->def.nodes[node].site;
+  unsigned worst = 0;
+
+  for (unsigned i = 1; i < s->def.n_iasps; i++)
+    if (!s->rec[i].copies[site].in_set
+        && (s->rec[worst].copies[site].in_set
+            || s->rec[i].copies[site].left_ms < s->rec[worst].copies[site].left_ms))
+      worst = i;
+  const struct copy_rec *c = &s->rec[worst].copies[site];
+
+  text_add (t, s->def.nodes[node].name);
+  text_add (t, " has the copy of ");
+  text_add (t, s->def.iasps[worst].name);
+  text_add (t, " at site ");
+  text_add (t, s->def.sites[site]);
+  if (!c->in_set && c->left_ms != 0 && g->wall_ms >= c->left_ms) {
+    text_add (t, ", which left the set ");
+    add_age (t, g->wall_ms - c->left_ms);
+    text_add (t, " ago: what was answered since is lost");
+  } else if (c->in_set)
+    text_add (t, ", whose machine restarted: what was answered and not flushed then is lost, if "
+                 "it has not got it");
+  else
+    text_add (t, ", which is not in the set: what was answered since it left is lost");
+}
+
+/* The change that takes production to the node of a forced switchover. */
+static bool
+want_force (struct group *g, const struct request *r, struct change *c)
+{
+  struct place_in in;
+  int n = state_node_index (&g->committed, r->node);
+
+  if (!r->forced || r->dry_run || n < 0 || state_tenure (&g->committed) != r->tenure
+      || host_serves (g, state_production_host (&g->committed)))
+    return false;
+  place_gather (g, &in);
+  if (place_force_refusal (&in, (unsigned) n) != NULL)
+    return false;
+  place_appointment (&in, (unsigned) n, c);
+  c->forced = true;
+  return true;
+}
+
+/* A switchover while production isn't served: nothing can be drained, so it
+ * is a takeover by a copy that lacks something, or nothing.  True: settled. */
+static bool
+settle_force (struct group *g, struct request *r, struct group_actions *out)
+{
+  const struct crg_state *s = &g->committed;
+  uint32_t host = state_production_host (s);
+  int n = state_node_index (s, r->node);
+  char text[CRG_REASON_MAX + 1];
+  struct place_in in;
+  const char *why;
+  struct text t;
+  int code;
+
+  if (r->forced && host == r->node && s->rec[0].tenure > r->tenure) {
+    r->used = false;
+    answer (out, r->request_id, CODE_FINE, "production was taken over by force; loss has risen");
+    return true;
+  }
+  if (n < 0 || !s->started || r->sent)
+    return false;
+  if (host_serves (g, host)) {
+    if (!r->forced)
+      return false;
+    r->used = false;
+    answer (out, r->request_id, CODE_REFUSED,
+            "production is served: switch over without --force, and nothing is lost");
+    return true;
+  }
+  if (state_tenure (s) != r->tenure) {
+    r->used = false;
+    answer (out, r->request_id, CODE_REFUSED, "production was taken over by another node meanwhile");
+    return true;
+  }
+  place_gather (g, &in);
+  if (!in.ready)
+    return true; /* who is there hasn't said what it can host */
+  why = place_force_refusal (&in, (unsigned) n);
+  if (why == NULL && r->forced && !r->dry_run)
+    return true; /* proposed, until it is so */
+  text_begin (&t, text, sizeof text);
+  if (why != NULL) {
+    code = r->forced ? CODE_REFUSED : CODE_UNAVAILABLE;
+    if (!r->forced)
+      text_add (&t, "production is not served, so there is nothing to switch over; by force: ");
+    text_add (&t, why);
+  } else {
+    code = r->dry_run && r->forced ? CODE_FINE : CODE_NEEDS_FORCE;
+    say_loss (g, (unsigned) n, &t);
+    if (code == CODE_NEEDS_FORCE)
+      text_add (&t, "; --force takes over with it");
+  }
+  r->used = false;
+  answer (out, r->request_id, code, text);
+  return true;
 }
 
 static void
@@ -427,6 +562,8 @@ request_settle (struct group *g, struct group_actions *out)
     if (!group_active (g))
       continue;
     if (r->request == GR_SWITCHOVER) {
+      if (settle_force (g, r, out))
+        continue;
       /* The production host's own one is answered by settle_switch. */
       if (!(r->sent && g->sw.phase != SWITCH_NONE && g->sw.origin == g->cfg.node_id
             && g->sw.request_id == r->request_id))
@@ -455,6 +592,7 @@ request_want (struct group *g, struct change *c)
     if (g->requests[i].used && g->requests[i].request != GR_SWITCHOVER) {
       request_change (&g->requests[i], c);
       return true;
-    }
+    } else if (g->requests[i].used && want_force (g, &g->requests[i], c))
+      return true;
   return want_switch (g, c);
 }

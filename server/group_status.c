@@ -152,6 +152,29 @@ say_named (const struct group *g, const struct place_in *in, int n, uint64_t now
   }
 }
 
+/* S2: for whose copy does a restarted store wait? */
+static void
+say_restarted (const struct place_in *in, unsigned node, struct text *t)
+{
+  const struct crg_state *s = in->state;
+
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    int site = place_is_restarted (in, node, i)
+                 ? place_waits_for (in, i, s->def.nodes[node].site) : -1;
+    int host = site < 0 ? -1 : state_node_index (s, s->rec[i].copies[site].host);
+
+    if (site < 0)
+      continue;
+    text_add (t, ": site ");
+    text_add (t, s->def.sites[site]);
+    if (host >= 0) {
+      text_add (t, ", last at ");
+      text_add (t, s->def.nodes[host].name);
+    }
+    return;
+  }
+}
+
 static void
 say_candidates (const struct place_in *in, struct text *t)
 {
@@ -166,6 +189,7 @@ say_candidates (const struct place_in *in, struct text *t)
     text_add (t, ": ");
     text_add (t, place_refusal (in, i, PLACE_FOR_FAILOVER) == NULL
                    ? "is being appointed" : place_refusal (in, i, PLACE_FOR_FAILOVER));
+    say_restarted (in, i, t);
     text_add (t, ";");
   }
 }

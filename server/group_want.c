@@ -19,12 +19,15 @@ static void
 propose (struct group *g, struct group_actions *out, struct change *c)
 {
   c->base = g->applied.stamp;
+  /* The same one again keeps its time. */
+  c->at_ms = g->proposal.at_ms;
   if (g->proposed && g->proposed_view == g->view
       && memcmp (c, &g->proposal, sizeof *c) == 0
       && g->now_ms < g->proposed_ms + 2ull * g->cfg.token_ms)
     return;
   if (!group_room (out) || state_check (&g->applied, c) != NULL)
     return;
+  c->at_ms = g->wall_ms;
   g->proposed = true;
   g->proposed_view = g->view;
   g->proposed_ms = g->now_ms;
@@ -182,7 +185,7 @@ want_settle (struct group *g, struct group_actions *out)
   }
   if (g->committed.started) {
     place_gather (g, &in);
-    if (place_production (&in, &c) || want_local (g, &c) || place_copies (&in, &c)) {
+    if (place_production (&in, &c) || place_restarted (&in, &c) || want_local (g, &c) || place_copies (&in, &c)) {
       propose (g, out, &c);
       return;
     }

@@ -404,6 +404,8 @@ start_probe (struct member *m, unsigned iasp)
 
     if (st.nodes[i].in_view && n >= 0)
       memcpy (arg.present[arg.n_present++], s->def.nodes[n].name, CRG_NAME_MAX + 1);
+    if (n >= 0 && n != self && s->def.nodes[n].marked_failed)
+      memcpy (arg.fenced[arg.n_fenced++], s->def.nodes[n].name, CRG_NAME_MAX + 1);
   }
   sh->probe = task_start (m->d->loop, store_probe, &arg, sizeof (struct store_probe), PROBE_MS,
                           on_probed, sh);
@@ -515,7 +517,8 @@ act_host (struct member *m, const struct group_action *a)
   }
   if (a->role != HOST_NONE) {
     plugin_set_record (p, tell_record (s, a->iasp), 0);
-    plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m)));
+    plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m),
+                                                m->d->boot_id));
   }
   plugin_want (p, a->role, a->tenure);
   if (a->role == HOST_PRODUCTION)
@@ -551,7 +554,8 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
   case GA_RECORD:
     if (p && s) {
       plugin_set_record (p, tell_record (s, a->iasp), a->seq);
-      plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m)));
+      plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m),
+                                                m->d->boot_id));
     }
     return true;
   case GA_MIRROR_START:
@@ -640,6 +644,7 @@ run (struct member *m, const struct group_event *ev)
   struct group_event copy = *ev;
 
   copy.now_ms = clock_boottime_ms ();
+  copy.wall_ms = clock_wall_ms ();
   m->out->n = 0;
   m->out->used = 0;
   group_step (m->g, &copy, m->out);

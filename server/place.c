@@ -34,6 +34,10 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
   /* R4: the target of an unfinished resync is never used. */
   if (store->unusable)
     return "its store is the target of an unfinished resync";
+  /* R4: until it was opened in the tenure that was forced, it may be a fork. */
+  if (store->fork
+      && !(r->forced && site == r->production_site && store->tenure < r->tenure))
+    return "its store is a fork (R6): reattach it";
   /* R2: a store agrees if since <= its generation <= the record's. */
   if (store->generation < c->since || store->generation > r->generation
       || store->tenure > r->tenure)
@@ -41,33 +45,62 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
   return NULL;
 }
 
-/* S2: a restarted store may open as production only if every other copy in
- * the set is there and restarted too, or its host is marked failed. */
-static bool
-restarted_must_wait (const struct place_in *in, unsigned iasp, uint8_t site)
+bool
+place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp)
 {
   const struct crg_state *s = in->state;
-  const struct iasp_rec *r = &s->rec[iasp];
+  const struct group_host_status *h = said (in, node, iasp);
+  uint8_t site = s->def.nodes[node].site;
+  const struct copy_rec *c;
 
-  for (uint8_t other = 0; other < s->def.n_sites; other++) {
-    bool excused = false;
+  if (h == NULL || !h->probed || !h->store.restarted || site == NO_SITE)
+    return false;
+  c = &s->rec[iasp].copies[site];
+  return c->host != s->def.nodes[node].id
+         || memcmp (c->boot_id, in->node[node].announce->boot_id, CRG_ID_LEN) != 0;
+}
 
-    if (other == site || !r->copies[other].in_set)
+/* S2: is the copy of a site known to be restarted too, by a node that could
+ * open it (else who had it open may still have what it didn't flush), or is
+ * everybody who could tell marked failed? */
+static bool
+is_excused (const struct place_in *in, unsigned iasp, uint8_t site)
+{
+  const struct crg_state *s = in->state;
+  uint32_t host = s->rec[iasp].copies[site].host;
+  bool failed = true;
+
+  for (unsigned n = 0; n < s->def.n_nodes; n++) {
+    const struct group_host_status *h = said (in, n, iasp);
+
+    if (s->def.nodes[n].site != site)
       continue;
-    for (unsigned n = 0; n < s->def.n_nodes; n++) {
-      const struct group_host_status *h = said (in, n, iasp);
-
-      if (s->def.nodes[n].site != other)
-        continue;
-      if (s->def.nodes[n].marked_failed && s->def.nodes[n].id == r->copies[other].host)
-        excused = true;
-      if (in->node[n].present && h != NULL && h->probed && h->store.restarted)
-        excused = true;
-    }
-    if (!excused)
+    if (in->node[n].present && h != NULL && h->probed && h->can_host && h->store.restarted)
       return true;
+    if (host == NO_NODE || host == s->def.nodes[n].id)
+      failed = failed && s->def.nodes[n].marked_failed;
   }
-  return false;
+  return failed;
+}
+
+int
+place_waits_for (const struct place_in *in, unsigned iasp, uint8_t site)
+{
+  const struct crg_state *s = in->state;
+
+  for (uint8_t other = 0; other < s->def.n_sites; other++)
+    if (other != site && s->rec[iasp].copies[other].in_set && !is_excused (in, iasp, other))
+      return other;
+  return -1;
+}
+
+/* S2: a restarted store may open as production only if every other copy in
+ * the set is there and restarted too, or marked failed. */
+static bool
+restarted_must_wait (const struct place_in *in, unsigned node, unsigned iasp)
+{
+  return place_is_restarted (in, node, iasp)
+         && place_waits_for (in, iasp, in->state->def.nodes[node].site) >= 0;
 }
 
 /* S1: a store that isn't free because the present, but otherwise unable,
@@ -122,7 +155,7 @@ place_refusal (const struct place_in *in, unsigned node, enum place_why why)
     text = place_disagrees (s, i, site, &h->store);
     if (text != NULL)
       return text;
-    if (h->store.restarted && !h->opened && restarted_must_wait (in, i, site))
+    if (restarted_must_wait (in, node, i))
       return "its store was restarted and waits for the other copies of the set (S2)";
   }
   return NULL;
@@ -172,7 +205,7 @@ place_left (const struct place_in *in, unsigned iasp, uint8_t site)
     return true;
   return site == s->rec[iasp].production_site
          && (place_disagrees (s, iasp, site, &h->store) != NULL
-             || (h->store.restarted && restarted_must_wait (in, iasp, site)));
+             || restarted_must_wait (in, (unsigned) n, iasp));
 }
 
 static uint16_t
@@ -225,6 +258,26 @@ place_target (const struct place_in *in)
   return candidate (in, PLACE_FOR_SWITCHOVER);
 }
 
+void
+place_appointment (const struct place_in *in, unsigned node, struct change *c)
+{
+  const struct crg_state *s = in->state;
+
+  memset (c, 0, sizeof *c);
+  c->kind = CH_APPOINT;
+  c->iasps = state_all_iasps (s);
+  c->site = s->def.nodes[node].site;
+  c->node = s->def.nodes[node].id;
+  c->expect_node = state_production_host (s);
+  c->expect_tenure = state_tenure (s);
+  c->present = present_mask (in);
+  memcpy (c->boot_id, in->node[node].announce->boot_id, CRG_ID_LEN);
+  /* S2 b: who waits for nobody may open a restarted store, and loss rises. */
+  for (unsigned i = 0; i < s->def.n_iasps; i++)
+    if (place_is_restarted (in, node, i))
+      c->loss_iasps |= 1u << i;
+}
+
 bool
 place_production (const struct place_in *in, struct change *c)
 {
@@ -239,16 +292,83 @@ place_production (const struct place_in *in, struct change *c)
   n = candidate (in, PLACE_FOR_FAILOVER);
   if (n < 0)
     return false;
+  place_appointment (in, (unsigned) n, c);
+  return true;
+}
+
+bool
+place_restarted (const struct place_in *in, struct change *c)
+{
+  const struct crg_state *s = in->state;
+  int n = state_node_index (s, state_production_host (s));
+
+  if (n < 0 || !in->node[n].present || in->node[n].announce == NULL || !in->ready)
+    return false;
   memset (c, 0, sizeof *c);
-  c->kind = CH_APPOINT;
-  c->iasps = state_all_iasps (s);
-  c->site = s->def.nodes[n].site;
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    const struct group_host_status *h = said (in, (unsigned) n, i);
+
+    /* Looked at as the named host; a fork or a store that disagrees is not
+     * opened anyhow. */
+    if (h != NULL && !h->opened && !h->failed && h->can_host && h->tenure == s->rec[i].tenure
+        && place_is_restarted (in, (unsigned) n, i)
+        && place_waits_for (in, i, s->rec[i].production_site) < 0
+        && place_disagrees (s, i, s->rec[i].production_site, &h->store) == NULL)
+      c->iasps |= 1u << i;
+  }
+  if (c->iasps == 0)
+    return false;
+  c->kind = CH_RESTARTED;
+  c->site = s->rec[0].production_site;
   c->node = s->def.nodes[n].id;
-  c->expect_node = state_production_host (s);
   c->expect_tenure = state_tenure (s);
-  c->present = present_mask (in);
   memcpy (c->boot_id, in->node[n].announce->boot_id, CRG_ID_LEN);
   return true;
+}
+
+const char *
+place_force_refusal (const struct place_in *in, unsigned node)
+{
+  const struct crg_state *s = in->state;
+  uint8_t site = s->def.nodes[node].site;
+  bool behind = false;
+
+  if (site == NO_SITE)
+    return "it is a replicate";
+  if (!in->node[node].present)
+    return "it is not there";
+  if (in->node[node].announce == NULL)
+    return "it has not said yet what it can host";
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    const struct iasp_rec *r = &s->rec[i];
+    const struct copy_rec *c = &r->copies[site];
+    const struct group_host_status *h = said (in, node, i);
+    const struct store_info *st = h == NULL ? NULL : &h->store;
+
+    if (h == NULL || !h->probed)
+      return "its store was not probed yet";
+    if (c->barred)
+      return "the copy at its site is barred: its store failed (F4)";
+    if (h->failed)
+      return "it failed to host";
+    if (!h->opened && !h->can_host)
+      return h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
+    if (s->def.iasps[i].type == RES_SCRIPT)
+      continue; /* nothing to lose */
+    if (!st->has_super || !st->agrees_ids
+        || memcmp (st->lineage, s->lineage, CRG_ID_LEN) != 0)
+      return "its store is not the copy of its site";
+    /* Never coherent: there is no point in time that it would take back. */
+    if (st->unusable)
+      return "its store was never filled, or is the target of an unfinished resync";
+    if (st->generation > r->generation || st->tenure > r->tenure)
+      return "disk and record disagree (R6)";
+    /* S2: as an answered write may be on the copies that it would wait for. */
+    behind = behind || !c->in_set || restarted_must_wait (in, node, i);
+  }
+  return behind ? NULL
+                : "its copies are in the set: it takes over by itself as soon as no host is "
+                  "waited for (crgctl mark-failed ends such a wait)";
 }
 
 /* S1: may this node open the store of a mirror copy? */
@@ -259,6 +379,8 @@ can_mirror (const struct place_in *in, unsigned node, unsigned iasp)
 
   if (!in->node[node].present || h == NULL || h->failed || !h->probed || !h->can_host)
     return false;
+  if (h->store.fork && !in->state->rec[iasp].copies[in->state->def.nodes[node].site].fork)
+    return false; /* R6: the record knows of no fork */
   return !h->store.has_super || h->store.agrees_ids;
 }
 

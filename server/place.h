@@ -38,6 +38,17 @@ extern const char *place_refusal (const struct place_in *in, unsigned node,
  * not. */
 extern const char *place_disagrees (const struct crg_state *s, unsigned iasp,
                                     uint8_t site, const struct store_info *store);
+/* R4: NULL if an operator may force the node to take over, else why not. */
+extern const char *place_force_refusal (const struct place_in *in, unsigned node);
+/* R5, S2: is the store of this node a restarted one that nobody has filled,
+ * or accepted, in this boot of its machine? */
+extern bool place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp);
+/* S2: the site whose copy a restarted store has to wait for, or -1. */
+extern int place_waits_for (const struct place_in *in, unsigned iasp, uint8_t site);
+/* S2 b: true and a change if the restarted production store may be opened. */
+extern bool place_restarted (const struct place_in *in, struct change *c);
+/* The change that appoints a node which may take over (F2, R4). */
+extern void place_appointment (const struct place_in *in, unsigned node, struct change *c);
 /* F2: true and a change if production needs another host and one is there. */
 extern bool place_production (const struct place_in *in, struct change *c);
 /* F3: the same for the copies. */

@@ -142,19 +142,18 @@ lock_is_free (int fd)
   return fcntl (fd, F_OFD_GETLK, &fl) == 0 && fl.l_type == F_UNLCK;
 }
 
-/* Is `node` a member of the view? */
 static bool
-is_present (const struct store_probe_arg *arg, const char *node)
+is_in (char names[][CRG_NAME_MAX + 1], unsigned n, const char *node)
 {
-  for (unsigned i = 0; i < arg->n_present; i++)
-    if (strcmp (arg->present[i], node) == 0)
+  for (unsigned i = 0; i < n; i++)
+    if (strcmp (names[i], node) == 0)
       return true;
   return false;
 }
 
 /* True: it is locked by somebody whose node is gone; worth another look. */
 static bool
-look_at_store (const struct store_probe_arg *arg, struct store_probe *res)
+look_at_store (struct store_probe_arg *arg, struct store_probe *res)
 {
   struct store_info *info = &res->info;
   struct superblock sb;
@@ -175,7 +174,8 @@ look_at_store (const struct store_probe_arg *arg, struct store_probe *res)
   info->agrees_ids = ident_id_equal (sb.cluster_id, arg->cluster_id)
                      && ident_id_equal (sb.crg_id, arg->crg_id)
                      && ident_id_equal (sb.iasp_id, arg->iasp_id) && sb.site == arg->site
-                     && sb.data_bytes == arg->size && !(sb.flags & SUPER_F_FORK);
+                     && sb.data_bytes == arg->size;
+  info->fork = (sb.flags & SUPER_F_FORK) != 0;
   is_open = (sb.flags & SUPER_F_OPEN) || !(sb.flags & SUPER_F_CLEAN);
   same_boot = ident_id_equal (sb.open_boot_id, arg->boot_id);
   info->clean = !is_open && !choice.damaged;
@@ -187,7 +187,7 @@ look_at_store (const struct store_probe_arg *arg, struct store_probe *res)
   info->size = sb.data_bytes;
   /* R5: a machine that had it open has restarted since, or it was another
    * machine and it didn't release it. */
-  info->restarted = is_open && !same_boot && !arg->own_has_open;
+  info->restarted = (sb.flags & SUPER_F_RESTARTED) || (is_open && !same_boot && !arg->own_has_open);
   if (!info->agrees_ids)
     say (res->reason, "store %s: it belongs to IASP %s of CRG %s, site %s, %llu bytes%s; not to this one",
               arg->store, sb.iasp, sb.crg, sb.site_name, (unsigned long long) sb.data_bytes,
@@ -195,15 +195,17 @@ look_at_store (const struct store_probe_arg *arg, struct store_probe *res)
   else if (arg->own_has_open)
     info->can_host = true;
   else if (!lock_is_free (fd)) {
-    again = is_open && same_boot && !is_present (arg, sb.open_node);
+    again = is_open && same_boot && !is_in (arg->present, arg->n_present, sb.open_node);
     say (res->reason, "store %s: another process on this machine has it open (last opened by node %s)",
               arg->store, sb.open_node[0] ? sb.open_node : "none");
   }
   else if (!is_open || same_boot || strcmp (sb.open_node, arg->node) == 0)
     info->can_host = true; /* S1 a, b */
+  else if (is_in (arg->fenced, arg->n_fenced, sb.open_node))
+    info->can_host = true; /* S1 d */
   else
     say (res->reason, "store %s: node %s had it open and did not release it; its writes may still come "
-              "(mark it failed if it is dead)",
+              "(S1; crgctl mark-failed if it is dead)",
               arg->store, sb.open_node);
   close (fd);
   return again;
@@ -213,13 +215,14 @@ void
 store_probe (const void *varg, void *vresult)
 {
   static const struct timespec look = { .tv_nsec = PROBE_LOOK_MS * 1000000L };
+  struct store_probe_arg arg = *(const struct store_probe_arg *) varg;
   struct store_probe *res = vresult;
 
   for (unsigned i = 0; i <= PROBE_DYING_MS / PROBE_LOOK_MS; i++) {
     if (i > 0)
       nanosleep (&look, NULL);
     memset (res, 0, sizeof *res);
-    if (!look_at_store (varg, res))
+    if (!look_at_store (&arg, res))
       return;
   }
 }

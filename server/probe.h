@@ -27,6 +27,8 @@ struct store_probe_arg {
    * for PROBE_DYING_MS, which the lease's hold (L3) takes anyhow. */
   unsigned n_present;
   char present[CRG_MAX_NODES][CRG_NAME_MAX + 1];
+  unsigned n_fenced; /* S1 d: marked failed, so their writes can't come any more */
+  char fenced[CRG_MAX_NODES][CRG_NAME_MAX + 1];
 };
 struct store_probe {
   bool ok; /* could be read */

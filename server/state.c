@@ -243,10 +243,10 @@ check_appoint (const struct crg_state *s, const struct change *c)
       return "the tenure is another by now";
     if (copy->barred)
       return "the copy at that site is barred";
-    if (copy->detached)
-      return "the copy at that site is detached";
     /* R4: a copy may take over only if it is in the committed set; an
      * operator may force it. */
+    if (copy->detached && !c->forced)
+      return "the copy at that site is detached";
     if (!copy->in_set && !c->forced)
       return "the copy at that site is not in the set";
   }
@@ -297,6 +297,13 @@ check_copy (const struct crg_state *s, const struct change *c, unsigned iasp)
     if (c->expect_tenure != r->tenure)
       return "the tenure is another by now";
     return copy->barred ? "the copy is barred already" : NULL;
+  case CH_RESTARTED:
+    if (c->site != r->production_site || copy->host != c->node)
+      return "production has another host by now";
+    if (c->expect_tenure != r->tenure)
+      return "the tenure is another by now";
+    return memcmp (copy->boot_id, c->boot_id, CRG_ID_LEN) == 0
+             ? "the restart is accepted already" : NULL;
   default:
     return "unknown change";
   }
@@ -322,6 +329,7 @@ state_check (const struct crg_state *s, const struct change *c)
   case CH_SHRINK:
   case CH_ENTER:
   case CH_BAR:
+  case CH_RESTARTED:
     if (c->iasps == 0 || (c->iasps & ~state_all_iasps (s)) != 0)
       return "no such IASP";
     if (c->site >= s->def.n_sites)
@@ -383,6 +391,38 @@ reorder (struct crg_state *s, const struct change *c)
     nodes[list[k]].order = (uint8_t) k;
 }
 
+/* R2: the one place where a copy leaves the set.  The caller raises the
+ * generation. */
+static void
+leave_set (struct copy_rec *copy, uint64_t at_ms, const char *reason)
+{
+  copy->in_set = false;
+  copy->left_ms = at_ms;
+  str_set (copy->reason, sizeof copy->reason, reason);
+}
+
+/* R4: forced.  What the former set answered since this copy left it may be
+ * gone, and what it holds is of another history: forks, until reattached.
+ * The others lack an unknown part, so each is filled from the start. */
+static void
+fork_others (struct crg_state *s, struct iasp_rec *r, const struct change *c)
+{
+  for (unsigned site = 0; site < s->def.n_sites; site++) {
+    struct copy_rec *other = &r->copies[site];
+
+    if (site == c->site)
+      continue;
+    other->fork = true;
+    if (!other->in_set)
+      continue;
+    leave_set (other, c->at_ms,
+               "another copy was forced to take over (R4): a fork until it is reattached");
+    other->detached = true;
+    other->host = NO_NODE;
+  }
+  r->generation++;
+}
+
 static void
 apply_appoint (struct crg_state *s, const struct change *c)
 {
@@ -393,12 +433,23 @@ apply_appoint (struct crg_state *s, const struct change *c)
 
     /* R1: tenure rises only when the production host changes. */
     r->tenure++;
-    if (!copy->in_set) {
-      /* R4: forced; answered writes may be gone. */
+    r->forced = !copy->in_set || (c->forced && (c->loss_iasps & (1u << i)));
+    /* R5: another machine's boot says nothing about this one. */
+    if (copy->host != c->node)
+      memset (copy->boot_id, 0, CRG_ID_LEN);
+    if (r->forced) {
+      /* R4: answered writes may be gone.  `since` stays: its disk is of the
+       * time when it was in the set. */
       r->loss++;
+      fork_others (s, r, c);
       copy->in_set = true;
-      copy->since = r->generation;
-      copy->reason[0] = 0;
+      copy->detached = copy->fork = false;
+      memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
+      memset (copy->reason, 0, sizeof copy->reason);
+    } else if (c->loss_iasps & (1u << i)) {
+      /* S2 b */
+      r->loss++;
+      memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
     }
     if (old_site != NO_SITE && old_site != c->site) {
       /* F2: the old production copy becomes a mirror copy; after a switchover
@@ -408,7 +459,6 @@ apply_appoint (struct crg_state *s, const struct change *c)
     }
     r->production_site = c->site;
     copy->host = c->node;
-    memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
     if (!c->graceful && !SET_SURVIVES_TAKEOVER && s->def.iasps[i].type == RES_IASP) {
       bool shrunk = false;
 
@@ -417,9 +467,7 @@ apply_appoint (struct crg_state *s, const struct change *c)
 
         if (site == c->site || !other->in_set)
           continue;
-        other->in_set = false;
-        str_set (other->reason, sizeof other->reason,
-                 "production was taken over: the copy is filled again");
+        leave_set (other, c->at_ms, "production was taken over: the copy is filled again");
         shrunk = true;
       }
       /* R2: generation rises whenever the set shrinks. */
@@ -439,16 +487,17 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
   switch (c->kind) {
   case CH_HOST:
     copy->host = c->node;
+    memset (copy->boot_id, 0, CRG_ID_LEN);
     break;
   case CH_SHRINK:
     /* R2: generation rises whenever the set shrinks. */
-    copy->in_set = false;
+    leave_set (copy, c->at_ms, c->reason);
     r->generation++;
-    str_set (copy->reason, sizeof copy->reason, c->reason);
     break;
   case CH_ENTER:
     /* R3: `since` is the generation at which the copy entered. */
     copy->in_set = true;
+    copy->fork = false;
     copy->since = r->generation;
     memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
     memset (copy->reason, 0, sizeof copy->reason);
@@ -460,9 +509,14 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
      * resort of its own data, stays in the set until another takes over. */
     if (copy->barred && c->site != r->production_site && copy->in_set
         && s->def.iasps[iasp].type == RES_IASP) {
-      copy->in_set = false;
+      leave_set (copy, c->at_ms, c->reason);
       r->generation++;
     }
+    break;
+  case CH_RESTARTED:
+    /* S2 b: what was answered and not flushed may be gone. */
+    r->loss++;
+    memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
     break;
   }
 }
@@ -487,6 +541,7 @@ state_apply (struct crg_state *s, const struct change *c)
   case CH_SHRINK:
   case CH_ENTER:
   case CH_BAR:
+  case CH_RESTARTED:
     for (unsigned i = 0; i < s->def.n_iasps; i++)
       if (c->iasps & (1u << i))
         apply_copy (s, c, i);

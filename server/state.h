@@ -94,9 +94,15 @@ struct copy_rec {
   uint32_t host;                /* node id of the single host, or NO_NODE */
   bool in_set;                  /* may take over (R4) */
   uint64_t since;               /* generation at which it entered the set */
-  uint8_t boot_id[CRG_ID_LEN];  /* machine that had the store open (R5) */
+  /* R5: while `host` keeps the copy, an opening in this boot of its machine is
+   * not a restarted one: it was filled in it, or the loss was accepted. */
+  uint8_t boot_id[CRG_ID_LEN];
   bool barred;                  /* F4: no host until an operator clears it */
-  bool detached;                /* a fork (R6); never in the set */
+  bool detached;                /* R6: not mirrored to, never in the set */
+  bool fork;                    /* R6: its store may hold what production lacks; until it
+                                   enters the set again */
+  uint64_t left_ms;             /* when it left the set, wall clock; 0: never was in it.
+                                   For people: decides nothing */
   char reason[CRG_REASON_MAX + 1]; /* why it is not in the set / barred */
 };
 
@@ -105,6 +111,7 @@ struct iasp_rec {
   uint64_t tenure;              /* R1: rises when the production host changes */
   uint64_t generation;          /* R2: rises when the set shrinks */
   uint64_t loss;                /* answered writes may be gone */
+  bool forced;                  /* R4: this tenure was forced by an operator */
   uint8_t production_site;      /* or NO_SITE */
   struct copy_rec copies[CRG_MAX_SITES];
 };
@@ -132,6 +139,8 @@ enum change_kind {
   CH_EXPEL,       /* C8 */
   CH_MARK_FAILED, /* F5 */
   CH_NODE,        /* C7: later */
+  CH_RESTARTED,   /* S2 b: the restarted production store is opened, loss rises */
+  CH_KIND_END,
 };
 
 struct change {
@@ -143,7 +152,9 @@ struct change {
   uint32_t expect_node;         /* host that it replaces */
   uint64_t expect_tenure;       /* SHRINK, ENTER, BAR */
   uint64_t incarnation;         /* EXPEL */
-  uint8_t boot_id[CRG_ID_LEN];  /* ENTER, APPOINT */
+  uint8_t boot_id[CRG_ID_LEN];  /* ENTER, APPOINT, RESTARTED */
+  uint32_t loss_iasps;          /* APPOINT: restarted stores among them (S2 b) */
+  uint64_t at_ms;               /* wall clock of the proposer, for people */
   uint16_t present;             /* APPOINT: bit set of present node indices (F5) */
   bool graceful;                /* APPOINT by switchover (F6): set kept */
   bool forced;                  /* R4: operator accepts the loss */

@@ -108,6 +108,7 @@ encode_rec (struct writer *w, const struct iasp_rec *rec, unsigned n_sites)
   w_u64 (w, rec->tenure);
   w_u64 (w, rec->generation);
   w_u64 (w, rec->loss);
+  w_u8 (w, rec->forced);
   w_u8 (w, rec->production_site);
   for (unsigned i = 0; i < n_sites; i++) {
     const struct copy_rec *c = &rec->copies[i];
@@ -118,6 +119,8 @@ encode_rec (struct writer *w, const struct iasp_rec *rec, unsigned n_sites)
     w_id (w, c->boot_id);
     w_u8 (w, c->barred);
     w_u8 (w, c->detached);
+    w_u8 (w, c->fork);
+    w_u64 (w, c->left_ms);
     w_str (w, c->reason, CRG_REASON_MAX);
   }
 }
@@ -128,6 +131,7 @@ decode_rec (struct reader *r, struct iasp_rec *rec, unsigned n_sites)
   rec->tenure = r_u64 (r);
   rec->generation = r_u64 (r);
   rec->loss = r_u64 (r);
+  rec->forced = r_bool (r);
   rec->production_site = r_u8 (r);
   if (rec->production_site >= n_sites)
     r->bad = true;
@@ -140,6 +144,8 @@ decode_rec (struct reader *r, struct iasp_rec *rec, unsigned n_sites)
     r_id (r, c->boot_id);
     c->barred = r_bool (r);
     c->detached = r_bool (r);
+    c->fork = r_bool (r);
+    c->left_ms = r_u64 (r);
     r_str (r, c->reason, sizeof c->reason);
   }
 }
@@ -274,6 +280,8 @@ change_encode (const struct change *c, uint8_t *buf, size_t len)
   w_u64 (&w, c->expect_tenure);
   w_u64 (&w, c->incarnation);
   w_id (&w, c->boot_id);
+  w_u32 (&w, c->loss_iasps);
+  w_u64 (&w, c->at_ms);
   w_u16 (&w, c->present);
   w_u8 (&w, c->graceful);
   w_u8 (&w, c->forced);
@@ -298,12 +306,14 @@ change_decode (struct change *c, const uint8_t *buf, size_t len)
   c->expect_tenure = r_u64 (&r);
   c->incarnation = r_u64 (&r);
   r_id (&r, c->boot_id);
+  c->loss_iasps = r_u32 (&r);
+  c->at_ms = r_u64 (&r);
   c->present = r_u16 (&r);
   c->graceful = r_bool (&r);
   c->forced = r_bool (&r);
   c->clear = r_bool (&r);
   r_str (&r, c->reason, sizeof c->reason);
-  if (r.bad || r.used != len || c->kind < CH_START || c->kind > CH_NODE)
+  if (r.bad || r.used != len || c->kind < CH_START || c->kind >= CH_KIND_END)
     return -STATE_EBADMSG;
   return 0;
 }

@@ -260,6 +260,37 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
   return served;
 }
 
+void
+status_lacks (const struct member *m, uint32_t node, char *buf, size_t len)
+{
+  const struct crg_state *s = member_state (m);
+  int n = s ? state_node_index (s, node) : -1;
+  uint64_t age_ms = 0;
+  json_int_t bytes = 0;
+  bool known = false;
+  const uint8_t *text;
+  json_t *root = NULL, *item, *link;
+  size_t text_len, i;
+
+  if (n < 0)
+    return;
+  text = group_report (member_group (m), state_production_host (s), clock_boottime_ms (), &text_len,
+                       &age_ms);
+  if (text)
+    root = json_loadb ((const char *) text, text_len, 0, NULL);
+  json_array_foreach (json_object_get (root, "iasps"), i, item) {
+    link = find_link (item, s->def.nodes[n].site);
+    known = known || link;
+    bytes += number (link, "dirty");
+  }
+  json_decref (root);
+  if (known)
+    snprintf (buf, len, "; %llu s ago production counted %llu bytes that it lacked",
+              (unsigned long long) age_ms / 1000, (unsigned long long) bytes);
+  else
+    snprintf (buf, len, "; how much that is nobody here knows");
+}
+
 static json_t *
 iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
 {

@@ -105,12 +105,17 @@ tell_record (const struct crg_state *s, unsigned iasp)
                     r->production_site == NO_SITE ? -1 : (int) r->production_site, "sites", sites);
 }
 
-/* Who may be at the other end of a mirror link, and where production is. */
+/* Who may be at the other end of a mirror link, where production is, and what
+ * the record allows beyond the rule: S1 d (whose writes can't come any more),
+ * S2 b (this boot's loss is accepted), R4 (this tenure was forced). */
 json_t *
-tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self)
+tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self,
+                 const uint8_t boot_id[CRG_ID_LEN])
 {
   const struct iasp_rec *r = &s->rec[iasp];
-  json_t *peers = json_array ();
+  json_t *peers = json_array (), *fenced = json_array ();
+  uint8_t site = s->def.nodes[self].site;
+  bool own = site == r->production_site && site < s->def.n_sites;
   const char *production = "";
 
   for (unsigned i = 0; i < s->def.n_nodes; i++)
@@ -119,7 +124,13 @@ tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self)
       json_array_append_new (peers, json_string (s->def.nodes[i].name));
   if (r->production_site < s->def.n_sites)
     production = tell_node_name (s, r->copies[r->production_site].host);
-  return json_pack ("{s:o, s:s}", "peers", peers, "production", production);
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (s->def.nodes[i].marked_failed && i != self)
+      json_array_append_new (fenced, json_string (s->def.nodes[i].name));
+  return json_pack ("{s:o, s:s, s:o, s:b, s:b}", "peers", peers, "production", production, "fenced",
+                    fenced, "accept_loss",
+                    own && memcmp (r->copies[site].boot_id, boot_id, CRG_ID_LEN) == 0, "forced",
+                    own && r->forced);
 }
 
 json_t *

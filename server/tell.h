@@ -22,7 +22,8 @@ extern bool tell_spec (const struct conf_crgd *conf, const struct crg_state *s, 
 extern json_t *tell_record (const struct crg_state *s, unsigned iasp);
 /* "peers": the nodes that may be at the other end of a mirror link of node
  * index `self`; "production": where production is. */
-extern json_t *tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self);
+extern json_t *tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self,
+                                const uint8_t boot_id[CRG_ID_LEN]);
 /* The request `mirror`, for production: message 6. */
 extern json_t *tell_mirror (const struct crg_state *s, unsigned iasp, unsigned site,
                             uint32_t node, enum mirror_sync sync);

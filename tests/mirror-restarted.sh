@@ -55,7 +55,7 @@ mirror_node n2 0
 mirror_ctl n2 --commit --lease 3000
 tell_any n2 '"cmd":"role","role":"production","tenure":2,"accept_loss":true'
 case $ANSWER in *'"code":"not-released"'*'n0'*|*'n0'*'"code":"not-released"'*) ;; *) fail "opened what another machine has open (S1): $ANSWER" ;; esac
-tell n2 '"cmd":"role","role":"production","tenure":2,"fenced":true,"accept_loss":true'
+tell n2 '"cmd":"role","role":"production","tenure":2,"fenced":["n0"],"accept_loss":true'
 qemu-io -f raw -c "read -P 3 2M 1M" "$(uri "$tmp/n2/nbd")" >qemu.out &
 reader=$!
 record_pid $reader

@@ -112,11 +112,20 @@ disturb (void)
     break;
   case 15:
     if (sim_random (&s, 4) == 0) {
-      sim_leave (&s, n);
+      if (s.cfg.one_machine)
+        sim_leave (&s, n);
+      else
+        sim_power_off (&s, n);
+      s.node[n].machine_up = true;
       s.node[n].restart_ms = s.now_ms + 1 + sim_random (&s, 2000);
-      if (!s.cfg.one_machine)
-        s.node[n].boot++;
     }
+    /* Everywhere at once, now and then. */
+    if (!s.cfg.one_machine && sim_random (&s, 8) == 0)
+      for (unsigned i = 0; i < s.n_nodes; i++) {
+        sim_power_off (&s, i);
+        s.node[i].machine_up = true;
+        s.node[i].restart_ms = s.now_ms + 1 + sim_random (&s, 8000);
+      }
     break;
   }
 }

@@ -323,9 +323,118 @@ failing_hosts (void)
   sim_run (&s, 90000);
   ok (sim_production (&s, 0) < 0, "S2: a restarted store waits for the other copies of the set");
   ok (strstr (wait_text (N2), "S2") != NULL, "... and says so: %s", wait_text (N2));
+  ok (strstr (wait_text (N2), "site1, last at n3") != NULL, "... and for whom: %s", wait_text (N2));
+  is ((long long) state (N1)->rec[0].loss, 0, "nothing was given up yet");
   sim_power_on (&s, N3);
   ok (sim_until (&s, sim_converged, 30000), "S2 b: every copy of the set is there and restarted");
+  is ((long long) state (N1)->rec[0].loss, 1, "S2 b: loss has risen, once");
+  sim_run (&s, 5000);
+  is (sim_production (&s, 0), N1, "... and the named host serves");
+  ok (state (N1)->rec[0].copies[1].since > 1, "R5: the other copy left the set and was filled");
   end ("S2");
+
+  /* Total power failure without an operator, in each order. */
+  for (unsigned order = 0; order < 3; order++) {
+    static const unsigned orders[3][4] = { { N3, N1, N4, N2 }, { N4, N2, N3, N1 }, { N1, N3, N2, N4 } };
+
+    up (false, TAKEOVER_SAME_SITE_FIRST);
+    for (unsigned n = 0; n < s.n_nodes; n++)
+      sim_power_off (&s, n);
+    sim_power_on (&s, N5);
+    for (unsigned k = 0; k < 4; k++) {
+      sim_power_on (&s, orders[order][k]);
+      sim_run (&s, 3000);
+    }
+    ok (sim_until (&s, sim_converged, 90000), "S2: total power failure, order %u", order);
+    ok (state (N5)->rec[0].loss >= 1, "... loss has risen");
+    end ("total power failure");
+  }
+
+  /* S2 a: a copy that isn't restarted takes over. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  unsigned apart[SIM_NODES] = { 0, 0, 1, 2, 3 };
+  sim_part (&s, apart);
+  sim_power_off (&s, N1);
+  sim_run (&s, 8000);
+  sim_power_on (&s, N1);
+  sim_part (&s, (unsigned[SIM_NODES]) { 7, 1, 7, 3, 7 });
+  sim_run (&s, 20000);
+  is (sim_production (&s, 0), N3, "S2 a: the copy that isn't restarted takes over");
+  is ((long long) state (N3)->rec[0].loss, 0, "S2 a: nothing was lost");
+  sim_heal (&s);
+  ok (sim_until (&s, sim_converged, 30000), "S2 a: the restarted one is filled as a mirror copy");
+  end ("S2 a");
+
+  /* S2 b with the others marked failed. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  for (unsigned n = 0; n < 4; n++)
+    sim_power_off (&s, n);
+  sim_power_on (&s, N1);
+  sim_power_on (&s, N2);
+  sim_run (&s, 90000);
+  sim_request (&s, N5, GR_MARK_FAILED, 4);
+  sim_run (&s, 5000);
+  ok (sim_production (&s, 0) < 0, "S2: n4 marked failed, but n3 hosts the copy");
+  sim_request (&s, N5, GR_MARK_FAILED, 3);
+  sim_run (&s, 8000);
+  is (sim_production (&s, 0), N1, "S2 b: the host of the other copy is marked failed");
+  is ((long long) state (N1)->rec[0].loss, 1, "... loss has risen");
+  end ("S2 b, marked failed");
+}
+
+/* R4: a takeover that an operator forces. */
+static void
+force (void)
+{
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_force (&s, N2, 3);
+  sim_run (&s, 500);
+  ok (s.node[N2].last_code == 7 && strstr (s.node[N2].last_reason, "is served"),
+      "R4: production is served: no force: %s", s.node[N2].last_reason);
+  /* The copy's site is cut off and leaves the set; then production dies. */
+  unsigned cut[SIM_NODES] = { 0, 0, 1, 1, 0 };
+  sim_part (&s, cut);
+  sim_run (&s, 20000);
+  ok (!state (N1)->rec[0].copies[1].in_set, "the copy is out of the set");
+  sim_run (&s, 200000);
+  sim_power_off (&s, N1);
+  sim_power_off (&s, N2);
+  sim_heal (&s);
+  sim_run (&s, 20000);
+  ok (sim_production (&s, 0) < 0, "nobody may take over by itself");
+  sim_request (&s, N5, GR_SWITCHOVER, 4);
+  sim_run (&s, 500);
+  ok (s.node[N5].last_code == 5, "R4, S1: n4 could not: %s", s.node[N5].last_reason);
+  sim_request (&s, N5, GR_SWITCHOVER, 3);
+  sim_run (&s, 500);
+  ok (s.node[N5].last_code == 8 && strstr (s.node[N5].last_reason, "left the set ")
+        && strstr (s.node[N5].last_reason, "--force"),
+      "R4: refused, and told what it would cost: %s", s.node[N5].last_reason);
+  ok (sim_production (&s, 0) < 0, "... and nothing was done");
+  sim_force (&s, N5, 3);
+  sim_run (&s, 10000);
+  ok (s.node[N5].last_code == 0, "R4: forced: %s", s.node[N5].last_reason);
+  is (sim_production (&s, 0), N3, "R4: ... and served");
+  ok (state (N5)->rec[0].loss == 1 && state (N5)->rec[0].forced, "R4: loss has risen");
+  ok (state (N5)->rec[0].copies[0].detached && state (N5)->rec[0].copies[0].fork,
+      "R4: the former set is a fork");
+  sim_power_on (&s, N1);
+  sim_run (&s, 20000);
+  ok (!s.node[N1].plugin[0].running && sim_production (&s, 0) == N3,
+      "R4, R6: which nobody opens when its node returns");
+  end ("force");
+
+  /* A copy that was never filled can't be forced. */
+  begin (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_boot (&s, N3);
+  sim_boot (&s, N4);
+  sim_boot (&s, N5);
+  sim_run (&s, 90000);
+  sim_force (&s, N3, 3);
+  sim_run (&s, 500);
+  ok (s.node[N3].last_code == 7 && strstr (s.node[N3].last_reason, "never filled"),
+      "R4: nothing to force: %s", s.node[N3].last_reason);
+  end ("nothing to force");
 }
 
 /* ---- views -------------------------------------------------------------- */
@@ -522,6 +631,7 @@ main (void)
   script ();
   failover ();
   failing_hosts ();
+  force ();
   partitions ();
   requests ();
   switchover ();

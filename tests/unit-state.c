@@ -133,7 +133,26 @@ appointments (void)
   ok (try (appoint (12, 1)) != NULL, "R4: a copy outside the set doesn't take over");
   c = appoint (12, 1);
   c.forced = true;
-  ok (try (c) == NULL && s.rec[0].loss == 1 && s.rec[0].tenure == 2, "R4: forced: loss rises");
+  c.at_ms = 77;
+  ok (try (c) == NULL && s.rec[0].loss == 1 && s.rec[0].tenure == 2 && s.rec[0].forced,
+      "R4: forced: loss rises");
+  ok (s.rec[0].copies[1].in_set && s.rec[0].copies[1].since == 0 && s.rec[0].generation == 2,
+      "R4: the forced copy is the set; its disk is of an earlier generation");
+  ok (!s.rec[0].copies[0].in_set && s.rec[0].copies[0].detached && s.rec[0].copies[0].fork
+        && s.rec[0].copies[0].host == NO_NODE && s.rec[0].copies[0].left_ms == 77,
+      "R4: the store of the former set is a fork");
+  c = appoint (10, 0);
+  ok (try (c) != NULL, "R6: a fork doesn't take over");
+  c.forced = true;
+  ok (try (c) == NULL && !s.rec[0].copies[0].detached && !s.rec[0].copies[0].fork
+        && s.rec[0].copies[1].detached && s.rec[0].loss == 2,
+      "R4: but by force, and then the other is one");
+  fresh ();
+  s.rec[0].copies[1].in_set = true;
+  c = appoint (12, 1);
+  c.forced = true;
+  ok (try (c) == NULL && s.rec[0].loss == 0 && !s.rec[0].forced && !s.rec[0].copies[0].detached,
+      "R4: force does nothing to a copy of the set");
   fresh ();
   s.rec[0].copies[1].in_set = true;
   ok (try (appoint (11, 0)) == NULL && s.rec[0].tenure == 2 && s.rec[0].copies[0].host == 11,
@@ -250,6 +269,18 @@ copies (void)
   ok (try (c) == NULL && !s.rec[0].copies[1].barred, "F4: until an operator clears it");
   c = (struct change) { .kind = CH_BAR, .iasps = 1, .site = 0, .expect_tenure = 1 };
   ok (try (c) == NULL && s.rec[0].copies[0].in_set, "F4: production's copy stays in the set");
+  fresh ();
+  c = (struct change) { .kind = CH_RESTARTED, .iasps = 1, .site = 0, .node = 10, .expect_tenure = 1,
+                        .boot_id = { 5 } };
+  ok (try (c) == NULL && s.rec[0].loss == 1 && s.rec[0].copies[0].boot_id[0] == 5,
+      "S2: opened restarted: loss rises");
+  ok (try (c) != NULL, "once for a boot");
+  c.boot_id[0] = 6;
+  ok (try (c) == NULL && s.rec[0].loss == 2, "and again for the next");
+  c.node = 11;
+  ok (try (c) != NULL, "not by another host");
+  ok (try (appoint (11, 0)) == NULL && s.rec[0].copies[0].boot_id[0] == 0,
+      "R5: another host's boot is not known");
   c = (struct change) { .kind = CH_SHRINK, .iasps = 1, .site = 5, .expect_tenure = 1 };
   ok (try (c) != NULL, "no such site");
   c = (struct change) { .kind = CH_SHRINK, .iasps = 4, .site = 1, .expect_tenure = 1 };

@@ -322,6 +322,7 @@ feed (struct sim *s, unsigned n, struct group_event *ev)
   if (!node->running)
     return;
   ev->now_ms = local_ms (s, node);
+  ev->wall_ms = UINT64_C (1700000000000) + s->now_ms;
   group_step (node->g, ev, &acts);
   run_actions (s, n);
 }
@@ -369,8 +370,8 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
   info->boot_id[0] = (uint8_t) st->boot;
   info->size = 1 << 20;
   /* R5 */
-  info->restarted = !own && !st->clean && st->machine >= 0
-                    && (st->machine != machine_of (s, n) || st->boot != boot_of (s, n));
+  info->restarted = st->restarted || (!own && !st->clean && st->machine >= 0
+                    && (st->machine != machine_of (s, n) || st->boot != boot_of (s, n)));
   /* S1 a, b */
   info->can_host = own || (st->open_by < 0 && (st->clean || st->machine < 0
                                                || st->machine == machine_of (s, n)));
@@ -411,6 +412,8 @@ stop_plugin (struct sim *s, unsigned n, unsigned iasp, bool graceful)
   if (!is_script (s, iasp)) {
     st->open_by = -1;
     st->clean = graceful;
+    if (graceful)
+      st->flushed = st->data;
   }
   p->running = false;
   p->role = HOST_NONE;
@@ -456,6 +459,10 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     return;
   }
   if (!p->running) {
+    struct store_info info;
+
+    store_info (s, n, ask->iasp, &info);
+    st->restarted = info.restarted;
     st->open_by = (int) n;
     st->machine = machine_of (s, n);
     st->boot = boot_of (s, n);
@@ -472,6 +479,7 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     const struct crg_state *c = group_committed (node->g);
 
     st->tenure = ask->tenure;
+    st->restarted = false; /* accepted, else it isn't told so */
     /* The record that `role` carries. */
     p->rec = c->rec[ask->iasp];
     p->has_record = true;
@@ -812,10 +820,27 @@ sim_leave (struct sim *s, unsigned n)
   reform (s);
 }
 
+/* What the machine had in its caches is gone. */
+static void
+lose_caches (struct sim *s, unsigned n)
+{
+  for (unsigned site = 0; site < s->cfg.n_sites; site++)
+    for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
+      struct sim_store *st = &s->store[site][i];
+
+      if (st->machine != machine_of (s, n) || st->data == st->flushed)
+        continue;
+      st->data = st->flushed + (s->cfg.calm ? 0 : sim_random (s, st->data - st->flushed + 1));
+      st->flushed = st->data;
+      st->lost = st->lost || st->data < s->acked[i];
+    }
+}
+
 void
 sim_power_off (struct sim *s, unsigned n)
 {
   sim_leave (s, n);
+  lose_caches (s, n);
   s->node[n].machine_up = false;
   s->node[n].restart_ms = 0;
   s->node[n].boot++;
@@ -861,6 +886,16 @@ sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node)
 }
 
 void
+sim_force (struct sim *s, unsigned n, uint32_t node)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER,
+                            .request_id = s->steps + 1, .node = node, .forced = true };
+
+  s->node[n].last_code = -1;
+  feed (s, n, &ev);
+}
+
+void
 sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site)
 {
   struct group_event ev = { .kind = GE_REQUEST, .request = GR_UNBAR, .request_id = s->steps + 1,
@@ -899,7 +934,10 @@ say (struct sim *s, unsigned n, unsigned iasp, unsigned site, enum group_event_k
   ev.seq = ++p->seq;
   if (kind == GE_COPY_READY)
     p->link[site].ready_seq = ev.seq;
-  ev.boot_id[0] = 1;
+  if (p->link[site].node >= 0) {
+    ev.boot_id[0] = (uint8_t) boot_of (s, (unsigned) p->link[site].node);
+    ev.boot_id[1] = (uint8_t) machine_of (s, (unsigned) p->link[site].node);
+  }
   strcpy (ev.reason, "link down");
   feed (s, n, &ev);
 }
@@ -960,13 +998,24 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
   /* A copy keeps the highest tenure that it has seen (R1). */
   s->node[l->node].plugin[iasp].tenure = p->tenure;
   if (!l->connected) {
+    if (p->rec.copies[site].in_set && st->restarted
+        && (!s->node[n].running || s->node[n].paused))
+      return; /* nobody can be told that it has to leave the set */
     l->connected = true;
     say_link (s, n, iasp, site, true);
-    l->filling = !p->rec.copies[site].in_set;
+    l->filling = !p->rec.copies[site].in_set || st->restarted;
     l->due_ms = s->now_ms + 300;
     if (l->filling) {
-      if (!l->ready)
+      /* R5: it leaves the set until it is filled. */
+      if (p->rec.copies[site].in_set && !l->lost_said && s->node[n].running
+          && !s->node[n].paused) {
+        l->lost_said = true;
+        say (s, n, iasp, site, GE_COPY_LOST);
+      }
+      if (!l->ready) {
         st->unusable = true;
+        st->restarted = false;
+      }
     } else if (mine->data >= st->data)
       st->data = mine->data;
   }
@@ -981,7 +1030,9 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
     l->filling = false;
     l->ready = true;
     l->lost_said = false;
-    st->data = mine->data;
+    st->data = st->flushed = mine->data;
+    st->lost = mine->lost;
+    st->restarted = false;
     st->unusable = false;
     st->generation = p->rec.generation;
     st->tenure = p->tenure;
@@ -1034,16 +1085,45 @@ data_write (struct sim *s, unsigned n, unsigned iasp)
 
     if ((int) site == site_of_node (s, n))
       continue;
-    if (l->connected && can_reach (s, n, l->node, iasp))
+    if (l->connected && can_reach (s, n, l->node, iasp)) {
       s->store[site][iasp].data = s->write_no;
-    else if (p->rec.copies[site].in_set || l->ready)
+      /* R2: what it lacks is held until it has left the set. */
+      if (l->lost_said && p->rec.copies[site].in_set)
+        all = false;
+    } else if (p->rec.copies[site].in_set || l->ready)
       all = false;
   }
   /* L2: checked when it completes. */
   if (all && has_lease (s, n, iasp)) {
     s->acked[iasp] = s->write_no;
     s->acks++;
+    if (s->acks % 8 == 0) {
+      /* A flush, answered when every copy of the set has flushed. */
+      for (unsigned site = 0; site < s->cfg.n_sites; site++)
+        if (s->store[site][iasp].data == s->write_no)
+          s->store[site][iasp].flushed = s->write_no;
+      s->flush_acked[iasp] = s->write_no;
+    }
   }
+}
+
+/* Clients were told that answered writes may be gone (S2 b, R4); what was
+ * flushed may not, unless an operator said so. */
+static void
+accept_loss (struct sim *s, unsigned n, unsigned iasp)
+{
+  struct sim_store *st = &s->store[site_of_node (s, n)][iasp];
+  const struct iasp_rec *r = &s->node[n].plugin[iasp].rec;
+
+  if (r->loss <= s->loss[iasp])
+    return;
+  s->loss[iasp] = r->loss;
+  st->lost = false;
+  if (st->data < s->flush_acked[iasp] && !r->forced)
+    sim_fail (s, "LOST FLUSH: node %u serves iasp %u with %" PRIu64 ", flushed %" PRIu64, n + 1,
+              iasp, st->data, s->flush_acked[iasp]);
+  s->acked[iasp] = MIN (s->acked[iasp], st->data);
+  s->flush_acked[iasp] = MIN (s->flush_acked[iasp], st->data);
 }
 
 static void
@@ -1057,6 +1137,10 @@ data_step (struct sim *s)
       if (has_lease (s, n, iasp) && !is_script (s, iasp)) {
         const struct sim_store *st = &s->store[site_of_node (s, n)][iasp];
 
+        accept_loss (s, n, iasp);
+        if (st->lost)
+          sim_fail (s, "LOST WRITE: node %u serves iasp %u, whose machine lost power, and loss "
+                    "has not risen", n + 1, iasp);
         if (st->data < s->acked[iasp])
           sim_fail (s, "LOST WRITE: node %u serves iasp %u with %" PRIu64 ", answered %" PRIu64,
                     n + 1, iasp, st->data, s->acked[iasp]);

@@ -32,7 +32,10 @@ struct sim_config {
 
 struct sim_store {
   bool has_super, clean, unusable;
+  bool restarted;        /* R5: was opened so, and not filled since */
   uint64_t generation, tenure, data;
+  uint64_t flushed;      /* of data: what a power loss leaves */
+  bool lost;             /* answered writes are gone from it */
   int open_by;           /* node, or -1 */
   int machine;           /* that had it open last, or -1 */
   uint64_t boot;         /* ... in this boot */
@@ -131,6 +134,8 @@ struct sim {
   unsigned kill_ppm;     /* chance of a kill at an action boundary */
   uint64_t sent[MSG_TYPE_END]; /* messages ordered, by type */
   uint64_t write_no, acked[SIM_IASPS], acks;
+  uint64_t flush_acked[SIM_IASPS]; /* answered before an answered flush */
+  uint64_t loss[SIM_IASPS];        /* the newest that clients were told */
   struct sim_commit commits[4096];
   unsigned n_commits;
   bool wiped;            /* a state file was damaged */
@@ -154,6 +159,7 @@ extern void sim_pause (struct sim *s, unsigned n, bool paused);
 extern void sim_part (struct sim *s, const unsigned part[SIM_NODES]);
 extern void sim_heal (struct sim *s);
 extern void sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node);
+extern void sim_force (struct sim *s, unsigned n, uint32_t node); /* R4 */
 extern void sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site);
 extern void sim_store_fails (struct sim *s, unsigned n, unsigned iasp);
 extern void sim_wipe (struct sim *s, unsigned n);      /* its state file is gone (C6) */
