@@ -45,6 +45,9 @@ static const struct cli_command commands[] = {
     "show CRGs, nodes, copies, and what waits for what" },
   { "switchover", "CRG", 1, 1, CLI_BIT (TO) | CLI_BIT (DRY_RUN) | CLI_BIT (WAIT) | CLI_BIT (FORCE),
     group_switchover_command, "move production to another node without losing a write" },
+  { "mirror", "suspend|resume|detach|reattach|unbar IASP", 2, 2,
+    CLI_BIT (FORCE) | CLI_BIT (SITE) | CLI_BIT (EXPORT), group_mirror_command,
+    "stop or begin again to mirror to a copy, or let it go" },
   { "uri", "IASP", 1, 1, CLI_BIT (NODES) | CLI_BIT (TLS), group_uri_command, "print where an IASP is served now, as an NBD URI" },
   { "is", "in-sync|active|serving|production NAME", 2, 2, 0, status_is_command,
     "answer by exit code alone: 0 true, 2 false" },
@@ -374,6 +377,9 @@ complete_command (struct cli *cli)
     if (c->run == status_is_command && words == 0)
       for (i = 0; status_predicates[i]; i++)
         printf ("%s\n", status_predicates[i]);
+    else if (c->run == group_mirror_command && words == 0)
+      for (i = 0; mirror_verbs[i]; i++)
+        printf ("%s\n", mirror_verbs[i]);
     else if (c->run == iasp_command && words == 0)
       for (i = 0; iasp_verbs[i]; i++)
         printf ("%s\n", iasp_verbs[i]);

@@ -39,6 +39,8 @@
   X (NAME, 0, "name", "CLUSTER", "the cluster's name (default nbd-crg)")                          \
   X (NODES, 0, "nodes", "NODE[=ADDRESS][:PORT],...", "ask these nodes, as a client does")        \
   X (TLS, 0, "tls-certificates", "DIR", "the client's certificates")                            \
+  X (SITE, 0, "site", "SITE", "the copy of this site")                                            \
+  X (EXPORT, 0, "export", "HOW", "how it is exported: none (default), read-only or read-write")     \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
 enum cli_option {
@@ -104,6 +106,7 @@ extern int group_end_command (struct cli *cli);
 extern int group_delete_command (struct cli *cli);
 extern int group_switchover_command (struct cli *cli);
 extern int group_mark_failed_command (struct cli *cli);
+extern int group_mirror_command (struct cli *cli);
 extern int group_uri_command (struct cli *cli);
 extern int group_trace_command (struct cli *cli);
 extern int status_command (struct cli *cli);
@@ -118,6 +121,8 @@ extern int status_crg_code (const json_t *crg);
 extern const json_t *status_find_crg (const json_t *status, const char *name);
 /* Predicates of `crgctl is`, NULL-terminated. */
 extern const char *const status_predicates[];
+/* What `crgctl mirror` can do, NULL-terminated. */
+extern const char *const mirror_verbs[];
 /* What `crgctl iasp` can do, NULL-terminated. */
 extern const char *const iasp_verbs[];
 

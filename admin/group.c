@@ -304,6 +304,33 @@ group_switchover_command (struct cli *cli)
   return CRG_EXIT_FINE;
 }
 
+const char *const mirror_verbs[] = { "suspend", "resume", "detach", "reattach", "unbar", NULL };
+
+int
+group_mirror_command (struct cli *cli)
+{
+  const char *verb = cli->words[0];
+  json_t *answer;
+  unsigned i = 0;
+  int rc;
+
+  while (mirror_verbs[i] && strcmp (mirror_verbs[i], verb) != 0)
+    i++;
+  if (!mirror_verbs[i])
+    return cli_error (cli, CRG_EXIT_USAGE, "there is no 'mirror %s'; it is suspend, resume, detach, "
+                      "reattach or unbar", verb);
+  if (cli->given[OPT_EXPORT] && strcmp (verb, "detach") != 0)
+    return cli_error (cli, CRG_EXIT_USAGE, "--export goes with 'mirror detach' only");
+  if (cli->given[OPT_FORCE] && strcmp (verb, "reattach") != 0)
+    return cli_error (cli, CRG_EXIT_USAGE, "--force goes with 'mirror reattach' only");
+  rc = client_call (cli, json_pack ("{s:s, s:s, s:s, s:s*, s:s*, s:b}", "cmd", "mirror", "verb", verb, "iasp",
+                                    cli->words[1], "site", cli->value[OPT_SITE], "export",
+                                    cli->value[OPT_EXPORT], "force", (int) cli->given[OPT_FORCE]), &answer);
+  if (rc == CRG_EXIT_FINE)
+    json_decref (answer);
+  return rc;
+}
+
 static bool
 has_node (const json_t *crg, const char *name)
 {

@@ -157,7 +157,7 @@ status_mirror (struct engine *e)
 static json_t *
 status (struct engine *e)
 {
-  static const char *const roles[] = { "none", "mirror", "production" };
+  static const char *const roles[] = { "none", "mirror", "production", "detached" };
   char lineage[IDENT_ID_TEXT_LEN], boot[IDENT_ID_TEXT_LEN];
   const struct superblock *sb = &e->meta.sb;
   const char *hold_reason = NULL;
@@ -169,7 +169,8 @@ status (struct engine *e)
   ident_id_to_text (e->boot_id, boot);
   s = json_pack ("{s:s, s:I, s:I, s:I, s:s, s:b, s:b, s:s, s:I, s:i, s:i, s:i, s:I, s:s, s:I}", "role", roles[e->role],
                  "tenure", (json_int_t) e->rec.tenure, "generation", (json_int_t) e->rec.generation,
-                 "loss", (json_int_t) e->rec.loss, "lineage", lineage, "serving", e->role == ROLE_PRODUCTION,
+                 "loss", (json_int_t) e->rec.loss, "lineage", lineage, "serving",
+                 e->role == ROLE_PRODUCTION || e->role == ROLE_DETACHED,
                  "held", held, "hold_reason", held && hold_reason ? hold_reason : "",
                  "lease_left_ms", (json_int_t) (e->lease_until_ms > e->now_ms ? e->lease_until_ms - e->now_ms : 0),
                  "clients", (int) atomic_load (&e->ia->clients),

@@ -508,8 +508,10 @@ copyside_start (struct engine *e, char *err, size_t errlen)
   struct copy_config cfg = {
     .site = e->site, .size = p->size, .block_size = sb->block_size, .dirty_block_size = p->dirty_block,
     .session = e->session, .tenure = MAX (sb->tenure, e->rec.tenure), .generation = sb->generation, .since = sb->since,
-    .clean = e->was_clean, .restarted = e->restarted, .empty = sb->flags & SUPER_F_UNUSABLE && sb->since == 0,
-    .unusable = sb->flags & SUPER_F_UNUSABLE, .fork = sb->flags & SUPER_F_FORK,
+    .clean = e->was_clean, .restarted = e->restarted,
+    /* R6: no bitmap of production's knows what a fork was written. */
+    .empty = (sb->flags & SUPER_F_UNUSABLE && sb->since == 0) || (e->rec.diverged >> e->site & 1),
+    .unusable = sb->flags & SUPER_F_UNUSABLE, .fork = (sb->flags & SUPER_F_FORK) && !(e->rec.fork >> e->site & 1),
     .window_bytes = LINK_WINDOW_BYTES, .window_frames = COPY_MAX_OPS,
   };
   const char *refused;

@@ -26,7 +26,7 @@
 #include "plugin/storemeta.h"
 #include "common/tlslink.h"
 
-enum role { ROLE_NONE, ROLE_MIRROR, ROLE_PRODUCTION };
+enum role { ROLE_NONE, ROLE_MIRROR, ROLE_PRODUCTION, ROLE_DETACHED };
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
@@ -53,6 +53,7 @@ struct record {
   char site[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   char host[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   uint64_t since[CRG_MAX_SITES];
+  uint32_t fork, diverged; /* bit s: R6; diverged: it holds what production doesn't know of */
 };
 
 /* ---- superblocks on their way to disk ----------------------------------------------------- */

@@ -24,6 +24,8 @@ struct iasp {
   struct engine *engine; /* NULL without a controller */
   struct session_table sessions;
   _Atomic uint32_t clients;
+  /* R6, engine: a detached copy is exported; its clients' writes fail if read_only. */
+  _Atomic bool detached, read_only;
 };
 
 /* What one request needs beyond its range. */

@@ -35,9 +35,9 @@ apply_super (struct engine *e)
   sb->generation = MAX (sb->generation, a->generation);
   sb->since = a->since;
   sb->role = SUPER_ROLE_MIRROR;
-  /* R5: being filled, or filled. */
+  /* R5, R6: being filled, or filled. */
   if (a->unusable || a->flush_data)
-    sb->flags = (uint16_t) (sb->flags & ~SUPER_F_RESTARTED);
+    sb->flags = (uint16_t) (sb->flags & ~(SUPER_F_RESTARTED | SUPER_F_FORK));
   sb->flags = (uint16_t) (a->unusable ? sb->flags | SUPER_F_UNUSABLE : sb->flags & ~SUPER_F_UNUSABLE);
 }
 

@@ -183,6 +183,12 @@ iasp_open (int readonly)
     nbdkit_set_error (ESHUTDOWN);
     return NULL;
   }
+  /* A client that follows production must not end on a fork (R6). */
+  if (name.client[0] && atomic_load (&iasp.detached)) {
+    nbdkit_error ("iasp: this is a detached copy of %s, not production", iasp.p.name);
+    nbdkit_set_error (ESHUTDOWN);
+    return NULL;
+  }
   c = calloc (1, sizeof *c);
   if (!c) {
     nbdkit_error ("iasp: out of memory");
@@ -279,7 +285,7 @@ iasp_can_multi_conn (void *handle)
 static int
 iasp_can_write (void *handle)
 {
-  return 1;
+  return !atomic_load (&iasp.read_only);
 }
 
 static int

@@ -75,6 +75,7 @@ read_record (const struct engine *e, const json_t *j, struct record *r)
     return "record: too few or too many sites";
   json_array_foreach (sites, i, site) {
     uint64_t index = i;
+    const char *fork;
 
     if (json_object_get (site, "index") && !get_u64 (site, "index", &index))
       return "record: a site's index is no number";
@@ -85,6 +86,12 @@ read_record (const struct engine *e, const json_t *j, struct record *r)
     get_u64 (site, "since", &r->since[index]);
     if (json_is_true (json_object_get (site, "in_set")))
       r->in_set |= 1u << index;
+    fork = json_string_value (json_object_get (site, "fork"));
+    if (fork && strcmp (fork, "none") != 0) {
+      r->fork |= 1u << index;
+      if (strcmp (fork, "behind") != 0)
+        r->diverged |= 1u << index;
+    }
   }
   r->n_sites = (uint8_t) json_array_size (sites);
   return NULL;
@@ -172,9 +179,10 @@ check_production (const struct engine *e, const struct record *r, uint8_t site, 
 
 /* Opens, locks and checks.  NULL, or a code, with a sentence. */
 static const char *
-open_store (struct engine *e, const struct record *r, uint8_t site, bool production, const json_t *request, char *err,
+open_store (struct engine *e, const struct record *r, uint8_t site, enum role role, const json_t *request, char *err,
             size_t errlen)
 {
+  bool production = role == ROLE_PRODUCTION;
   struct iasp *ia = e->ia;
   struct superblock *sb = &e->meta.sb;
   const char *code = "store";
@@ -225,9 +233,11 @@ open_store (struct engine *e, const struct record *r, uint8_t site, bool product
       code = "not-released";
       goto error;
     }
-    /* R4: the first opening of a tenure that was forced; the open record ends the fork. */
+    /* R4: the first opening of a tenure that was forced; the open record ends the fork.  R6: else
+     * only what the record knows as one. */
     if ((sb->flags & SUPER_F_FORK)
-        && !(production && json_is_true (json_object_get (request, "forced")) && sb->tenure < r->tenure)) {
+        && !(production ? json_is_true (json_object_get (request, "forced")) && sb->tenure < r->tenure
+                        : (r->fork >> site & 1) != 0)) {
       snprintf (err, errlen, "store %s: it is a fork (R6); reattach it", ia->p.store);
       code = "fork";
       goto error;
@@ -245,6 +255,12 @@ open_store (struct engine *e, const struct record *r, uint8_t site, bool product
       goto error;
     }
   }
+  if (role == ROLE_DETACHED && (sb->flags & SUPER_F_UNUSABLE)) {
+    snprintf (err, errlen, "store %s: it was never filled, or its resynchronisation is not over; there is no state "
+              "of it to export", ia->p.store);
+    code = "unusable";
+    goto error;
+  }
   if (production) {
     code = check_production (e, r, site, request, err, errlen);
     if (code)
@@ -259,15 +275,19 @@ error:
 
 /* The open record, stable in both slots before anything relies on it (R1, S1). */
 static int
-write_open_record (struct engine *e, bool production, char *err, size_t errlen)
+write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
 {
   struct superblock *sb = &e->meta.sb;
+  bool production = role == ROLE_PRODUCTION;
   int r;
 
-  sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
+  sb->role = production ? SUPER_ROLE_PRODUCTION : role == ROLE_MIRROR ? SUPER_ROLE_MIRROR : SUPER_ROLE_DETACHED;
   sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
+                          | (production ? 0 : sb->flags & SUPER_F_FORK) | (role == ROLE_DETACHED ? SUPER_F_FORK : 0)
                           | (e->restarted && !production ? SUPER_F_RESTARTED : 0));
-  sb->tenure = e->rec.tenure;
+  /* R1: a detached copy takes part in no tenure. */
+  if (role != ROLE_DETACHED)
+    sb->tenure = e->rec.tenure;
   if (production) {
     sb->generation = e->rec.generation;
     sb->since = e->rec.since[e->site];
@@ -300,6 +320,8 @@ static void
 no_role (struct engine *e)
 {
   store_close (&e->ia->store);
+  atomic_store (&e->ia->detached, false);
+  atomic_store (&e->ia->read_only, false);
   e->role = ROLE_NONE;
   engine_set_open (e, false, "this node has no role for the IASP now; ask crgctl status");
 }
@@ -308,7 +330,7 @@ static void
 start_mirror (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
 {
   char err[512], refusal[CRG_REASON_MAX + 1];
-  const char *code = open_store (e, r, site, false, request, err, sizeof err);
+  const char *code = open_store (e, r, site, ROLE_MIRROR, request, err, sizeof err);
 
   if (code) {
     control_error (e, 0, id, code, "%s", err);
@@ -317,7 +339,7 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
   e->rec = *r;
   e->site = site;
   e->store_told = false;
-  if (write_open_record (e, false, err, sizeof err) < 0 || copyside_start (e, err, sizeof err) < 0) {
+  if (write_open_record (e, ROLE_MIRROR, err, sizeof err) < 0 || copyside_start (e, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
     return;
@@ -353,7 +375,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   e->store_told = false;
   get_u64 (request, "lease_until_ms", &lease_ms);
   e->lease_until_ms = lease_ms;
-  if (write_open_record (e, true, err, sizeof err) < 0 || prod_start (e, unclean, err, sizeof err) < 0) {
+  if (write_open_record (e, ROLE_PRODUCTION, err, sizeof err) < 0 || prod_start (e, unclean, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
     return;
@@ -364,6 +386,44 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   engine_set_open (e, true, "");
   log_line ("production at %s, tenure %llu, generation %llu%s", e->ia->p.site, (unsigned long long) r->tenure,
             (unsigned long long) r->generation, unclean ? ", after an unclean end: the other copies leave the set first" : "");
+  control_ok (e, 0, id, role_fields (e));
+}
+
+/* R6: a fork, for clients of its own: no lease, no copies, and on its disk a fork before the first
+ * of them comes. */
+static void
+start_detached (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
+{
+  const char *export = json_string_value (json_object_get (request, "export"));
+  bool read_only = export && strcmp (export, "read-only") == 0;
+  const char *code;
+  char err[512];
+
+  if (!read_only && !(export && strcmp (export, "read-write") == 0)) {
+    control_error (e, 0, id, "usage", "export: it must be read-only or read-write");
+    return;
+  }
+  code = open_store (e, r, site, ROLE_DETACHED, request, err, sizeof err);
+  if (code) {
+    control_error (e, 0, id, code, "%s", err);
+    return;
+  }
+  e->rec = *r;
+  e->site = site;
+  e->store_told = false;
+  if (write_open_record (e, ROLE_DETACHED, err, sizeof err) < 0) {
+    no_role (e);
+    control_error (e, 0, id, "store", "%s", err);
+    return;
+  }
+  e->role = ROLE_DETACHED;
+  atomic_store (&e->ia->detached, true);
+  atomic_store (&e->ia->read_only, read_only);
+  atomic_store (&e->ia->gate.lease_until_ms, UINT64_MAX);
+  gate_set (&e->ia->gate, GATE_FAST, true);
+  engine_set_open (e, true, "");
+  log_line ("detached copy of site %s, exported %s, generation %llu%s", e->ia->p.site, export,
+            (unsigned long long) e->meta.sb.generation, e->restarted ? ", restarted" : "");
   control_ok (e, 0, id, role_fields (e));
 }
 
@@ -395,7 +455,7 @@ role_command (struct engine *e, json_t *request, json_int_t id)
   char err[512];
 
   if (!role) {
-    control_error (e, 0, id, "usage", "role: it must be none, mirror or production");
+    control_error (e, 0, id, "usage", "role: it must be none, mirror, production or detached");
     return;
   }
   if (e->task.kind != TASK_NONE && e->task.kind != TASK_HOLD) {
@@ -407,8 +467,8 @@ role_command (struct engine *e, json_t *request, json_int_t id)
     role_task (e, TASK_RELEASE, NULL, id, (uint32_t) MIN (wait_ms, (uint64_t) MAX_WAIT_MS));
     return;
   }
-  if (strcmp (role, "mirror") != 0 && strcmp (role, "production") != 0) {
-    control_error (e, 0, id, "usage", "role '%s': it must be none, mirror or production", role);
+  if (strcmp (role, "mirror") != 0 && strcmp (role, "production") != 0 && strcmp (role, "detached") != 0) {
+    control_error (e, 0, id, "usage", "role '%s': it must be none, mirror, production or detached", role);
     return;
   }
   bad = read_record (e, json_object_get (request, "record"), &r);
@@ -422,6 +482,14 @@ role_command (struct engine *e, json_t *request, json_int_t id)
   }
   set_peers (e, request);
 
+  if (e->role == ROLE_DETACHED || (strcmp (role, "detached") == 0 && e->role != ROLE_NONE)) {
+    control_error (e, 0, id, "role", "a copy is detached, and attached again, only by way of role none");
+    return;
+  }
+  if (strcmp (role, "detached") == 0) {
+    start_detached (e, request, id, &r, site);
+    return;
+  }
   if (strcmp (role, "mirror") == 0) {
     get_name (request, "production", e->production, true);
     if (e->role == ROLE_NONE)
@@ -453,7 +521,7 @@ role_command (struct engine *e, json_t *request, json_int_t id)
     role_record_command (e, request, id);
   }
   else {
-    code = open_store (e, &r, site, true, request, err, sizeof err);
+    code = open_store (e, &r, site, ROLE_PRODUCTION, request, err, sizeof err);
     if (code)
       control_error (e, 0, id, code, "%s", err);
     else
@@ -491,7 +559,7 @@ role_record_command (struct engine *e, json_t *request, json_int_t id)
     }
     prod_record (e, seen);
   }
-  else
+  else if (e->role == ROLE_MIRROR)
     copyside_record (e);
   control_ok (e, 0, id, role_fields (e));
 }
@@ -528,6 +596,12 @@ role_task (struct engine *e, enum task_kind kind, json_t *request, json_int_t id
     }
     else
       prod_hold (e, kind == TASK_HOLD ? "held by command" : "the role is being given up");
+  }
+  else if (e->role == ROLE_DETACHED && kind != TASK_HOLD) {
+    t->clean = true;
+    gate_set (&e->ia->gate, GATE_CLOSED, true);
+    engine_set_open (e, false, "this node has no role for the IASP now; ask crgctl status");
+    t->phase = TP_GATE;
   }
 }
 

@@ -117,6 +117,8 @@ pwrite_piece (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset,
     return -ESHUTDOWN;
 
   case GATE_FAST:
+    if (atomic_load (&ia->read_only))
+      return -EROFS; /* a client of before */
     r = store_pwrite (&ia->store, buf, count, offset, store_flags (flags));
     return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
 
@@ -189,6 +191,8 @@ zero_piece (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags, bo
     return -ESHUTDOWN;
 
   case GATE_FAST:
+    if (atomic_load (&ia->read_only))
+      return -EROFS;
     r = is_trim ? store_trim (&ia->store, count, offset, store_flags (flags))
                 : store_zero (&ia->store, count, offset, store_flags (flags));
     return r < 0 ? r : before_answer (ia, &pass, offset, count, false);

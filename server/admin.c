@@ -232,6 +232,7 @@ static void
 ask_group (struct client *c, struct member *m, enum group_request request, uint32_t node,
            json_t *req)
 {
+  struct member_about about = { .node = node };
   const char *node_name = NULL;
   const struct crg_state *s = member_state (m);
   int i = s && node != NO_NODE ? state_node_index (s, node) : -1;
@@ -242,7 +243,7 @@ ask_group (struct client *c, struct member *m, enum group_request request, uint3
             json_string_value (json_object_get (req, "cmd")),
             node_name == NULL ? "" : request == GR_SWITCHOVER ? " to " : " ", node_name ?: "");
   c->busy = true;
-  member_request (m, request, node, json_is_true (json_object_get (req, "force")),
+  member_request (m, request, &about, json_is_true (json_object_get (req, "force")),
                   json_is_true (json_object_get (req, "dry_run")), wait_ms (req, ADMIN_REQUEST_MS),
                   on_reply, c);
 }
@@ -359,6 +360,78 @@ cmd_switchover (struct client *c, json_t *req)
   ask_group (c, m, GR_SWITCHOVER, node, req);
 }
 
+/* The index of a site that has a mirror copy of the IASP: that of the name, or the only one. */
+static bool
+find_copy (struct client *c, const struct crg_state *s, unsigned iasp, const char *name,
+           uint8_t *site)
+{
+  char reason[3 * CRG_REASON_MAX];
+  unsigned found = 0;
+
+  for (unsigned i = 0; i < s->def.n_sites; i++)
+    if (name ? strcmp (s->def.sites[i], name) == 0 : i != s->rec[iasp].production_site) {
+      *site = (uint8_t) i;
+      found++;
+    }
+  if (found == 1)
+    return true;
+  if (name)
+    snprintf (reason, sizeof reason, "no site %.63s in CRG %s", name, s->def.name);
+  else
+    snprintf (reason, sizeof reason, "IASP %s has %u mirror copies: say which, with --site",
+              s->def.iasps[iasp].name, found);
+  put_error (c, name ? CRG_EXIT_NO_OBJECT : CRG_EXIT_USAGE, reason);
+  return false;
+}
+
+/* mirror suspend, resume, detach, reattach, unbar */
+static void
+cmd_mirror (struct client *c, json_t *req)
+{
+  static const struct {
+    const char *verb;
+    enum group_request request;
+  } verbs[] = {
+    { "suspend", GR_SUSPEND }, { "resume", GR_RESUME }, { "detach", GR_DETACH },
+    { "reattach", GR_REATTACH }, { "unbar", GR_UNBAR },
+  };
+  static const char *const exports[DETACHED_END] = { "none", "read-only", "read-write" };
+  const char *verb = json_string_value (json_object_get (req, "verb"));
+  const char *name = json_string_value (json_object_get (req, "iasp"));
+  const char *export = json_string_value (json_object_get (req, "export"));
+  struct member_about about = { .node = NO_NODE };
+  char reason[CRG_REASON_MAX];
+  const struct crg_state *s;
+  struct member *m;
+  unsigned iasp, v = 0, e = 0;
+
+  m = name ? daemon_find_iasp (c->a->d, name, &iasp) : NULL;
+  s = m ? member_state (m) : NULL;
+  if (s == NULL) {
+    snprintf (reason, sizeof reason, "no IASP %.63s on node %s", name ? name : "", c->a->d->conf.name);
+    put_error (c, name ? CRG_EXIT_NO_OBJECT : CRG_EXIT_USAGE, reason);
+    return;
+  }
+  while (v < ARRAY_SIZE (verbs) && (verb == NULL || strcmp (verb, verbs[v].verb) != 0))
+    v++;
+  while (export && e < DETACHED_END && strcmp (export, exports[e]) != 0)
+    e++;
+  if (v == ARRAY_SIZE (verbs) || e == DETACHED_END) {
+    put_error (c, CRG_EXIT_USAGE, "mirror: it must be suspend, resume, detach, reattach or unbar, and "
+                                  "an export none, read-only or read-write");
+    return;
+  }
+  if (!find_copy (c, s, iasp, json_string_value (json_object_get (req, "site")), &about.site))
+    return;
+  about.iasp = (uint8_t) iasp;
+  about.mode = (enum detached_export) e;
+  snprintf (c->asked, sizeof c->asked, "IASP %s: %s the copy of %s: ", name, verb,
+            s->def.sites[about.site]);
+  c->busy = true;
+  member_request (m, verbs[v].request, &about, json_is_true (json_object_get (req, "force")), false,
+                  wait_ms (req, ADMIN_REQUEST_MS), on_reply, c);
+}
+
 /* In every CRG whose domain has the node. */
 static void
 cmd_mark_failed (struct client *c, json_t *req)
@@ -452,6 +525,7 @@ static const struct {
   { "end", true, cmd_end },
   { "switchover", true, cmd_switchover },
   { "mark-failed", true, cmd_mark_failed },
+  { "mirror", true, cmd_mirror },
   { "leave", true, cmd_leave },
 };
 

@@ -28,7 +28,7 @@ struct group_config {
   uint8_t boot_id[CRG_ID_LEN]; /* of this machine (R5) */
 };
 
-enum host_role { HOST_NONE, HOST_MIRROR, HOST_PRODUCTION };
+enum host_role { HOST_NONE, HOST_MIRROR, HOST_PRODUCTION, HOST_DETACHED, HOST_ROLE_END };
 
 enum group_event_kind {
   GE_VIEW = 1,    /* view, members */
@@ -64,6 +64,8 @@ enum group_event_kind {
 
 enum group_request {
   GR_START = 1, GR_END, GR_DELETE, GR_SWITCHOVER, GR_MARK_FAILED, GR_UNBAR,
+  GR_SUSPEND, GR_RESUME, GR_DETACH, GR_REATTACH, /* iasp, site, mode, forced */
+  GR_REQUEST_END,
 };
 
 /* What a store says of itself (superblock), for R4, R5, R6, S1. */
@@ -106,6 +108,7 @@ struct group_event {
   uint8_t boot_id[CRG_ID_LEN];
   struct store_info store;
   uint8_t request;           /* enum group_request */
+  uint8_t mode;              /* GR_DETACH: enum detached_export */
   uint64_t request_id;
   uint32_t node;
   char reason[CRG_REASON_MAX + 1];
@@ -129,6 +132,8 @@ enum group_action_kind {
      once.  GA_LEASE: what still runs when the lease ends is stopped. */
   GA_PROBE,       /* probe iasp's store -> GE_PROBE */
   GA_HOST,        /* make it so: iasp in role (NONE stops it), tenure -> GE_HOSTED.
+                     DETACHED: exported as the committed record says; NONE comes
+                     before it is exported in another way.
                      Those of one iasp are carried out in order; HOST_NONE may
                      follow before the one before it was answered */
   GA_RECORD,      /* tell the plugin the committed record of iasp.  `seq`: the

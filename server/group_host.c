@@ -55,7 +55,7 @@ on_hosted (struct group *g, const struct group_event *ev)
 {
   struct hosting *h = &g->host[ev->iasp];
 
-  if (ev->role > HOST_PRODUCTION) {
+  if (ev->role >= HOST_ROLE_END) {
     g->counters.illegal++;
     return;
   }
@@ -333,8 +333,10 @@ wanted_role (const struct group *g, unsigned i, uint8_t site)
 
   /* H4: a copy is opened only under a committed state that names this node. */
   if (!g->committed.started || site == NO_SITE || r->copies[site].host != g->cfg.node_id
-      || r->copies[site].barred || r->copies[site].detached)
+      || r->copies[site].barred)
     return HOST_NONE;
+  if (r->copies[site].detached)
+    return r->copies[site].exported == DETACHED_CLOSED ? HOST_NONE : HOST_DETACHED;
   if (r->production_site != site && is_script (g, i))
     return HOST_NONE;
   return r->production_site == site ? HOST_PRODUCTION : HOST_MIRROR;
@@ -360,6 +362,9 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
     h->config_mine++; /* its site hears message 5 of each new host */
   h->told_role = (uint8_t) role;
   h->told_tenure = a->tenure;
+  h->told_export = 0;
+  if (role == HOST_DETACHED)
+    h->told_export = g->committed.rec[i].copies[site_of (g, g->cfg.node_id)].exported;
   h->pending = h->asked = true;
   h->open = h->adopted = false;
   h->start_told = h->record_told = false;
@@ -388,7 +393,10 @@ settle_role (struct group *g, unsigned i, uint8_t site, struct group_actions *ou
   /* An old production host ends its plugin first, whatever comes next (F6). */
   if (h->told_role != HOST_NONE
       && (want == HOST_NONE || stale || (!h->pending && !h->open)
-          || (h->told_role == HOST_PRODUCTION && want == HOST_MIRROR))) {
+          || (want != h->told_role
+              && (h->told_role != HOST_MIRROR || want == HOST_DETACHED))
+          || (want == HOST_DETACHED
+              && h->told_export != g->committed.rec[i].copies[site].exported))) {
     tell_role (g, out, i, HOST_NONE);
     return;
   }
@@ -425,7 +433,7 @@ static bool
 copy_may_enter (const struct iasp_rec *r, uint8_t s)
 {
   return !r->copies[s].in_set && r->copies[s].host != NO_NODE && !r->copies[s].barred
-         && !r->copies[s].detached && s != r->production_site;
+         && !r->copies[s].detached && !r->copies[s].suspended && s != r->production_site;
 }
 
 bool
@@ -495,6 +503,10 @@ copy_is_open (const struct group *g, const struct peer *p, unsigned i, enum host
 static uint8_t
 sync_kind (const struct group *g, unsigned i, uint8_t s, const struct peer *p)
 {
+  /* R6: what it was written by itself, or by a set that was given up, is in
+   * no bitmap of this production. */
+  if (g->committed.rec[i].copies[s].fork == FORK_DIVERGED)
+    return SYNC_FULL;
   if (!g->committed.rec[i].copies[s].in_set || p->announce.iasp[i].store.restarted)
     return SYNC_FULL;
   return SYNC_NONE;
@@ -533,6 +545,24 @@ tell_mirror (struct group_actions *out, unsigned i, uint8_t s, uint32_t node, ui
   a->sync = sync;
 }
 
+/* Once for each link that production was told of. */
+static void
+unmirror (struct group_actions *out, unsigned i, uint8_t s, struct copy_link *l,
+          const char *reason)
+{
+  struct group_action *a;
+
+  if (l->told_node == NO_NODE || !group_room (out))
+    return;
+  a = group_act (out, GA_UNMIRROR);
+  a->iasp = (uint8_t) i;
+  a->site = s;
+  a->node = l->told_node;
+  str_set (a->reason, sizeof a->reason, reason);
+  l->told_node = NO_NODE;
+  l->ready = false;
+}
+
 static void
 settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
              struct group_actions *out)
@@ -542,6 +572,10 @@ settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
   const struct peer *p = group_peer_const (g, r->copies[s].host);
   const struct peer *me = group_peer_const (g, g->cfg.node_id);
 
+  if (r->copies[s].suspended || r->copies[s].detached) {
+    unmirror (out, i, s, l, r->copies[s].reason);
+    return;
+  }
   if (copy_is_open (g, p, i, HOST_MIRROR)) {
     bool reached = l->tenure == r->tenure && l->node == p->id && l->incarnation == p->incarnation;
 
@@ -559,16 +593,8 @@ settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
   }
   /* F3: only if no host is there for the copy is it suspended at once. */
   if (l->told_node != NO_NODE && in->ready && place_left (in, i, s)
-      && !place_can_take (in, i, s) && group_room (out)) {
-    struct group_action *a = group_act (out, GA_UNMIRROR);
-
-    a->iasp = (uint8_t) i;
-    a->site = s;
-    a->node = l->told_node;
-    str_set (a->reason, sizeof a->reason, "no host for the copy is there");
-    l->told_node = NO_NODE;
-    l->ready = false;
-  }
+      && !place_can_take (in, i, s))
+    unmirror (out, i, s, l, "no host for the copy is there");
 }
 
 static void
@@ -633,8 +659,11 @@ all_is_hosted (const struct group *g, unsigned i, uint8_t site)
   const struct iasp_rec *r = &g->committed.rec[i];
   const struct peer *p = group_peer_const (g, r->copies[site].host);
 
-  return host_serves (g, state_production_host (&g->committed))
-         && (site == r->production_site || is_script (g, i) || copy_is_open (g, p, i, HOST_MIRROR));
+  if (!host_serves (g, state_production_host (&g->committed)))
+    return false;
+  if (r->copies[site].detached)
+    return r->copies[site].exported == DETACHED_CLOSED || copy_is_open (g, p, i, HOST_DETACHED);
+  return site == r->production_site || is_script (g, i) || copy_is_open (g, p, i, HOST_MIRROR);
 }
 
 static void

@@ -120,7 +120,7 @@ decode_announce (struct reader *r, struct announce *a)
     h->tenure = r_u64 (r);
     decode_store (r, &h->store);
     r_str (r, h->reason, sizeof h->reason);
-    if (h->role > HOST_PRODUCTION)
+    if (h->role >= HOST_ROLE_END)
       r->bad = true;
   }
 }

@@ -81,6 +81,7 @@ struct copy_link {
 struct hosting {
   uint8_t told_role;        /* enum host_role, last GA_HOST */
   uint64_t told_tenure;
+  uint8_t told_export;      /* DETACHED: enum detached_export */
   bool pending;             /* GE_HOSTED is awaited */
   bool asked;               /* a GA_HOST was given in this incarnation */
   bool open;                /* the plugin is open in told_role */
@@ -144,7 +145,7 @@ struct request {
   uint8_t request;
   uint64_t request_id;
   uint32_t node;
-  uint8_t iasp, site;
+  uint8_t iasp, site, mode;
   bool dry_run, forced;
   uint64_t tenure;          /* SWITCHOVER forced: when it was asked for */
   bool sent;                /* SWITCHOVER: multicast to the production host */

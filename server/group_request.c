@@ -287,7 +287,7 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
 {
   struct request *r = NULL;
 
-  if (ev->request < GR_START || ev->request > GR_UNBAR) {
+  if (ev->request < GR_START || ev->request >= GR_REQUEST_END) {
     g->counters.illegal++;
     return;
   }
@@ -325,7 +325,8 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
   r->iasp = ev->iasp;
   r->site = ev->site;
   r->dry_run = ev->dry_run;
-  r->forced = ev->forced && ev->request == GR_SWITCHOVER;
+  r->mode = ev->mode;
+  r->forced = ev->forced;
   r->tenure = state_tenure (&g->committed);
 }
 
@@ -473,6 +474,20 @@ request_change (const struct request *r, struct change *c)
     c->site = r->site;
     c->clear = true;
     break;
+  case GR_SUSPEND:
+  case GR_RESUME:
+  case GR_DETACH:
+  case GR_REATTACH:
+    c->kind = r->request <= GR_RESUME ? CH_SUSPEND : CH_DETACH;
+    c->iasps = 1u << (r->iasp % CRG_MAX_IASPS);
+    c->site = r->site;
+    c->clear = r->request == GR_RESUME || r->request == GR_REATTACH;
+    c->mode = r->mode;
+    if (r->request == GR_SUSPEND)
+      str_set (c->reason, sizeof c->reason, "suspended by an operator");
+    else if (r->request == GR_DETACH)
+      str_set (c->reason, sizeof c->reason, "detached by an operator");
+    break;
   }
 }
 
@@ -481,6 +496,8 @@ static bool
 is_done (const struct group *g, const struct request *r)
 {
   const struct crg_state *s = &g->committed;
+  const struct copy_rec *copy = r->iasp < s->def.n_iasps && r->site < s->def.n_sites
+                                  ? &s->rec[r->iasp].copies[r->site] : NULL;
   int n;
 
   switch (r->request) {
@@ -491,8 +508,15 @@ is_done (const struct group *g, const struct request *r)
     n = state_node_index (s, r->node);
     return n >= 0 && s->def.nodes[n].marked_failed;
   case GR_UNBAR:
-    return r->iasp < s->def.n_iasps && r->site < s->def.n_sites
-           && !s->rec[r->iasp].copies[r->site].barred;
+    return copy != NULL && !copy->barred;
+  case GR_SUSPEND:
+    return copy != NULL && copy->suspended;
+  case GR_RESUME:
+    return copy != NULL && !copy->suspended && !copy->detached;
+  case GR_DETACH:
+    return copy != NULL && copy->detached && copy->exported == r->mode;
+  case GR_REATTACH:
+    return copy != NULL && !copy->detached;
   default: return false;
   }
 }
@@ -580,6 +604,13 @@ request_settle (struct group *g, struct group_actions *out)
       if (why != NULL) {
         r->used = false;
         answer (out, r->request_id, CODE_REFUSED, why);
+      } else if (r->request == GR_REATTACH && !r->forced
+                 && g->committed.rec[r->iasp].copies[r->site].fork == FORK_DIVERGED) {
+        /* R6: an operator says which side's writes go. */
+        r->used = false;
+        answer (out, r->request_id, CODE_NEEDS_FORCE,
+                "what the detached copy holds beyond production's is lost; --force reattaches it "
+                "(switchover --to its host --force takes over with it instead)");
       }
     }
   }
@@ -591,6 +622,8 @@ request_want (struct group *g, struct change *c)
   for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
     if (g->requests[i].used && g->requests[i].request != GR_SWITCHOVER) {
       request_change (&g->requests[i], c);
+      if (is_done (g, &g->requests[i]) || state_check (&g->committed, c) != NULL)
+        continue; /* answered at the next event */
       return true;
     } else if (g->requests[i].used && want_force (g, &g->requests[i], c))
       return true;

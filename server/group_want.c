@@ -127,7 +127,8 @@ want_local (struct group *g, struct change *c)
       continue;
     for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
       if (h->link[s].ready && !h->link[s].lost && s != site && !r->copies[s].in_set
-          && r->copies[s].host != NO_NODE && !r->copies[s].barred && !r->copies[s].detached) {
+          && r->copies[s].host != NO_NODE && !r->copies[s].barred && !r->copies[s].detached
+          && !r->copies[s].suspended) {
         memset (c, 0, sizeof *c);
         c->kind = CH_ENTER;
         c->iasps = 1u << i;

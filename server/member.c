@@ -397,6 +397,7 @@ start_probe (struct member *m, unsigned iasp)
   memcpy (arg.iasp_id, s->def.iasps[iasp].id, CRG_ID_LEN);
   arg.site = s->def.nodes[self].site;
   arg.size = s->def.iasps[iasp].size;
+  arg.fork = s->rec[iasp].copies[arg.site].detached;
   arg.own_has_open = sh->plugin && plugin_pid (sh->plugin) != 0;
   group_status (m->g, clock_boottime_ms (), &st);
   for (unsigned i = 0; i < st.n_nodes; i++) {
@@ -431,11 +432,12 @@ reply (struct member *m, uint64_t id, int code, const char *reason)
 }
 
 void
-member_request (struct member *m, enum group_request request, uint32_t node, bool forced,
-                bool dry_run, unsigned timeout_ms, member_reply_fn *done, void *opaque)
+member_request (struct member *m, enum group_request request, const struct member_about *about,
+                bool forced, bool dry_run, unsigned timeout_ms, member_reply_fn *done, void *opaque)
 {
-  struct group_event ev = { .kind = GE_REQUEST, .request = (uint8_t) request, .node = node,
-                            .forced = forced, .dry_run = dry_run };
+  struct group_event ev = { .kind = GE_REQUEST, .request = (uint8_t) request, .node = about->node,
+                            .iasp = about->iasp, .site = about->site,
+                            .mode = (uint8_t) about->mode, .forced = forced, .dry_run = dry_run };
 
   for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
     if (m->requests[i].id == 0) {
@@ -462,7 +464,9 @@ member_forget_requests (struct member *m, void *opaque)
 static const char *
 role_name (enum host_role role)
 {
-  return role == HOST_PRODUCTION ? "production" : role == HOST_MIRROR ? "mirror" : "none";
+  static const char *const names[HOST_ROLE_END] = { "none", "mirror", "production", "detached" };
+
+  return role < HOST_ROLE_END ? names[role] : "?";
 }
 
 /* C6: a node that can't keep what it says must not say it. */

@@ -36,9 +36,15 @@ extern void member_on_down (struct member *m, const char *reason);
 
 /* An operator's request; `done` is called once, with crgctl's exit code. */
 typedef void member_reply_fn (void *opaque, int code, const char *reason);
-extern void member_request (struct member *m, enum group_request request, uint32_t node,
-                            bool forced, bool dry_run, unsigned timeout_ms,
-                            member_reply_fn *done, void *opaque);
+/* What a request is about beside the CRG. */
+struct member_about {
+  uint32_t node; /* NO_NODE: none */
+  uint8_t iasp, site;
+  enum detached_export mode;
+};
+extern void member_request (struct member *m, enum group_request request,
+                            const struct member_about *about, bool forced, bool dry_run,
+                            unsigned timeout_ms, member_reply_fn *done, void *opaque);
 extern void member_forget_requests (struct member *m, void *opaque);
 
 /* Begins to end the plugins (stop.h), mirror copies only if asked;

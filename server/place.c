@@ -418,7 +418,8 @@ place_copies (const struct place_in *in, struct change *c)
       const struct copy_rec *copy = &s->rec[i].copies[site];
       int n;
 
-      if (site == s->rec[i].production_site || copy->barred || copy->detached
+      if (site == s->rec[i].production_site || copy->barred
+          || (copy->detached && copy->exported == DETACHED_CLOSED)
           || s->def.iasps[i].type == RES_SCRIPT || !place_left (in, i, site))
         continue;
       /* F3: the next present member of its site takes it (S1, R5). */

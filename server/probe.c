@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The tasks of probe.h.  Called in children that the daemon may kill at any
- * moment; store_format and store_wipe are the only ones that write.
+ * moment; store_format and store_wipe write, and store_probe a fork's mark.
  */
 #include "config.h"
 
@@ -151,6 +151,42 @@ is_in (char names[][CRG_NAME_MAX + 1], unsigned n, const char *node)
   return false;
 }
 
+/* R6: the record has given this store up as a fork, and nobody has it open: its disk says so from
+ * now on, in both slots, whatever becomes of the record.  Under the lock, so that no plugin writes a
+ * superblock meanwhile. */
+static void
+mark_fork (const char *path, char *reason)
+{
+  static uint8_t block[META_BLOCK_SIZE];
+  struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+  struct superblock sb;
+  struct super_choice choice;
+  enum super_status status;
+  uint64_t bytes, offset[2];
+  int fd = open_store (path, O_RDWR, &bytes, NULL, reason);
+  unsigned slot;
+  int r = 0;
+
+  if (fd < 0)
+    return;
+  if (fcntl (fd, F_OFD_SETLK, &fl) == 0
+      && read_super (fd, path, bytes, &sb, &choice, &status, reason) == 0 && status == SUPER_OK
+      && !(sb.flags & SUPER_F_FORK) && meta_slot_offsets (bytes, offset) == 0) {
+    sb.flags |= SUPER_F_FORK;
+    slot = choice.slot == 0;
+    for (unsigned i = 0; i < 2 && r == 0; i++, slot = !slot) {
+      sb.sequence++;
+      super_encode (&sb, slot, block);
+      r = write_at (fd, block, sizeof block, offset[slot]);
+      if (r == 0 && fsync (fd) < 0)
+        r = -errno;
+    }
+    if (r < 0)
+      say (reason, "store %s: marking it as a fork: %s", path, strerror (-r));
+  }
+  close (fd);
+}
+
 /* True: it is locked by somebody whose node is gone; worth another look. */
 static bool
 look_at_store (struct store_probe_arg *arg, struct store_probe *res)
@@ -223,7 +259,11 @@ store_probe (const void *varg, void *vresult)
       nanosleep (&look, NULL);
     memset (res, 0, sizeof *res);
     if (!look_at_store (&arg, res))
-      return;
+      break;
+  }
+  if (arg.fork && res->info.agrees_ids && res->info.can_host && !res->info.fork && !arg.own_has_open) {
+    mark_fork (arg.store, res->reason);
+    res->info.fork = res->reason[0] == '\0';
   }
 }
 

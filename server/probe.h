@@ -27,6 +27,7 @@ struct store_probe_arg {
    * for PROBE_DYING_MS, which the lease's hold (L3) takes anyhow. */
   unsigned n_present;
   char present[CRG_MAX_NODES][CRG_NAME_MAX + 1];
+  bool fork; /* R6: the record says so; the disk is made to say so too */
   unsigned n_fenced; /* S1 d: marked failed, so their writes can't come any more */
   char fenced[CRG_MAX_NODES][CRG_NAME_MAX + 1];
 };

@@ -276,7 +276,9 @@ check_copy (const struct crg_state *s, const struct change *c, unsigned iasp)
     node = state_node_index (s, c->node);
     if (!can_ever_host (s, node) || s->def.nodes[node].site != c->site)
       return "the named node cannot host at that site";
-    return copy->barred || copy->detached ? "the copy is barred or detached" : NULL;
+    if (copy->detached && copy->exported == DETACHED_CLOSED)
+      return "the copy is detached";
+    return copy->barred ? "the copy is barred" : NULL;
   case CH_SHRINK:
     if (c->site == r->production_site)
       return "production does not leave the set";
@@ -290,6 +292,8 @@ check_copy (const struct crg_state *s, const struct change *c, unsigned iasp)
       return "the tenure is another by now";
     if (c->node == NO_NODE || copy->host != c->node)
       return "the copy has another host by now";
+    if (copy->suspended)
+      return "the copy is suspended by an operator";
     return copy->barred || copy->detached ? "the copy is barred or detached" : NULL;
   case CH_BAR:
     if (c->clear)
@@ -297,6 +301,25 @@ check_copy (const struct crg_state *s, const struct change *c, unsigned iasp)
     if (c->expect_tenure != r->tenure)
       return "the tenure is another by now";
     return copy->barred ? "the copy is barred already" : NULL;
+  case CH_SUSPEND:
+    if (c->site == r->production_site)
+      return "it is the production copy";
+    if (copy->detached)
+      return "the copy is detached: reattach it";
+    if (copy->suspended == !c->clear)
+      return c->clear ? "the copy is not suspended" : "the copy is suspended already";
+    return NULL;
+  case CH_DETACH:
+    if (c->site == r->production_site)
+      return "it is the production copy";
+    if (c->clear)
+      return copy->detached ? NULL : "the copy is not detached";
+    if (c->mode >= DETACHED_END)
+      return "a detached copy is exported in no such way";
+    /* It would show a state in which production never was. */
+    if (c->mode != DETACHED_CLOSED && copy->since == 0)
+      return "the copy was never filled";
+    return copy->detached && copy->exported == c->mode ? "the copy is detached already" : NULL;
   case CH_RESTARTED:
     if (c->site != r->production_site || copy->host != c->node)
       return "production has another host by now";
@@ -330,6 +353,8 @@ state_check (const struct crg_state *s, const struct change *c)
   case CH_ENTER:
   case CH_BAR:
   case CH_RESTARTED:
+  case CH_SUSPEND:
+  case CH_DETACH:
     if (c->iasps == 0 || (c->iasps & ~state_all_iasps (s)) != 0)
       return "no such IASP";
     if (c->site >= s->def.n_sites)
@@ -412,12 +437,14 @@ fork_others (struct crg_state *s, struct iasp_rec *r, const struct change *c)
 
     if (site == c->site)
       continue;
-    other->fork = true;
+    other->fork = FORK_DIVERGED;
     if (!other->in_set)
       continue;
     leave_set (other, c->at_ms,
                "another copy was forced to take over (R4): a fork until it is reattached");
     other->detached = true;
+    other->exported = DETACHED_CLOSED;
+    other->suspended = false;
     other->host = NO_NODE;
   }
   r->generation++;
@@ -443,7 +470,9 @@ apply_appoint (struct crg_state *s, const struct change *c)
       r->loss++;
       fork_others (s, r, c);
       copy->in_set = true;
-      copy->detached = copy->fork = false;
+      copy->detached = copy->suspended = false;
+      copy->exported = DETACHED_CLOSED;
+      copy->fork = FORK_NONE;
       memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
       memset (copy->reason, 0, sizeof copy->reason);
     } else if (c->loss_iasps & (1u << i)) {
@@ -497,7 +526,7 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
   case CH_ENTER:
     /* R3: `since` is the generation at which the copy entered. */
     copy->in_set = true;
-    copy->fork = false;
+    copy->fork = FORK_NONE;
     copy->since = r->generation;
     memcpy (copy->boot_id, c->boot_id, CRG_ID_LEN);
     memset (copy->reason, 0, sizeof copy->reason);
@@ -512,6 +541,35 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
       leave_set (copy, c->at_ms, c->reason);
       r->generation++;
     }
+    break;
+  case CH_SUSPEND:
+    copy->suspended = !c->clear;
+    if (copy->suspended && copy->in_set) {
+      leave_set (copy, c->at_ms, c->reason);
+      r->generation++;
+    } else
+      str_set (copy->reason, sizeof copy->reason, c->clear ? "" : c->reason);
+    break;
+  case CH_DETACH:
+    if (c->clear) {
+      copy->detached = false;
+      copy->exported = DETACHED_CLOSED;
+      memset (copy->reason, 0, sizeof copy->reason);
+      break;
+    }
+    /* R6: a new generation, and a fork before it opens. */
+    if (!copy->detached)
+      r->generation++;
+    if (copy->in_set)
+      leave_set (copy, c->at_ms, c->reason);
+    str_set (copy->reason, sizeof copy->reason, c->reason);
+    copy->suspended = false;
+    copy->detached = true;
+    copy->exported = c->mode;
+    if (copy->fork == FORK_NONE)
+      copy->fork = FORK_BEHIND;
+    if (c->mode == DETACHED_READ_WRITE)
+      copy->fork = FORK_DIVERGED;
     break;
   case CH_RESTARTED:
     /* S2 b: what was answered and not flushed may be gone. */
@@ -542,6 +600,8 @@ state_apply (struct crg_state *s, const struct change *c)
   case CH_ENTER:
   case CH_BAR:
   case CH_RESTARTED:
+  case CH_SUSPEND:
+  case CH_DETACH:
     for (unsigned i = 0; i < s->def.n_iasps; i++)
       if (c->iasps & (1u << i))
         apply_copy (s, c, i);

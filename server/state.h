@@ -89,6 +89,18 @@ struct crg_def {
   struct iasp_def iasps[CRG_MAX_IASPS];
 };
 
+/* How a detached copy is exported. */
+enum detached_export { DETACHED_CLOSED, DETACHED_READ_ONLY, DETACHED_READ_WRITE, DETACHED_END };
+
+/* What a store that was detached may hold beyond what production knows it
+ * lacks. */
+enum fork_kind {
+  FORK_NONE,
+  FORK_BEHIND,    /* nothing: it was not written since it left the set */
+  FORK_DIVERGED,  /* writes of its own, or of a set that was given up (R4) */
+  FORK_END,
+};
+
 /* The record, per copy (site) of an IASP. */
 struct copy_rec {
   uint32_t host;                /* node id of the single host, or NO_NODE */
@@ -98,9 +110,10 @@ struct copy_rec {
    * not a restarted one: it was filled in it, or the loss was accepted. */
   uint8_t boot_id[CRG_ID_LEN];
   bool barred;                  /* F4: no host until an operator clears it */
+  bool suspended;               /* not mirrored to, by an operator */
   bool detached;                /* R6: not mirrored to, never in the set */
-  bool fork;                    /* R6: its store may hold what production lacks; until it
-                                   enters the set again */
+  uint8_t exported;             /* enum detached_export */
+  uint8_t fork;                 /* R6: enum fork_kind, until it enters the set again */
   uint64_t left_ms;             /* when it left the set, wall clock; 0: never was in it.
                                    For people: decides nothing */
   char reason[CRG_REASON_MAX + 1]; /* why it is not in the set / barred */
@@ -140,6 +153,8 @@ enum change_kind {
   CH_MARK_FAILED, /* F5 */
   CH_NODE,        /* C7: later */
   CH_RESTARTED,   /* S2 b: the restarted production store is opened, loss rises */
+  CH_SUSPEND,     /* operator: mirror to this copy no more; clear: again */
+  CH_DETACH,      /* operator: R6; mode says how it is exported; clear: reattach */
   CH_KIND_END,
 };
 
@@ -158,7 +173,8 @@ struct change {
   uint16_t present;             /* APPOINT: bit set of present node indices (F5) */
   bool graceful;                /* APPOINT by switchover (F6): set kept */
   bool forced;                  /* R4: operator accepts the loss */
-  bool clear;                   /* BAR, MARK_FAILED: undo */
+  bool clear;                   /* BAR, MARK_FAILED, SUSPEND, DETACH: undo */
+  uint8_t mode;                 /* DETACH: enum detached_export */
   char reason[CRG_REASON_MAX + 1];
 };
 

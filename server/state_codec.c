@@ -118,7 +118,9 @@ encode_rec (struct writer *w, const struct iasp_rec *rec, unsigned n_sites)
     w_u64 (w, c->since);
     w_id (w, c->boot_id);
     w_u8 (w, c->barred);
+    w_u8 (w, c->suspended);
     w_u8 (w, c->detached);
+    w_u8 (w, c->exported);
     w_u8 (w, c->fork);
     w_u64 (w, c->left_ms);
     w_str (w, c->reason, CRG_REASON_MAX);
@@ -143,8 +145,12 @@ decode_rec (struct reader *r, struct iasp_rec *rec, unsigned n_sites)
     c->since = r_u64 (r);
     r_id (r, c->boot_id);
     c->barred = r_bool (r);
+    c->suspended = r_bool (r);
     c->detached = r_bool (r);
-    c->fork = r_bool (r);
+    c->exported = r_u8 (r);
+    c->fork = r_u8 (r);
+    if (c->exported >= DETACHED_END || c->fork >= FORK_END)
+      r->bad = true;
     c->left_ms = r_u64 (r);
     r_str (r, c->reason, sizeof c->reason);
   }
@@ -286,6 +292,7 @@ change_encode (const struct change *c, uint8_t *buf, size_t len)
   w_u8 (&w, c->graceful);
   w_u8 (&w, c->forced);
   w_u8 (&w, c->clear);
+  w_u8 (&w, c->mode);
   w_str (&w, c->reason, CRG_REASON_MAX);
   return w.bad ? 0 : w.used;
 }
@@ -312,6 +319,7 @@ change_decode (struct change *c, const uint8_t *buf, size_t len)
   c->graceful = r_bool (&r);
   c->forced = r_bool (&r);
   c->clear = r_bool (&r);
+  c->mode = r_u8 (&r);
   r_str (&r, c->reason, sizeof c->reason);
   if (r.bad || r.used != len || c->kind < CH_START || c->kind >= CH_KIND_END)
     return -STATE_EBADMSG;

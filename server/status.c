@@ -173,8 +173,11 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
   const char *why = json_string_value (json_object_get (link, "reason"));
   const struct group_host_status *said = c->host ? group_announced (member_group (m), c->host, iasp)
                                                  : NULL;
+  static const char *const exports[DETACHED_END] = { "none", "read-only", "read-write" };
+  static const char *const forks[FORK_END] = { "none", "behind", "diverged" };
   const char *data, *mirror = "-";
   char reason[2 * CRG_REASON_MAX + 8] = "";
+  uint64_t age_ms;
   json_int_t dirty = number (link, "dirty"), done = number (link, "done"),
              total = number (link, "total");
   json_t *out;
@@ -189,6 +192,8 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
   if (!is_production) {
     if (c->detached)
       mirror = "detached";
+    else if (c->suspended)
+      mirror = "suspended";
     else if (state)
       mirror = state;
     else if (s->started)
@@ -209,6 +214,18 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
                    "mirror", mirror, "data", data, "in_set", c->in_set, "since",
                    (json_int_t) c->since, "reason", reason);
   json_object_set_new (out, "barred", json_boolean (c->barred));
+  json_object_set_new (out, "suspended", json_boolean (c->suspended));
+  if (c->detached) {
+    json_t *fork = find_report (m, c->host, iasp, &age_ms);
+
+    /* Where its own clients find it. */
+    if (json_is_true (json_object_get (fork, "served"))
+        && json_is_string (json_object_get (fork, "uri")))
+      json_object_set (out, "uri", json_object_get (fork, "uri"));
+    json_object_set_new (out, "export", json_string (exports[c->exported < DETACHED_END ? c->exported : 0]));
+    json_decref (fork);
+  }
+  json_object_set_new (out, "fork", json_string (forks[c->fork < FORK_END ? c->fork : FORK_DIVERGED]));
   json_object_set_new (out, "behind_bytes", json_integer (c->in_set || is_production ? 0 : dirty));
   json_object_set_new (out, "behind_s", json_integer (c->in_set || is_production ? 0 : number (link, "since") / 1000));
   json_object_set_new (out, "dirty_bytes", json_integer (dirty));

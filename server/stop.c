@@ -151,7 +151,8 @@ hand_over (struct stopper *st)
     snprintf (text, sizeof text, "CRG %s: handing production over", h->crg);
     progress (st, text);
     st->n_handing++;
-    member_request (m, GR_SWITCHOVER, NO_NODE, false, false, STOP_HAND_OVER_MS, on_handed, h);
+    member_request (m, GR_SWITCHOVER, &(struct member_about){ .node = NO_NODE }, false, false,
+                    STOP_HAND_OVER_MS, on_handed, h);
   }
   st->n_handing--;
   handed (st);

@@ -163,7 +163,8 @@ on_checked (void *opaque, const void *result, const char *reason)
   const struct export_check *check = result;
 
   p->check = NULL;
-  if (p->phase != PH_READY || p->told_role != HOST_PRODUCTION)
+  if (p->phase != PH_READY
+      || (p->told_role != HOST_PRODUCTION && p->told_role != HOST_DETACHED))
     return;
   if (check && check->ok) {
     p->served = true;
@@ -215,7 +216,8 @@ on_told (void *opaque, json_t *answer, const char *reason)
     p->poll_ms = 0;
     set_phase (p, PH_READY);
     log_notice ("%s: this node holds %s (tenure %llu, process %d)", p->spec.iasp,
-                p->told_role == HOST_PRODUCTION ? "production" : "a mirror copy",
+                p->told_role == HOST_PRODUCTION ? "production"
+                : p->told_role == HOST_DETACHED ? "a detached copy" : "a mirror copy",
                 (unsigned long long) p->told_tenure, (int) p->pid);
     /* Unasked after a restart, too: the group tells record and mirrors again. */
     if (p->told_role == p->want_role && p->told_tenure == p->want_tenure)
@@ -251,7 +253,8 @@ tell_role (struct plugin *p)
   json_t *req = request ("role");
 
   json_object_set_new (req, "role",
-                       json_string (p->want_role == HOST_PRODUCTION ? "production" : "mirror"));
+                       json_string (p->want_role == HOST_PRODUCTION ? "production"
+                                    : p->want_role == HOST_DETACHED ? "detached" : "mirror"));
   json_object_set_new (req, "tenure", json_integer ((json_int_t) p->want_tenure));
   if (p->record) {
     json_object_set (req, "record", p->record);
@@ -395,6 +398,7 @@ take_status (struct plugin *p, json_t *answer)
   p->told_role = role == NULL                       ? HOST_NONE
                  : strcmp (role, "production") == 0 ? HOST_PRODUCTION
                  : strcmp (role, "mirror") == 0     ? HOST_MIRROR
+                 : strcmp (role, "detached") == 0   ? HOST_DETACHED
                                                     : HOST_NONE;
   p->told_tenure = (uint64_t) json_integer_value (json_object_get (answer, "tenure"));
 }
@@ -639,7 +643,9 @@ drive_ready (struct plugin *p)
 {
   uint64_t now = clock_boottime_ms ();
 
-  if (p->told_role == HOST_PRODUCTION && p->want_role == HOST_MIRROR) {
+  if ((p->told_role == HOST_PRODUCTION && p->want_role == HOST_MIRROR)
+      || (p->told_role != HOST_NONE && p->told_role != p->want_role
+          && (p->told_role == HOST_DETACHED || p->want_role == HOST_DETACHED))) {
     begin_end (p); /* F6: clients reconnect to the new host; a fresh process takes the mirror */
     return;
   }
@@ -651,7 +657,8 @@ drive_ready (struct plugin *p)
   if (p->want_answer)
     report_hosted (p, p->told_role, p->told_tenure, true, "", p->status);
   push (p);
-  if (p->told_role == HOST_PRODUCTION && !p->served && p->check == NULL && now >= p->check_at_ms)
+  if ((p->told_role == HOST_PRODUCTION || p->told_role == HOST_DETACHED) && !p->served
+      && p->check == NULL && now >= p->check_at_ms)
     start_check (p);
   if (!p->polling && now >= p->poll_ms + PLUGIN_POLL_MS && p->ctl) {
     p->polling = true;

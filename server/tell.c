@@ -91,14 +91,16 @@ tell_record (const struct crg_state *s, unsigned iasp)
 {
   const struct iasp_rec *r = &s->rec[iasp];
   char lineage[IDENT_ID_TEXT_LEN];
+  static const char *const forks[] = { "none", "behind", "diverged" };
   json_t *sites = json_array ();
 
   ident_id_to_text (s->lineage, lineage);
   for (unsigned i = 0; i < s->def.n_sites; i++)
-    json_array_append_new (sites, json_pack ("{s:i, s:s, s:b, s:I, s:s}", "index", (int) i, "name",
+    json_array_append_new (sites, json_pack ("{s:i, s:s, s:b, s:I, s:s, s:s}", "index", (int) i, "name",
                                              s->def.sites[i], "in_set", r->copies[i].in_set,
-                                             "since", (json_int_t) r->copies[i].since, "host",
-                                             tell_node_name (s, r->copies[i].host)));
+                                             "since", (json_int_t) r->copies[i].since, "fork",
+                                             forks[r->copies[i].fork < FORK_END ? r->copies[i].fork : FORK_DIVERGED],
+                                             "host", tell_node_name (s, r->copies[i].host)));
   return json_pack ("{s:I, s:I, s:I, s:s, s:i, s:o}", "generation", (json_int_t) r->generation,
                     "loss", (json_int_t) r->loss, "tenure", (json_int_t) r->tenure, "lineage",
                     lineage, "production_site",
@@ -116,6 +118,8 @@ tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self,
   json_t *peers = json_array (), *fenced = json_array ();
   uint8_t site = s->def.nodes[self].site;
   bool own = site == r->production_site && site < s->def.n_sites;
+  const char *export = site < s->def.n_sites && r->copies[site].exported == DETACHED_READ_WRITE
+                         ? "read-write" : "read-only";
   const char *production = "";
 
   for (unsigned i = 0; i < s->def.n_nodes; i++)
@@ -127,8 +131,8 @@ tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self,
   for (unsigned i = 0; i < s->def.n_nodes; i++)
     if (s->def.nodes[i].marked_failed && i != self)
       json_array_append_new (fenced, json_string (s->def.nodes[i].name));
-  return json_pack ("{s:o, s:s, s:o, s:b, s:b}", "peers", peers, "production", production, "fenced",
-                    fenced, "accept_loss",
+  return json_pack ("{s:o, s:s, s:s, s:o, s:b, s:b}", "peers", peers, "production", production,
+                    "export", export, "fenced", fenced, "accept_loss",
                     own && memcmp (r->copies[site].boot_id, boot_id, CRG_ID_LEN) == 0, "forced",
                     own && r->forced);
 }

@@ -56,7 +56,14 @@ forked () { [ "$(copy_of rome role)" = detached ] && { ctl w1 status payroll 2>&
 wait_for 20 forked || { show_logs; fail "the former production is not shown as detached"; }
 [[ $(copy_of rome reason) == *fork* ]] || fail "its reason: $(copy_of rome reason)"
 [ -z "$(plugin_pid p1)" ] || fail "p1 opened a fork"
+marked () { "$CRGCTL" iasp dump store.rome | grep -Eq '^  flags .*fork'; }
+wait_for 10 marked || { "$CRGCTL" iasp dump store.rome; fail "the fork's disk does not say so (R6)"; }
 holds 3 || fail "c1 lost what it wrote"
+
+# Reattached, it is filled with what c1 has.
+status 8 ctl w1 mirror reattach payroll --site rome
+status 0 ctl w1 mirror reattach payroll --site rome --force
+wait_in_sync 30
 
 # c1's own process dies: its disk agrees with the record, so it serves again.
 kill_pid "$(plugin_pid c1)" || :

@@ -46,7 +46,7 @@ disturb (void)
   unsigned n = (unsigned) sim_random (&s, s.n_nodes);
   unsigned part[SIM_NODES] = { 0 };
 
-  switch (sim_random (&s, 20)) {
+  switch (sim_random (&s, 23)) {
   case 0:
   case 1:
     sim_kill (&s, n);
@@ -94,6 +94,15 @@ disturb (void)
   case 14:
     sim_request (&s, n, GR_SWITCHOVER,
                  sim_random (&s, 2) ? NO_NODE : 1 + (uint32_t) sim_random (&s, s.n_nodes));
+    break;
+  case 20:
+  case 21:
+    sim_copy (&s, n, GR_SUSPEND + (unsigned) sim_random (&s, 4),
+              (unsigned) sim_random (&s, s.cfg.n_iasps), (unsigned) sim_random (&s, s.cfg.n_sites),
+              (enum detached_export) sim_random (&s, DETACHED_END), sim_random (&s, 2));
+    break;
+  case 22:
+    sim_force (&s, n, 1 + (uint32_t) sim_random (&s, s.n_nodes));
     break;
   case 16:
     sim_store_fails (&s, n, (unsigned) sim_random (&s, s.cfg.n_iasps));
@@ -147,6 +156,10 @@ repair_until_converged (void)
       for (unsigned site = 0; site < s.cfg.n_sites; site++)
         if (c->rec[i].copies[site].barred)
           sim_unbar (&s, 0, i, site);
+        else if (c->rec[i].copies[site].detached)
+          sim_copy (&s, 0, GR_REATTACH, i, site, DETACHED_CLOSED, true);
+        else if (c->rec[i].copies[site].suspended)
+          sim_copy (&s, 0, GR_RESUME, i, site, DETACHED_CLOSED, false);
   }
   return sim_converged (&s);
 }

@@ -382,6 +382,102 @@ failing_hosts (void)
   end ("S2 b, marked failed");
 }
 
+/* ---- an operator's verbs -------------------------------------------------- */
+
+static const struct copy_rec *
+copy1 (void)
+{
+  return &state (N1)->rec[0].copies[1];
+}
+
+static int
+verb (enum group_request r, enum detached_export mode, bool forced)
+{
+  sim_copy (&s, N5, r, 0, 1, mode, forced);
+  sim_run (&s, 500);
+  return s.node[N5].last_code;
+}
+
+static void
+verbs (void)
+{
+  uint64_t acked, generation;
+
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  generation = state (N1)->rec[0].generation;
+  is (verb (GR_RESUME, 0, false), 0, "resume of what isn't suspended: it is so already");
+  is (verb (GR_SUSPEND, 0, false), 0, "suspend: answered");
+  ok (copy1 ()->suspended && !copy1 ()->in_set && state (N1)->rec[0].generation == generation + 1,
+      "R2: the suspended copy has left the set");
+  sim_run (&s, 2000);
+  ok (s.node[N1].plugin[0].link[1].node < 0, "production mirrors to it no more");
+  acked = s.acked[0];
+  sim_run (&s, 3000);
+  ok (s.acked[0] > acked && !copy1 ()->in_set, "writes go on, and it stays out");
+  is (verb (GR_SUSPEND, 0, false), 0, "suspended twice: the same");
+  is (verb (GR_RESUME, 0, false), 0, "resume: answered");
+  ok (sim_until (&s, sim_converged, 10000), "R3: filled, it is in the set again");
+  sim_copy (&s, N5, GR_SUSPEND, 0, 0, 0, false);
+  sim_run (&s, 500);
+  ok (s.node[N5].last_code == 7 && strstr (s.node[N5].last_reason, "production copy"),
+      "production is not suspended: %s", s.node[N5].last_reason);
+
+  is (verb (GR_DETACH, DETACHED_READ_ONLY, false), 0, "detach: answered");
+  sim_run (&s, 3000);
+  ok (copy1 ()->detached && copy1 ()->fork == FORK_BEHIND && s.store[1][0].fork
+        && s.node[N3].plugin[0].running && s.node[N3].plugin[0].role == HOST_DETACHED,
+      "R6: detached, a fork on its disk, open at its host");
+  is (verb (GR_SUSPEND, 0, false), 7, "a detached copy is not suspended");
+  sim_leave (&s, N3);
+  sim_run (&s, 15000);
+  ok (copy1 ()->host == 3 && !s.node[N4].plugin[0].running,
+      "S1: n4 can't open what another machine had open");
+  sim_boot (&s, N3);
+  sim_run (&s, 10000);
+  ok (s.node[N3].plugin[0].running && s.node[N3].plugin[0].role == HOST_DETACHED,
+      "its host is back: open again");
+  is (verb (GR_REATTACH, 0, false), 0, "reattach of what was only read: no force");
+  ok (sim_until (&s, sim_converged, 15000), "filled, it is in the set again");
+  ok (copy1 ()->fork == FORK_NONE && !s.store[1][0].fork, "R6: and a fork no more");
+
+  is (verb (GR_DETACH, DETACHED_READ_WRITE, false), 0, "detach read-write");
+  sim_run (&s, 3000);
+  ok (copy1 ()->fork == FORK_DIVERGED, "R6: it has writes of its own");
+  is (verb (GR_DETACH, DETACHED_CLOSED, false), 0, "closed again");
+  sim_run (&s, 2000);
+  ok (!s.node[N3].plugin[0].running && copy1 ()->detached, "nobody has it open");
+  is (verb (GR_REATTACH, 0, false), 8, "R6: reattach asks whose writes go");
+  ok (copy1 ()->detached, "... and did nothing");
+  sim_power_off (&s, N1);
+  sim_power_off (&s, N2);
+  sim_run (&s, 20000);
+  ok (sim_production (&s, 0) < 0, "R6: a fork doesn't take over");
+  sim_power_on (&s, N1);
+  sim_power_on (&s, N2);
+  sim_run (&s, 90000);
+  is (verb (GR_REATTACH, 0, true), 0, "R6: reattach with force");
+  ok (sim_until (&s, sim_converged, 20000) && !s.store[1][0].lost,
+      "filled with what production has");
+  end ("verbs");
+
+  /* The other direction: the fork takes over by force. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  is (verb (GR_DETACH, DETACHED_READ_WRITE, false), 0, "detach read-write");
+  sim_run (&s, 2000);
+  sim_power_off (&s, N1);
+  sim_power_off (&s, N2);
+  sim_run (&s, 20000);
+  sim_force (&s, N5, 3);
+  sim_run (&s, 10000);
+  ok (s.node[N5].last_code == 0 && sim_production (&s, 0) == N3 && !s.store[1][0].fork,
+      "R4: a fork takes over by force: %s", s.node[N5].last_reason);
+  sim_power_on (&s, N1);
+  sim_run (&s, 5000);
+  sim_copy (&s, N5, GR_REATTACH, 0, 0, 0, true);
+  ok (sim_until (&s, sim_converged, 20000), "and the former set is reattached to it");
+  end ("fork takes over");
+}
+
 /* R4: a takeover that an operator forces. */
 static void
 force (void)
@@ -632,6 +728,7 @@ main (void)
   failover ();
   failing_hosts ();
   force ();
+  verbs ();
   partitions ();
   requests ();
   switchover ();

@@ -364,6 +364,7 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
   info->agrees_ids = true;
   info->clean = st->clean;
   info->unusable = st->unusable;
+  info->fork = st->fork;
   info->generation = st->generation;
   info->tenure = st->tenure;
   memcpy (info->lineage, s->created.lineage, CRG_ID_LEN);
@@ -470,6 +471,20 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     p->running = true;
     p->seq = 0;
   }
+  if (ask->role == HOST_DETACHED) {
+    const struct copy_rec *c
+      = &group_committed (node->g)->rec[ask->iasp].copies[site_of_node (s, n)];
+
+    /* It may be reattached by now; it is a fork until it enters the set. */
+    if (c->fork == FORK_NONE || p->role == HOST_MIRROR || p->role == HOST_PRODUCTION)
+      sim_fail (s, "node %u: opens a copy as detached that isn't", n + 1);
+    st->fork = true;
+    /* It is written by its own clients: what was answered isn't there any more. */
+    st->lost = st->lost || c->fork == FORK_DIVERGED;
+  }
+  if (st->fork && ask->role == HOST_MIRROR
+      && group_committed (node->g)->rec[ask->iasp].copies[site_of_node (s, n)].fork == FORK_NONE)
+    sim_fail (s, "node %u: a fork is mirrored to, and the record knows of none (R6)", n + 1);
   if (p->role == HOST_PRODUCTION && ask->role == HOST_MIRROR)
     sim_fail (s, "node %u: a production plugin must end before it mirrors (F6)", n + 1);
   reset_links (p);
@@ -479,7 +494,7 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     const struct crg_state *c = group_committed (node->g);
 
     st->tenure = ask->tenure;
-    st->restarted = false; /* accepted, else it isn't told so */
+    st->restarted = st->fork = false; /* accepted, else it isn't told so */
     /* The record that `role` carries. */
     p->rec = c->rec[ask->iasp];
     p->has_record = true;
@@ -896,6 +911,18 @@ sim_force (struct sim *s, unsigned n, uint32_t node)
 }
 
 void
+sim_copy (struct sim *s, unsigned n, enum group_request r, unsigned iasp, unsigned site,
+          enum detached_export mode, bool forced)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = (uint8_t) r, .request_id = s->steps + 1,
+                            .iasp = (uint8_t) iasp, .site = (uint8_t) site, .mode = (uint8_t) mode,
+                            .forced = forced };
+
+  s->node[n].last_code = -1;
+  feed (s, n, &ev);
+}
+
+void
 sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site)
 {
   struct group_event ev = { .kind = GE_REQUEST, .request = GR_UNBAR, .request_id = s->steps + 1,
@@ -1014,7 +1041,7 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
       }
       if (!l->ready) {
         st->unusable = true;
-        st->restarted = false;
+        st->restarted = st->fork = false;
       }
     } else if (mine->data >= st->data)
       st->data = mine->data;
@@ -1032,7 +1059,7 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
     l->lost_said = false;
     st->data = st->flushed = mine->data;
     st->lost = mine->lost;
-    st->restarted = false;
+    st->restarted = st->fork = false;
     st->unusable = false;
     st->generation = p->rec.generation;
     st->tenure = p->tenure;

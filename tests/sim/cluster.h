@@ -33,6 +33,7 @@ struct sim_config {
 struct sim_store {
   bool has_super, clean, unusable;
   bool restarted;        /* R5: was opened so, and not filled since */
+  bool fork;             /* R6 */
   uint64_t generation, tenure, data;
   uint64_t flushed;      /* of data: what a power loss leaves */
   bool lost;             /* answered writes are gone from it */
@@ -160,6 +161,9 @@ extern void sim_part (struct sim *s, const unsigned part[SIM_NODES]);
 extern void sim_heal (struct sim *s);
 extern void sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node);
 extern void sim_force (struct sim *s, unsigned n, uint32_t node); /* R4 */
+/* GR_SUSPEND to GR_REATTACH. */
+extern void sim_copy (struct sim *s, unsigned n, enum group_request r, unsigned iasp, unsigned site,
+                      enum detached_export mode, bool forced);
 extern void sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site);
 extern void sim_store_fails (struct sim *s, unsigned n, unsigned iasp);
 extern void sim_wipe (struct sim *s, unsigned n);      /* its state file is gone (C6) */

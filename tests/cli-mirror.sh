@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# crgctl mirror: suspend and resume, detach in each way and reattach, on a whole cluster: what the
+# copies and the set are afterwards, what the fork's own clients see, and the exit codes.
+# timeout: 150
+. "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
+. "$CRG_SRC_DIR/tests/cluster.sh"
+requires nbdinfo qemu-io jq
+cd "$tmp"
+NODES="p1:rome c1:milan w1"
+SUSPEND_MS=500
+cluster_begin
+wait_in_sync 30
+
+status ()
+{
+  local want=$1 got=0
+  shift
+  "$@" >out 2>err </dev/null || got=$?
+  [ "$got" = "$want" ] || { cat out err; show_logs; fail "exit $got, not $want: $*"; }
+}
+says () { grep -qE -- "$1" err || { cat err; fail "stderr lacks: $1"; }; }
+put () { qemu-io -f raw -c "write -P $1 $2 64k" -c flush "$(export_uri)" >qemu.out; }
+fork () { copy_of milan uri; }
+exported () { [ "$(fork)" != null ]; }
+# reads PATTERN OFFSET [URI]
+reads () { qemu-io -r -f raw -c "read -P $1 $2 64k" "${3:-$(export_uri)}" >qemu.out; ! grep -q failed qemu.out; }
+is_not_mirrored () { [ "$(copy_of milan mirror)" = "$1" ] && [ "$(copy_of milan in_set)" = false ]; }
+flags () { "$CRGCTL" iasp dump --json store.milan | jq -r '.chosen as $c | .slots[$c].flags | join(" ")'; }
+
+status 9 ctl p1 mirror hug payroll
+status 9 ctl p1 mirror suspend payroll --export none
+status 9 ctl p1 mirror suspend payroll --force
+status 9 ctl p1 mirror detach payroll --export loud
+status 10 ctl p1 mirror suspend absent
+status 10 ctl p1 mirror suspend payroll --site absent
+status 7 ctl p1 mirror suspend payroll --site rome
+says 'IASP payroll: suspend the copy of rome: it is the production copy'
+
+status 0 ctl p1 mirror unbar payroll
+
+# --- suspend: what it lacks is tracked
+put 1 0
+status 0 ctl w1 mirror suspend payroll
+wait_for 10 is_not_mirrored suspended || { show_logs; fail "not suspended"; }
+status 4 ctl w1 status payroll
+grep -q 'suspended by an operator' out || { cat out; fail "status does not say who suspended it"; }
+put 2 0
+status 7 ctl w1 switchover payroll --to c1
+status 0 ctl p1 mirror resume payroll --site milan
+wait_in_sync 20
+put 3 64k
+
+# --- detach, read-only: the copy as it was; a fork on its disk before anybody reads it
+status 0 ctl p1 mirror detach payroll --export read-only
+wait_for 15 exported || { show_logs; fail "the fork is not exported"; }
+is_not_mirrored detached || fail "not detached"
+[[ " $(flags) " == *" fork "* ]] || fail "its disk is no fork: $(flags)"
+put 4 64k
+reads 2 0 "$(fork)" || fail "the fork does not show what was there"
+reads 3 64k "$(fork)" || fail "the fork shows what was written later"
+expect_fail qemu-io -f raw -c 'write -P 9 0 64k' "$(fork)" >/dev/null 2>&1
+status 7 ctl p1 mirror suspend payroll
+status 0 ctl p1 mirror reattach payroll
+wait_in_sync 30
+[[ " $(flags) " != *" fork "* ]] || fail "still a fork: $(flags)"
+
+# --- read-write: it goes its own way; taken back only by force
+status 0 ctl p1 mirror detach payroll --export read-write
+wait_for 15 exported || { show_logs; fail "the fork is not exported"; }
+qemu-io -f raw -c 'write -P 7 128k 64k' -c flush "$(fork)" >qemu.out
+kill_pid "$(plugin_pid c1)" || :
+wait_for 15 exported || { show_logs; fail "the fork does not come back"; }
+reads 7 128k "$(fork)" || fail "the fork lost a write"
+reads 0 128k || fail "production has the fork's write"
+status 0 ctl p1 mirror detach payroll --export none
+closed () { [ -z "$(plugin_pid c1)" ]; }
+wait_for 15 closed || fail "the fork is still open"
+status 8 ctl p1 mirror reattach payroll
+says 'what the detached copy holds beyond production.s is lost; --force'
+status 0 ctl p1 mirror reattach payroll --force
+wait_in_sync 30
+put 5 192k
+same_copies
