@@ -380,7 +380,7 @@ int
 ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
          unsigned timeout_ms, int stop_fd, struct ask_result result[CRG_MAX_NODES])
 {
-  const uint64_t until = clock_boottime_ms () + timeout_ms;
+  uint64_t until = clock_boottime_ms () + timeout_ms;
   struct talk talk[CRG_MAX_NODES];
   json_t *req = query_request (iasp);
   CLEANUP_FREE char *text = req ? json_dumps (req, JSON_COMPACT) : NULL;
@@ -430,6 +430,10 @@ ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp,
       if (!pfd[k].revents)
         continue;
       go_on (&talk[of[k]], iasp);
+      /* Who knows nothing speaks for most of the rest: those that don't answer at all must not
+       * cost the whole time. */
+      if (result[of[k]].answered)
+        until = MIN (until, clock_boottime_ms () + CLIENT_ASK_MORE_MS);
       if (found < 0 && is_good (&result[of[k]], min_tenure))
         found = (int) of[k];
     }

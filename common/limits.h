@@ -313,6 +313,33 @@
 #define HOOK_SETTLE_MS 3000
 /* An ending crgd waits so long for the hooks of what it ended. */
 #define HOOK_STOP_MS 5000
+/* The plugin `crg` */
+/* Connections to production: more only help where one processor's TLS is the bound. */
+#define CLIENT_MAX_CONNECTIONS 16
+#define CLIENT_CONNECTIONS     4
+/* Answered and unflushed writes that it keeps, for the case that they are lost: their bytes, by
+ * default and at most, and their number. */
+#define CLIENT_KEEP_BYTES     (32 * 1024 * 1024)
+#define CLIENT_KEEP_BYTES_MAX (1024 * 1024 * 1024)
+#define CLIENT_KEEP_WRITES    (64 * 1024)
+/* Nodes are asked for so long; when one has answered that it doesn't know, the others have so much
+ * more. */
+#define CLIENT_ASK_MS      1500
+#define CLIENT_ASK_MORE_MS 150
+/* Connecting, with TLS and the export's wait for an older session's requests. */
+#define CLIENT_CONNECT_MS 5000
+/* Pause between attempts: first and longest. */
+#define CLIENT_RETRY_MIN_MS 20
+#define CLIENT_RETRY_MAX_MS 500
+/* Requests under way and no answer at all: the nodes are asked whether production has moved. */
+#define CLIENT_STUCK_MS 1000
+#define CLIENT_LOOK_MS  250
+/* A peer that confirms nothing for so long is dead (TCP_USER_TIMEOUT, keep-alive). */
+#define CLIENT_DEAD_MS 5000
+/* A kept write has this time to be written again. */
+#define CLIENT_REWRITE_MS 30000
+/* A client has left and its request has no answer: the session is given up for it. */
+#define CLIENT_LEFT_MS 5000
 /* Recent events of a CRG kept for `trace`. */
 #define TRACE_EVENTS 256
 

@@ -117,8 +117,8 @@ query_answer_parse (const json_t *obj, const char *iasp, struct query_answer *a)
 void
 export_info_text (const struct export_info *x, char text[EXPORT_INFO_MAX + 1])
 {
-  snprintf (text, EXPORT_INFO_MAX + 1, "nbd-crg %s tenure=%" PRIu64 " loss=%" PRIu64 " run=%016" PRIx64, x->iasp,
-            x->tenure, x->loss, x->run);
+  snprintf (text, EXPORT_INFO_MAX + 1, "nbd-crg %s tenure=%" PRIu64 " loss=%" PRIu64 " forced=%d run=%016" PRIx64,
+            x->iasp, x->tenure, x->loss, x->forced, x->run);
 }
 
 /* Takes 'word' and digits from *s. */
@@ -151,6 +151,7 @@ export_info_parse (const char *text, struct export_info *x)
 {
   static const char magic[] = "nbd-crg ";
   const char *s = text, *space;
+  uint64_t forced;
 
   memset (x, 0, sizeof *x);
   if (strncmp (s, magic, sizeof magic - 1) != 0)
@@ -162,8 +163,10 @@ export_info_parse (const char *text, struct export_info *x)
   memcpy (x->iasp, s, (size_t) (space - s));
   s = space;
   if (!ident_name_is_valid (x->iasp) || !take_number (&s, " tenure=", 10, &x->tenure)
-      || !take_number (&s, " loss=", 10, &x->loss) || !take_number (&s, " run=", 16, &x->run))
+      || !take_number (&s, " loss=", 10, &x->loss) || !take_number (&s, " forced=", 2, &forced) || forced > 1
+      || !take_number (&s, " run=", 16, &x->run))
     return false;
+  x->forced = forced != 0;
   return *s == '\0' || *s == ' '; /* a later release may say more */
 }
 

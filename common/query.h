@@ -51,13 +51,14 @@ extern const char *query_answer_parse (const json_t *obj, const char *iasp, stru
  *
  * The description of an export (NBD_INFO_DESCRIPTION), given anew for each connection:
  *
- *   nbd-crg IASP tenure=N loss=N run=HEX
+ *   nbd-crg IASP tenure=N loss=N forced=0|1 run=HEX
  *
  * tenure and loss are those of the record under which this process opened its store, and don't
  * change while the connection lasts; run is the process. */
 struct export_info {
   char iasp[CRG_NAME_MAX + 1];
   uint64_t tenure, loss, run;
+  bool forced;
 };
 
 #define EXPORT_INFO_MAX 255

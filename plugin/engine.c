@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/query.h"
 #include "common/clock.h"
 #include "common/util-posix.h"
 #include "plugin/engine_private.h"
@@ -201,13 +202,14 @@ engine_may_open (struct engine *e, char *err, size_t errlen)
 }
 
 void
-engine_export (struct engine *e, uint64_t *tenure, uint64_t *loss, uint64_t *run)
+engine_export (struct engine *e, struct export_info *x)
 {
   LOCK_SCOPE (&e->lock);
 
-  *tenure = atomic_load (&e->open_tenure);
-  *loss = e->open_loss;
-  *run = e->session;
+  x->tenure = atomic_load (&e->open_tenure);
+  x->loss = e->open_loss;
+  x->forced = e->forced;
+  x->run = e->session;
 }
 
 uint64_t

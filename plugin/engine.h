@@ -15,6 +15,7 @@
 
 struct iasp;
 struct engine;
+struct export_info;
 
 /* One request of a worker. */
 struct engine_request {
@@ -42,9 +43,9 @@ extern int engine_submit (struct engine *e, const struct engine_request *rq);
 /* Any thread: may a client connect?  true, or false with a sentence. */
 extern bool engine_may_open (struct engine *e, char *err, size_t errlen);
 
-/* Any thread: tenure and loss of the record under which clients may connect now, and the number of
- * this process.  Tenure 0: nobody may. */
-extern void engine_export (struct engine *e, uint64_t *tenure, uint64_t *loss, uint64_t *run);
+/* Any thread: tenure, loss and force of the record under which clients may connect now, and the
+ * number of this process.  Tenure 0: nobody may. */
+extern void engine_export (struct engine *e, struct export_info *x);
 /* The same tenure, without a lock. */
 extern uint64_t engine_tenure (struct engine *e);
 

@@ -239,6 +239,7 @@ struct engine {
   bool may_open;
   _Atomic uint64_t open_tenure; /* 0: closed; read without it, too */
   uint64_t open_loss;
+  bool forced;                  /* R4: of the last opening as production */
   char refusal[CRG_REASON_MAX + 1];
 
   uint64_t now_ms; /* of this round */

@@ -170,7 +170,6 @@ iasp_open (int readonly)
 {
   const char *export = nbdkit_export_name ();
   char reason[CRG_REASON_MAX + 1];
-  uint64_t tenure = 0, loss, run;
   struct export_name name = { .client = "" };
   struct conn *c;
 
@@ -204,8 +203,7 @@ iasp_open (int readonly)
     }
   }
   if (iasp.engine)
-    engine_export (iasp.engine, &tenure, &loss, &run);
-  c->tenure = tenure;
+    c->tenure = engine_tenure (iasp.engine);
   atomic_fetch_add (&iasp.clients, 1);
   return c;
 }
@@ -228,13 +226,12 @@ iasp_export_description (void *handle)
   struct conn *c = handle;
   struct export_info x = { .tenure = 0 };
   char text[EXPORT_INFO_MAX + 1];
-  uint64_t tenure = 0;
 
   snprintf (x.iasp, sizeof x.iasp, "%s", iasp.p.name);
   if (iasp.engine) {
-    engine_export (iasp.engine, &tenure, &x.loss, &x.run);
-    if (tenure == c->tenure)
-      x.tenure = tenure;
+    engine_export (iasp.engine, &x);
+    if (x.tenure != c->tenure)
+      x.tenure = 0; /* it is over already */
   }
   export_info_text (&x, text);
   return nbdkit_strdup_intern (text);

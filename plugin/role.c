@@ -381,6 +381,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
     return;
   }
   e->role = ROLE_PRODUCTION;
+  e->forced = json_is_true (json_object_get (request, "forced"));
   snprintf (e->production, sizeof e->production, "%s", e->ia->p.node);
   gate_set (&e->ia->gate, r->n_sites > 1 ? GATE_ENGINE : GATE_FAST, false);
   engine_set_open (e, true, "");

@@ -300,12 +300,13 @@ power_off ()
 # ------------------------------------------------------------------------------ the recorder
 RECORDER=$CRG_BUILD_DIR/tests/recorder/recorder
 
-# start_recorder LOG OPTIONS...: writes until stop_recorder; sets RECORDER_PID
+# start_recorder LOG OPTIONS...: writes until stop_recorder; sets RECORDER_PID.  RECORDER_WHERE is a
+# command that says where, instead of the nodes.
 start_recorder ()
 {
   local log=$1
   shift
-  "$RECORDER" run --log "$log" --uri-command "bash $tmp/where" --tls-certificates "$CLIENT_TLS" \
+  "$RECORDER" run --log "$log" --uri-command "${RECORDER_WHERE:-bash $tmp/where}" --tls-certificates "$CLIENT_TLS" \
     --seconds 600 --rate 2000 --op-timeout 1000 "$@" >"$log.out" 2>"$log.err" &
   RECORDER_PID=$!
   record_pid $RECORDER_PID

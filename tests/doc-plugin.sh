@@ -33,3 +33,22 @@ same events
 sed -n '/^=head2 Codes/,/^=head1 ERRORS/p' "$page" | grep '^=item' | grep -o 'C<[a-z-]*>' |
   sed 's/C<//; s/>//' | sort -u >page
 same "error codes"
+
+# The plugin crg: its parameters in --help and in its page, its rules in page, header and code.
+page=$CRG_SRC_DIR/man/nbdkit-crg-plugin.pod
+podchecker "$page" >pod.out 2>&1 || { cat pod.out; fail "podchecker"; }
+"$CRG_NBDKIT" --help "$CRG_BUILD_DIR/.libs/nbdkit-crg-plugin.so" | sed -n 's/^\([a-z-]*\)=<.*/\1/p' | sort -u >program
+grep -o '^=item B<[a-z-]*=' "$page" | sed 's/.*<//; s/=//' | sort -u >page
+same "parameters of crg"
+grep -o '"[a-z-]*") == 0' "$src/crg.c" | grep -o '"[a-z-]*"' | tr -d '"' | sort -u >page
+same "parameters that crg reads"
+grep -o '^ \*   Y[0-9]' "$src/follow.h" | grep -o 'Y[0-9]' | sort -u >program
+grep '^=item Y' "$page" | grep -o 'Y[0-9]' | sort -u >page
+same "rules of crg"
+for rule in $(cat program); do
+  grep -q "\b$rule\b" "$src/follow.c" "$src"/crg_*.c || fail "$rule is not named in the code"
+  grep -q "\b$rule\b" "$CRG_SRC_DIR/tests/unit-follow.c" || fail "$rule has no test"
+done
+sed -n 's/^  \[CRG_[A-Z]*\] = //p; s/\[CRG_[A-Z]*\] = //gp' "$src/crg_state.c" | grep -o '"[a-z]*"' | tr -d '"' | sort -u >program
+sed -n 's/^ state  *//p' "$page" | tr -s ', ' '\n' | grep -v '^or$' | sort -u >page
+same "states of crg"

@@ -9,10 +9,22 @@
 faults=${CRG_FAULTS:-5}
 RANDOM=${CRG_SEED:=1}
 echo "CRG_SEED=$CRG_SEED CRG_FAULTS=$faults"
+if [ -n "${CRG_THROUGH_PROXY-}" ]; then
+  # client-recorder.sh
+  . "$CRG_SRC_DIR/tests/client-functions.sh"
+  EXPORT=tcp::auto
+  CLIENT_PORT=auto
+  RECORDER_WHERE="echo nbd+unix:///payroll?socket=$tmp/a.nbd"
+fi
 cluster_begin
 wait_in_sync 30
 log=$tmp/rec.log
-start_recorder "$log"
+if [ -n "${CRG_THROUGH_PROXY-}" ]; then
+  start_proxy a iasp=payroll nodes="$CLIENT_NODES" tls-certificates="$CLIENT_TLS"
+  start_recorder "$log" --op-timeout 0
+else
+  start_recorder "$log"
+fi
 more_answers "$log" 500 20 >/dev/null
 
 kinds=(production-crgd production-plugin production-host production-site copy-plugin copy-host
@@ -82,6 +94,14 @@ for ((i = 0; i < faults; i++)); do
   echo "$((i + 1)). $kind: $host -> $(production_node), all well after $(($(now_ms) - begun)) ms"
 done
 stop_recorder "$log"
+if [ -n "${CRG_THROUGH_PROXY-}" ]; then
+  proxy_status a .counters
+  grep '^iasp ' "$tmp/a.log" | tail -n 40
+  [ "$(recorded "$log" errors)" = 0 ] || fail "an error came through the proxy"
+  [ "$(recorded "$log" unknown)" = 0 ] || fail "a request had no answer"
+  [ "$(recorded "$log" reconnects)" = 0 ] || fail "the proxy closed a connection"
+  [ "$(proxy_status a .counters.sessions)" -ge 2 ] || fail "the proxy noticed no fault"
+fi
 [ "$(status_of '.crgs[0].iasps[0].loss')" = 0 ] || fail "loss was raised though no machine restarted"
 same_copies
 "$RECORDER" check --log "$log" --image "${STORE[rome]}" >/dev/null

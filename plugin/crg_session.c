@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Sessions of the plugin `crg`: libnbd connections to one run of production, a thread for each
+ * that takes the answers, and the way of a request through as many sessions as it needs.
+ *
+ * Lock order: crg.lock, then libnbd's lock of a handle; completion callbacks run under the latter
+ * and take nothing.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "common/clock.h"
+#include "common/util-posix.h"
+#include "plugin/crg.h"
+#include "plugin/log.h"
+
+/* ---- futex -------------------------------------------------------------------------------- */
+
+static void
+futex_wait_ms (_Atomic uint32_t *at, uint32_t value, unsigned ms)
+{
+  struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = (long) (ms % 1000) * 1000000 };
+
+  syscall (SYS_futex, at, FUTEX_WAIT_PRIVATE, value, &ts, NULL, 0);
+}
+
+static void
+futex_wake (_Atomic uint32_t *at)
+{
+  syscall (SYS_futex, at, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* ---- sessions ----------------------------------------------------------------------------- */
+
+void
+crg_session_put (struct crg_session *s)
+{
+  if (atomic_fetch_sub (&s->refs, 1) != 1)
+    return;
+  for (unsigned i = 0; i < s->n; i++) {
+    nbd_close (s->conn[i].nbd);
+    if (s->conn[i].fd >= 0)
+      close (s->conn[i].fd);
+    if (s->conn[i].wake_fd >= 0)
+      close (s->conn[i].wake_fd);
+  }
+  free (s);
+}
+
+static void
+wake (const struct crg_conn *k)
+{
+  uint64_t one = 1;
+
+  if (write (k->wake_fd, &one, sizeof one) < 0)
+    return; /* it is awake as often as can be counted */
+}
+
+void
+crg_session_break (struct crg_session *s, const char *why)
+{
+  struct crg *c = s->c;
+  bool was_current;
+
+  if (atomic_exchange (&s->broken, true))
+    return;
+  pthread_mutex_lock (&c->lock);
+  was_current = c->current == s;
+  if (was_current) {
+    c->current = NULL;
+    follow_end (&c->f);
+    c->down_since_ms = clock_boottime_ms ();
+    if (!c->stopping)
+      crg_set_wait (c, CRG_LOOKING, "the connection to %s is lost: %.180s", s->host, why);
+  }
+  pthread_mutex_unlock (&c->lock);
+  for (unsigned i = 0; i < s->n; i++)
+    if (s->conn[i].fd >= 0) {
+      shutdown (s->conn[i].fd, SHUT_RDWR);
+      wake (&s->conn[i]);
+    }
+  if (was_current)
+    crg_session_put (s);
+  crg_kick (c);
+}
+
+/* Moves one connection on as poll said. */
+static void
+notify (struct crg_conn *k, unsigned dir, short revents)
+{
+  if (revents & (POLLIN | POLLHUP | POLLERR) && dir & LIBNBD_AIO_DIRECTION_READ)
+    nbd_aio_notify_read (k->nbd);
+  else if (revents & (POLLOUT | POLLHUP | POLLERR) && dir & LIBNBD_AIO_DIRECTION_WRITE)
+    nbd_aio_notify_write (k->nbd);
+}
+
+static bool
+is_over (const struct crg_conn *k)
+{
+  return nbd_aio_is_dead (k->nbd) != 0 || nbd_aio_is_closed (k->nbd) != 0;
+}
+
+static short
+wanted (unsigned dir)
+{
+  return (short) ((dir & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) | (dir & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
+}
+
+static void *
+answer_thread (void *opaque)
+{
+  struct crg_conn *k = opaque;
+  struct crg_session *s = k->s;
+  struct crg *c = s->c;
+  const char *why;
+
+  prctl (PR_SET_NAME, "crg-answers");
+  while (!is_over (k)) {
+    unsigned dir = nbd_aio_get_direction (k->nbd);
+    struct pollfd pfd[2] = { { .fd = k->fd, .events = wanted (dir) }, { .fd = k->wake_fd, .events = POLLIN } };
+    uint64_t count;
+
+    if (poll (pfd, 2, -1) < 0)
+      continue;
+    if (pfd[1].revents && read (k->wake_fd, &count, sizeof count) < 0)
+      continue;
+    notify (k, dir, pfd[0].revents);
+  }
+  why = nbd_get_error ();
+  crg_session_break (s, why ? why : "the host has closed it");
+  crg_session_put (s);
+  pthread_mutex_lock (&c->lock);
+  c->threads--;
+  pthread_cond_broadcast (&c->changed);
+  pthread_mutex_unlock (&c->lock);
+  return NULL;
+}
+
+int
+crg_session_start (struct crg_session *s)
+{
+  struct crg *c = s->c;
+  pthread_attr_t attr;
+  sigset_t all, old;
+  int r = 0;
+
+  for (unsigned i = 0; i < s->n; i++) {
+    s->conn[i].wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->conn[i].wake_fd < 0)
+      return -errno;
+  }
+  pthread_attr_init (&attr);
+  pthread_attr_setdetachstate (&attr, PTHREAD_CREATE_DETACHED);
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &old);
+  for (unsigned i = 0; r == 0 && i < s->n; i++) {
+    pthread_t thread;
+
+    atomic_fetch_add (&s->refs, 1);
+    pthread_mutex_lock (&c->lock);
+    c->threads++;
+    pthread_mutex_unlock (&c->lock);
+    r = -pthread_create (&thread, &attr, answer_thread, &s->conn[i]);
+    if (r < 0) {
+      atomic_fetch_sub (&s->refs, 1);
+      pthread_mutex_lock (&c->lock);
+      c->threads--;
+      pthread_mutex_unlock (&c->lock);
+    }
+  }
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  pthread_attr_destroy (&attr);
+  return r;
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+static int
+on_done (void *opaque, int *error)
+{
+  struct crg_request *r = opaque;
+
+  r->error = *error;
+  if (r->s)
+    atomic_fetch_add_explicit (&r->s->answers, 1, memory_order_relaxed);
+  atomic_store (&r->done, 1);
+  futex_wake (&r->done);
+  return 1; /* libnbd may forget it; so may we: r can be gone by now */
+}
+
+static int
+on_extents (void *opaque, const char *context, uint64_t offset, uint32_t *entries, size_t n, int *error)
+{
+  struct crg_request *r = opaque;
+  uint32_t *copy;
+
+  if (strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || r->extents)
+    return 0;
+  copy = malloc (n * sizeof *copy);
+  if (!copy) {
+    *error = ENOMEM;
+    return -1;
+  }
+  memcpy (copy, entries, n * sizeof *copy);
+  r->extents = copy;
+  r->n_extents = n;
+  return 0;
+}
+
+/* -1: it was not sent. */
+static int64_t
+issue (struct nbd_handle *nbd, struct crg_request *r)
+{
+  nbd_completion_callback done = { .callback = on_done, .user_data = r };
+
+  switch (r->op) {
+  case CRG_READ:
+    return nbd_aio_pread (nbd, r->buf, r->count, r->offset, done, 0);
+  case CRG_WRITE:
+    return nbd_aio_pwrite (nbd, r->buf, r->count, r->offset, done, r->flags);
+  case CRG_FLUSH:
+    return nbd_aio_flush (nbd, done, 0);
+  case CRG_TRIM:
+    return nbd_aio_trim (nbd, r->count, r->offset, done, r->flags);
+  case CRG_ZERO:
+    return nbd_aio_zero (nbd, r->count, r->offset, done, r->flags);
+  case CRG_CACHE:
+    return nbd_aio_cache (nbd, r->count, r->offset, done, 0);
+  case CRG_EXTENTS:
+    free (r->extents);
+    r->extents = NULL;
+    return nbd_aio_block_status (nbd, r->count, r->offset,
+                                 (nbd_extent_callback){ .callback = on_extents, .user_data = r }, done, r->flags);
+  }
+  return -1;
+}
+
+/* The client of this request is gone, or nbdkit ends. */
+static bool
+is_given_up (void)
+{
+  return nbdkit_nanosleep (0, 0) < 0;
+}
+
+/* With the lock held: waits for a session, and keeps it.  NULL: *error. */
+static struct crg_session *
+session_get (struct crg *c, uint64_t until_ms, int *error)
+{
+  bool waits = false;
+  struct timespec ts;
+
+  *error = 0;
+  while (*error == 0) {
+    if (c->f.lost)
+      *error = EIO;
+    else if (c->stopping)
+      *error = ESHUTDOWN;
+    else if (c->current)
+      break;
+    else if (until_ms && clock_boottime_ms () >= until_ms)
+      *error = EIO;
+    else {
+      if (!waits) {
+        waits = true;
+        if (c->n_waiting++ == 0)
+          c->oldest_wait_ms = clock_boottime_ms ();
+      }
+      clock_gettime (CLOCK_MONOTONIC, &ts);
+      ts.tv_nsec += 250000000;
+      if (ts.tv_nsec >= 1000000000) {
+        ts.tv_nsec -= 1000000000;
+        ts.tv_sec++;
+      }
+      if (pthread_cond_timedwait (&c->changed, &c->lock, &ts) == ETIMEDOUT) {
+        pthread_mutex_unlock (&c->lock);
+        if (is_given_up ())
+          *error = ESHUTDOWN;
+        pthread_mutex_lock (&c->lock);
+      }
+    }
+  }
+  if (waits)
+    c->n_waiting--;
+  if (*error)
+    return NULL;
+  atomic_fetch_add (&c->current->refs, 1);
+  return c->current;
+}
+
+/* It is on its way; returns when libnbd has let go of it: its buffer is the caller's. */
+static void
+wait_done (struct crg_session *s, struct crg_request *r, uint64_t until_ms)
+{
+  const uint64_t begun_ms = clock_boottime_ms ();
+
+  while (atomic_load (&r->done) == 0) {
+    uint64_t now_ms;
+
+    futex_wait_ms (&r->done, 0, 500);
+    if (atomic_load (&r->done) != 0)
+      return;
+    now_ms = clock_boottime_ms ();
+    if (until_ms && now_ms >= until_ms)
+      crg_session_break (s, "a request had no answer in the time given");
+    else if (now_ms >= begun_ms + CLIENT_LEFT_MS && is_given_up ())
+      crg_session_break (s, "a client has left, and its request has no answer");
+  }
+}
+
+static bool
+is_change (const struct crg_request *r)
+{
+  return r->op == CRG_WRITE || r->op == CRG_ZERO || r->op == CRG_TRIM;
+}
+
+/* With the lock held: what follows from a good answer that counts (Y5, Y6). */
+static void
+account (struct crg *c, struct crg_request *r)
+{
+  static const enum follow_op ops[]
+    = { [CRG_WRITE] = FOLLOW_WRITE, [CRG_ZERO] = FOLLOW_ZERO, [CRG_TRIM] = FOLLOW_TRIM };
+  uint32_t at;
+
+  if (r->op == CRG_FLUSH)
+    follow_flushed (&c->f, r->covers);
+  else if (is_change (r)
+           && follow_wrote (&c->f, ops[r->op], r->offset, r->count, (r->flags & LIBNBD_CMD_FLAG_NO_HOLE) != 0, &at))
+    memcpy (c->keep + at, r->buf, r->count);
+}
+
+int
+crg_submit (struct crg *c, struct crg_request *r, unsigned lane)
+{
+  const uint64_t until_ms = c->p.timeout_ms ? clock_boottime_ms () + c->p.timeout_ms : 0;
+  enum follow_answer what;
+  struct crg_conn *k;
+  uint64_t number;
+  int error;
+
+  for (;;) {
+    pthread_mutex_lock (&c->lock);
+    r->s = session_get (c, until_ms, &error);
+    if (r->s && r->op == CRG_FLUSH)
+      r->covers = follow_flush_begins (&c->f);
+    pthread_mutex_unlock (&c->lock);
+    if (!r->s)
+      return -error;
+    number = r->s->number;
+    k = &r->s->conn[lane % r->s->n];
+    atomic_store_explicit (&r->done, 0, memory_order_relaxed);
+    if (issue (k->nbd, r) == -1) {
+      const char *why = nbd_get_error ();
+
+      crg_session_break (r->s, why ? why : "nothing can be sent");
+      crg_session_put (r->s);
+      continue;
+    }
+    /* What the socket didn't take is the thread's to send. */
+    if (nbd_aio_get_direction (k->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
+      wake (k);
+    wait_done (r->s, r, until_ms);
+    if (r->op == CRG_FLUSH || is_change (r) || r->error == ENOTCONN || r->error == ESHUTDOWN) {
+      pthread_mutex_lock (&c->lock);
+      what = follow_judge_answer (&c->f, number, r->error, r->error == ENOTCONN);
+      if (what == FOLLOW_ANSWER && r->error == 0)
+        account (c, r);
+      if (what == FOLLOW_SEND_AGAIN)
+        c->resent++;
+      pthread_mutex_unlock (&c->lock);
+      if (what == FOLLOW_SEND_AGAIN) {
+        crg_session_break (r->s, r->error == ESHUTDOWN ? "it is no production any more" : "it was closed");
+        crg_session_put (r->s);
+        continue;
+      }
+    }
+    error = r->error;
+    crg_session_put (r->s);
+    return -error;
+  }
+}
+
+int
+crg_wait_attached (struct crg *c, char *err, size_t errlen)
+{
+  const uint64_t until_ms = c->p.timeout_ms ? clock_boottime_ms () + c->p.timeout_ms : 0;
+  int r = 0;
+
+  pthread_mutex_lock (&c->lock);
+  while (!c->f.attached || c->f.size == 0) {
+    struct timespec ts;
+
+    if (c->stopping)
+      r = -ESHUTDOWN;
+    else if (c->unknown)
+      r = -ENOENT;
+    else if (until_ms && clock_boottime_ms () >= until_ms)
+      r = -ETIMEDOUT;
+    if (r < 0) {
+      snprintf (err, errlen, "%s", c->wait_reason[0] ? c->wait_reason : strerror (-r));
+      break;
+    }
+    clock_gettime (CLOCK_MONOTONIC, &ts);
+    ts.tv_sec++;
+    if (pthread_cond_timedwait (&c->changed, &c->lock, &ts) == ETIMEDOUT) {
+      pthread_mutex_unlock (&c->lock);
+      if (is_given_up ()) {
+        snprintf (err, errlen, "the client has left");
+        return -ESHUTDOWN;
+      }
+      pthread_mutex_lock (&c->lock);
+    }
+  }
+  pthread_mutex_unlock (&c->lock);
+  return r;
+}
+
+int
+crg_conn_do (struct crg_conn *k, const struct crg_request *r, unsigned timeout_ms)
+{
+  const uint64_t until_ms = clock_boottime_ms () + timeout_ms;
+  struct crg_request own = { .op = r->op, .buf = r->buf, .offset = r->offset, .count = r->count, .flags = r->flags };
+
+  if (issue (k->nbd, &own) == -1)
+    return ENOTCONN;
+  while (atomic_load (&own.done) == 0) {
+    unsigned dir = nbd_aio_get_direction (k->nbd);
+    struct pollfd pfd = { .fd = k->fd, .events = wanted (dir) };
+
+    if (clock_boottime_ms () >= until_ms)
+      shutdown (k->fd, SHUT_RDWR);
+    if (poll (&pfd, 1, 100) > 0)
+      notify (k, dir, pfd.revents);
+  }
+  return own.error;
+}
