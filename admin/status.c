@@ -80,7 +80,7 @@ iasp_in_sync (const json_t *iasp)
   json_array_foreach (json_object_get (iasp, "copies"), i, copy)
     if (!text_is (copy, "data", "in-sync"))
       return false;
-  return json_array_size (json_object_get (iasp, "copies")) > 0;
+  return text_is (iasp, "type", "script") || json_array_size (json_object_get (iasp, "copies")) > 0;
 }
 
 int
@@ -258,8 +258,15 @@ print_iasp (const json_t *iasp)
   json_t *copy, *wait;
   size_t i;
 
-  printf ("  IASP  %-12s %s, ", text_of (iasp, "name"), bytes_text (number_of (iasp, "size"), buf));
-  if (is_true (iasp, "serving"))
+  bool script = text_is (iasp, "type", "script");
+
+  if (script)
+    printf ("  script %-11s ", text_of (iasp, "name"));
+  else
+    printf ("  IASP  %-12s %s, ", text_of (iasp, "name"), bytes_text (number_of (iasp, "size"), buf));
+  if (script && is_true (iasp, "serving"))
+    printf ("runs on %s\n", text_of (iasp, "production_node"));
+  else if (is_true (iasp, "serving"))
     printf ("served by %s at %s\n", text_of (iasp, "production_node"), text_of (iasp, "uri"));
   else if (*text_of (iasp, "production_node"))
     printf ("NOT SERVED; its host is %s\n", text_of (iasp, "production_node"));

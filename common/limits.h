@@ -34,6 +34,10 @@
 /* Hard time limit of one call of an agent of a [script], and the longest that may be asked for. */
 #define AGENT_TIMEOUT_MS 20000
 #define AGENT_TIMEOUT_MAX_MS 600000
+/* A resource that runs is probed, and its configuration asked for, so often; a failed stop is
+ * tried again after RETRY. */
+#define AGENT_CHECK_MS 5000
+#define AGENT_RETRY_MS 1000
 /* What an agent says of its resource's configuration: a few settings, one message. */
 #define CRG_CONFIG_MAX 1024
 /* The group state, encoded: under the atomic message of every engine (corosync: 1,047,552). */

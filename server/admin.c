@@ -277,6 +277,10 @@ cmd_uri (struct client *c, json_t *req)
               c->a->d->conf.name);
     put_error (c, name ? CRG_EXIT_NO_OBJECT : CRG_EXIT_USAGE, reason);
   }
+  else if (member_state (m)->def.iasps[index].type == RES_SCRIPT) {
+    snprintf (reason, sizeof reason, "%s is no IASP but a script: it has no URI", name);
+    put_error (c, CRG_EXIT_NO_OBJECT, reason);
+  }
   else if (status_uri (m, index, uri, sizeof uri, &node, reason, sizeof reason))
     put (c, json_pack ("{s:b, s:s, s:s}", "ok", 1, "uri", uri, "node", node));
   else {

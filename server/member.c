@@ -6,7 +6,7 @@
  */
 #include "config.h"
 
-#include "server/member.h"
+#include "server/member_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -28,65 +28,8 @@
 #include "server/probe.h"
 #include "server/statefile.h"
 #include "server/status.h"
-#include "server/task.h"
 #include "server/tell.h"
 
-/* Events that one step's actions can cause: an answer for each IASP, twice. */
-#define MEMBER_MAX_EVENTS (4 * CRG_MAX_IASPS)
-#define MEMBER_MAX_REQUESTS 32
-/* A node whose state file can't be written comes back after this (C6). */
-#define MEMBER_REJOIN_MS 5000
-/* A changed report goes out after SOON, so that what changes together goes
- * together, and not more often than MIN. */
-#define REPORT_SOON_MS 10
-#define REPORT_MIN_MS 100
-
-struct node_id {
-  uint32_t engine_id, id;
-};
-
-struct pending_request {
-  uint64_t id; /* 0 = free */
-  uint64_t deadline_ms;
-  member_reply_fn *done;
-  void *opaque;
-};
-
-struct iasp_shell {
-  struct member *m;
-  unsigned index;
-  struct plugin *plugin;
-  struct task *probe;
-  bool claimed; /* the core has said what it wants of it */
-};
-
-struct trace_event {
-  uint64_t at_ms;
-  char text[CRG_REASON_MAX + 1];
-};
-
-struct member {
-  struct daemon *d;
-  char crg[CRG_NAME_MAX + 1];
-  struct group *g;
-  struct group_actions *out;
-  uint32_t id; /* of this node in the domain; NO_NODE: not known yet */
-  struct node_id nodes[CRG_MAX_NODES];
-  unsigned n_nodes;
-  struct iasp_shell iasps[CRG_MAX_IASPS];
-  bool joined, in_step, gone, adopted;
-  struct events *watcher;
-  uint64_t rejoin_at_ms, report_at_ms, reported_ms;
-  struct group_event events[MEMBER_MAX_EVENTS];
-  unsigned n_events;
-  uint64_t next_request;
-  struct pending_request requests[MEMBER_MAX_REQUESTS];
-  struct trace_event trace[TRACE_EVENTS];
-  unsigned trace_next;
-  qb_loop_timer_handle timer;
-};
-
-static void step (struct member *m, const struct group_event *ev);
 static void arm (struct member *m);
 
 uint32_t
@@ -191,18 +134,6 @@ member_spec (const struct member *m, unsigned iasp, unsigned node, struct plugin
 
 /* ---- what a plugin says ---------------------------------------------------------------- */
 
-static struct group_event
-iasp_event (const struct iasp_shell *sh, enum group_event_kind kind)
-{
-  return (struct group_event){ .kind = kind, .iasp = (uint8_t) sh->index };
-}
-
-static void
-set_reason (struct group_event *ev, const char *reason)
-{
-  snprintf (ev->reason, sizeof ev->reason, "%s", reason ? reason : "");
-}
-
 static uint64_t
 json_u64 (json_t *obj, const char *key)
 {
@@ -234,7 +165,7 @@ on_hosted (void *opaque, enum host_role role, uint64_t tenure, bool ok, const ch
     memcpy (ev.store.lineage, s->lineage, CRG_ID_LEN);
     memcpy (ev.store.boot_id, m->d->boot_id, CRG_ID_LEN);
   }
-  step (m, &ev);
+  member_step (m, &ev);
 }
 
 static void
@@ -245,7 +176,7 @@ on_drained (void *opaque, bool ok, const char *reason)
 
   ev.ok = ok;
   set_reason (&ev, reason);
-  step (sh->m, &ev);
+  member_step (sh->m, &ev);
 }
 
 static void
@@ -306,7 +237,7 @@ on_plugin_event (void *opaque, const char *event, json_t *obj)
     log_notice ("%s: %s%s%s, site %d%s%s", m->crg, event, state ? " " : "", state ? state : "",
                 (int) site, reason ? ": " : "", reason ? reason : "");
     if (ev.kind == GE_LINK)
-      step (m, &ev);
+      member_step (m, &ev);
     return;
   }
   if (ev.kind != GE_STORE_FAILED && (site < 0 || site >= CRG_MAX_SITES)) {
@@ -320,7 +251,7 @@ on_plugin_event (void *opaque, const char *event, json_t *obj)
   set_reason (&ev, reason);
   if (boot_id && ident_id_from_text (boot_id, ev.boot_id) != 0)
     log_warning ("%s: the plugin's event %s has a bad boot id", m->crg, event);
-  step (m, &ev);
+  member_step (m, &ev);
 }
 
 static struct plugin *
@@ -334,9 +265,15 @@ get_plugin (struct member *m, unsigned iasp)
   struct plugin_spec spec;
   int self = member_self (m);
 
-  if (sh->plugin == NULL && self >= 0 && member_spec (m, iasp, (unsigned) self, &spec))
+  if (sh->plugin == NULL && sh->agent == NULL && self >= 0 && member_spec (m, iasp, (unsigned) self, &spec))
     sh->plugin = plugin_new (m->d->loop, &spec, &cb, sh);
   return sh->plugin;
+}
+
+const struct agent *
+member_agent (const struct member *m, unsigned iasp)
+{
+  return iasp < CRG_MAX_IASPS ? m->iasps[iasp].agent : NULL;
 }
 
 struct plugin *
@@ -363,7 +300,7 @@ on_probed (void *opaque, const void *result, const char *reason)
   set_reason (&ev, reason);
   if (reason && reason[0])
     member_note (sh->m, "probe of IASP %u: %s", sh->index, reason);
-  step (sh->m, &ev);
+  member_step (sh->m, &ev);
 }
 
 static void
@@ -376,15 +313,14 @@ start_probe (struct member *m, unsigned iasp)
   static struct group_status st;
   struct group_event ev = iasp_event (sh, GE_PROBE);
 
-  if (s && iasp < s->def.n_iasps && s->def.iasps[iasp].type == RES_SCRIPT) {
-    set_reason (&ev, "agents are not called yet by this release");
-    step (m, &ev);
+  if (sh->agent || member_get_agent (m, iasp)) {
+    agent_probe (sh->agent); /* its answer will come */
     return;
   }
   if (s == NULL || self < 0 || iasp >= s->def.n_iasps
       || s->def.nodes[self].site >= s->def.n_sites || s->def.iasps[iasp].store[self][0] == '\0') {
     set_reason (&ev, "this node has no store for it");
-    step (m, &ev);
+    member_step (m, &ev);
     return;
   }
   if (sh->probe)
@@ -412,7 +348,7 @@ start_probe (struct member *m, unsigned iasp)
                           on_probed, sh);
   if (sh->probe == NULL) {
     set_reason (&ev, "can't start a process to look at the store");
-    step (m, &ev);
+    member_step (m, &ev);
   }
 }
 
@@ -445,7 +381,7 @@ member_request (struct member *m, enum group_request request, const struct membe
         .id = ++m->next_request, .deadline_ms = clock_boottime_ms () + timeout_ms, .done = done,
         .opaque = opaque };
       ev.request_id = m->next_request;
-      step (m, &ev);
+      member_step (m, &ev);
       return;
     }
   done (opaque, CRG_EXIT_ERROR, "too many requests are waiting; try again later");
@@ -481,7 +417,7 @@ persist_failed (struct member *m, int err)
   member_note (m, "state file: %s", strerror (-err));
   m->rejoin_at_ms = clock_boottime_ms () + MEMBER_REJOIN_MS;
   member_leave (m);
-  step (m, &down);
+  member_step (m, &down);
 }
 
 static bool
@@ -506,17 +442,23 @@ act_host (struct member *m, const struct group_action *a)
 {
   const struct crg_state *s = member_state (m);
   struct iasp_shell *sh = &m->iasps[a->iasp];
-  struct plugin *p = get_plugin (m, a->iasp);
+  struct agent *agent = member_get_agent (m, a->iasp);
+  struct plugin *p = agent ? NULL : get_plugin (m, a->iasp);
   struct group_event ev = iasp_event (sh, GE_HOSTED);
 
   sh->claimed = true;
+  if (agent) {
+    agent_want (agent, a->role, a->tenure);
+    if (a->role == HOST_PRODUCTION)
+      agent_set_lease (agent, a->until_ms);
+    return;
+  }
   if (p == NULL || s == NULL) {
     ev.role = a->role;
     ev.tenure = a->tenure;
     ev.ok = a->role == HOST_NONE;
-    set_reason (&ev, s && s->def.iasps[a->iasp].type == RES_SCRIPT
-                  ? "agents are not called yet by this release" : "this node has no store for it");
-    step (m, &ev);
+    set_reason (&ev, "this node has no store for it");
+    member_step (m, &ev);
     return;
   }
   if (a->role != HOST_NONE) {
@@ -578,11 +520,20 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
       if (m->iasps[i].plugin)
         plugin_set_lease (m->iasps[i].plugin, a->until_ms);
+      else if (m->iasps[i].agent)
+        agent_set_lease (m->iasps[i].agent, a->until_ms);
     return true;
   case GA_HOLD:
     member_note (m, "hold %s: %s", iasp, a->reason);
     if (p)
       plugin_hold (p, a->reason[0] ? a->reason : "switchover", m->d->conf.lease_ms);
+    else if (m->iasps[a->iasp].agent) {
+      /* Nothing is held back, so nothing is to be drained. */
+      struct group_event ev = iasp_event (&m->iasps[a->iasp], GE_DRAINED);
+
+      ev.ok = true;
+      member_step (m, &ev);
+    }
     return true;
   case GA_RESUME:
     member_note (m, "resume %s", iasp);
@@ -596,6 +547,7 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     member_note (m, "CONFIG of %s from its host %s", iasp, s ? tell_node_name (s, a->node) : "?");
     log_info ("%s: configuration of %s received: host %s", m->crg, iasp,
               s ? tell_node_name (s, a->node) : "?");
+    member_agent_config (m, a, bytes + a->off);
     return true;
   case GA_LEAVE:
     member_note (m, "leaves: %s", a->reason);
@@ -657,8 +609,8 @@ run (struct member *m, const struct group_event *ev)
       break;
 }
 
-static void
-step (struct member *m, const struct group_event *ev)
+void
+member_step (struct member *m, const struct group_event *ev)
 {
   if (m->in_step) {
     assert (m->n_events < MEMBER_MAX_EVENTS);
@@ -714,12 +666,12 @@ on_timer (void *opaque)
       struct group_event ev = { .kind = GE_REPORT, .buf = (const uint8_t *) text,
                                 .len = strlen (text) };
 
-      step (m, &ev);
+      member_step (m, &ev);
       if (m->gone)
         return;
     }
   }
-  step (m, &tick);
+  member_step (m, &tick);
 }
 
 static void
@@ -762,7 +714,7 @@ member_on_view (struct member *m, uint64_t view, const uint32_t *engine_ids, uns
     }
   member_note (m, "view %016llx with %u members", (unsigned long long) view, ev.n_members);
   log_info ("%s: view %016llx with %u members", m->crg, (unsigned long long) view, ev.n_members);
-  step (m, &ev);
+  member_step (m, &ev);
 }
 
 void
@@ -772,7 +724,7 @@ member_on_message (struct member *m, uint32_t engine_id, const uint8_t *buf, siz
                             .len = len };
 
   if (ev.from != NO_NODE)
-    step (m, &ev);
+    member_step (m, &ev);
 }
 
 void
@@ -782,7 +734,7 @@ member_on_down (struct member *m, const char *reason)
 
   member_note (m, "no view: %s", reason);
   set_reason (&ev, reason);
-  step (m, &ev);
+  member_step (m, &ev);
 }
 
 int
@@ -853,9 +805,12 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
   memcpy (cfg.boot_id, d->boot_id, CRG_ID_LEN);
   group_init (m->g, &cfg, state, promised, clock_boottime_ms ());
   for (unsigned i = 0; state && i < state->def.n_iasps; i++) {
-    struct plugin *p = get_plugin (m, i);
+    struct agent *agent = member_get_agent (m, i);
+    struct plugin *p = agent ? NULL : get_plugin (m, i);
 
-    if (p && plugin_adopt (p))
+    if (agent)
+      agent_adopt (agent);
+    else if (p && plugin_adopt (p))
       m->adopted = true;
   }
   return m;
@@ -871,6 +826,7 @@ member_free (struct member *m)
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
     task_cancel (m->iasps[i].probe);
     plugin_free (m->iasps[i].plugin);
+    agent_free (m->iasps[i].agent);
   }
   s = member_state (m);
   for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
@@ -893,13 +849,17 @@ member_stop_plugins (struct member *m, bool mirrors)
     if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin)
         && (mirrors || plugin_role (m->iasps[i].plugin) != HOST_MIRROR))
       plugin_want (m->iasps[i].plugin, HOST_NONE, 0);
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if (m->iasps[i].agent && agent_is_alive (m->iasps[i].agent))
+      agent_want (m->iasps[i].agent, HOST_NONE, 0);
 }
 
 bool
 member_is_idle (const struct member *m)
 {
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin))
+    if ((m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin))
+        || (m->iasps[i].agent && agent_is_alive (m->iasps[i].agent)))
       return false;
   return true;
 }

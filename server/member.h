@@ -17,6 +17,7 @@
 #include "server/supervise.h"
 
 struct member;
+struct agent;
 
 /* `state` NULL: none, or a damaged one (C6); then `nodes` is the domain as
  * another node tells it.  Adopts running plugins (S3); doesn't join yet. */
@@ -64,6 +65,7 @@ extern const struct group *member_group (const struct member *m);
 /* Committed, else applied, else NULL. */
 extern const struct crg_state *member_state (const struct member *m);
 extern struct plugin *member_plugin (const struct member *m, unsigned iasp);
+extern const struct agent *member_agent (const struct member *m, unsigned iasp);
 /* Index of this node in the domain, or -1. */
 extern int member_self (const struct member *m);
 /* Does this node run, or is about to run, a plugin for that IASP? */

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/ident.h"
 #include "common/util-posix.h"
+#include "server/agent.h"
 
 /* Three reports lost in a row. */
 #define STATUS_STALE_MS (3 * PLUGIN_POLL_MS + 500)
@@ -71,6 +72,13 @@ status_report (const struct member *m)
     json_t *status, *item;
     uint64_t age_ms;
 
+    const struct agent *agent = member_agent (m, i);
+
+    if (agent && (agent_is_alive (agent) || agent_trouble (agent)[0]))
+      json_array_append_new (list, json_pack ("{s:i, s:i, s:b, s:i, s:s}", "iasp", (int) i, "role",
+                                              (int) agent_role (agent), "served",
+                                              agent_role (agent) == HOST_PRODUCTION, "pid", 0,
+                                              "trouble", agent_trouble (agent)));
     if (p == NULL || (!plugin_is_alive (p) && trouble[0] == '\0'))
       continue;
     status = plugin_last_status (p, &age_ms);
@@ -248,9 +256,10 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
   uint32_t host;
   uint64_t age_ms;
   json_t *report;
-  bool served;
+  bool served, script = s && s->def.iasps[iasp].type == RES_SCRIPT;
   int i;
 
+  uri[0] = '\0';
   group_status (member_group (m), clock_boottime_ms (), &st);
   if (s == NULL || !st.majority || st.phase != PHASE_STARTED) {
     snprintf (reason, reason_len, "this node is not in a majority of the group: %s", st.wait_reason);
@@ -258,7 +267,7 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
   }
   host = state_production_host (s);
   i = state_node_index (s, host);
-  if (!s->started || i < 0 || !member_spec (m, iasp, (unsigned) i, &spec)) {
+  if (!s->started || i < 0 || (!script && !member_spec (m, iasp, (unsigned) i, &spec))) {
     snprintf (reason, reason_len, "%s",
               st.wait_reason[0] ? st.wait_reason : s->started ? "nobody hosts production"
                                                               : "its CRG is not started");
@@ -270,7 +279,8 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
   if (!served)
     snprintf (reason, reason_len, "production is at %s and not served yet%s%s", *node,
               st.wait_reason[0] ? ": " : "", st.wait_reason);
-  plugin_spec_uri (&spec, uri, len);
+  if (!script)
+    plugin_spec_uri (&spec, uri, len);
   if (json_is_string (json_object_get (report, "uri")))
     snprintf (uri, len, "%s", json_string_value (json_object_get (report, "uri")));
   json_decref (report);
@@ -322,7 +332,7 @@ iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
   const char *trouble = json_string_value (json_object_get (report, "trouble"));
   const char *hold = json_string_value (json_object_get (report, "hold_reason"));
 
-  for (unsigned i = 0; i < s->def.n_sites; i++)
+  for (unsigned i = 0; i < s->def.n_sites && d->type == RES_IASP; i++)
     json_array_append_new (copies, copy_json (m, s, iasp, i, report));
   out = json_pack ("{s:s, s:I, s:s, s:s?, s:s?, s:I, s:I, s:I, s:b, s:s}", "name", d->name, "size",
                    (json_int_t) d->size, "uri", uri, "production_site",
@@ -331,6 +341,7 @@ iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
                    "generation", (json_int_t) r->generation, "loss", (json_int_t) r->loss,
                    "serving", served, "export", d->export);
   json_object_set_new (out, "reason", json_string (served ? "" : trouble && *trouble ? trouble : reason));
+  json_object_set_new (out, "type", json_string (d->type == RES_SCRIPT ? "script" : "iasp"));
   json_object_set_new (out, "held", json_boolean (json_is_true (json_object_get (report, "held"))));
   json_object_set_new (out, "hold_reason", json_string (hold ? hold : ""));
   json_object_set_new (out, "clients", json_integer (number (report, "clients")));

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The supervisor of agent.h.  Owns the record of what was started, R/NAME.agent
+ * (tenure, boot and lease: an agent's resource has no process that could say
+ * it), and the configuration that the host told, STATE-DIR/NAME.config.
+ * Whatever may run counts as running until `stop` has succeeded.
+ */
+#include "config.h"
+
+#include "server/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <qb/qbdefs.h>
+#include <qb/qbloop.h>
+
+#include "common/clock.h"
+#include "common/ident.h"
+#include "common/util-posix.h"
+#include "server/log.h"
+#include "server/script.h"
+
+/* Exit codes of `probe`, those that LSB gives to `status`. */
+enum { AGENT_RUNS = 0, AGENT_STOPPED = 3 };
+
+#define AGENT_TICK_MS 50
+#define AGENT_VARS 16
+
+enum call { CALL_NONE, CALL_PROBE, CALL_START, CALL_STOP, CALL_CONFIG, CALL_CHECK, CALL_ADOPT };
+static const char *const verbs[] = { [CALL_PROBE] = "probe", [CALL_START] = "start",
+                                     [CALL_STOP] = "stop",   [CALL_CONFIG] = "config",
+                                     [CALL_CHECK] = "probe", [CALL_ADOPT] = "probe" };
+
+struct agent {
+  qb_loop_t *loop;
+  struct agent_spec spec;
+  struct agent_callbacks cb;
+  void *opaque;
+  char record_path[CRG_PATH_MAX + CRG_NAME_MAX + 16], config_path[CRG_PATH_MAX + CRG_NAME_MAX + 16];
+
+  bool want_run, want_answer;
+  uint64_t want_tenure;
+  bool start_failed;       /* for the present want; what was begun is stopped first */
+  uint64_t lease_ms;
+
+  bool may_run, runs;
+  enum call call;          /* under way */
+  struct script *script;
+  bool adopt_due, probe_due, config_due;
+  uint64_t check_ms, retry_ms;
+  char *config;            /* that was told last; NULL: none */
+  char trouble[CRG_REASON_MAX + 1];
+  qb_loop_timer_handle timer;
+};
+
+static void drive (struct agent *a);
+
+static void UTIL_PRINTF (2, 3)
+trouble (struct agent *a, const char *fmt, ...)
+{
+  va_list ap;
+
+  va_start (ap, fmt);
+  vsnprintf (a->trouble, sizeof a->trouble, fmt, ap);
+  va_end (ap);
+}
+
+/* ---- the record ------------------------------------------------------------------------ */
+
+static bool
+write_record (struct agent *a)
+{
+  char text[160], boot[IDENT_ID_TEXT_LEN];
+  CLEANUP_CLOSE int fd = open (a->record_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  int len;
+
+  ident_id_to_text (a->spec.boot_id, boot);
+  /* Always as long, so that one write replaces it. */
+  len = snprintf (text, sizeof text, "%020llu %020llu %s\n", (unsigned long long) a->want_tenure,
+                  (unsigned long long) a->lease_ms, boot);
+  if (fd >= 0 && pwrite (fd, text, (size_t) len, 0) == len)
+    return true;
+  log_error ("%s: can't note in %s that it is started: %s", a->spec.name, a->record_path,
+             strerror (errno));
+  return false;
+}
+
+static bool
+read_record (struct agent *a, uint64_t *tenure, uint64_t *lease_ms)
+{
+  char text[160] = "", boot[64], mine[IDENT_ID_TEXT_LEN];
+  unsigned long long t, l;
+  CLEANUP_CLOSE int fd = open (a->record_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+  if (fd < 0 || read (fd, text, sizeof text - 1) <= 0)
+    return false;
+  ident_id_to_text (a->spec.boot_id, mine);
+  if (sscanf (text, "%20llu %20llu %63s", &t, &l, boot) != 3 || strcmp (boot, mine) != 0) {
+    unlink (a->record_path);
+    return false;
+  }
+  *tenure = t;
+  *lease_ms = l;
+  return true;
+}
+
+void
+agent_take_config (struct agent *a, const char *text, size_t len)
+{
+  char tmp[sizeof a->config_path + 8];
+  CLEANUP_CLOSE int fd = -1;
+
+  if (len == 0)
+    return;
+  snprintf (tmp, sizeof tmp, "%s.new", a->config_path);
+  fd = open (tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0 || write (fd, text, len) != (ssize_t) len || fsync (fd) < 0
+      || rename (tmp, a->config_path) < 0)
+    log_error ("%s: the configuration that its host told can't be kept in %s: %s", a->spec.name,
+               a->config_path, strerror (errno));
+  else
+    log_info ("%s: its host told its configuration (%zu bytes)", a->spec.name, len);
+}
+
+/* ---- reports --------------------------------------------------------------------------- */
+
+static void
+report (struct agent *a, enum host_role role, bool ok, const char *reason)
+{
+  char copy[CRG_REASON_MAX + 1];
+
+  snprintf (copy, sizeof copy, "%s", reason);
+  a->want_answer = false;
+  a->cb.hosted (a->opaque, role, a->want_tenure, ok, copy);
+}
+
+static void
+take_config_of_agent (struct agent *a, const struct script_result *r)
+{
+  size_t len = r->out_len;
+
+  while (len > 0 && r->out[len - 1] == '\n')
+    len--;
+  if (!r->ok) {
+    log_warning ("%s: its agent does not tell its configuration: %s", a->spec.name, r->reason);
+    return;
+  }
+  if (len > CRG_CONFIG_MAX || r->out_cut || memchr (r->out, 0, len)) {
+    log_error ("%s: its agent's configuration has a NUL or more than %d bytes; the other nodes are "
+               "not told", a->spec.name, CRG_CONFIG_MAX);
+    return;
+  }
+  if (a->config && strlen (a->config) == len && memcmp (a->config, r->out, len) == 0)
+    return;
+  free (a->config);
+  a->config = strndup (r->out, len);
+  /* It is this node's own, too, when it starts again. */
+  agent_take_config (a, r->out, len);
+  a->cb.config (a->opaque, r->out, len);
+}
+
+static void
+on_probe (struct agent *a, const struct script_result *r)
+{
+  char reason[CRG_REASON_MAX + 1] = "";
+
+  if (r->status != AGENT_RUNS && r->status != AGENT_STOPPED)
+    snprintf (reason, sizeof reason, "its agent says that it can't run here: %.160s",
+              r->out_len > 0 ? r->out : r->reason);
+  reason[strcspn (reason, "\n")] = '\0';
+  a->cb.probed (a->opaque, r->status == AGENT_RUNS || r->status == AGENT_STOPPED,
+                r->status == AGENT_RUNS, reason);
+}
+
+static void
+on_done (void *opaque, const struct script_result *r)
+{
+  struct agent *a = opaque;
+  enum call call = a->call;
+  uint64_t now = clock_boottime_ms ();
+
+  a->script = NULL;
+  a->call = CALL_NONE;
+  if (call == CALL_START || call == CALL_STOP) {
+    if (r->ok)
+      log_notice ("%s: %s", a->spec.name, call == CALL_START ? "started" : "stopped");
+    else
+      log_error ("%s: its agent's %s failed: %s", a->spec.name, verbs[call], r->reason);
+  }
+  switch (call) {
+  case CALL_PROBE: on_probe (a, r); break;
+  case CALL_START:
+    a->runs = r->ok;
+    a->config_due = r->ok;
+    a->check_ms = now + AGENT_CHECK_MS;
+    if (!r->ok) {
+      a->start_failed = true;
+      trouble (a, "its agent's start failed: %s", r->reason);
+    }
+    break;
+  case CALL_STOP:
+    if (r->ok) {
+      a->may_run = a->runs = false;
+      unlink (a->record_path);
+    }
+    else {
+      trouble (a, "its agent's stop failed, so it counts as running: %s", r->reason);
+      a->retry_ms = now + AGENT_RETRY_MS;
+      if (!a->want_run && a->want_answer)
+        report (a, HOST_NONE, false, a->trouble);
+    }
+    break;
+  case CALL_CONFIG: take_config_of_agent (a, r); break;
+  case CALL_CHECK:
+    a->check_ms = now + AGENT_CHECK_MS;
+    a->config_due = r->status == AGENT_RUNS;
+    if (r->status == AGENT_STOPPED) {
+      log_error ("%s: it has stopped by itself; it is started again", a->spec.name);
+      a->runs = false;
+    }
+    else if (r->status != AGENT_RUNS)
+      log_warning ("%s: its agent does not tell whether it runs: %s", a->spec.name, r->reason);
+    break;
+  case CALL_ADOPT:
+    if (r->status == AGENT_STOPPED) {
+      a->may_run = false;
+      unlink (a->record_path);
+    }
+    else if (r->status == AGENT_RUNS) {
+      log_notice ("%s: adopted", a->spec.name);
+      a->runs = a->config_due = true;
+      a->check_ms = now + AGENT_CHECK_MS;
+      if (!a->want_answer) {
+        a->want_run = true;
+        a->want_answer = true;
+      }
+    }
+    break;
+  case CALL_NONE: break;
+  }
+  drive (a);
+}
+
+/* ---- calls ----------------------------------------------------------------------------- */
+
+static void
+call (struct agent *a, enum call which)
+{
+  char text[AGENT_VARS][CRG_PATH_MAX + CRG_NAME_MAX + 64];
+  char *env[AGENT_VARS + 1];
+  unsigned n = 0;
+  struct script_spec spec = { .path = a->spec.path, .argument = { verbs[which] }, .env = env,
+                              .timeout_ms = a->spec.timeout_ms };
+  const char *why = script_refusal (a->spec.path, false);
+
+#define VAR(...) snprintf (text[n], sizeof text[n], __VA_ARGS__), env[n] = text[n], n++
+  VAR ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  VAR ("LC_ALL=C");
+  VAR ("CRG_NAME=%s", a->spec.crg);
+  VAR ("CRG_RESOURCE=%s", a->spec.name);
+  VAR ("CRG_NODE=%s", a->spec.node);
+  VAR ("CRG_SITE=%s", a->spec.site);
+  VAR ("CRG_TENURE=%llu", (unsigned long long) a->want_tenure);
+  VAR ("CRG_CONFIG_FILE=%s", a->config_path);
+  VAR ("CRG_CONF_DIR=%s", a->spec.conf_dir);
+  VAR ("CRG_RUN_DIR=%s", a->spec.run_dir);
+#undef VAR
+  env[n] = NULL;
+  snprintf (spec.label, sizeof spec.label, "%s: agent %s", a->spec.name, verbs[which]);
+  a->call = which;
+  a->script = why ? NULL : script_start (a->loop, &spec, on_done, a);
+  if (a->script == NULL) {
+    char reason[2 * CRG_REASON_MAX];
+    struct script_result r = { .status = -1, .reason = reason, .out = "" };
+
+    snprintf (reason, sizeof reason, "%s: %s", a->spec.path, why ? why : strerror (errno));
+    if (which == CALL_START) {
+      a->may_run = false; /* nothing was begun */
+      unlink (a->record_path);
+    }
+    on_done (a, &r);
+  }
+}
+
+static void
+drive (struct agent *a)
+{
+  uint64_t now = clock_boottime_ms ();
+  bool run = a->want_run && !a->start_failed && a->lease_ms > now;
+
+  if (a->call != CALL_NONE)
+    return;
+  if (a->adopt_due) {
+    a->adopt_due = false;
+    call (a, CALL_ADOPT);
+  }
+  else if (a->may_run && !run) {
+    if (now < a->retry_ms)
+      return;
+    if (a->want_run && !a->start_failed)
+      log_warning ("%s: the lease is over; it is stopped", a->spec.name);
+    call (a, CALL_STOP);
+  }
+  else if (!a->may_run && !a->want_run && a->want_answer)
+    report (a, HOST_NONE, true, "");
+  else if (!a->may_run && a->start_failed) {
+    a->start_failed = a->want_run = false;
+    report (a, a->want_answer ? HOST_PRODUCTION : HOST_NONE, false, a->trouble);
+  }
+  else if (run && !a->runs) {
+    a->may_run = true;
+    if (write_record (a))
+      call (a, CALL_START);
+    else {
+      a->may_run = false;
+      a->start_failed = true;
+      trouble (a, "it can't be noted in the run directory");
+      drive (a);
+    }
+  }
+  else if (a->runs && a->config_due) {
+    a->config_due = false;
+    call (a, CALL_CONFIG);
+  }
+  else if (a->runs && a->want_run && a->want_answer) {
+    a->trouble[0] = '\0';
+    report (a, HOST_PRODUCTION, true, "");
+  }
+  else if (a->probe_due) {
+    a->probe_due = false;
+    call (a, CALL_PROBE);
+  }
+  else if (a->runs && now >= a->check_ms)
+    call (a, CALL_CHECK);
+}
+
+static void
+on_timer (void *opaque)
+{
+  struct agent *a = opaque;
+
+  drive (a);
+  qb_loop_timer_add (a->loop, QB_LOOP_MED, AGENT_TICK_MS * QB_TIME_NS_IN_MSEC, a, on_timer,
+                     &a->timer);
+}
+
+/* ---- what the caller says -------------------------------------------------------------- */
+
+struct agent *
+agent_new (struct qb_loop *loop, const struct agent_spec *spec, const struct agent_callbacks *cb,
+           void *opaque)
+{
+  struct agent *a = calloc (1, sizeof *a);
+
+  if (a == NULL)
+    return NULL;
+  a->loop = loop;
+  a->spec = *spec;
+  a->cb = *cb;
+  a->opaque = opaque;
+  snprintf (a->record_path, sizeof a->record_path, "%s/%s.agent", spec->run_dir, spec->name);
+  snprintf (a->config_path, sizeof a->config_path, "%s/%s.config", spec->state_dir, spec->name);
+  qb_loop_timer_add (loop, QB_LOOP_MED, AGENT_TICK_MS * QB_TIME_NS_IN_MSEC, a, on_timer,
+                     &a->timer);
+  return a;
+}
+
+void
+agent_free (struct agent *a)
+{
+  if (a == NULL)
+    return;
+  qb_loop_timer_del (a->loop, a->timer);
+  /* A call in its middle would be one too many beside the next crgd's. */
+  script_cancel (a->script);
+  free (a->config);
+  free (a);
+}
+
+bool
+agent_adopt (struct agent *a)
+{
+  if (!read_record (a, &a->want_tenure, &a->lease_ms))
+    return false;
+  a->may_run = a->adopt_due = true;
+  return true;
+}
+
+void
+agent_want (struct agent *a, enum host_role role, uint64_t tenure)
+{
+  a->want_run = role == HOST_PRODUCTION;
+  a->want_tenure = tenure;
+  a->want_answer = true;
+  a->start_failed = false;
+  if (!a->want_run)
+    a->lease_ms = 0;
+}
+
+void
+agent_set_lease (struct agent *a, uint64_t until_ms)
+{
+  if (until_ms <= a->lease_ms)
+    return;
+  a->lease_ms = until_ms;
+  if (a->may_run && a->want_run)
+    write_record (a);
+}
+
+void
+agent_probe (struct agent *a)
+{
+  a->probe_due = true;
+}
+
+bool
+agent_is_alive (const struct agent *a)
+{
+  return a->may_run || a->call == CALL_START || a->call == CALL_STOP;
+}
+
+enum host_role
+agent_role (const struct agent *a)
+{
+  return a->runs ? HOST_PRODUCTION : HOST_NONE;
+}
+
+const char *
+agent_trouble (const struct agent *a)
+{
+  return a->trouble;
+}
