@@ -102,6 +102,12 @@ expect_verdict 1 "$tmp/lost.log" --image "$tmp/rolledback.img"
 [ "$(field lost "$OUT")" -ge 1 ] || fail "the lost write was not called so"
 expect_verdict 1 "$tmp/lost.log" --image "$tmp/older.img"
 [ "$(field lost_flushed "$OUT")" -ge 1 ] || fail "the lost and flushed writes were not called so"
+# Unless all machines lost their power then; but no flushed one is.
+{ cat "$tmp/lost.log"; } >"$tmp/power.log"
+"$recorder" loss --log "$tmp/power.log"
+expect_verdict 0 "$tmp/power.log" --image "$tmp/b.img"
+expect_verdict 1 "$tmp/power.log" --image "$tmp/older.img"
+[ "$(field lost_flushed "$OUT")" -ge 1 ] || fail "flushed writes that a power loss took were not called so"
 # A block that goes back to what it was before the run.
 cp "$tmp/b.img" "$tmp/zeroed.img"
 b=$(awk '$1 == "W" && $4 == "ok" { split ($3, a, "."); ok[$3] = 1 }

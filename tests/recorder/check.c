@@ -184,6 +184,8 @@ parse (struct log *l, struct pending *pending, char *line)
     grow (&v, &l->max_losses, l->n_losses, sizeof *l->losses);
     l->losses = v;
     l->losses[l->n_losses++] = t;
+    if (t > l->last)
+      l->last = t;
     return 0;
   }
   if (line[1] != ' ' || sscanf (line + 1, " %" SCNu64 " %u.%" SCNu64 " %n", &t, &c, &seq, &n) < 3
