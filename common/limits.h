@@ -15,6 +15,8 @@
 /* The whole group state has to fit one atomic group message (see CRG_MAX_STATE_BYTES). */
 #define CRG_MAX_CRGS  16
 #define CRG_MAX_IASPS 8
+/* Lineages (C9) before the present one that a state remembers. */
+#define CRG_MAX_PAST 8
 /* Data addresses of one node: two networks of two paths. */
 #define CRG_MAX_ADDRS 4
 /* Names are DNS labels and parts of socket paths: a label has at most 63 bytes. */

@@ -67,6 +67,8 @@ read_record (const struct engine *e, const json_t *j, struct record *r)
     return "record: lineage is missing or no id";
   if (!ident_id_equal (id, e->ia->p.lineage))
     return "record: another lineage than this plugin's (C9)";
+  lineage = json_string_value (json_object_get (j, "past_lineage"));
+  r->has_past = lineage && ident_id_from_text (lineage, r->past) == 0;
   if (get_u64 (j, "production_site", &v))
     r->production_site = (uint8_t) MIN (v, (uint64_t) UINT8_MAX);
   else
@@ -219,6 +221,12 @@ open_store (struct engine *e, const struct record *r, uint8_t site, enum role ro
     goto error;
   }
   else {
+    /* C9: the group was recovered, and this store was in its set: it goes on
+     * under the new lineage, with the superblock that is written next. */
+    if (r->has_past && (r->in_set & 1u << site) && ident_id_equal (sb->lineage, r->past)) {
+      log_line ("store %s: of the lineage that this group was recovered from; it gets the new one", ia->p.store);
+      memcpy (sb->lineage, ia->p.lineage, CRG_ID_LEN);
+    }
     if (storemeta_check (&e->meta, &ia->p, site, err, errlen) < 0) {
       code = "identity";
       goto error;

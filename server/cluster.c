@@ -56,8 +56,8 @@ cluster_text (json_t *msg, const char *key)
   return t ? t : "";
 }
 
-static bool
-is_present (const struct cluster *c, const char *node)
+bool
+cluster_is_present (const struct cluster *c, const char *node)
 {
   uint32_t id = engine_id_of (node);
 
@@ -77,8 +77,9 @@ send_hello (struct cluster *c)
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
     const struct member *m = c->d->members[i];
     const struct crg_state *s = m ? member_state (m) : NULL;
+    const struct crg_state *committed = m ? group_committed (member_group (m)) : NULL;
     json_t *nodes;
-    char id[IDENT_ID_TEXT_LEN];
+    char id[IDENT_ID_TEXT_LEN], lineage[IDENT_ID_TEXT_LEN];
 
     if (s == NULL || s->deleted)
       continue;
@@ -87,7 +88,9 @@ send_hello (struct cluster *c)
       json_array_append_new (nodes, json_pack ("{s:s, s:I}", "name", s->def.nodes[k].name, "id",
                                                (json_int_t) s->def.nodes[k].id));
     ident_id_to_text (s->def.id, id);
-    json_array_append_new (crgs, json_pack ("{s:s, s:s, s:o}", "name", s->def.name, "id", id,
+    ident_id_to_text (s->lineage, lineage);
+    json_array_append_new (crgs, json_pack ("{s:s, s:s, s:s, s:I, s:o}", "name", s->def.name, "id", id,
+                                            "lineage", lineage, "domain", (json_int_t) (committed ? committed->domain : 0),
                                             "nodes", nodes));
   }
   cluster_send (c, json_pack ("{s:s, s:o}", "t", "hello", "crgs", crgs));
@@ -109,6 +112,34 @@ cluster_note_deleted (struct cluster *c, const uint8_t crg_id[CRG_ID_LEN])
     memcpy (c->dead[c->n_dead++ % CLUSTER_TOMBSTONES].id, crg_id, CRG_ID_LEN);
 }
 
+/* C7: was this node removed from the domain while it was away? */
+static void
+check_removed (struct cluster *c, json_t *crg, struct member *m)
+{
+  const struct crg_state *s = member_state (m);
+  uint8_t id[CRG_ID_LEN], lineage[CRG_ID_LEN];
+  json_int_t domain = json_integer_value (json_object_get (crg, "domain"));
+  json_t *node;
+  size_t k;
+
+  if (s == NULL || ident_id_from_text (cluster_text (crg, "id"), id) != 0
+      || ident_id_from_text (cluster_text (crg, "lineage"), lineage) != 0
+      || !ident_id_equal (id, s->def.id) || !ident_id_equal (lineage, s->lineage) || domain <= 0
+      || (uint64_t) domain <= s->domain)
+    return;
+  json_array_foreach (json_object_get (crg, "nodes"), k, node)
+    if (strcmp (cluster_text (node, "name"), c->d->conf.name) == 0)
+      return;
+  member_removed (m);
+}
+
+void
+cluster_tell (struct cluster *c)
+{
+  if (c->in_view)
+    send_hello (c);
+}
+
 /* C6: a node that has lost its state file learns here that it is in a domain,
  * and joins without a vote. */
 static void
@@ -124,7 +155,11 @@ on_hello (struct cluster *c, json_t *msg)
     unsigned n = 0;
     bool ours = false;
 
-    if (!ident_name_is_valid (name) || daemon_find (c->d, name) || c->d->stopping
+    if (daemon_find (c->d, name)) {
+      check_removed (c, crg, daemon_find (c->d, name));
+      continue;
+    }
+    if (!ident_name_is_valid (name) || c->d->stopping
         || ident_id_from_text (cluster_text (crg, "id"), id) != 0 || is_dead (c, id)
         || (c->part.phase != PART_IDLE && strcmp (c->part.conf.name, name) == 0))
       continue;
@@ -243,6 +278,7 @@ cluster_create (struct cluster *c, const json_t *def, bool force, cluster_progre
 void
 cluster_forget_request (struct cluster *c, void *opaque)
 {
+  cluster_add_forget (c, opaque);
   if (c->make.opaque == opaque) {
     c->make.done = NULL;
     c->make.progress = NULL;
@@ -363,21 +399,27 @@ to_hex (const uint8_t *buf, size_t len)
   return text;
 }
 
+char *
+cluster_state_hex (const struct crg_state *s)
+{
+  CLEANUP_FREE uint8_t *buf = malloc (STATE_ENCODED_MAX);
+  size_t len = buf ? state_encode (s, buf, STATE_ENCODED_MAX) : 0;
+
+  return len ? to_hex (buf, len) : NULL;
+}
+
 static void
 all_prepared (struct cluster *c)
 {
   struct making *mk = &c->make;
   const char *refusal = build_state (mk);
-  CLEANUP_FREE uint8_t *buf = malloc (STATE_ENCODED_MAX);
   CLEANUP_FREE char *hex = NULL;
-  size_t len;
 
   if (refusal) {
     give_up (c, CRG_EXIT_REFUSED, refusal);
     return;
   }
-  len = buf ? state_encode (&mk->state, buf, STATE_ENCODED_MAX) : 0;
-  hex = len ? to_hex (buf, len) : NULL;
+  hex = cluster_state_hex (&mk->state);
   if (hex == NULL) {
     give_up (c, CRG_EXIT_ERROR, "the definition does not fit");
     return;
@@ -467,7 +509,7 @@ tick_making (struct cluster *c, uint64_t now)
   for (unsigned i = 0; i < mk->conf.n_nodes; i++) {
     const char *name = mk->conf.nodes[i].name;
 
-    if (mk->phase == MAKE_WAITING ? !is_present (c, name) : !mk->answered[i])
+    if (mk->phase == MAKE_WAITING ? !cluster_is_present (c, name) : !mk->answered[i])
       used += (size_t) snprintf (missing + used, sizeof missing - MIN (used, sizeof missing),
                                  "%s%s", used ? ", " : "", name);
     if (used >= sizeof missing)
@@ -532,6 +574,10 @@ cluster_on_message (struct cluster *c, uint32_t engine_id, const uint8_t *buf, s
     part_on_create (c, msg);
   else if (strcmp (type, "created") == 0)
     on_answer (c, msg, true);
+  else if (strcmp (type, "node-prepare") == 0)
+    part_on_node_prepare (c, msg, engine_id);
+  else if (strcmp (type, "node-prepared") == 0)
+    cluster_on_node_prepared (c, msg);
   else if (strcmp (type, "abort") == 0) {
     if (c->part.phase != PART_FORMATTING && strcmp (c->part.tx, cluster_text (msg, "tx")) == 0)
       part_end (c);
@@ -559,6 +605,7 @@ on_timer (void *opaque)
   uint64_t now = clock_boottime_ms ();
 
   tick_making (c, now);
+  cluster_add_tick (c, now);
   if (c->part.phase != PART_IDLE && now >= c->part.deadline_ms)
     part_end (c);
   qb_loop_timer_add (c->d->loop, QB_LOOP_MED, CLUSTER_TICK_MS * QB_TIME_NS_IN_MSEC, c, on_timer,
@@ -586,6 +633,7 @@ cluster_free (struct cluster *c)
   qb_loop_timer_del (c->d->loop, c->timer);
   c->make.done = NULL;
   json_decref (c->make.def);
+  json_decref (c->add.def);
   part_end (c);
   free (c);
 }

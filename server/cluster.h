@@ -33,6 +33,14 @@ extern void cluster_on_down (struct cluster *c);
 /* `def` as conf_crg_to_json makes it; borrowed.  `done` is called once. */
 extern void cluster_create (struct cluster *c, const json_t *def, bool force,
                             cluster_progress_fn *progress, cluster_reply_fn *done, void *opaque);
+/* C7: `node` as in the JSON of a definition ("id" may be missing), `stores`
+ * one path for all IASPs or {IASP: PATH}; both borrowed.  `done` is called
+ * once. */
+extern void cluster_add_node (struct cluster *c, struct member *m, const json_t *node,
+                              const json_t *stores, bool force, cluster_reply_fn *done,
+                              void *opaque);
+/* Says again which CRGs there are, and who is in them. */
+extern void cluster_tell (struct cluster *c);
 extern void cluster_forget_request (struct cluster *c, void *opaque);
 /* A CRG was deleted here: late news of it from others is ignored. */
 extern void cluster_note_deleted (struct cluster *c, const uint8_t crg_id[CRG_ID_LEN]);

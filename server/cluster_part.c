@@ -74,7 +74,7 @@ answer (struct cluster *c, const char *type, const char *tx, int code, const cha
 static void
 refuse (struct cluster *c, int code, const char *reason)
 {
-  answer (c, "prepared", c->part.tx, code, reason, NULL);
+  answer (c, c->part.joins ? "node-prepared" : "prepared", c->part.tx, code, reason, NULL);
   part_end (c);
 }
 
@@ -123,6 +123,60 @@ on_store_checked (void *opaque, const void *result, const char *reason)
   check_next (c);
 }
 
+/* C7: does this node bring the first store of its site? */
+static bool
+is_new_copy (const struct part *p)
+{
+  const struct crg_state *s = &p->state;
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (i != p->self && s->def.nodes[i].site == s->def.nodes[p->self].site)
+      return false;
+  return true;
+}
+
+static void
+on_shared_seen (void *opaque, const void *result, const char *reason)
+{
+  struct cluster *c = opaque;
+  struct part *p = &c->part;
+  const struct store_probe *probe = result;
+  const struct conf_iasp *iasp = &p->conf.iasps[p->iasp];
+  char text[2 * CRG_REASON_MAX];
+
+  p->task = NULL;
+  if (probe == NULL || !probe->info.has_super || !probe->info.agrees_ids) {
+    snprintf (text, sizeof text, "IASP %s: store %s is not the store of site %s: %.200s", iasp->name,
+              iasp->store[p->self], p->conf.nodes[p->self].site,
+              probe == NULL ? reason : probe->reason[0] ? probe->reason : "it has no superblock");
+    refuse (c, CRG_EXIT_REFUSED, text);
+    return;
+  }
+  p->iasp++;
+  check_next (c);
+}
+
+/* A node that comes to a site shares the store that its site has. */
+static void
+look_at_shared (struct cluster *c)
+{
+  struct part *p = &c->part;
+  const struct crg_state *s = &p->state;
+  struct store_probe_arg arg = { .site = s->def.nodes[p->self].site,
+                                 .size = s->def.iasps[p->iasp].size };
+
+  snprintf (arg.store, sizeof arg.store, "%s", p->conf.iasps[p->iasp].store[p->self]);
+  snprintf (arg.node, sizeof arg.node, "%s", c->d->conf.name);
+  memcpy (arg.boot_id, c->d->boot_id, CRG_ID_LEN);
+  memcpy (arg.cluster_id, s->def.cluster_id, CRG_ID_LEN);
+  memcpy (arg.crg_id, s->def.id, CRG_ID_LEN);
+  memcpy (arg.iasp_id, s->def.iasps[p->iasp].id, CRG_ID_LEN);
+  p->task = task_start (c->d->loop, store_probe, &arg, sizeof (struct store_probe), PROBE_MS,
+                        on_shared_seen, c);
+  if (p->task == NULL)
+    refuse (c, CRG_EXIT_ERROR, "can't start a process to look at the store");
+}
+
 static void
 check_next (struct cluster *c)
 {
@@ -131,6 +185,17 @@ check_next (struct cluster *c)
 
   while (p->iasp < p->conf.n_iasps && p->conf.iasps[p->iasp].store[p->self][0] == '\0')
     p->iasp++;
+  if (p->iasp == p->conf.n_iasps && p->joins) {
+    /* Nobody else has to agree: what is new is written at once. */
+    p->phase = PART_FORMATTING;
+    p->iasp = 0;
+    format_next (c);
+    return;
+  }
+  if (p->iasp < p->conf.n_iasps && p->joins && !is_new_copy (p)) {
+    look_at_shared (c);
+    return;
+  }
   if (p->iasp == p->conf.n_iasps) {
     p->phase = PART_PREPARED;
     answer (c, "prepared", p->tx, CRG_EXIT_FINE, "", p);
@@ -145,44 +210,23 @@ check_next (struct cluster *c)
     refuse (c, CRG_EXIT_ERROR, "can't start a process to look at the store");
 }
 
-void
-part_on_prepare (struct cluster *c, json_t *msg, uint32_t engine_id)
+/* What has to hold on this node before it looks at its stores. */
+static void
+begin_checks (struct cluster *c, const char *tx, uint32_t engine_id, bool force,
+              const struct conf_crg *conf, unsigned self)
 {
   struct part *p = &c->part;
-  struct conf_crg *conf = calloc (1, sizeof *conf);
-  const char *tx = cluster_text (msg, "tx");
   char err[CONF_ERR_MAX + 1] = "";
-  int self, days;
   bool exports_tls = false;
+  int days;
 
-  if (conf == NULL
-      || conf_crg_from_json (json_object_get (msg, "def"), conf, err, sizeof err) != 0) {
-    log_warning ("a definition from %s is refused: %s", cluster_text (msg, "from"), err);
-    free (conf);
-    return; /* the sender has checked it too; this node may not be named at all */
-  }
-  self = cluster_node_index (conf, c->d->conf.name);
-  if (self < 0) {
-    if (daemon_find (c->d, conf->name))
-      answer (c, "prepared", tx, CRG_EXIT_REFUSED, "a CRG of that name exists in this cluster",
-              NULL);
-    free (conf);
-    return;
-  }
-  if (p->phase != PART_IDLE && strcmp (p->tx, tx) != 0) {
-    answer (c, "prepared", tx, CRG_EXIT_REFUSED, "another CRG is being created here", NULL);
-    free (conf);
-    return;
-  }
-  part_end (c);
   p->phase = PART_CHECKING;
   snprintf (p->tx, sizeof p->tx, "%s", tx);
   p->coordinator = engine_id;
   p->deadline_ms = clock_boottime_ms () + 2 * CREATE_STEP_MS;
-  p->force = json_is_true (json_object_get (msg, "force"));
+  p->force = force;
   p->conf = *conf;
-  p->self = (unsigned) self;
-  free (conf);
+  p->self = self;
   if (daemon_find (c->d, p->conf.name)) {
     refuse (c, CRG_EXIT_REFUSED, "a CRG of that name exists already");
     return;
@@ -209,11 +253,77 @@ part_on_prepare (struct cluster *c, json_t *msg, uint32_t engine_id)
   check_next (c);
 }
 
+void
+part_on_prepare (struct cluster *c, json_t *msg, uint32_t engine_id)
+{
+  struct part *p = &c->part;
+  struct conf_crg *conf = calloc (1, sizeof *conf);
+  const char *tx = cluster_text (msg, "tx");
+  char err[CONF_ERR_MAX + 1] = "";
+  int self;
+
+  if (conf == NULL
+      || conf_crg_from_json (json_object_get (msg, "def"), conf, err, sizeof err) != 0) {
+    log_warning ("a definition from %s is refused: %s", cluster_text (msg, "from"), err);
+    free (conf);
+    return; /* the sender has checked it too; this node may not be named at all */
+  }
+  self = cluster_node_index (conf, c->d->conf.name);
+  if (self < 0) {
+    if (daemon_find (c->d, conf->name))
+      answer (c, "prepared", tx, CRG_EXIT_REFUSED, "a CRG of that name exists in this cluster",
+              NULL);
+    free (conf);
+    return;
+  }
+  if (p->phase != PART_IDLE && strcmp (p->tx, tx) != 0) {
+    answer (c, "prepared", tx, CRG_EXIT_REFUSED, "another CRG is being created here", NULL);
+    free (conf);
+    return;
+  }
+  part_end (c);
+  begin_checks (c, tx, engine_id, json_is_true (json_object_get (msg, "force")), conf, (unsigned) self);
+  free (conf);
+}
+
+/* C7: this node is asked to come into a CRG that exists. */
+void
+part_on_node_prepare (struct cluster *c, json_t *msg, uint32_t engine_id)
+{
+  struct part *p = &c->part;
+  CLEANUP_FREE struct conf_crg *conf = calloc (1, sizeof *conf);
+  CLEANUP_FREE uint8_t *buf = malloc (STATE_ENCODED_MAX);
+  const char *tx = cluster_text (msg, "tx");
+  char err[CONF_ERR_MAX + 1] = "no memory";
+  size_t len;
+  int self;
+
+  if (strcmp (cluster_text (msg, "node"), c->d->conf.name) != 0)
+    return;
+  if (p->phase != PART_IDLE) {
+    answer (c, "node-prepared", tx, CRG_EXIT_REFUSED, "a CRG is being created here", NULL);
+    return;
+  }
+  if (conf == NULL || buf == NULL
+      || conf_crg_from_json (json_object_get (msg, "def"), conf, err, sizeof err) != 0
+      || from_hex (cluster_text (msg, "state"), buf, STATE_ENCODED_MAX, &len) != 0
+      || state_decode (&p->state, buf, len) != 0 || strcmp (p->state.def.name, conf->name) != 0
+      || p->state.def.n_nodes != conf->n_nodes
+      || (self = cluster_node_index (conf, c->d->conf.name)) < 0
+      || strcmp (p->state.def.nodes[self].name, c->d->conf.name) != 0) {
+    part_end (c);
+    answer (c, "node-prepared", tx, CRG_EXIT_ERROR, "the definition that came makes no sense here", NULL);
+    return;
+  }
+  p->joins = true;
+  begin_checks (c, tx, engine_id, json_is_true (json_object_get (msg, "force")), conf, (unsigned) self);
+}
+
 static void
 refuse_create (struct cluster *c, const char *reason)
 {
   log_error ("%s: can't be created here: %s", c->part.conf.name, reason);
-  answer (c, "created", c->part.tx, CRG_EXIT_ERROR, reason, NULL);
+  answer (c, c->part.joins ? "node-prepared" : "created", c->part.tx, CRG_EXIT_ERROR, reason, NULL);
   part_end (c);
 }
 
@@ -276,6 +386,14 @@ format_next (struct cluster *c)
                           on_formatted, c);
     if (p->task == NULL)
       refuse_create (c, "can't start a process to write the superblock");
+    return;
+  }
+  if (p->joins) {
+    /* It joins when the group has committed that it is in the domain. */
+    log_notice ("%s: this node is ready to come into it", s->def.name);
+    snprintf (tx, sizeof tx, "%s", p->tx);
+    part_end (c);
+    answer (c, "node-prepared", tx, CRG_EXIT_FINE, "", NULL);
     return;
   }
   r = statefile_save (c->d->conf.state_dir, s->def.name, s, s->stamp.epoch);

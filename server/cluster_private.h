@@ -35,6 +35,22 @@ struct making {
   void *opaque;
 };
 
+/* A node that comes into a CRG (C7), on the node that was asked. */
+enum add_phase { ADD_IDLE, ADD_WAITING, ADD_PREPARING, ADD_ASKING };
+
+struct adding {
+  enum add_phase phase;
+  char tx[24];
+  char crg[CRG_NAME_MAX + 1], node[CRG_NAME_MAX + 1];
+  uint64_t deadline_ms;
+  bool force;
+  json_t *def;
+  struct crg_state state; /* as it will be */
+  struct node_change change;
+  cluster_reply_fn *done;
+  void *opaque;
+};
+
 enum part_phase { PART_IDLE, PART_CHECKING, PART_PREPARED, PART_FORMATTING };
 
 /* As participant. */
@@ -44,6 +60,7 @@ struct part {
   uint32_t coordinator; /* engine id */
   uint64_t deadline_ms;
   bool force;
+  bool joins;    /* the CRG exists: this node comes into it (C7) */
   struct conf_crg conf;
   struct crg_state state;
   unsigned self; /* index in conf.nodes, later in state.def.nodes */
@@ -59,6 +76,7 @@ struct cluster {
   unsigned n_present;
   struct making make;
   struct part part;
+  struct adding add;
   struct { uint8_t id[CRG_ID_LEN]; } dead[CLUSTER_TOMBSTONES];
   unsigned n_dead;
   qb_loop_timer_handle timer;
@@ -70,6 +88,16 @@ extern int cluster_send (struct cluster *c, json_t *msg);
 extern const char *cluster_text (json_t *msg, const char *key);
 /* -1: not named. */
 extern int cluster_node_index (const struct conf_crg *conf, const char *name);
+
+extern bool cluster_is_present (const struct cluster *c, const char *node);
+/* The state, encoded, in hex; the caller's, or NULL. */
+extern char *cluster_state_hex (const struct crg_state *s);
+
+/* cluster_node.c */
+extern void cluster_add_tick (struct cluster *c, uint64_t now);
+extern void cluster_on_node_prepared (struct cluster *c, json_t *msg);
+extern void cluster_add_forget (struct cluster *c, void *opaque);
+extern void part_on_node_prepare (struct cluster *c, json_t *msg, uint32_t engine_id);
 
 /* Gives up what is under way as participant. */
 extern void part_end (struct cluster *c);

@@ -198,10 +198,11 @@ persist (struct group *g, struct group_actions *out)
 }
 
 static void
-leave (struct group *g, struct group_actions *out, const char *why)
+leave (struct group *g, struct group_actions *out, enum leave_kind kind, const char *why)
 {
   struct group_action *a = group_act (out, GA_LEAVE);
 
+  a->role = (uint8_t) kind;
   str_set (a->reason, sizeof a->reason, why);
   g->left = true;
   g->phase = PHASE_NO_VIEW;
@@ -220,6 +221,10 @@ send_answer (struct group *g, struct group_actions *out)
   a->promised = g->promised;
   a->seen_renew = g->has_state && g->lease.seen_tenure != 0
                   && g->lease.seen_tenure == state_tenure (&g->applied);
+  if (g->has_state) {
+    a->n_past = g->applied.n_past;
+    memcpy (a->past, g->applied.past, sizeof a->past);
+  }
   a->start_wait_ms = UINT32_MAX;
   if (g->wait_set)
     a->start_wait_ms = g->wait_until_ms > g->now_ms
@@ -325,6 +330,9 @@ on_answer (struct group *g, struct peer *p, struct group_actions *out)
   p->answered = true;
   p->answer = g->in.u.answer;
   memcpy (p->lineage, g->in.h.lineage, CRG_ID_LEN);
+  p->succeeds = false;
+  for (unsigned i = 0; i < p->answer.n_past && g->has_state; i++)
+    p->succeeds = p->succeeds || memcmp (p->answer.past[i], g->applied.lineage, CRG_ID_LEN) == 0;
   if (g->start_delivered && has_late_answer (g))
     begin_round (g, g->round + 1, out);
 }
@@ -578,6 +586,9 @@ on_commit (struct group *g, struct group_actions *out)
     g->promised = g->epoch;
     send_persisted (g, out);
   }
+  domain_on_commit (g, out);
+  if (first || g->committed.domain != g->applied.domain)
+    g->domain_ms = g->now_ms;
   g->committed = g->applied;
   g->has_committed = true;
   g->serial++;
@@ -594,10 +605,13 @@ on_commit (struct group *g, struct group_actions *out)
      * now, as the one that had it open is dead (S1 d). */
     group_ask_again (g, NO_NODE);
   if (group_is_expelled (&g->committed, g->cfg.node_id, g->cfg.incarnation))
-    leave (g, out, "expelled by the others: this node was silent (C8); join again");
+    leave (g, out, LEAVE_AGAIN, "expelled by the others: this node was silent (C8); join again");
   else if (g->committed.deleted) {
     request_settle (g, out); /* who asked for it hears of it */
-    leave (g, out, "the CRG is deleted");
+    leave (g, out, LEAVE_DELETED, "the CRG is deleted");
+  } else if (state_node_index (&g->committed, g->cfg.node_id) < 0) {
+    request_settle (g, out);
+    leave (g, out, LEAVE_REMOVED, "this node was removed from the recovery domain");
   }
 }
 
@@ -666,6 +680,11 @@ is_foreign (const struct group *g, const struct peer *p)
   /* C9: another lineage; its ANSWER only shows that it is there. */
   if (g->has_state && h->type != MSG_ANSWER && memcmp (h->lineage, none, CRG_ID_LEN) != 0
       && memcmp (h->lineage, g->applied.lineage, CRG_ID_LEN) != 0)
+    return true;
+  /* C6, C9: nobody's word of another lineage makes a majority for this one. */
+  if (!g->has_state && g->start_delivered && h->type > MSG_START && h->type <= MSG_CHANGE
+      && memcmp (h->lineage, g->start_lineage, CRG_ID_LEN) != 0
+      && memcmp (h->lineage, none, CRG_ID_LEN) != 0)
     return true;
   /* C8: its votes in C2 and C3 stay, as all members must count alike. */
   return h->type > MSG_PERSISTED && g->has_committed
@@ -833,6 +852,10 @@ group_step (struct group *g, const struct group_event *ev, struct group_actions 
   }
   if (g->left)
     return;
+  if (domain_is_past (g)) {
+    leave (g, out, LEAVE_LINEAGE, "the group was recovered without this node (C9): it joins again as an empty one");
+    return;
+  }
   settle_round (g, out);
   settle_alive (g, out);
   lease_settle (g, out);

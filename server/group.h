@@ -65,6 +65,7 @@ enum group_event_kind {
 enum group_request {
   GR_START = 1, GR_END, GR_DELETE, GR_SWITCHOVER, GR_MARK_FAILED, GR_UNBAR,
   GR_SUSPEND, GR_RESUME, GR_DETACH, GR_REATTACH, /* iasp, site, mode, forced */
+  GR_NODE,        /* C7: node_change */
   GR_REQUEST_END,
 };
 
@@ -111,6 +112,7 @@ struct group_event {
   uint8_t mode;              /* GR_DETACH: enum detached_export */
   uint64_t request_id;
   uint32_t node;
+  const struct node_change *node_change; /* GR_NODE; only during the step */
   char reason[CRG_REASON_MAX + 1];
 };
 
@@ -152,8 +154,18 @@ enum group_action_kind {
   GA_REPLY,       /* to request_id: code (exit code of crgctl), reason */
   GA_CONFIG,      /* message 4/5 delivered here: configuration of iasp, node =
                      host; RES_SCRIPT: off, len: its text */
-  GA_LEAVE,       /* leave the group (C6: fsync failed; deleted: forget) */
+  GA_LEAVE,       /* leave the group (C6: fsync failed; deleted, or this node
+                     was removed: forget).  role: enum leave_kind */
+  GA_DOMAIN,      /* C7: a change of the domain is committed: tell the cluster,
+                     and take names and addresses from the committed state */
   GA_NOTE,        /* for log and trace: note id, text */
+};
+
+enum leave_kind {
+  LEAVE_AGAIN,    /* and join again, as a new incarnation */
+  LEAVE_DELETED,  /* the CRG is deleted */
+  LEAVE_REMOVED,  /* C7: this node is not in the domain any more */
+  LEAVE_LINEAGE,  /* C9: what it holds is of the past; join as an empty node */
 };
 
 struct group_action {
@@ -171,6 +183,8 @@ struct group_action {
 };
 
 #define GROUP_REPORT_MAX 4096
+/* C7: an added node has so long to join before its request is answered. */
+#define DOMAIN_JOIN_MS 60000
 #define GROUP_MAX_ACTIONS 64
 #define GROUP_BYTES_MAX (STATE_ENCODED_MAX + 128 * 1024)
 struct group_actions {

@@ -86,6 +86,7 @@ on_hosted (struct group *g, const struct group_event *ev)
     /* S3: a plugin of an earlier run of crgd is adopted. */
     h->told_role = ev->role;
     h->told_tenure = ev->tenure;
+    h->told_sites = g->applied.def.n_sites;
     h->adopted = true;
     /* L3: it was opened when every lease before its tenure was over, which
      * stays so; this run need not wait for that again (F7). */
@@ -365,6 +366,7 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
   h->told_export = 0;
   if (role == HOST_DETACHED)
     h->told_export = g->committed.rec[i].copies[site_of (g, g->cfg.node_id)].exported;
+  h->told_sites = g->committed.def.n_sites;
   h->pending = h->asked = true;
   h->open = h->adopted = false;
   h->start_told = h->record_told = false;
@@ -377,7 +379,10 @@ settle_role (struct group *g, unsigned i, uint8_t site, struct group_actions *ou
 {
   struct hosting *h = &g->host[i];
   enum host_role want = wanted_role (g, i, site);
-  bool stale = h->told_role == HOST_PRODUCTION && h->told_tenure != state_tenure (&g->committed);
+  /* C7: a plugin has a place for each site that there was when it opened. */
+  bool stale = (h->told_role == HOST_PRODUCTION && h->told_tenure != state_tenure (&g->committed))
+               || (h->told_role != HOST_NONE && h->told_sites != g->committed.def.n_sites
+                   && !is_script (g, i));
 
   /* F4: barred is said and done; and who hosts it no more has nothing to bar. */
   if (site != NO_SITE && h->store_failed

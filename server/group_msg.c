@@ -158,6 +158,9 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     w_u64 (&w, m->u.answer.promised);
     w_u8 (&w, m->u.answer.seen_renew);
     w_u32 (&w, m->u.answer.start_wait_ms);
+    w_u8 (&w, m->u.answer.n_past);
+    for (unsigned i = 0; i < m->u.answer.n_past && i < CRG_MAX_PAST; i++)
+      w_bytes (&w, m->u.answer.past[i], CRG_ID_LEN);
     break;
   case MSG_START:
     w_u32 (&w, m->u.start.round);
@@ -191,6 +194,7 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     w_u32 (&w, m->u.renew.host);
     w_u64 (&w, m->u.renew.tenure);
     w_u64 (&w, m->u.renew.sent_ms);
+    w_u64 (&w, m->u.renew.domain);
     break;
   case MSG_ANNOUNCE:
     encode_announce (&w, &m->u.announce);
@@ -265,6 +269,13 @@ decode_body (struct reader *r, struct msg *m)
     m->u.answer.promised = r_u64 (r);
     m->u.answer.seen_renew = r_bool (r);
     m->u.answer.start_wait_ms = r_u32 (r);
+    m->u.answer.n_past = r_u8 (r);
+    if (m->u.answer.n_past > CRG_MAX_PAST) {
+      r->bad = true;
+      return;
+    }
+    for (unsigned i = 0; i < m->u.answer.n_past; i++)
+      r_bytes (r, m->u.answer.past[i], CRG_ID_LEN);
     break;
   case MSG_START:
     m->u.start.round = r_u32 (r);
@@ -301,6 +312,7 @@ decode_body (struct reader *r, struct msg *m)
     m->u.renew.host = r_u32 (r);
     m->u.renew.tenure = r_u64 (r);
     m->u.renew.sent_ms = r_u64 (r);
+    m->u.renew.domain = r_u64 (r);
     break;
   case MSG_ANNOUNCE:
     decode_announce (r, &m->u.announce);

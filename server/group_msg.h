@@ -51,6 +51,8 @@ struct msg_answer {
   uint64_t promised;
   bool seen_renew;       /* of its present production host, since it started */
   uint32_t start_wait_ms;/* left of start-wait; UINT32_MAX: not begun */
+  uint8_t n_past;        /* C9: lineages that its state was recovered from */
+  uint8_t past[CRG_MAX_PAST][CRG_ID_LEN];
 };
 
 struct msg_start {
@@ -82,6 +84,7 @@ struct msg_renew {
   uint32_t host;         /* RENEWED: whose */
   uint64_t tenure;
   uint64_t sent_ms;      /* the host's own clock, echoed */
+  uint64_t domain;       /* C7: by which the host counts its votes */
 };
 
 struct announce {

@@ -4,6 +4,7 @@
  * files.  group.c: events, views, C2 and C3.  lease.c: L1 to L3 and C8.
  * group_host.c: what the committed state wants of this node, level by level.
  * place.c: who should host (F1 to F4), pure.
+ * group_domain.c: C7 and C9.
  * group_want.c: what is proposed.  group_request.c: operators'
  * requests and F6.  group_status.c: read-only views.  Only these files, tests
  * and the simulator include it.  No pointers inside: copy with `=`.
@@ -42,6 +43,7 @@ struct peer {
   bool answered;            /* C2, in this round */
   struct msg_answer answer;
   uint8_t lineage[CRG_ID_LEN]; /* of its answer */
+  bool succeeds;            /* C9: its state was recovered from our lineage */
   bool promised;
   struct stamp promised_stamp;
   bool persisted;           /* of the current version */
@@ -82,6 +84,7 @@ struct hosting {
   uint8_t told_role;        /* enum host_role, last GA_HOST */
   uint64_t told_tenure;
   uint8_t told_export;      /* DETACHED: enum detached_export */
+  uint8_t told_sites;       /* C7: it was opened when there were so many */
   bool pending;             /* GE_HOSTED is awaited */
   bool asked;               /* a GA_HOST was given in this incarnation */
   bool open;                /* the plugin is open in told_role */
@@ -148,6 +151,8 @@ struct request {
   uint8_t iasp, site, mode;
   bool dry_run, forced;
   uint64_t tenure;          /* SWITCHOVER forced: when it was asked for */
+  struct node_change node_change; /* NODE */
+  uint64_t until_ms;        /* NODE: waited for so long */
   bool sent;                /* SWITCHOVER: multicast to the production host */
   uint64_t epoch;           /* ... in this epoch */
 };
@@ -187,6 +192,7 @@ struct group {
   bool appoint_graceful;    /* ... which was a switchover (for hooks only) */
   uint64_t appoint_version; /* L3: PERSISTED from here on carries the hold */
   uint64_t commit_ms;       /* of the GROUP-STATE */
+  uint64_t domain_ms;       /* C7: of it, or of the last change of the domain */
   uint64_t asked_ms;        /* everybody was asked anew what it can host */
   bool got_group_state;     /* counted, once an incarnation */
 
@@ -251,6 +257,16 @@ extern bool group_is_expelled (const struct crg_state *s, uint32_t id, uint64_t 
  * again what it can host.  Called at the same delivered message everywhere. */
 extern void group_ask_again (struct group *g, uint32_t keep);
 extern int group_me (const struct group *g); /* own index in committed def, or -1 */
+
+/* group_domain.c */
+enum domain_step { DOMAIN_DONE, DOMAIN_WAIT, DOMAIN_CHANGE, DOMAIN_REFUSED };
+/* What comes next for an operator's change of the domain: a change, or why it
+ * waits or is refused. */
+extern enum domain_step domain_next (struct group *g, const struct node_change *want,
+                                     struct change *c, const char **why);
+extern bool domain_want (const struct group *g, struct change *c);
+extern void domain_on_commit (struct group *g, struct group_actions *out);
+extern bool domain_is_past (const struct group *g);
 
 /* group_want.c */
 extern void want_settle (struct group *g, struct group_actions *out);

@@ -15,6 +15,7 @@
 enum {
   CODE_FINE = 0,
   CODE_ERROR = 1,
+  CODE_TIMEOUT = 3,
   CODE_UNAVAILABLE = 5,
   CODE_REFUSED = 7,
   CODE_NEEDS_FORCE = 8,
@@ -287,7 +288,8 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
 {
   struct request *r = NULL;
 
-  if (ev->request < GR_START || ev->request >= GR_REQUEST_END) {
+  if (ev->request < GR_START || ev->request >= GR_REQUEST_END
+      || (ev->request == GR_NODE && ev->node_change == NULL)) {
     g->counters.illegal++;
     return;
   }
@@ -328,6 +330,10 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
   r->mode = ev->mode;
   r->forced = ev->forced;
   r->tenure = state_tenure (&g->committed);
+  if (ev->request == GR_NODE) {
+    r->node_change = *ev->node_change;
+    r->until_ms = g->now_ms + DOMAIN_JOIN_MS;
+  }
 }
 
 /* ---- R4: a forced takeover ---------------------------------------------- */
@@ -565,6 +571,22 @@ settle_forwarded (struct group *g, struct request *r, struct group_actions *out)
   r->epoch = g->committed.stamp.epoch;
 }
 
+/* C7: several changes, one after the other. */
+static void
+settle_node (struct group *g, struct request *r, struct group_actions *out)
+{
+  struct change c;
+  const char *why = "";
+  enum domain_step next = domain_next (g, &r->node_change, &c, &why);
+
+  if (next == DOMAIN_CHANGE || (next == DOMAIN_WAIT && g->now_ms < r->until_ms))
+    return;
+  r->used = false;
+  answer (out, r->request_id,
+          next == DOMAIN_DONE ? CODE_FINE : next == DOMAIN_WAIT ? CODE_TIMEOUT : CODE_REFUSED,
+          next == DOMAIN_DONE ? "" : why);
+}
+
 void
 request_settle (struct group *g, struct group_actions *out)
 {
@@ -594,6 +616,10 @@ request_settle (struct group *g, struct group_actions *out)
         settle_forwarded (g, r, out);
       continue;
     }
+    if (r->request == GR_NODE) {
+      settle_node (g, r, out);
+      continue;
+    }
     request_change (r, &c);
     if (is_done (g, r)) {
       r->used = false;
@@ -619,13 +645,24 @@ request_settle (struct group *g, struct group_actions *out)
 bool
 request_want (struct group *g, struct change *c)
 {
-  for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
-    if (g->requests[i].used && g->requests[i].request != GR_SWITCHOVER) {
+  for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++) {
+    const char *why;
+
+    if (!g->requests[i].used)
+      continue;
+    if (g->requests[i].request == GR_SWITCHOVER) {
+      if (want_force (g, &g->requests[i], c))
+        return true;
+      continue;
+    }
+    if (g->requests[i].request != GR_NODE) {
       request_change (&g->requests[i], c);
       if (is_done (g, &g->requests[i]) || state_check (&g->committed, c) != NULL)
         continue; /* answered at the next event */
       return true;
-    } else if (g->requests[i].used && want_force (g, &g->requests[i], c))
+    }
+    if (domain_next (g, &g->requests[i].node_change, c, &why) == DOMAIN_CHANGE)
       return true;
+  }
   return want_switch (g, c);
 }

@@ -73,6 +73,12 @@ group_next_tick_ms (const struct group *g)
       if (g->host[i].retry_ms > g->now_ms)
         sooner (&next, g->host[i].retry_ms);
     }
+    if (state_votes_change (&g->committed)
+        && g->domain_ms + lease_guard_ms (g) > g->now_ms)
+      sooner (&next, g->domain_ms + lease_guard_ms (g));
+    for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
+      if (g->requests[i].used && g->requests[i].request == GR_NODE)
+        sooner (&next, g->requests[i].until_ms);
     if (g->commit_ms + token2 > g->now_ms)
       sooner (&next, g->commit_ms + token2);
     if (g->wait_set && g->wait_until_ms > g->now_ms)

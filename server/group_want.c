@@ -180,7 +180,7 @@ want_settle (struct group *g, struct group_actions *out)
 
   if (!group_active (g))
     return;
-  if (request_want (g, &c) || want_member (g, &c, true)) {
+  if (domain_want (g, &c) || request_want (g, &c) || want_member (g, &c, true)) {
     propose (g, out, &c);
     return;
   }

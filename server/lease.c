@@ -53,11 +53,14 @@ lease_on_renew (struct group *g, struct peer *from, struct group_actions *out)
       || state_production_host (&g->applied) != from->id
       || state_tenure (&g->applied) != m->tenure)
     return;
+  /* C7: a host that counts by votes of the past gets no lease by them. */
+  if (m->domain < g->applied.domain)
+    return;
   from->replied = true;
   from->replied_ms = g->now_ms;
   from->seen = true;
   g->lease.seen_tenure = m->tenure;
-  *reply = (struct msg_renew) { m->host, m->tenure, m->sent_ms };
+  *reply = (struct msg_renew) { m->host, m->tenure, m->sent_ms, m->domain };
   group_send (g, out, MSG_RENEWED);
 }
 
@@ -158,7 +161,7 @@ send_renew (struct group *g, struct group_actions *out)
 
   g->lease.sent_ms = g->now_ms;
   g->lease.renew_ms = g->now_ms + g->cfg.lease_ms / LEASE_PARTS;
-  *m = (struct msg_renew) { g->cfg.node_id, g->lease.tenure, g->now_ms };
+  *m = (struct msg_renew) { g->cfg.node_id, g->lease.tenure, g->now_ms, g->applied.domain };
   group_send (g, out, MSG_RENEW);
 }
 

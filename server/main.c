@@ -115,18 +115,30 @@ do_remove (void *opaque)
   struct removal *rm = opaque;
   struct daemon *d = rm->d;
   const struct crg_state *s = member_state (rm->m);
+  struct node_name_id nodes[CRG_MAX_NODES];
+  unsigned n_nodes = 0;
   char crg[CRG_NAME_MAX + 1];
+  int r = 0;
 
   snprintf (crg, sizeof crg, "%s", member_crg (rm->m));
-  if (s && s->deleted) {
+  if (s && s->deleted)
     cluster_note_deleted (d->cluster, s->def.id);
-    if (statefile_remove (d->conf.state_dir, crg) < 0)
-      log_error ("%s: its state file in %s can't be removed: %s", crg, d->conf.state_dir,
-                 strerror (errno));
+  if ((s && s->deleted) || member_left (rm->m) == LEAVE_REMOVED)
+    r = statefile_remove (d->conf.state_dir, crg);
+  else if (s && member_left (rm->m) == LEAVE_LINEAGE) {
+    /* C9: kept for whoever wants to look; this node begins empty. */
+    r = statefile_set_aside (d->conf.state_dir, crg);
+    for (n_nodes = 0; n_nodes < s->def.n_nodes; n_nodes++) {
+      memcpy (nodes[n_nodes].name, s->def.nodes[n_nodes].name, sizeof nodes[0].name);
+      nodes[n_nodes].id = s->def.nodes[n_nodes].id;
+    }
   }
+  if (r < 0)
+    log_error ("%s: its state file in %s can't be removed: %s", crg, d->conf.state_dir,
+               strerror (-r));
   member_free (rm->m);
-  if (rm->again)
-    daemon_add (d, crg, NULL, 0);
+  if (rm->again && r == 0)
+    daemon_add (d, crg, nodes, n_nodes);
   free (rm);
 }
 

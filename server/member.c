@@ -23,6 +23,7 @@
 #include "common/exitcodes.h"
 #include "common/ident.h"
 #include "common/util-posix.h"
+#include "server/cluster.h"
 #include "server/events.h"
 #include "server/log.h"
 #include "server/probe.h"
@@ -92,9 +93,44 @@ member_learn_node (struct member *m, const char *name, uint32_t id)
     m->nodes[m->n_nodes++] = (struct node_id){ .engine_id = engine_id, .id = id };
 }
 
+static bool
+is_mapped (const struct member *m, uint32_t engine_id)
+{
+  for (unsigned i = 0; i < m->n_nodes; i++)
+    if (m->nodes[i].engine_id == engine_id)
+      return true;
+  return false;
+}
+
+/* C7: a node that the core was not told of, as it wasn't in the domain, is in
+ * the view; only another view makes it count. */
+static bool
+is_new_in_view (const struct member *m, const struct crg_state *s)
+{
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    for (unsigned k = 0; k < m->n_view; k++)
+      if (m->view[k] == engine_id_of (s->def.nodes[i].name) && !is_mapped (m, m->view[k]))
+        return true;
+  return false;
+}
+
+/* Who was removed is a stranger from now on. */
+static void
+forget_removed (struct member *m, const struct crg_state *s)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < m->n_nodes; i++)
+    if (state_node_index (s, m->nodes[i].id) >= 0)
+      m->nodes[n++] = m->nodes[i];
+  m->n_nodes = n;
+}
+
 static void
 learn_state (struct member *m, const struct crg_state *s)
 {
+  if (s)
+    forget_removed (m, s);
   for (unsigned i = 0; s && i < s->def.n_nodes; i++)
     member_learn_node (m, s->def.nodes[i].name, s->def.nodes[i].id);
 }
@@ -367,24 +403,39 @@ reply (struct member *m, uint64_t id, int code, const char *reason)
     }
 }
 
-void
-member_request (struct member *m, enum group_request request, const struct member_about *about,
-                bool forced, bool dry_run, unsigned timeout_ms, member_reply_fn *done, void *opaque)
+static void
+request (struct member *m, struct group_event *ev, unsigned timeout_ms, member_reply_fn *done,
+         void *opaque)
 {
-  struct group_event ev = { .kind = GE_REQUEST, .request = (uint8_t) request, .node = about->node,
-                            .iasp = about->iasp, .site = about->site,
-                            .mode = (uint8_t) about->mode, .forced = forced, .dry_run = dry_run };
-
   for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
     if (m->requests[i].id == 0) {
       m->requests[i] = (struct pending_request){
         .id = ++m->next_request, .deadline_ms = clock_boottime_ms () + timeout_ms, .done = done,
         .opaque = opaque };
-      ev.request_id = m->next_request;
-      member_step (m, &ev);
+      ev->request_id = m->next_request;
+      member_step (m, ev);
       return;
     }
   done (opaque, CRG_EXIT_ERROR, "too many requests are waiting; try again later");
+}
+
+void
+member_request (struct member *m, enum group_request what, const struct member_about *about,
+                bool forced, bool dry_run, unsigned timeout_ms, member_reply_fn *done, void *opaque)
+{
+  request (m, &(struct group_event){ .kind = GE_REQUEST, .request = (uint8_t) what,
+                                     .node = about->node, .iasp = about->iasp, .site = about->site,
+                                     .mode = (uint8_t) about->mode, .forced = forced,
+                                     .dry_run = dry_run },
+           timeout_ms, done, opaque);
+}
+
+void
+member_request_node (struct member *m, const struct node_change *change, unsigned timeout_ms,
+                     member_reply_fn *done, void *opaque)
+{
+  request (m, &(struct group_event){ .kind = GE_REQUEST, .request = GR_NODE, .node_change = change },
+           timeout_ms, done, opaque);
 }
 
 void
@@ -432,6 +483,11 @@ persist (struct member *m)
   if (r < 0) {
     persist_failed (m, r);
     return false;
+  }
+  if (!m->gone && is_new_in_view (m, s)) {
+    log_notice ("%s: a node of the view is new in the domain; joining anew to hear it", m->crg);
+    m->gone = true;
+    m->left = LEAVE_AGAIN;
   }
   learn_state (m, s);
   return true;
@@ -554,6 +610,18 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     log_notice ("%s: this node leaves the group: %s", m->crg,
                 a->reason[0] ? a->reason : "it was deleted");
     m->gone = true;
+    m->left = (enum leave_kind) a->role;
+    return true;
+  case GA_DOMAIN:
+    member_note (m, "the domain was changed");
+    log_notice ("%s: a change of the recovery domain is committed", m->crg);
+    /* A process that is started later gets its options anew. */
+    for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+      if (m->iasps[i].plugin && !plugin_is_alive (m->iasps[i].plugin)) {
+        plugin_free (m->iasps[i].plugin);
+        m->iasps[i].plugin = NULL;
+      }
+    m->tell_cluster = true;
     return true;
   case GA_NOTE:
     member_note (m, "%s", a->reason);
@@ -609,9 +677,79 @@ run (struct member *m, const struct group_event *ev)
       break;
 }
 
+/* What this node holds of the CRG is void: its plugins end first. */
+static void
+end_for_good (struct member *m)
+{
+  m->gone = false;
+  if (m->ending)
+    return;
+  m->ending = true;
+  m->ending_until_ms = clock_boottime_ms () + PLUGIN_QUIT_MS + 2 * PLUGIN_TERM_MS;
+  member_leave (m);
+  member_stop_plugins (m, true);
+  arm (m);
+}
+
+void
+member_removed (struct member *m)
+{
+  if (m->ending || m->gone)
+    return;
+  log_warning ("%s: this node was removed from its recovery domain while it was away", m->crg);
+  m->left = LEAVE_REMOVED;
+  end_for_good (m);
+}
+
+const char *
+member_recover (struct member *m, uint16_t dead)
+{
+  CLEANUP_FREE struct crg_state *s = malloc (sizeof *s);
+  const struct crg_state *old = group_applied (m->g);
+  static struct group_status st;
+  uint8_t lineage[CRG_ID_LEN];
+  const char *why;
+  int r;
+
+  if (s == NULL)
+    return "no memory";
+  if (old == NULL)
+    return "this node holds no state of the CRG";
+  group_status (m->g, clock_boottime_ms (), &st);
+  if (st.majority)
+    return "a majority is there, so nothing is lost: use mark-failed, or node remove";
+  *s = *old;
+  clock_random_id (lineage);
+  why = state_recover (s, m->id, dead, group_promised (m->g), lineage);
+  if (why != NULL)
+    return why;
+  /* Nothing of the old lineage is said or written any more. */
+  m->ending = true;
+  m->left = LEAVE_AGAIN;
+  member_leave (m);
+  r = statefile_save (m->d->conf.state_dir, m->crg, s, s->stamp.epoch);
+  if (r < 0)
+    log_error ("%s: can't write the recovered state in %s: %s", m->crg, m->d->conf.state_dir,
+               strerror (-r));
+  else
+    log_warning ("%s: recovered without some of its nodes, under a new lineage (C9)", m->crg);
+  m->ending_until_ms = clock_boottime_ms () + PLUGIN_QUIT_MS + 2 * PLUGIN_TERM_MS;
+  member_stop_plugins (m, true);
+  arm (m);
+  return r < 0 ? "the recovered state can't be written: see crgd's log" : NULL;
+}
+
+enum leave_kind
+member_left (const struct member *m)
+{
+  return m->left;
+}
+
 void
 member_step (struct member *m, const struct group_event *ev)
 {
+  if (m->ending)
+    return; /* whatever it says is of the past */
   if (m->in_step) {
     assert (m->n_events < MEMBER_MAX_EVENTS);
     m->events[m->n_events++] = *ev;
@@ -628,12 +766,15 @@ member_step (struct member *m, const struct group_event *ev)
   m->in_step = false;
   end_unclaimed (m);
   events_look (m->watcher, false);
-  if (m->gone) {
-    const struct crg_state *s = member_state (m);
-
-    /* C8: who was expelled joins again, as a new incarnation. */
-    daemon_remove (m->d, m, s == NULL || !s->deleted);
+  if (m->tell_cluster) {
+    m->tell_cluster = false;
+    cluster_tell (m->d->cluster);
   }
+  if (m->gone && (m->left == LEAVE_REMOVED || m->left == LEAVE_LINEAGE))
+    end_for_good (m);
+  else if (m->gone)
+    /* C8: who was expelled joins again, as a new incarnation. */
+    daemon_remove (m->d, m, m->left != LEAVE_DELETED);
   else
     arm (m);
 }
@@ -651,8 +792,18 @@ on_timer (void *opaque)
     if (m->requests[i].id && now >= m->requests[i].deadline_ms)
       reply (m, m->requests[i].id, CRG_EXIT_TIMEOUT,
              "no answer of the group in time; its outcome is in `crgctl status`");
+  if (m->ending) {
+    if (member_is_idle (m) || now >= m->ending_until_ms) {
+      m->gone = true;
+      daemon_remove (m->d, m, m->left != LEAVE_REMOVED);
+    }
+    else
+      arm (m);
+    return;
+  }
   if (!m->joined && m->rejoin_at_ms && now >= m->rejoin_at_ms && !m->d->stopping) {
     m->rejoin_at_ms = 0;
+    m->left = LEAVE_AGAIN;
     m->gone = true; /* begins again from disk, as a new incarnation */
     daemon_remove (m->d, m, true);
     return;
@@ -698,6 +849,8 @@ member_on_view (struct member *m, uint64_t view, const uint32_t *engine_ids, uns
 {
   struct group_event ev = { .kind = GE_VIEW, .view = view, .token_ms = m->d->conf.token_ms };
 
+  m->n_view = MIN (n, (unsigned) CRG_MAX_NODES);
+  memcpy (m->view, engine_ids, m->n_view * sizeof m->view[0]);
   for (unsigned i = 0; i < n; i++) {
     uint32_t id = domain_id (m, engine_ids[i]);
 

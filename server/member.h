@@ -46,6 +46,9 @@ struct member_about {
 extern void member_request (struct member *m, enum group_request request,
                             const struct member_about *about, bool forced, bool dry_run,
                             unsigned timeout_ms, member_reply_fn *done, void *opaque);
+/* C7: a change of the domain. */
+extern void member_request_node (struct member *m, const struct node_change *change,
+                                 unsigned timeout_ms, member_reply_fn *done, void *opaque);
 extern void member_forget_requests (struct member *m, void *opaque);
 
 /* Begins to end the plugins (stop.h), mirror copies only if asked;
@@ -60,6 +63,15 @@ extern void member_note (struct member *m, const char *fmt, ...) UTIL_PRINTF (2,
 /* What happens is looked at now, not at the next tick. */
 extern void member_look (struct member *m);
 extern struct daemon *member_daemon (const struct member *m);
+
+/* C7: another node says that this one was removed from the domain. */
+extern void member_removed (struct member *m);
+/* C9: NULL, or why not.  The new state is on disk; this shell ends its plugins
+ * and begins anew from it. */
+extern const char *member_recover (struct member *m, uint16_t dead);
+/* Why it left its group, once it has. */
+extern enum leave_kind member_left (const struct member *m);
+
 extern const char *member_crg (const struct member *m);
 extern const struct group *member_group (const struct member *m);
 /* Committed, else applied, else NULL. */

@@ -60,6 +60,12 @@ struct member {
   unsigned n_nodes;
   struct iasp_shell iasps[CRG_MAX_IASPS];
   bool joined, in_step, gone, adopted;
+  bool ending;            /* left for good: its plugins are being ended */
+  uint64_t ending_until_ms;
+  bool tell_cluster;      /* C7, after the step */
+  enum leave_kind left;   /* valid if gone or ending */
+  uint32_t view[CRG_MAX_NODES]; /* engine ids of the view ... */
+  unsigned n_view;        /* ... as the engine gave it */
   struct events *watcher;
   uint64_t rejoin_at_ms, report_at_ms, reported_ms;
   struct group_event events[MEMBER_MAX_EVENTS];

@@ -340,6 +340,8 @@ state_check (const struct crg_state *s, const struct change *c)
   if (s->deleted)
     return "the CRG is deleted";
   switch (c->kind) {
+  case CH_NODE:
+    return state_check_node (s, &c->node_change);
   case CH_START:
     return s->started ? "the CRG is started" : NULL;
   case CH_END:
@@ -583,6 +585,9 @@ void
 state_apply (struct crg_state *s, const struct change *c)
 {
   switch (c->kind) {
+  case CH_NODE:
+    state_apply_node (s, &c->node_change);
+    break;
   case CH_START:
     s->started = true;
     break;

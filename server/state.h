@@ -132,6 +132,9 @@ struct iasp_rec {
 struct crg_state {
   struct stamp stamp;
   uint8_t lineage[CRG_ID_LEN];  /* C9 */
+  uint8_t n_past;               /* C9: lineages that it was recovered from, ... */
+  uint8_t past[CRG_MAX_PAST][CRG_ID_LEN]; /* ... the last one first */
+  uint64_t domain;              /* C7: rises with each change of the domain */
   bool started;                 /* `crgctl start` / `end` */
   bool deleted;
   struct crg_def def;
@@ -151,11 +154,33 @@ enum change_kind {
   CH_BAR,         /* F4, and its clearing by an operator */
   CH_EXPEL,       /* C8 */
   CH_MARK_FAILED, /* F5 */
-  CH_NODE,        /* C7: later */
+  CH_NODE,        /* C7 */
   CH_RESTARTED,   /* S2 b: the restarted production store is opened, loss rises */
   CH_SUSPEND,     /* operator: mirror to this copy no more; clear: again */
   CH_DETACH,      /* operator: R6; mode says how it is exported; clear: reattach */
   CH_KIND_END,
+};
+
+/* C7: nodes come and go without a vote, in one step; votes change in two. */
+enum node_op {
+  NODE_ADD = 1,
+  NODE_REMOVE,
+  NODE_SET,
+  NODE_FINISH,    /* the second step: the old votes are dropped */
+};
+#define NODE_SET_ROLE 1u
+#define NODE_SET_VOTES 2u
+#define NODE_SET_ORDER 4u
+#define NODE_SET_ADDRESSES 8u
+
+struct node_change {
+  uint8_t op;                   /* enum node_op */
+  uint8_t fields;               /* SET: which of node's */
+  bool drop_copy;               /* REMOVE: the last node of a site */
+  struct domain_node node;      /* its id, and what ADD or SET say */
+  char site[CRG_NAME_MAX + 1];  /* ADD: "" for a replicate; a new name is a new
+                                   site, and a new copy */
+  char store[CRG_MAX_IASPS][CRG_PATH_MAX + 1]; /* ADD */
 };
 
 struct change {
@@ -176,6 +201,7 @@ struct change {
   bool clear;                   /* BAR, MARK_FAILED, SUSPEND, DETACH: undo */
   uint8_t mode;                 /* DETACH: enum detached_export */
   char reason[CRG_REASON_MAX + 1];
+  struct node_change node_change; /* NODE */
 };
 
 /* Returns NULL if `c` is valid against `s`, else why not (static text). */
@@ -194,6 +220,18 @@ extern const char *state_create (struct crg_state *s,
  * transition of votes a majority of both (C7). */
 extern bool state_has_majority (const struct crg_state *s,
                                 const uint32_t *ids, unsigned n);
+/* C7, state_domain.c.  Are old and new votes carried? */
+extern bool state_votes_change (const struct crg_state *s);
+extern const char *state_check_node (const struct crg_state *s, const struct node_change *c);
+extern void state_apply_node (struct crg_state *s, const struct node_change *c);
+extern int state_site_index (const struct crg_state *s, const char *site); /* or -1 */
+/* C9: a new history without the nodes of the bit set `dead` (indices), in
+ * which only `self` votes; `epoch`: the highest that it has promised.  NULL,
+ * or why not; then `s` is void. */
+extern const char *state_recover (struct crg_state *s, uint32_t self, uint16_t dead,
+                                  uint64_t epoch, const uint8_t lineage[CRG_ID_LEN]);
+/* Was the group recovered from this lineage, at some time? */
+extern bool state_is_past (const struct crg_state *s, const uint8_t lineage[CRG_ID_LEN]);
 extern int state_node_index (const struct crg_state *s, uint32_t id);
 /* All IASPs of a CRG move together, so one node hosts the production of all
  * of them.  NO_NODE: nobody is named. */
@@ -213,7 +251,7 @@ extern int stamp_compare (struct stamp a, struct stamp b);
  * consistent: every index, count and string is in range. */
 #define STATE_EBADMSG 74
 #define STATE_ENCODED_MAX (256 * 1024)
-#define CHANGE_ENCODED_MAX 512
+#define CHANGE_ENCODED_MAX 4096
 extern size_t state_encode (const struct crg_state *s, uint8_t *buf,
                             size_t len); /* 0: does not fit */
 extern int state_decode (struct crg_state *s, const uint8_t *buf, size_t len);

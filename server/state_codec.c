@@ -167,6 +167,10 @@ state_encode (const struct crg_state *s, uint8_t *buf, size_t len)
   w_u64 (&w, s->stamp.epoch);
   w_u64 (&w, s->stamp.version);
   w_id (&w, s->lineage);
+  w_u8 (&w, s->n_past);
+  for (unsigned i = 0; i < s->n_past && i < CRG_MAX_PAST; i++)
+    w_id (&w, s->past[i]);
+  w_u64 (&w, s->domain);
   w_u8 (&w, s->started);
   w_u8 (&w, s->deleted);
   w_str (&w, d->name, CRG_NAME_MAX);
@@ -195,7 +199,7 @@ static bool
 consistent (const struct crg_state *s)
 {
   const struct crg_def *d = &s->def;
-  uint32_t orders = 0, votes = 0;
+  uint32_t orders = 0, votes = 0, new_votes = 0;
 
   for (unsigned i = 0; i < d->n_nodes; i++) {
     const struct domain_node *n = &d->nodes[i];
@@ -206,8 +210,9 @@ consistent (const struct crg_state *s)
       return false;
     orders |= 1u << n->order;
     votes += n->votes;
+    new_votes += n->new_votes;
   }
-  if (orders != (1u << d->n_nodes) - 1 || votes == 0)
+  if (orders != (1u << d->n_nodes) - 1 || votes == 0 || new_votes == 0)
     return false;
   for (unsigned i = 0; i < d->n_iasps; i++) {
     const struct iasp_rec *r = &s->rec[i];
@@ -242,6 +247,12 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   s->stamp.epoch = r_u64 (&r);
   s->stamp.version = r_u64 (&r);
   r_id (&r, s->lineage);
+  s->n_past = r_u8 (&r);
+  if (s->n_past > CRG_MAX_PAST)
+    return -STATE_EBADMSG;
+  for (unsigned i = 0; i < s->n_past; i++)
+    r_id (&r, s->past[i]);
+  s->domain = r_u64 (&r);
   s->started = r_bool (&r);
   s->deleted = r_bool (&r);
   r_str (&r, d->name, sizeof d->name);
@@ -271,6 +282,32 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   return 0;
 }
 
+static void
+encode_node_change (struct writer *w, const struct node_change *c)
+{
+  w_u8 (w, c->op);
+  w_u8 (w, c->fields);
+  w_u8 (w, c->drop_copy);
+  encode_node (w, &c->node);
+  w_str (w, c->site, CRG_NAME_MAX);
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    w_str (w, c->store[i], CRG_PATH_MAX);
+}
+
+static void
+decode_node_change (struct reader *r, struct node_change *c)
+{
+  c->op = r_u8 (r);
+  c->fields = r_u8 (r);
+  c->drop_copy = r_bool (r);
+  decode_node (r, &c->node);
+  r_str (r, c->site, sizeof c->site);
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    r_str (r, c->store[i], sizeof c->store[i]);
+  if (c->op < NODE_ADD || c->op > NODE_FINISH)
+    r->bad = true;
+}
+
 size_t
 change_encode (const struct change *c, uint8_t *buf, size_t len)
 {
@@ -294,6 +331,8 @@ change_encode (const struct change *c, uint8_t *buf, size_t len)
   w_u8 (&w, c->clear);
   w_u8 (&w, c->mode);
   w_str (&w, c->reason, CRG_REASON_MAX);
+  if (c->kind == CH_NODE)
+    encode_node_change (&w, &c->node_change);
   return w.bad ? 0 : w.used;
 }
 
@@ -321,6 +360,8 @@ change_decode (struct change *c, const uint8_t *buf, size_t len)
   c->clear = r_bool (&r);
   c->mode = r_u8 (&r);
   r_str (&r, c->reason, sizeof c->reason);
+  if (c->kind == CH_NODE)
+    decode_node_change (&r, &c->node_change);
   if (r.bad || r.used != len || c->kind < CH_START || c->kind >= CH_KIND_END)
     return -STATE_EBADMSG;
   return 0;

@@ -184,6 +184,25 @@ statefile_remove (const char *dir, const char *crg)
   return fsync (dir_fd) < 0 ? -errno : 0;
 }
 
+int
+statefile_set_aside (const char *dir, const char *crg)
+{
+  char name[CRG_NAME_MAX + sizeof STATEFILE_SUFFIX];
+  char past[CRG_NAME_MAX + sizeof ".state.past"];
+  CLEANUP_CLOSE int dir_fd = open_dir (dir);
+  int r = file_name (name, sizeof name, crg, STATEFILE_SUFFIX);
+
+  if (r == 0)
+    r = file_name (past, sizeof past, crg, ".state.past");
+  if (r < 0)
+    return r;
+  if (dir_fd < 0)
+    return dir_fd;
+  if (renameat (dir_fd, name, dir_fd, past) < 0 && errno != ENOENT)
+    return -errno;
+  return fsync (dir_fd) < 0 ? -errno : 0;
+}
+
 static int
 compare_names (const void *a, const void *b)
 {

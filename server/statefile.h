@@ -24,6 +24,8 @@ extern int statefile_load (const char *dir, const char *crg, struct crg_state *s
 extern int statefile_save (const char *dir, const char *crg, const struct crg_state *s,
                            uint64_t promised);
 /* 0, also if there was none; else -errno. */
+/* Renames it to CRG.state.past: it is of an older lineage (C9). */
+extern int statefile_set_aside (const char *dir, const char *crg);
 extern int statefile_remove (const char *dir, const char *crg);
 /* Names of the CRGs that have a file, sorted; at most `max`.  Number found or
  * -errno. */

@@ -380,10 +380,11 @@ nodes_json (const struct crg_state *s, const struct group_status *st)
               : n->id == production     ? "primary"
               : n->preferred_role == MEMBER_PEER ? "peer"
                                                  : "backup";
-    out = json_pack ("{s:s, s:i, s:s?, s:s, s:s, s:i, s:i, s:b, s:s, s:o}", "name", n->name, "id",
+    out = json_pack ("{s:s, s:i, s:s?, s:s, s:s, s:i, s:i, s:i, s:b, s:s, s:o}", "name", n->name, "id",
                      (int) n->id, "site", n->site < s->def.n_sites ? s->def.sites[n->site] : NULL,
                      "preferred_role", roles[n->preferred_role <= MEMBER_REPLICATE ? n->preferred_role : 3],
                      "current_role", current, "order", (int) n->order, "votes", (int) n->votes,
+                     "new_votes", (int) n->new_votes,
                      "present", present, "incarnation", text, "addresses", addresses);
     json_object_set_new (out, "marked_failed", json_boolean (n->marked_failed));
     json_array_append_new (list, out);

@@ -14,6 +14,7 @@
 #include "tests/tap.h"
 
 static struct sim s;
+static bool votes_changed, site_added, recovered;
 
 static void
 choose_config (struct sim_config *cfg, uint64_t seed)
@@ -39,6 +40,96 @@ choose_config (struct sim_config *cfg, uint64_t seed)
   cfg->start_wait_ms = 4000;
 }
 
+/* C7: an operator changes the domain. */
+static void
+change_domain (unsigned n)
+{
+  struct node_change c = { .op = NODE_SET };
+  int site = (int) sim_random (&s, s.n_sites + 1) - 1;
+
+  if (!s.node[n].running)
+    return;
+  c.node.id = 1 + (uint32_t) sim_random (&s, s.n_nodes);
+  switch (sim_random (&s, 6)) {
+  case 0:
+    if (s.n_nodes < SIM_NODES && !s.wiped) {
+      votes_changed = true;
+      sim_add (&s, n, site, (uint8_t) sim_random (&s, 3));
+    }
+    break;
+  case 1:
+    if (s.n_nodes < SIM_NODES && !site_added && s.n_sites < SIM_SITES && !s.wiped) {
+      site_added = votes_changed = true;
+      sim_add (&s, n, (int) s.n_sites, 1);
+    }
+    break;
+  case 2:
+    if (s.wiped)
+      break;
+    votes_changed = true;
+    c.op = NODE_REMOVE;
+    c.drop_copy = sim_random (&s, 4) == 0;
+    sim_request_node (&s, n, &c);
+    break;
+  case 3:
+  case 4:
+    /* A node whose disk was lost must not have been needed. */
+    if (s.wiped)
+      break;
+    votes_changed = true;
+    c.fields = NODE_SET_VOTES;
+    c.node.votes = (uint8_t) sim_random (&s, 4);
+    sim_request_node (&s, n, &c);
+    break;
+  case 5:
+    c.fields = NODE_SET_ORDER;
+    c.node.order = (uint8_t) sim_random (&s, s.n_nodes);
+    sim_request_node (&s, n, &c);
+    break;
+  }
+}
+
+/* C9: all but some are lost, and one of the rest goes on without them. */
+static void
+lose_majority (unsigned n)
+{
+  const struct crg_state *d = &s.node[n].disk;
+  uint32_t left[SIM_NODES];
+  unsigned n_left = 0;
+  uint16_t dead = 0;
+
+  if (recovered || !s.node[n].running || !s.node[n].has_disk || s.wiped)
+    return;
+  /* On an older state than another node's, disk and record may disagree; then
+   * the store is refused (R6). */
+  for (unsigned k = 0; k < s.n_nodes; k++)
+    if (stamp_compare (s.node[k].disk.stamp, d->stamp) > 0)
+      return;
+  for (unsigned k = 0; k < s.n_nodes; k++)
+    if (k != n && sim_random (&s, 3) != 0)
+      dead |= (uint16_t) (1u << k);
+    else
+      left[n_left++] = s.node[k].id;
+  if (state_has_majority (d, left, n_left))
+    return;
+  for (unsigned k = 0; k < s.n_nodes; k++)
+    if (dead & (1u << k)) {
+      sim_leave (&s, k);
+      s.node[k].machine_up = false;
+      s.node[k].restart_ms = 0;
+    }
+  sim_heal (&s);
+  sim_run (&s, 5000);
+  if (s.failed || !s.node[n].running)
+    return;
+  /* The indices of the state, not of the simulator. */
+  uint16_t mask = 0;
+  for (unsigned k = 0; k < s.n_nodes; k++)
+    if ((dead & (1u << k)) && state_node_index (d, s.node[k].id) >= 0)
+      mask |= (uint16_t) (1u << state_node_index (d, s.node[k].id));
+  recovered = sim_recover (&s, n, mask) == NULL;
+}
+
 /* One thing goes wrong, or right again. */
 static void
 disturb (void)
@@ -46,7 +137,16 @@ disturb (void)
   unsigned n = (unsigned) sim_random (&s, s.n_nodes);
   unsigned part[SIM_NODES] = { 0 };
 
-  switch (sim_random (&s, 23)) {
+  switch (sim_random (&s, 27)) {
+  case 23:
+  case 24:
+  case 25:
+    change_domain (n);
+    break;
+  case 26:
+    if (sim_random (&s, 4) == 0)
+      lose_majority (n);
+    break;
   case 0:
   case 1:
     sim_kill (&s, n);
@@ -108,7 +208,7 @@ disturb (void)
     sim_store_fails (&s, n, (unsigned) sim_random (&s, s.cfg.n_iasps));
     break;
   case 17:
-    if (!s.wiped && s.n_nodes >= 3 && s.cfg.votes[0] == 0) {
+    if (!s.wiped && !votes_changed && !recovered && s.n_nodes >= 3 && s.cfg.votes[0] == 0) {
       sim_wipe (&s, n);
       s.node[n].restart_ms = s.now_ms + 1 + sim_random (&s, 3000);
     }
@@ -144,22 +244,37 @@ static bool
 repair_until_converged (void)
 {
   for (unsigned k = 0; k < 30 && !s.failed; k++) {
-    const struct crg_state *c = group_committed (s.node[0].g);
+    unsigned at = 0;
+    const struct crg_state *c;
 
     if (sim_until (&s, sim_converged, 2000))
       return true;
-    if (c == NULL || s.failed || !s.node[0].running)
+    while (at + 1 < s.n_nodes && !s.node[at].running)
+      at++;
+    c = group_committed (s.node[at].g);
+    if (c == NULL || s.failed || !s.node[at].running)
       continue;
     if (!c->started)
-      sim_request (&s, 0, GR_START, NO_NODE);
+      sim_request (&s, at, GR_START, NO_NODE);
     for (unsigned i = 0; i < s.cfg.n_iasps; i++)
-      for (unsigned site = 0; site < s.cfg.n_sites; site++)
+      for (unsigned site = 0; site < s.n_sites; site++) {
+        struct sim_store *st = &s.store[site][i];
+
         if (c->rec[i].copies[site].barred)
-          sim_unbar (&s, 0, i, site);
+          sim_unbar (&s, at, i, site);
         else if (c->rec[i].copies[site].detached)
-          sim_copy (&s, 0, GR_REATTACH, i, site, DETACHED_CLOSED, true);
+          sim_copy (&s, at, GR_REATTACH, i, site, DETACHED_CLOSED, true);
         else if (c->rec[i].copies[site].suspended)
-          sim_copy (&s, 0, GR_RESUME, i, site, DETACHED_CLOSED, false);
+          sim_copy (&s, at, GR_RESUME, i, site, DETACHED_CLOSED, false);
+        /* R6: a fork is given up. */
+        if (recovered && memcmp (st->lineage, c->lineage, CRG_ID_LEN) != 0
+            && !c->rec[i].copies[site].in_set && st->open_by < 0) {
+          memcpy (st->lineage, c->lineage, CRG_ID_LEN);
+          st->unusable = st->clean = true;
+          st->generation = 1;
+          st->tenure = 0;
+        }
+      }
   }
   return sim_converged (&s);
 }
@@ -172,6 +287,7 @@ run_seed (uint64_t seed, bool trace)
 
   choose_config (&cfg, seed);
   sim_init (&s, &cfg, seed);
+  votes_changed = site_added = recovered = false;
   s.trace = trace;
   s.cuts_lose = true;
   s.kill_ppm = seed % 4 == 0 ? 300 : 0;
@@ -190,14 +306,14 @@ run_seed (uint64_t seed, bool trace)
   }
   /* Healed: it has to come back by itself. */
   s.kill_ppm = 0;
+  if (!s.failed)
+    sim_heal (&s);
   for (unsigned n = 0; n < s.n_nodes && !s.failed; n++) {
     s.node[n].persist_fails = 0;
     s.node[n].machine_up = true;
     sim_pause (&s, n, false);
     sim_boot (&s, n);
   }
-  if (!s.failed)
-    sim_heal (&s);
   if (!s.failed && !repair_until_converged ())
     sim_fail (&s, "healed, but not converged after 60 s");
   if (s.failed) {

@@ -539,7 +539,7 @@ static void
 renewed (uint32_t from, uint64_t tenure, uint64_t sent_ms)
 {
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { g.cfg.node_id, tenure, sent_ms };
+  m.u.renew = (struct msg_renew) { g.cfg.node_id, tenure, sent_ms, 0 };
   peer (from, MSG_RENEWED);
 }
 
@@ -580,14 +580,25 @@ leases (void)
   n_queue = 0;
   now += 10000;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 12345 };
+  m.u.renew = (struct msg_renew) { 1, 1, 12345, 0 };
   peer (1, MSG_RENEW);
   ok (sent (MSG_RENEWED) && m.u.renew.sent_ms == 12345, "L1: a member echoes the send time");
   n_queue = 0;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 3, 1, 12345 };
+  m.u.renew = (struct msg_renew) { 3, 1, 12345, 0 };
   peer (3, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L1: only to the named host");
+  g.applied.domain++;
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 1, 1, 12345, g.applied.domain - 1 };
+  peer (1, MSG_RENEW);
+  ok (!sent (MSG_RENEWED), "C7: a host that counts by older votes gets no lease by them");
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 1, 1, 12345, g.applied.domain };
+  peer (1, MSG_RENEW);
+  ok (sent (MSG_RENEWED), "C7: ... one that counts by the same does");
+  g.applied.domain--;
+  n_queue = 0;
   now += 1000;
   memset (&m, 0, sizeof m);
   m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 1, .site = 0, .node = 2,
@@ -598,7 +609,7 @@ leases (void)
       m.u.persisted.hold_ms);
   n_queue = 0;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 13345 };
+  m.u.renew = (struct msg_renew) { 1, 1, 13345, 0 };
   peer (1, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L3: who has persisted an appointment answers no earlier host");
 

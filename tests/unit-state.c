@@ -395,6 +395,28 @@ bytes (void)
   for (size_t len = 0; len < n; len++)
     good = good && change_decode (&d, buf, len) < 0;
   ok (good, "a change: every truncation is refused");
+  c.kind = CH_NODE;
+  c.node_change.op = NODE_ADD;
+  c.node_change.node.id = 9;
+  c.node_change.node.n_addresses = CRG_MAX_ADDRS;
+  for (unsigned i = 0; i < CRG_MAX_ADDRS; i++)
+    memset (c.node_change.node.addresses[i], 'a', CRG_ADDR_MAX);
+  memset (c.node_change.node.name, 'n', CRG_NAME_MAX);
+  memset (c.node_change.site, 's', CRG_NAME_MAX);
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    memset (c.node_change.store[i], '/', CRG_PATH_MAX);
+  n = change_encode (&c, buf, CHANGE_ENCODED_MAX);
+  ok (n > 0 && change_decode (&d, buf, n) == 0
+        && memcmp (&c.node_change, &d.node_change, sizeof c.node_change) == 0,
+      "a change of the domain: round trip");
+  good = true;
+  for (size_t len = 0; len < n; len++)
+    good = good && change_decode (&d, buf, len) < 0;
+  ok (good, "... every truncation is refused");
+  c.node_change.op = NODE_FINISH + 1;
+  n = change_encode (&c, buf, CHANGE_ENCODED_MAX);
+  ok (n > 0 && change_decode (&d, buf, n) < 0, "... an unknown one too");
+  c.node_change.op = NODE_ADD;
   memset (c.reason, 'r', CRG_REASON_MAX);
   ok (change_encode (&c, buf, CHANGE_ENCODED_MAX) > 0, "the largest change fits");
 }

@@ -65,7 +65,7 @@ delay (struct sim *s, unsigned max_ms)
 static int
 site_of_node (const struct sim *s, unsigned n)
 {
-  return n < s->cfg.n_sites * s->cfg.nodes_per_site ? (int) (n / s->cfg.nodes_per_site) : -1;
+  return s->site[n];
 }
 
 static bool
@@ -130,6 +130,9 @@ make_def (const struct sim *s, struct crg_def *d)
     d->iasps[i].dirty_block = 65536;
     d->iasps[i].mirror_port = (uint16_t) (10810 + i);
     strcpy (d->iasps[i].export, "unix:");
+    for (unsigned k = 0; k < s->n_nodes; k++)
+      if (site_of_node (s, k) >= 0)
+        strcpy (d->iasps[i].store[k], "/store");
   }
 }
 
@@ -146,6 +149,9 @@ sim_init (struct sim *s, const struct sim_config *cfg, uint64_t seed)
   s->now_ms = 100000;
   s->n_nodes = cfg->n_sites * cfg->nodes_per_site + cfg->n_replicates;
   s->ring_counter = 1;
+  s->n_sites = cfg->n_sites;
+  for (unsigned n = 0; n < SIM_NODES; n++)
+    s->site[n] = n < cfg->n_sites * cfg->nodes_per_site ? (int) (n / cfg->nodes_per_site) : -1;
   make_def (s, &def);
   why = state_create (&s->created, &def, lineage);
   if (why != NULL)
@@ -171,6 +177,7 @@ sim_init (struct sim *s, const struct sim_config *cfg, uint64_t seed)
       struct sim_store *st = &s->store[site][i];
 
       st->open_by = st->machine = -1;
+      memcpy (st->lineage, lineage, CRG_ID_LEN);
       st->clean = true;
       /* As `create` formats them. */
       st->has_super = true;
@@ -367,7 +374,7 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
   info->fork = st->fork;
   info->generation = st->generation;
   info->tenure = st->tenure;
-  memcpy (info->lineage, s->created.lineage, CRG_ID_LEN);
+  memcpy (info->lineage, st->lineage, CRG_ID_LEN);
   info->boot_id[0] = (uint8_t) st->boot;
   info->size = 1 << 20;
   /* R5 */
@@ -459,6 +466,18 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     host_answer (s, n, ask, false, "the store is locked by another host");
     return;
   }
+  if (memcmp (st->lineage, group_committed (node->g)->lineage, CRG_ID_LEN) != 0) {
+    const struct crg_state *c = group_committed (node->g);
+
+    /* C9: a store of the set, of the lineage before, is ours; another is a
+     * fork (R6). */
+    if (!c->rec[ask->iasp].copies[site_of_node (s, n)].in_set || c->n_past == 0
+        || memcmp (st->lineage, c->past[0], CRG_ID_LEN) != 0) {
+      host_answer (s, n, ask, false, "the store is of another lineage (R6)");
+      return;
+    }
+    memcpy (st->lineage, c->lineage, CRG_ID_LEN);
+  }
   if (!p->running) {
     struct store_info info;
 
@@ -529,7 +548,7 @@ take_record (struct sim *s, unsigned n, const struct group_action *a)
   if (is_script (s, a->iasp))
     return;
   s->store[site_of_node (s, n)][a->iasp].generation = p->rec.generation;
-  for (unsigned k = 0; k < s->cfg.n_sites; k++) {
+  for (unsigned k = 0; k < s->n_sites; k++) {
     struct sim_link *l = &p->link[k];
 
     if (p->rec.copies[k].in_set) {
@@ -566,15 +585,16 @@ start_mirror (struct sim *s, unsigned n, const struct group_action *a)
 }
 
 static unsigned
-disk_votes (const struct sim *s, struct stamp at)
+disk_votes (const struct sim *s, const struct crg_state *c)
 {
   uint32_t ids[SIM_NODES];
   unsigned n = 0;
 
   for (unsigned k = 0; k < s->n_nodes; k++)
-    if (s->node[k].has_disk && stamp_compare (s->node[k].disk.stamp, at) >= 0)
+    if (s->node[k].has_disk && memcmp (s->node[k].disk.lineage, c->lineage, CRG_ID_LEN) == 0
+        && stamp_compare (s->node[k].disk.stamp, c->stamp) >= 0)
       ids[n++] = s->node[k].id;
-  return state_has_majority (&s->created, ids, n);
+  return state_has_majority (c, ids, n);
 }
 
 static void
@@ -639,7 +659,7 @@ do_action (struct sim *s, unsigned n, const struct group_action *a)
   case GA_HOST:
     TRACE (s, "n%u host iasp %u role %u tenure %" PRIu64, n + 1, a->iasp, a->role, a->tenure);
     if (a->role == HOST_PRODUCTION && !s->wiped
-        && !disk_votes (s, group_committed (node->g)->stamp))
+        && !disk_votes (s, group_committed (node->g)))
       sim_fail (s, "node %u is told production without a majority's commit", n + 1);
     later_ev.kind = SIM_DO_HOST;
     later_ev.due_ms = s->now_ms + delay (s, 100);
@@ -676,6 +696,15 @@ do_action (struct sim *s, unsigned n, const struct group_action *a)
   case GA_LEAVE:
     TRACE (s, "n%u leaves: %s", n + 1, a->reason);
     node->left = true;
+    node->left_kind = a->role;
+    break;
+  case GA_DOMAIN:
+    /* The cluster hears of it: a node that finds itself named joins. */
+    for (unsigned k = 0; k < s->n_nodes; k++)
+      if (s->node[k].comes && state_node_index (group_committed (node->g), s->node[k].id) >= 0) {
+        s->node[k].comes = false;
+        s->node[k].restart_ms = s->now_ms + delay (s, 100);
+      }
     break;
   default: break;
   }
@@ -752,12 +781,20 @@ run_actions (struct sim *s, unsigned n)
   if (node->g->has_committed)
     check_commit (s, n);
   if (node->left) {
-    bool deleted = group_committed (node->g) != NULL && group_committed (node->g)->deleted;
+    bool forget = node->left_kind == LEAVE_DELETED || node->left_kind == LEAVE_REMOVED;
 
     die (s, n);
     reform (s);
     node->left = false;
-    node->restart_ms = deleted ? 0 : s->now_ms + 1 + sim_random (s, 1000);
+    if (node->left_kind != LEAVE_AGAIN) {
+      /* Its plugins are ended, its state is forgotten or set aside. */
+      for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+        stop_plugin (s, n, i, true);
+      node->has_disk = node->left_kind == LEAVE_DELETED;
+      node->gone = node->left_kind == LEAVE_REMOVED;
+      node->disk_promised = node->has_disk ? node->disk_promised : 0;
+    }
+    node->restart_ms = forget ? 0 : s->now_ms + 1 + sim_random (s, 1000);
   }
 }
 
@@ -769,7 +806,7 @@ sim_boot (struct sim *s, unsigned n)
   struct sim_node *node = &s->node[n];
   struct group_config cfg;
 
-  if (node->running || !node->machine_up)
+  if (node->running || !node->machine_up || node->gone || node->comes)
     return;
   memset (&cfg, 0, sizeof cfg);
   cfg.node_id = node->id;
@@ -933,6 +970,87 @@ sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site)
 }
 
 void
+sim_request_node (struct sim *s, unsigned n, const struct node_change *c)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_NODE, .request_id = s->steps + 1,
+                            .node_change = c };
+
+  s->node[n].last_code = -1;
+  feed (s, n, &ev);
+}
+
+unsigned
+sim_add (struct sim *s, unsigned n, int site, uint8_t votes)
+{
+  unsigned at = s->n_nodes++;
+  struct sim_node *node = &s->node[at];
+  struct node_change c = { .op = NODE_ADD };
+
+  memset (node, 0, sizeof *node);
+  node->id = at + 1;
+  node->machine_up = node->comes = true;
+  node->boot = 1;
+  node->last_code = -1;
+  node->g = calloc (1, group_sizeof ());
+  node->part = s->node[n].part;
+  s->site[at] = site;
+  c.node.id = node->id;
+  snprintf (c.node.name, sizeof c.node.name, "n%u", node->id);
+  c.node.preferred_role = site < 0 ? MEMBER_REPLICATE : MEMBER_BACKUP;
+  c.node.votes = votes;
+  c.node.n_addresses = 1;
+  snprintf (c.node.addresses[0], sizeof c.node.addresses[0], "127.0.0.%u", node->id);
+  if (site >= 0) {
+    snprintf (c.site, sizeof c.site, "site%d", site);
+    for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+      strcpy (c.store[i], "/store");
+  }
+  if (site == (int) s->n_sites) {
+    /* A new copy: its store is formatted before the group is asked. */
+    for (unsigned i = 0; i < SIM_IASPS; i++) {
+      struct sim_store *st = &s->store[site][i];
+
+      memset (st, 0, sizeof *st);
+      st->has_super = st->clean = st->unusable = true;
+      memcpy (st->lineage, s->node[n].g->applied.lineage, CRG_ID_LEN);
+      st->generation = 1;
+      st->open_by = st->machine = -1;
+    }
+    s->n_sites++;
+  }
+  sim_request_node (s, n, &c);
+  return at;
+}
+
+const char *
+sim_recover (struct sim *s, unsigned n, uint16_t dead)
+{
+  struct sim_node *node = &s->node[n];
+  static struct crg_state state;
+  uint8_t lineage[CRG_ID_LEN];
+  const char *why;
+
+  state = node->disk;
+  for (unsigned i = 0; i < CRG_ID_LEN; i++)
+    lineage[i] = (uint8_t) sim_random (s, 256);
+  why = state_recover (&state, node->id, dead, node->disk_promised, lineage);
+  if (why != NULL)
+    return why;
+  die (s, n);
+  for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+    stop_plugin (s, n, i, true);
+  reform (s);
+  node->disk = state;
+  node->disk_promised = state.stamp.epoch;
+  /* Another history begins: what the old one answered and committed last
+   * isn't known to it (`loss` has risen). */
+  memset (s->acked, 0, sizeof s->acked);
+  s->n_commits = 0;
+  node->restart_ms = s->now_ms + 1;
+  return NULL;
+}
+
+void
 sim_store_fails (struct sim *s, unsigned n, unsigned iasp)
 {
   struct sim_plugin *p = &s->node[n].plugin[iasp];
@@ -1086,7 +1204,7 @@ data_write (struct sim *s, unsigned n, unsigned iasp)
     return;
   if (is_script (s, iasp) && !p->held)
     return;
-  for (unsigned site = 0; site < s->cfg.n_sites; site++)
+  for (unsigned site = 0; site < s->n_sites; site++)
     if ((int) site != site_of_node (s, n) && !is_script (s, iasp)) {
       data_link (s, n, iasp, site);
       if (!p->running || p->role != HOST_PRODUCTION)
@@ -1107,7 +1225,7 @@ data_write (struct sim *s, unsigned n, unsigned iasp)
   }
   s->write_no++;
   s->store[site_of_node (s, n)][iasp].data = s->write_no;
-  for (unsigned site = 0; site < s->cfg.n_sites; site++) {
+  for (unsigned site = 0; site < s->n_sites; site++) {
     struct sim_link *l = &p->link[site];
 
     if ((int) site == site_of_node (s, n))
@@ -1262,12 +1380,45 @@ next_due (const struct sim *s)
   return next > s->now_ms ? next : s->now_ms + 1;
 }
 
+/* What the group of all crgds tells each of them: that it was removed while it
+ * was away, or that it was added. */
+static void
+tell_cluster (struct sim *s)
+{
+  for (unsigned a = 0; a < s->n_nodes; a++) {
+    const struct crg_state *c = s->node[a].running && !s->node[a].paused
+                                  ? group_committed (s->node[a].g) : NULL;
+
+    for (unsigned b = 0; c != NULL && b < s->n_nodes; b++) {
+      struct sim_node *node = &s->node[b];
+
+      if (node->part != s->node[a].part || a == b)
+        continue;
+      if (node->comes && state_node_index (c, node->id) >= 0) {
+        node->comes = false;
+        node->restart_ms = s->now_ms + 1;
+      }
+      if (!node->running || node->paused || !node->g->has_state
+          || memcmp (node->g->applied.lineage, c->lineage, CRG_ID_LEN) != 0
+          || c->domain <= node->g->applied.domain || state_node_index (c, node->id) >= 0)
+        continue;
+      die (s, b);
+      for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+        stop_plugin (s, b, i, true);
+      node->gone = true;
+      node->has_disk = false;
+      reform (s);
+    }
+  }
+}
+
 static void
 pass_time (struct sim *s)
 {
   s->now_ms = s->cfg.calm ? next_due (s)
                           : MIN (next_due (s), s->now_ms + 1 + sim_random (s, 40));
   data_step (s);
+  tell_cluster (s);
   for (unsigned n = 0; n < s->n_nodes; n++) {
     struct sim_node *node = &s->node[n];
 
@@ -1384,7 +1535,7 @@ sim_converged (struct sim *s)
   for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
     if (sim_production (s, i) < 0)
       return false;
-    for (unsigned site = 0; site < s->cfg.n_sites && !is_script (s, i); site++) {
+    for (unsigned site = 0; site < s->n_sites && !is_script (s, i); site++) {
       uint32_t host = first->rec[i].copies[site].host;
       bool any = false;
 
@@ -1432,7 +1583,7 @@ sim_dump (struct sim *s)
               node->plugin[i].running, node->plugin[i].role, node->plugin[i].held);
       printf ("#      rec tenure %" PRIu64 " gen %" PRIu64 " site %u:", r->tenure, r->generation,
               r->production_site);
-      for (unsigned k = 0; k < s->cfg.n_sites; k++)
+      for (unsigned k = 0; k < s->n_sites; k++)
         printf (" [host %u %s since %" PRIu64 "%s lost %d ready %d told %u]", r->copies[k].host,
                 r->copies[k].in_set ? "in" : "out", r->copies[k].since,
                 r->copies[k].barred ? " barred" : "", h->link[k].lost, h->link[k].ready,
@@ -1440,7 +1591,7 @@ sim_dump (struct sim *s)
       printf ("\n");
     }
   }
-  for (unsigned k = 0; k < s->cfg.n_sites; k++)
+  for (unsigned k = 0; k < s->n_sites; k++)
     for (unsigned i = 0; i < s->cfg.n_iasps; i++)
       printf ("# store %u/%u: open by %d clean %d unusable %d gen %" PRIu64 " data %" PRIu64
               " (answered %" PRIu64 ")\n",

@@ -31,6 +31,7 @@ struct sim_config {
 };
 
 struct sim_store {
+  uint8_t lineage[CRG_ID_LEN];
   bool has_super, clean, unusable;
   bool restarted;        /* R5: was opened so, and not filled since */
   bool fork;             /* R6 */
@@ -88,6 +89,9 @@ struct sim_node {
   uint32_t id;
   bool running, paused, machine_up;
   bool left;             /* said GA_LEAVE; restarted by the supervisor */
+  uint8_t left_kind;     /* enum leave_kind */
+  bool gone;             /* C7: removed, and has forgotten the CRG */
+  bool comes;            /* C7: boots when a committed state names it */
   unsigned part;         /* nodes of one part hear each other */
   int64_t offset_ms;
   int32_t ppm;
@@ -129,6 +133,8 @@ struct sim {
   struct sim_node node[SIM_NODES];
   struct crg_state created;
   struct sim_store store[SIM_SITES][SIM_IASPS];
+  unsigned n_sites;      /* rises when a site is added (C7) */
+  int site[SIM_NODES];   /* of each node; -1: a replicate */
   uint64_t ring_counter;
   uint64_t ring_seq[4096]; /* last ordered, by ring (mod) */
   bool cuts_lose;        /* the sides of a cut keep different tails */
@@ -165,6 +171,12 @@ extern void sim_force (struct sim *s, unsigned n, uint32_t node); /* R4 */
 extern void sim_copy (struct sim *s, unsigned n, enum group_request r, unsigned iasp, unsigned site,
                       enum detached_export mode, bool forced);
 extern void sim_unbar (struct sim *s, unsigned n, unsigned iasp, unsigned site);
+/* C7: asks node n.  The new node is made at its end of the array; site -1: a
+ * replicate; the number of sites: a new one.  Returns its index. */
+extern unsigned sim_add (struct sim *s, unsigned n, int site, uint8_t votes);
+extern void sim_request_node (struct sim *s, unsigned n, const struct node_change *c);
+/* C9: crgd of node n recovers without the nodes of the bit set. */
+extern const char *sim_recover (struct sim *s, unsigned n, uint16_t dead);
 extern void sim_store_fails (struct sim *s, unsigned n, unsigned iasp);
 extern void sim_wipe (struct sim *s, unsigned n);      /* its state file is gone (C6) */
 

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Changes of the recovery domain while the group runs (C7), and the meeting
+ * of two lineages (C9), part of the group core.  A node is added without a
+ * vote, gets the state, and then its vote; who is removed loses the vote
+ * first.  A vote changes in two committed steps, with one lease time between
+ * them: a lease that was renewed under the old votes alone is over when they
+ * are dropped.  State lives in struct group; called by group.c.
+ */
+#include <string.h>
+
+#include "server/bytes.h"
+#include "server/group_private.h"
+
+static struct change *
+set_votes (struct change *c, const struct domain_node *n, uint8_t votes)
+{
+  memset (c, 0, sizeof *c);
+  c->kind = CH_NODE;
+  c->node_change.op = NODE_SET;
+  c->node_change.fields = NODE_SET_VOTES;
+  c->node_change.node.id = n->id;
+  c->node_change.node.votes = votes;
+  return c;
+}
+
+/* C6: it can promise and persist. */
+static bool
+holds_state (const struct group *g, uint32_t node)
+{
+  const struct peer *p = group_peer_const (g, node);
+
+  return p != NULL && group_present (g, p)
+         && (p->persisted
+             || (p->answer.has_state
+                 && memcmp (p->lineage, g->applied.lineage, CRG_ID_LEN) == 0));
+}
+
+static enum domain_step
+next_add (const struct group *g, const struct node_change *want, struct change *c,
+          const char **why)
+{
+  const struct crg_state *s = &g->committed;
+  int i = state_node_index (s, want->node.id);
+
+  if (i < 0) {
+    memset (c, 0, sizeof *c);
+    c->kind = CH_NODE;
+    c->node_change = *want;
+    c->node_change.node.votes = c->node_change.node.new_votes = 0;
+    *why = state_check (s, c);
+    return *why == NULL ? DOMAIN_CHANGE : DOMAIN_REFUSED;
+  }
+  if (strcmp (s->def.nodes[i].name, want->node.name) != 0) {
+    *why = "a node of that id is in the recovery domain";
+    return DOMAIN_REFUSED;
+  }
+  if (s->def.nodes[i].votes == want->node.votes)
+    return DOMAIN_DONE;
+  *why = "the node was added, without a vote: it gets that when it has joined and holds the state";
+  if (!holds_state (g, want->node.id))
+    return DOMAIN_WAIT;
+  set_votes (c, &s->def.nodes[i], want->node.votes);
+  *why = state_check (s, c);
+  return *why == NULL ? DOMAIN_CHANGE : DOMAIN_REFUSED;
+}
+
+static enum domain_step
+next_remove (struct group *g, const struct node_change *want, struct change *c, const char **why)
+{
+  const struct crg_state *s = &g->committed;
+  int i = state_node_index (s, want->node.id);
+
+  if (i < 0)
+    return DOMAIN_DONE;
+  memset (c, 0, sizeof *c);
+  c->kind = CH_NODE;
+  c->node_change = *want;
+  /* Could it go, if it had no vote?  Else it keeps that. */
+  g->scratch = *s;
+  g->scratch.def.nodes[i].votes = g->scratch.def.nodes[i].new_votes = 0;
+  *why = state_check (&g->scratch, c);
+  if (*why == NULL && s->def.nodes[i].votes != 0)
+    *why = state_check (s, set_votes (c, &s->def.nodes[i], 0));
+  return *why == NULL ? DOMAIN_CHANGE : DOMAIN_REFUSED;
+}
+
+static enum domain_step
+next_set (const struct group *g, const struct node_change *want, struct change *c,
+          const char **why)
+{
+  const struct crg_state *s = &g->committed;
+  int i = state_node_index (s, want->node.id);
+  const struct domain_node *n = &s->def.nodes[i < 0 ? 0 : i];
+  unsigned left = want->fields;
+
+  if (i >= 0) {
+    if (n->preferred_role == want->node.preferred_role)
+      left &= ~NODE_SET_ROLE;
+    if (n->votes == want->node.votes)
+      left &= ~NODE_SET_VOTES;
+    if (n->order == want->node.order)
+      left &= ~NODE_SET_ORDER;
+    if (n->n_addresses == want->node.n_addresses
+        && memcmp (n->addresses, want->node.addresses, sizeof n->addresses) == 0)
+      left &= ~NODE_SET_ADDRESSES;
+    if (left == 0)
+      return DOMAIN_DONE;
+  }
+  memset (c, 0, sizeof *c);
+  c->kind = CH_NODE;
+  c->node_change = *want;
+  c->node_change.fields = (uint8_t) left;
+  if ((left & NODE_SET_VOTES) && want->node.votes > n->votes && i >= 0
+      && !holds_state (g, want->node.id)) {
+    *why = "the node holds no state now, so it can't use a vote: it has to join first (C6)";
+    return DOMAIN_REFUSED;
+  }
+  *why = state_check (s, c);
+  return *why == NULL ? DOMAIN_CHANGE : DOMAIN_REFUSED;
+}
+
+enum domain_step
+domain_next (struct group *g, const struct node_change *want, struct change *c, const char **why)
+{
+  /* C7: one node at a time; the second step comes by itself. */
+  *why = "votes are being changed: the second step waits one lease time (C7)";
+  if (state_votes_change (&g->committed))
+    return DOMAIN_WAIT;
+  switch (want->op) {
+  case NODE_ADD: return next_add (g, want, c, why);
+  case NODE_REMOVE: return next_remove (g, want, c, why);
+  case NODE_SET: return next_set (g, want, c, why);
+  default:
+    *why = "unknown change of the domain";
+    return DOMAIN_REFUSED;
+  }
+}
+
+/* C7: the second step, proposed by every member, applied once. */
+bool
+domain_want (const struct group *g, struct change *c)
+{
+  if (!state_votes_change (&g->committed) || g->now_ms < g->domain_ms + lease_guard_ms (g))
+    return false;
+  memset (c, 0, sizeof *c);
+  c->kind = CH_NODE;
+  c->node_change.op = NODE_FINISH;
+  return true;
+}
+
+/* The definition that was committed last is about to become `g->applied`. */
+void
+domain_on_commit (struct group *g, struct group_actions *out)
+{
+  if (!g->has_committed || g->committed.domain == g->applied.domain)
+    return;
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
+    /* Message 5 goes out again; the plugin hears who its peers are. */
+    g->host[i].config_mine++;
+    g->host[i].record_told = false;
+  }
+  group_act (out, GA_DOMAIN);
+}
+
+/* C9: a group that was recovered from ours is here: what this node holds is of
+ * the past, even where a majority of that past has come back. */
+bool
+domain_is_past (const struct group *g)
+{
+  if (!g->has_state || g->phase == PHASE_NO_VIEW)
+    return false;
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++)
+    if (g->peers[i].id != NO_NODE && g->peers[i].in_view && g->peers[i].answered
+        && g->peers[i].succeeds)
+      return true;
+  return false;
+}

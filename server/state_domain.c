@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Changes of the recovery domain (C7) and the recovery of a lost majority
+ * (C9): what they do to the group state.  Nodes come and go without a vote;
+ * a vote changes in two steps: first the state carries the old and the new
+ * votes, and every majority is one of both; the second step drops the old
+ * ones.  Pure and deterministic, like state.c; owns nothing.
+ */
+#include <string.h>
+
+#include "common/util.h"
+#include "server/bytes.h"
+#include "server/state.h"
+
+bool
+state_votes_change (const struct crg_state *s)
+{
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (s->def.nodes[i].votes != s->def.nodes[i].new_votes)
+      return true;
+  return false;
+}
+
+static int
+find_name (const struct crg_state *s, const char *name)
+{
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (strcmp (s->def.nodes[i].name, name) == 0)
+      return (int) i;
+  return -1;
+}
+
+int
+state_site_index (const struct crg_state *s, const char *site)
+{
+  for (unsigned i = 0; i < s->def.n_sites; i++)
+    if (strcmp (s->def.sites[i], site) == 0)
+      return (int) i;
+  return -1;
+}
+
+static unsigned
+nodes_at (const struct crg_state *s, uint8_t site)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    n += s->def.nodes[i].site == site;
+  return n;
+}
+
+static bool
+may_host (uint8_t role)
+{
+  return role == MEMBER_PRIMARY || role == MEMBER_BACKUP;
+}
+
+/* ---- check -------------------------------------------------------------- */
+
+static const char *
+check_add (const struct crg_state *s, const struct node_change *c)
+{
+  const struct domain_node *n = &c->node;
+
+  if (s->def.n_nodes == CRG_MAX_NODES)
+    return "the recovery domain has 16 nodes, which is all it can have";
+  if (n->id == NO_NODE || n->name[0] == 0)
+    return "the node has no id or no name";
+  if (state_node_index (s, n->id) >= 0)
+    return "a node of that id is in the recovery domain";
+  if (find_name (s, n->name) >= 0)
+    return "the node is in the recovery domain";
+  if (n->votes != 0)
+    return "a node comes without a vote, and gets it when it holds the state (C7)";
+  if (n->preferred_role > MEMBER_REPLICATE || n->preferred_role == MEMBER_PRIMARY)
+    return "a node is added as backup, peer or replicate";
+  if ((n->preferred_role == MEMBER_REPLICATE) != (c->site[0] == 0))
+    return "a replicate has no site, every other node has one";
+  if (n->n_addresses == 0 || n->n_addresses > CRG_MAX_ADDRS)
+    return "a node has 1 to 4 addresses";
+  if (c->site[0] != 0 && state_site_index (s, c->site) < 0) {
+    if (s->def.n_sites == CRG_MAX_SITES)
+      return "the CRG has 8 sites, which is all it can have";
+    if (n->preferred_role != MEMBER_BACKUP)
+      return "the first node of a site has to be able to host its copy";
+  }
+  for (unsigned i = 0; i < s->def.n_iasps && may_host (n->preferred_role); i++)
+    if (s->def.iasps[i].type == RES_IASP && c->store[i][0] == 0)
+      return "a node that can host needs a store for each IASP";
+  return NULL;
+}
+
+/* Whose copy is lost with its last node. */
+static bool
+takes_copy_along (const struct crg_state *s, unsigned node)
+{
+  uint8_t site = s->def.nodes[node].site;
+
+  return site != NO_SITE && nodes_at (s, site) == 1;
+}
+
+static const char *
+check_remove (const struct crg_state *s, const struct node_change *c)
+{
+  int i = state_node_index (s, c->node.id);
+  const struct domain_node *n;
+
+  if (i < 0)
+    return "no such node in the recovery domain";
+  n = &s->def.nodes[i];
+  if (n->votes != 0)
+    return "the node has a vote: that goes first (C7)";
+  if (s->def.n_nodes == 1)
+    return "it is the last node: delete the CRG instead";
+  if (state_production_host (s) == n->id)
+    return "it is the production host: switch over first";
+  if (n->site != NO_SITE && n->site == s->rec[0].production_site && takes_copy_along (s, (unsigned) i))
+    return "it is the last node of the production site: switch over first";
+  if (takes_copy_along (s, (unsigned) i))
+    return c->drop_copy ? NULL
+           : "it is the last node of its site, so its copy would leave the CRG: say --drop-copy";
+  for (unsigned k = 0; k < s->def.n_iasps && n->site != NO_SITE; k++)
+    if (s->rec[k].copies[n->site].host == n->id && !n->marked_failed)
+      return "it hosts the copy of its site: hand it over (stop crgd there), or mark it failed if it is dead";
+  return NULL;
+}
+
+static const char *
+check_set (const struct crg_state *s, const struct node_change *c)
+{
+  int i = state_node_index (s, c->node.id);
+  const struct domain_node *n;
+  unsigned votes = 0;
+
+  if (i < 0)
+    return "no such node in the recovery domain";
+  n = &s->def.nodes[i];
+  if (c->fields == 0)
+    return "nothing is to be changed";
+  if (c->fields & NODE_SET_ROLE) {
+    if (c->node.preferred_role > MEMBER_REPLICATE
+        || (c->node.preferred_role == MEMBER_REPLICATE) != (n->site == NO_SITE))
+      return "a replicate stays one, and no other node becomes one: remove it and add it anew";
+    if (may_host (n->preferred_role) && c->node.preferred_role == MEMBER_PRIMARY)
+      ;
+    else if (n->preferred_role == MEMBER_PRIMARY && c->node.preferred_role != MEMBER_PRIMARY)
+      return "it is the preferred primary: make another node that";
+    else if (!may_host (c->node.preferred_role))
+      for (unsigned k = 0; k < s->def.n_iasps; k++)
+        if (n->site != NO_SITE && s->rec[k].copies[n->site].host == n->id)
+          return "it hosts a copy: hand it over first";
+    for (unsigned k = 0; k < s->def.n_iasps && may_host (c->node.preferred_role); k++)
+      if (s->def.iasps[k].type == RES_IASP && s->def.iasps[k].store[i][0] == 0)
+        return "it has no store, so it can't host: remove it and add it anew";
+  }
+  if (c->fields & NODE_SET_VOTES) {
+    for (unsigned k = 0; k < s->def.n_nodes; k++)
+      votes += k == (unsigned) i ? c->node.votes : s->def.nodes[k].votes;
+    if (votes == 0)
+      return "no node would have a vote";
+    if (c->node.votes == n->votes && c->fields == NODE_SET_VOTES)
+      return "the node has that many votes";
+  }
+  if (c->fields & NODE_SET_ORDER) {
+    if (c->node.order >= s->def.n_nodes)
+      return "there is no such place in the backup order";
+    if (n->id == state_production_host (s) || c->node.order == 0)
+      return "the first place in the backup order is the production host's: switch over instead";
+  }
+  if ((c->fields & NODE_SET_ADDRESSES)
+      && (c->node.n_addresses == 0 || c->node.n_addresses > CRG_MAX_ADDRS))
+    return "a node has 1 to 4 addresses";
+  if (c->fields & NODE_SET_ADDRESSES)
+    for (unsigned k = 0; k < s->def.n_iasps && n->site != NO_SITE; k++)
+      if (s->def.iasps[k].type == RES_IASP && s->rec[k].copies[n->site].host == n->id)
+        return "it hosts a copy, whose links use its addresses: hand it over first";
+  return NULL;
+}
+
+const char *
+state_check_node (const struct crg_state *s, const struct node_change *c)
+{
+  if (c->op == NODE_FINISH)
+    return state_votes_change (s) ? NULL : "no votes are being changed";
+  /* C7: one node at a time. */
+  if (state_votes_change (s))
+    return "the votes of another node are being changed: try again (C7)";
+  switch (c->op) {
+  case NODE_ADD: return check_add (s, c);
+  case NODE_REMOVE: return check_remove (s, c);
+  case NODE_SET: return check_set (s, c);
+  default: return "unknown change of the domain";
+  }
+}
+
+/* ---- apply -------------------------------------------------------------- */
+
+static void
+apply_add (struct crg_state *s, const struct node_change *c)
+{
+  struct crg_def *d = &s->def;
+  unsigned at = d->n_nodes++;
+  struct domain_node *n = &d->nodes[at];
+  bool new_copy = false;
+
+  *n = c->node;
+  n->votes = n->new_votes = 0;
+  n->order = n->preferred_order = (uint8_t) at;
+  n->expelled = 0;
+  n->marked_failed = false;
+  n->site = NO_SITE;
+  if (c->site[0] != 0) {
+    int site = state_site_index (s, c->site);
+
+    if (site < 0) {
+      site = d->n_sites++;
+      str_set (d->sites[site], sizeof d->sites[0], c->site);
+      new_copy = true;
+    } else
+      new_copy = nodes_at (s, (uint8_t) site) == 0;
+    n->site = (uint8_t) site;
+  }
+  for (unsigned i = 0; i < d->n_iasps; i++) {
+    str_set (d->iasps[i].store[at], sizeof d->iasps[i].store[at], c->store[i]);
+    if (new_copy) {
+      struct copy_rec *copy = &s->rec[i].copies[n->site];
+
+      /* A new site is a new copy: empty, so not in the set (R3). */
+      memset (copy, 0, sizeof *copy);
+      if (d->iasps[i].type == RES_SCRIPT)
+        copy->in_set = true;
+      else {
+        copy->host = n->id;
+        str_set (copy->reason, sizeof copy->reason, "the copy is new");
+      }
+    }
+  }
+}
+
+static void
+apply_remove (struct crg_state *s, const struct node_change *c)
+{
+  struct crg_def *d = &s->def;
+  unsigned at = (unsigned) state_node_index (s, c->node.id);
+  struct domain_node gone = d->nodes[at];
+  bool last = takes_copy_along (s, at);
+
+  for (unsigned i = 0; i < d->n_iasps && gone.site != NO_SITE; i++) {
+    struct iasp_rec *r = &s->rec[i];
+    struct copy_rec *copy = &r->copies[gone.site];
+
+    if (copy->host == gone.id)
+      copy->host = NO_NODE;
+    if (!last)
+      continue;
+    /* R2: generation rises whenever the set shrinks.  R6: what lies there is
+     * a fork from now on. */
+    if (copy->in_set && d->iasps[i].type == RES_IASP)
+      r->generation++;
+    copy->in_set = false;
+    copy->detached = true;
+    copy->host = NO_NODE;
+    str_set (copy->reason, sizeof copy->reason, "its last node was removed");
+  }
+  for (unsigned i = 0; i < d->n_nodes; i++) {
+    d->nodes[i].order = (uint8_t) (d->nodes[i].order - (d->nodes[i].order > gone.order));
+    d->nodes[i].preferred_order
+      = (uint8_t) (d->nodes[i].preferred_order - (d->nodes[i].preferred_order > gone.preferred_order));
+  }
+  d->n_nodes--;
+  memmove (&d->nodes[at], &d->nodes[at + 1], (d->n_nodes - at) * sizeof d->nodes[0]);
+  memset (&d->nodes[d->n_nodes], 0, sizeof d->nodes[0]);
+  for (unsigned i = 0; i < d->n_iasps; i++) {
+    memmove (d->iasps[i].store[at], d->iasps[i].store[at + 1],
+             (d->n_nodes - at) * sizeof d->iasps[i].store[0]);
+    memset (d->iasps[i].store[d->n_nodes], 0, sizeof d->iasps[i].store[0]);
+  }
+  /* Somebody is the preferred primary, if anybody can host at all. */
+  if (gone.preferred_role == MEMBER_PRIMARY)
+    for (unsigned place = 0; place < d->n_nodes; place++)
+      for (unsigned i = 0; i < d->n_nodes; i++)
+        if (d->nodes[i].order == place && d->nodes[i].preferred_role == MEMBER_BACKUP) {
+          d->nodes[i].preferred_role = MEMBER_PRIMARY;
+          return;
+        }
+}
+
+/* Moves one node of a permutation to `to`; the others keep their sequence. */
+static void
+move_place (struct crg_state *s, unsigned node, uint8_t to)
+{
+  struct domain_node *nodes = s->def.nodes;
+  uint8_t from = nodes[node].order;
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    if (nodes[i].order > from)
+      nodes[i].order--;
+    if (i != node && nodes[i].order >= to)
+      nodes[i].order++;
+  }
+  nodes[node].order = to;
+}
+
+static void
+apply_set (struct crg_state *s, const struct node_change *c)
+{
+  unsigned at = (unsigned) state_node_index (s, c->node.id);
+  struct domain_node *n = &s->def.nodes[at];
+
+  if (c->fields & NODE_SET_ROLE) {
+    if (c->node.preferred_role == MEMBER_PRIMARY)
+      for (unsigned i = 0; i < s->def.n_nodes; i++)
+        if (s->def.nodes[i].preferred_role == MEMBER_PRIMARY)
+          s->def.nodes[i].preferred_role = MEMBER_BACKUP;
+    n->preferred_role = c->node.preferred_role;
+  }
+  if (c->fields & NODE_SET_VOTES)
+    n->new_votes = c->node.votes; /* C7: the old ones count as well */
+  if (c->fields & NODE_SET_ORDER)
+    move_place (s, at, c->node.order);
+  if (c->fields & NODE_SET_ADDRESSES) {
+    n->n_addresses = c->node.n_addresses;
+    memcpy (n->addresses, c->node.addresses, sizeof n->addresses);
+  }
+}
+
+void
+state_apply_node (struct crg_state *s, const struct node_change *c)
+{
+  s->domain++;
+  switch (c->op) {
+  case NODE_ADD: apply_add (s, c); break;
+  case NODE_REMOVE: apply_remove (s, c); break;
+  case NODE_SET: apply_set (s, c); break;
+  case NODE_FINISH:
+    /* C7: the second step drops the old votes. */
+    for (unsigned i = 0; i < s->def.n_nodes; i++)
+      s->def.nodes[i].votes = s->def.nodes[i].new_votes;
+    break;
+  }
+}
+
+/* ---- C9 ----------------------------------------------------------------- */
+
+static bool
+site_is_dead (const struct crg_state *s, uint8_t site, uint16_t dead)
+{
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (s->def.nodes[i].site == site && may_host (s->def.nodes[i].preferred_role)
+        && !(dead & (1u << i)))
+      return false;
+  return true;
+}
+
+/* Production moves to a copy of the set whose site lives. */
+static const char *
+recover_production (struct crg_state *s, uint16_t dead)
+{
+  int best = -1;
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    const struct domain_node *n = &s->def.nodes[i];
+    bool fits = n->site != NO_SITE && may_host (n->preferred_role) && !(dead & (1u << i));
+
+    for (unsigned k = 0; k < s->def.n_iasps && fits; k++) {
+      const struct copy_rec *c = &s->rec[k].copies[n->site];
+
+      fits = c->in_set && !c->barred && !c->detached; /* R4 */
+    }
+    if (fits && (best < 0 || n->order < s->def.nodes[best].order))
+      best = (int) i;
+  }
+  if (best < 0)
+    return "no copy that may take over (R4) is at a site that is left";
+  for (unsigned k = 0; k < s->def.n_iasps; k++) {
+    struct iasp_rec *r = &s->rec[k];
+
+    r->tenure++;
+    r->production_site = s->def.nodes[best].site;
+    r->copies[r->production_site].host = s->def.nodes[best].id;
+  }
+  move_place (s, (unsigned) best, 0);
+  return NULL;
+}
+
+const char *
+state_recover (struct crg_state *s, uint32_t self, uint16_t dead, uint64_t epoch,
+               const uint8_t lineage[CRG_ID_LEN])
+{
+  int me = state_node_index (s, self);
+  const char *why = NULL;
+
+  if (me < 0)
+    return "this node is not in the recovery domain";
+  if (s->deleted)
+    return "the CRG is deleted";
+  if (dead == 0)
+    return "no node is named as dead: nothing is lost";
+  if (dead & (1u << me))
+    return "this node can't be dead";
+  if (s->rec[0].production_site != NO_SITE && site_is_dead (s, s->rec[0].production_site, dead))
+    why = recover_production (s, dead);
+  if (why != NULL)
+    return why;
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    struct domain_node *n = &s->def.nodes[i];
+
+    /* Whoever holds a state of the old lineage has no vote, so only this
+     * node can have one; the others that live get theirs back when they have
+     * joined (C7). */
+    n->votes = n->new_votes = i == (unsigned) me ? (uint8_t) MAX (n->new_votes, 1) : 0;
+    n->expelled = 0;
+    if (dead & (1u << i))
+      n->marked_failed = true;
+  }
+  for (unsigned k = 0; k < s->def.n_iasps; k++) {
+    struct iasp_rec *r = &s->rec[k];
+    bool shrunk = false;
+
+    for (uint8_t site = 0; site < s->def.n_sites; site++) {
+      struct copy_rec *c = &r->copies[site];
+
+      if (site == r->production_site || s->def.iasps[k].type == RES_SCRIPT
+          || !site_is_dead (s, site, dead))
+        continue;
+      shrunk = shrunk || c->in_set;
+      c->in_set = false;
+      c->host = NO_NODE;
+      str_set (c->reason, sizeof c->reason, "the group was recovered without its nodes (C9)");
+    }
+    /* R2 */
+    if (shrunk)
+      r->generation++;
+    /* What the others committed last isn't known here: writes that they
+     * answered may be gone. */
+    if (s->def.iasps[k].type == RES_IASP)
+      r->loss++;
+  }
+  /* The newest past first; an older one than these is not told apart. */
+  memmove (s->past[1], s->past[0], sizeof s->past - sizeof s->past[0]);
+  memcpy (s->past[0], s->lineage, CRG_ID_LEN);
+  s->n_past = (uint8_t) MIN (s->n_past + 1, CRG_MAX_PAST);
+  memcpy (s->lineage, lineage, CRG_ID_LEN);
+  s->domain++;
+  s->stamp = (struct stamp) { MAX (epoch, s->stamp.epoch) + 1, 0 };
+  return NULL;
+}
+
+bool
+state_is_past (const struct crg_state *s, const uint8_t lineage[CRG_ID_LEN])
+{
+  for (unsigned i = 0; i < s->n_past; i++)
+    if (memcmp (s->past[i], lineage, CRG_ID_LEN) == 0)
+      return true;
+  return false;
+}
