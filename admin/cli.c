@@ -55,6 +55,12 @@ static const struct cli_command commands[] = {
     "say that a node is dead, so that nothing waits for it" },
   { "leave", "", 0, 0, CLI_BIT (HAND_OVER) | CLI_BIT (FORCE), leave_command,
     "let this node host nothing and its crgd end" },
+  { "node", "add|remove|set CRG NODE | replace CRG OLD NEW", 3, 4,
+    CLI_BIT (ID) | CLI_BIT (SITE) | CLI_BIT (ROLE) | CLI_BIT (VOTES) | CLI_BIT (ORDER)
+      | CLI_BIT (ADDRESS) | CLI_BIT (STORE) | CLI_BIT (DROP_COPY) | CLI_BIT (FORCE),
+    node_command, "change the nodes of a CRG while it runs" },
+  { "recover", "CRG", 1, 1, CLI_BIT (WITHOUT) | CLI_BIT (CONFIRM_THEY), recover_command,
+    "go on without nodes that are lost for good, when they were the majority" },
   { "trace", "[CRG]", 0, 1, CLI_BIT (JSON), group_trace_command, "show crgd's recent events" },
   { "delete", "CRG", 1, 1, CLI_BIT (YES), group_delete_command,
     "forget a CRG that was ended; its stores keep their data" },
@@ -102,7 +108,7 @@ cli_number (const struct cli *cli, enum cli_option option, long min, long max, l
 /* ---- help ------------------------------------------------------------------------------- */
 
 static void
-print_options (FILE *fp, unsigned mask)
+print_options (FILE *fp, uint64_t mask)
 {
   char left[64];
   unsigned i;
@@ -110,7 +116,7 @@ print_options (FILE *fp, unsigned mask)
   for (i = 0; i < N_CLI_OPTIONS; i++) {
     const struct option_info *o = &options[i];
 
-    if (!(mask & 1u << i))
+    if (!(mask & UINT64_C (1) << i))
       continue;
     snprintf (left, sizeof left, "%c%c%s--%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
               o->letter ? ", " : "  ", o->name, o->argument ? " " : "",
@@ -126,7 +132,7 @@ print_usage (FILE *fp, const struct cli_command *c)
 
   fprintf (fp, "crgctl %s%s%s", c->name, *c->operands ? " " : "", c->operands);
   for (i = 0; i < N_CLI_OPTIONS; i++)
-    if (c->options & 1u << i)
+    if (c->options & UINT64_C (1) << i)
       fprintf (fp, " [--%s%s%s]%s", options[i].name, options[i].argument ? " " : "",
                options[i].argument ? options[i].argument : "", i == OPT_CLIENT ? "..." : "");
   fputc ('\n', fp);
@@ -205,6 +211,11 @@ take_option (struct cli *cli, unsigned i, const char *value)
                         CLI_MAX_WORDS);
     cli->clients[cli->n_clients++] = value;
   }
+  if (i == OPT_STORE) {
+    if (cli->n_stores == CRG_MAX_IASPS)
+      return cli_error (cli, CRG_EXIT_USAGE, "more than %d stores", CRG_MAX_IASPS);
+    cli->stores[cli->n_stores++] = value;
+  }
   return CRG_EXIT_FINE;
 }
 
@@ -252,7 +263,7 @@ check_usage (struct cli *cli)
   unsigned i;
 
   for (i = 0; i < N_CLI_OPTIONS; i++)
-    if (cli->given[i] && !((c->options | CLI_GLOBAL) & 1u << i))
+    if (cli->given[i] && !((c->options | CLI_GLOBAL) & UINT64_C (1) << i))
       return cli_error (cli, CRG_EXIT_USAGE, "--%s is not an option of this command; 'crgctl help %s' "
                         "lists them", options[i].name, c->name);
   if (cli->n_words < c->min_words || cli->n_words > c->max_words) {
@@ -356,7 +367,7 @@ complete_command (struct cli *cli)
   }
   for (i = 0; i < N_CLI_OPTIONS; i++)
     if (options[i].argument && strncmp (last, "--", 2) == 0 && strcmp (last + 2, options[i].name) == 0) {
-      if (i == OPT_TO)
+      if (i == OPT_TO || i == OPT_WITHOUT)
         complete_names (cli, "NODE");
       else if (i == OPT_SOCKET || i == OPT_CONF)
         printf ("FILE\n");
@@ -371,7 +382,7 @@ complete_command (struct cli *cli)
       if (!commands[j].hidden)
         printf ("%s\n", commands[j].name);
   for (i = 0; i < N_CLI_OPTIONS; i++)
-    if ((c ? c->options | CLI_GLOBAL : CLI_GLOBAL) & 1u << i)
+    if ((c ? c->options | CLI_GLOBAL : CLI_GLOBAL) & UINT64_C (1) << i)
       printf ("--%s\n", options[i].name);
   if (c && words < c->max_words) {
     if (c->run == status_is_command && words == 0)
@@ -383,6 +394,11 @@ complete_command (struct cli *cli)
     else if (c->run == iasp_command && words == 0)
       for (i = 0; iasp_verbs[i]; i++)
         printf ("%s\n", iasp_verbs[i]);
+    else if (c->run == node_command && words == 0)
+      for (i = 0; node_verbs[i]; i++)
+        printf ("%s\n", node_verbs[i]);
+    else if (c->run == node_command)
+      complete_names (cli, words == 1 ? "CRG" : "NODE");
     else if (strstr (c->operands, "FILE") || strstr (c->operands, "STORE") || strstr (c->operands, "DIR"))
       printf ("FILE\n");
     else if (c->run != help_command)

@@ -36,10 +36,19 @@
   X (HAND_OVER, 0, "hand-over", NULL, "first hand production over to other nodes")               \
   X (CONFIRM, 0, "i-confirm-it-is-dead", NULL, "the node's machine is off, or cut from its disks") \
   X (RTT, 0, "rtt", "MS", "the longest round trip between two nodes (default 0: one site or town)")  \
+  X (ID, 0, "id", "N", "the node's number (default: the highest and one)")                        \
+  X (ROLE, 0, "role", "ROLE", "primary, backup, peer or replicate")                               \
+  X (VOTES, 0, "votes", "N", "the node's votes")                                                  \
+  X (ORDER, 0, "order", "N", "the node's place in the backup order")                              \
+  X (ADDRESS, 0, "address", "ADDRESS,...", "the node's data addresses")                           \
+  X (STORE, 0, "store", "[IASP=]PATH", "its store, of an IASP or of the only one; may be repeated") \
+  X (WITHOUT, 0, "without", "NODE,...", "the nodes that are lost for good")                        \
+  X (CONFIRM_THEY, 0, "i-confirm-they-are-dead", NULL, "their machines are off, and stay so")     \
+  X (DROP_COPY, 0, "drop-copy", NULL, "let the copy of the site go with its last node")           \
   X (NAME, 0, "name", "CLUSTER", "the cluster's name (default nbd-crg)")                          \
   X (NODES, 0, "nodes", "NODE[=ADDRESS][:PORT],...", "ask these nodes, as a client does")        \
   X (TLS, 0, "tls-certificates", "DIR", "the client's certificates")                            \
-  X (SITE, 0, "site", "SITE", "the copy of this site")                                            \
+  X (SITE, 0, "site", "SITE", "the site of a copy, or of a node")                                 \
   X (EXPORT, 0, "export", "HOW", "how it is exported: none (default), read-only or read-write")     \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
@@ -59,6 +68,8 @@ struct cli {
   const char *value[N_CLI_OPTIONS]; /* the last one */
   const char *clients[CLI_MAX_WORDS];
   unsigned n_clients;
+  const char *stores[CRG_MAX_IASPS];
+  unsigned n_stores;
   const char *words[CLI_MAX_WORDS]; /* operands */
   unsigned n_words;
   int timeout_ms;
@@ -68,13 +79,13 @@ struct cli_command {
   const char *name;
   const char *operands; /* as in the usage line */
   unsigned min_words, max_words;
-  unsigned options; /* bits of enum cli_option, beside the global ones */
+  uint64_t options; /* bits of enum cli_option, beside the global ones */
   int (*run) (struct cli *cli);
   const char *help;
   bool hidden; /* from --help; for the shell's completion */
 };
 
-#define CLI_BIT(option) (1u << OPT_##option)
+#define CLI_BIT(option) (UINT64_C (1) << OPT_##option)
 #define CLI_GLOBAL \
   (CLI_BIT (SOCKET) | CLI_BIT (CONF) | CLI_BIT (TIMEOUT) | CLI_BIT (HELP) | CLI_BIT (VERSION))
 
@@ -107,6 +118,8 @@ extern int group_delete_command (struct cli *cli);
 extern int group_switchover_command (struct cli *cli);
 extern int group_mark_failed_command (struct cli *cli);
 extern int group_mirror_command (struct cli *cli);
+extern int recover_command (struct cli *cli);
+extern int node_command (struct cli *cli);
 extern int group_uri_command (struct cli *cli);
 extern int group_trace_command (struct cli *cli);
 extern int status_command (struct cli *cli);
@@ -125,5 +138,7 @@ extern const char *const status_predicates[];
 extern const char *const mirror_verbs[];
 /* What `crgctl iasp` can do, NULL-terminated. */
 extern const char *const iasp_verbs[];
+/* What `crgctl node` can do, NULL-terminated. */
+extern const char *const node_verbs[];
 
 #endif /* CRG_ADMIN_CLI_H */

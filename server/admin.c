@@ -461,6 +461,123 @@ cmd_mark_failed (struct client *c, json_t *req)
     ask_group (c, m, GR_MARK_FAILED, node, req);
 }
 
+/* C7 */
+static void
+ask_node (struct client *c, json_t *req, struct member *m, const struct node_change *nc)
+{
+  snprintf (c->asked, sizeof c->asked, "CRG %s: node %.63s: ", member_crg (m),
+            json_string_value (json_object_get (req, "node")));
+  c->busy = true;
+  member_request_node (m, nc, wait_ms (req, ADMIN_REQUEST_MS), on_reply, c);
+}
+
+static void
+cmd_node_add (struct client *c, json_t *req)
+{
+  struct member *m = find_crg (c, req, "node add");
+  json_t *node = json_object_get (req, "node");
+  const char *name = json_string_value (json_object_get (node, "name"));
+
+  if (m == NULL)
+    return;
+  if (name == NULL) {
+    put_error (c, CRG_EXIT_USAGE, "node add: which node?");
+    return;
+  }
+  snprintf (c->asked, sizeof c->asked, "CRG %s: node %.63s: ", member_crg (m), name);
+  c->busy = true;
+  cluster_add_node (c->a->d->cluster, m, node, json_object_get (req, "stores"),
+                    json_is_true (json_object_get (req, "force")), on_reply, c);
+}
+
+static void
+cmd_node_remove (struct client *c, json_t *req)
+{
+  struct member *m = find_crg (c, req, "node remove");
+  const char *name = json_string_value (json_object_get (req, "node"));
+  struct node_change nc = { .op = NODE_REMOVE };
+
+  if (m == NULL || (nc.node.id = find_node (c, m, name ? name : "")) == NO_NODE)
+    return;
+  nc.drop_copy = json_is_true (json_object_get (req, "drop_copy"));
+  ask_node (c, req, m, &nc);
+}
+
+static void
+cmd_node_set (struct client *c, json_t *req)
+{
+  static const char *const roles[] = { "primary", "backup", "peer", "replicate" };
+  struct member *m = find_crg (c, req, "node set");
+  const char *name = json_string_value (json_object_get (req, "node"));
+  const char *role = json_string_value (json_object_get (req, "role"));
+  json_t *votes = json_object_get (req, "votes"), *order = json_object_get (req, "order");
+  json_t *addresses = json_object_get (req, "addresses"), *a;
+  struct node_change nc = { .op = NODE_SET };
+  size_t i;
+
+  if (m == NULL || (nc.node.id = find_node (c, m, name ? name : "")) == NO_NODE)
+    return;
+  for (unsigned k = 0; role && k < ARRAY_SIZE (roles); k++)
+    if (strcmp (roles[k], role) == 0) {
+      nc.node.preferred_role = (uint8_t) k;
+      nc.fields |= NODE_SET_ROLE;
+    }
+  if (votes && json_integer_value (votes) >= 0 && json_integer_value (votes) <= 100) {
+    nc.node.votes = (uint8_t) json_integer_value (votes);
+    nc.fields |= NODE_SET_VOTES;
+  }
+  if (order && json_integer_value (order) >= 0 && json_integer_value (order) < CRG_MAX_NODES) {
+    nc.node.order = (uint8_t) json_integer_value (order);
+    nc.fields |= NODE_SET_ORDER;
+  }
+  json_array_foreach (addresses, i, a) {
+    if (i >= CRG_MAX_ADDRS || !json_is_string (a) || json_string_length (a) > CRG_ADDR_MAX) {
+      put_error (c, CRG_EXIT_USAGE, "node set: a node has 1 to 4 addresses");
+      return;
+    }
+    snprintf (nc.node.addresses[nc.node.n_addresses++], sizeof nc.node.addresses[0], "%s",
+              json_string_value (a));
+    nc.fields |= NODE_SET_ADDRESSES;
+  }
+  ask_node (c, req, m, &nc);
+}
+
+/* C9 */
+static void
+cmd_recover (struct client *c, json_t *req)
+{
+  struct member *m = find_crg (c, req, "recover");
+  const struct crg_state *s = m ? member_state (m) : NULL;
+  char text[2 * CRG_REASON_MAX], others[CRG_REASON_MAX] = "";
+  const char *why;
+  uint16_t dead = 0;
+  json_t *name;
+  size_t i, used = 0;
+
+  if (m == NULL)
+    return;
+  json_array_foreach (json_object_get (req, "without"), i, name) {
+    uint32_t id = find_node (c, m, json_string_value (name) ?: "");
+
+    if (id == NO_NODE)
+      return;
+    dead |= (uint16_t) (1u << state_node_index (s, id));
+  }
+  for (unsigned k = 0; s && k < s->def.n_nodes && used < sizeof others; k++)
+    if (!(dead & (1u << k)) && (int) k != member_self (m) && s->def.nodes[k].votes > 0)
+      used += (size_t) snprintf (others + used, sizeof others - used, "; crgctl node set %s %s --votes %u",
+                                 s->def.name, s->def.nodes[k].name, s->def.nodes[k].votes);
+  why = member_recover (m, dead);
+  if (why != NULL) {
+    snprintf (text, sizeof text, "CRG %s: recover: %s", member_crg (m), why);
+    put_error (c, CRG_EXIT_REFUSED, text);
+    return;
+  }
+  snprintf (text, sizeof text, "CRG %s goes on with the vote of this node alone; give the others theirs "
+            "when they have joined%s", member_crg (m), others);
+  put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", text));
+}
+
 static void
 cmd_trace (struct client *c, json_t *req)
 {
@@ -531,6 +648,10 @@ static const struct {
   { "mark-failed", true, cmd_mark_failed },
   { "mirror", true, cmd_mirror },
   { "leave", true, cmd_leave },
+  { "node-add", true, cmd_node_add },
+  { "recover", true, cmd_recover },
+  { "node-remove", true, cmd_node_remove },
+  { "node-set", true, cmd_node_set },
 };
 
 static void

@@ -19,6 +19,7 @@ LEASE_MS=              # default: the product's
 TOKEN_MS=              # the same
 FAULTS=                # rules of the layer under each store (plugin/storefault.h); default: none
 CLIENT_PORT=           # where clients ask the nodes; auto: a free port
+LATER=                 # nodes whose crgd runs, but that are not in the definition
 
 declare -A NODE_PID NODE_SITE NODE_ADDRESS NODE_BOOT # a boot id that is played, or nothing
 NODE_NAMES=()
@@ -94,6 +95,7 @@ cluster_definition ()
     echo "suspend-timeout-ms = $SUSPEND_MS"
     for n in "${NODE_NAMES[@]}"; do
       id=$((id + 1))
+      case " $LATER " in *" $n "*) continue ;; esac
       printf '[node %s]\nid = %s\naddress = %s\n' "$n" $id "${NODE_ADDRESS[$n]}"
       if [ -n "${NODE_SITE[$n]}" ]; then
         printf 'site = %s\nrole = %s\n' "${NODE_SITE[$n]}" $role
@@ -106,6 +108,7 @@ cluster_definition ()
       "$SIZE" "$EXPORT" "$EXPORT_TLS" "$MIRROR_PORT"
     for n in "${NODE_NAMES[@]}"; do
       site=${NODE_SITE[$n]}
+      case " $LATER " in *" $n "*) continue ;; esac
       [ -n "$site" ] || continue
       case " $sites " in
         *" $site "*) ;;
