@@ -257,6 +257,10 @@ tell_role (struct plugin *p)
                                     : p->want_role == HOST_DETACHED ? "detached" : "mirror"));
   json_object_set_new (req, "tenure", json_integer ((json_int_t) p->want_tenure));
   if (p->record) {
+    /* A copy that has to be opened again follows whoever is production now: the role was told
+     * once, and since then newer records alone. */
+    if (p->want_role != HOST_PRODUCTION)
+      json_object_set (req, "tenure", json_object_get (p->record, "tenure"));
     json_object_set (req, "record", p->record);
     json_object_set_new (req, "seq", json_integer ((json_int_t) p->record_seq));
   }
