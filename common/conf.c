@@ -52,6 +52,8 @@ static const struct key keys[] = {
   { SEC_NODE, "plugin", T_PATH, D (plugin) },
   { SEC_NODE, "hooks-dir", T_PATH, D (hooks_dir) },
   { SEC_NODE, "hook-timeout-ms", T_NUMBER, D (hook_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
+  { SEC_NODE, "fence-hook", T_PATH, D (fence_hook) },
+  { SEC_NODE, "fence-timeout-ms", T_NUMBER, D (fence_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
 
   { SEC_ENGINE, "type", T_WORD, D (engine), .words = engine_words },
   { SEC_ENGINE, "socket", T_PATH, D (engine_socket) },
@@ -722,6 +724,7 @@ parse_crgd (struct reader *r, char *text, size_t len)
   c->token_ms = 1000;
   c->lease_ms = 3000;
   c->hook_timeout_ms = 30000;
+  c->fence_timeout_ms = 60000;
   c->start_wait_ms = 60000;
   r->allowed = SECTIONS_CRGD;
   if (read_items (r, text, len) < 0)

@@ -33,6 +33,8 @@ struct conf_crgd {
   char plugin[CRG_PATH_MAX + 1];       /* "": the installed one */
   char hooks_dir[CRG_PATH_MAX + 1];    /* "": hooks.d in the configuration's place */
   uint32_t hook_timeout_ms;
+  char fence_hook[CRG_PATH_MAX + 1];   /* S1 d; "": nothing is fenced */
+  uint32_t fence_timeout_ms;
   uint32_t engine;                     /* enum conf_engine */
   char engine_socket[CRG_PATH_MAX + 1]; /* local */
   char group_prefix[CRG_NAME_MAX + 1];  /* corosync; "": the engine's default */

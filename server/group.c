@@ -844,6 +844,7 @@ group_step (struct group *g, const struct group_event *ev, struct group_actions 
   case GE_COPY_READY:
   case GE_CONFIG:
   case GE_LINK:
+  case GE_FENCED:
   case GE_STORE_FAILED: host_on_event (g, ev, out); break;
   case GE_DRAINED: request_on_drained (g, ev, out); break;
   case GE_REQUEST: request_on_event (g, ev, out); break;

@@ -26,6 +26,7 @@ struct group_config {
   uint32_t lease_ms;         /* T of L1 */
   uint32_t start_wait_ms;    /* cold start: wait for the named host */
   uint8_t boot_id[CRG_ID_LEN]; /* of this machine (R5) */
+  bool can_fence;            /* S1 d: GA_FENCE can be carried out */
 };
 
 enum host_role { HOST_NONE, HOST_MIRROR, HOST_PRODUCTION, HOST_DETACHED, HOST_ROLE_END };
@@ -53,6 +54,7 @@ enum group_event_kind {
                      (F7); a level, unknown until it was said */
   GE_DRAINED,     /* answer to GA_HOLD: iasp, ok, reason */
   GE_STORE_FAILED,/* iasp, reason (F4) */
+  GE_FENCED,      /* answer to GA_FENCE: node, ok, reason */
   GE_REQUEST,     /* operator: request, request_id, node, forced, dry_run, iasp, site */
   GE_CONFIG,      /* what an agent says of its resource (RES_SCRIPT): iasp, buf,
                      len <= CRG_CONFIG_MAX.  Given by the host before GE_HOSTED,
@@ -80,6 +82,8 @@ struct store_info {
   bool restarted;            /* R5 */
   bool unusable;             /* target of an unfinished resync */
   bool fork;                 /* R6: the disk says so */
+  uint32_t held_by;          /* S1: its opening bars ours; NO_NODE: nobody's.  Of
+                                this node's own look only: not announced */
   uint64_t generation, tenure;
   uint8_t lineage[CRG_ID_LEN];
   uint8_t boot_id[CRG_ID_LEN];
@@ -150,6 +154,7 @@ enum group_action_kind {
   GA_UNMIRROR,    /* host of iasp's copy at site is gone */
   GA_LEASE,       /* until_ms: absolute CLOCK_BOOTTIME (L1) */
   GA_HOLD,        /* hold, drain, flush iasp -> GE_DRAINED (F6) */
+  GA_FENCE,       /* S1 d: cut `node` from its stores -> GE_FENCED */
   GA_RESUME,      /* switchover given up, named again (F6) */
   GA_REPLY,       /* to request_id: code (exit code of crgctl), reason */
   GA_CONFIG,      /* message 4/5 delivered here: configuration of iasp, node =

@@ -160,6 +160,17 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
   case GE_PROBE:
     on_probe (g, ev);
     return;
+  case GE_FENCED:
+    if (g->fence.node == NO_NODE || ev->node != g->fence.node) {
+      g->counters.illegal++;
+      return;
+    }
+    g->fence.done = ev->ok;
+    if (!ev->ok) {
+      g->fence.node = NO_NODE;
+      g->fence.retry_ms = g->now_ms + FENCE_RETRY_MS;
+    }
+    return;
   case GE_STORE_FAILED:
     g->host[ev->iasp].store_failed = true;
     str_set (g->host[ev->iasp].reason, sizeof g->host[ev->iasp].reason, ev->reason);
@@ -730,6 +741,34 @@ settle_announce (struct group *g, uint8_t site, struct group_actions *out)
   group_send (g, out, MSG_ANNOUNCE);
 }
 
+/* S1 d: a store of this site has no host, and the one that had it open is gone
+ * and has not released it: the first node of the site cuts that one off.  Its
+ * success is made known as mark-failed: it ends as that does. */
+static void
+settle_fence (struct group *g, const struct place_in *in, unsigned i, uint8_t site,
+              struct group_actions *out)
+{
+  const struct crg_state *s = &g->committed;
+  uint32_t holder = g->host[i].store.held_by;
+  int n = state_node_index (s, holder), me = group_me (g);
+  const struct peer *p = group_peer_const (g, holder);
+  struct group_action *a;
+
+  if (!g->cfg.can_fence || !s->started || g->fence.node != NO_NODE
+      || g->now_ms < g->fence.retry_ms || !g->host[i].probed || g->host[i].store.can_host || n < 0
+      || holder == g->cfg.node_id || s->def.nodes[n].marked_failed || (p != NULL && p->in_view)
+      || !in->ready || !place_left (in, i, site) || s->rec[i].copies[site].barred
+      || place_can_take (in, i, site) || !group_room (out))
+    return;
+  for (unsigned k = 0; k < s->def.n_nodes; k++)
+    if (s->def.nodes[k].site == site && in->node[k].present
+        && s->def.nodes[k].order < s->def.nodes[me].order)
+      return;
+  g->fence.node = holder;
+  a = group_act (out, GA_FENCE);
+  a->node = holder;
+}
+
 void
 host_settle (struct group *g, struct group_actions *out)
 {
@@ -755,6 +794,7 @@ host_settle (struct group *g, struct group_actions *out)
     }
     settle_config (g, i, site, out);
     settle_probe (g, i, site, out);
+    settle_fence (g, &in, i, site, out);
   }
   settle_announce (g, site, out);
 }

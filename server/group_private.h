@@ -25,6 +25,8 @@
 /* A named host that failed tries again so often while nobody else can. */
 #define HOST_RETRY_MS 10000
 #define RELEASE_RETRY_MS 1000
+/* A fence that failed is tried again. */
+#define FENCE_RETRY_MS 30000
 #define REPORT_EVERY_MS 100
 /* F7: a host that left is waited for until so much of the lease time is over
  * since it was last heard.  The rest, a quarter, is for the appointment of
@@ -218,6 +220,12 @@ struct group {
 
   struct request requests[GROUP_MAX_REQUESTS];
   struct switchover sw;
+
+  struct {
+    uint32_t node;          /* S1 d: being fenced, or fenced; NO_NODE: nobody */
+    bool done;              /* ... and to be marked failed */
+    uint64_t retry_ms;
+  } fence;
 
   uint32_t report_len;      /* GE_REPORT */
   bool report_new;

@@ -70,6 +70,8 @@ group_next_tick_ms (const struct group *g)
       if (g->host[i].probed && !g->host[i].probing)
         if (g->host[i].probe_ms + PROBE_AGAIN_MS > g->now_ms)
           sooner (&next, g->host[i].probe_ms + PROBE_AGAIN_MS);
+      if (g->fence.retry_ms > g->now_ms)
+        sooner (&next, g->fence.retry_ms);
       if (g->host[i].retry_ms > g->now_ms)
         sooner (&next, g->host[i].retry_ms);
     }

@@ -170,6 +170,26 @@ want_member (const struct group *g, struct change *c, bool expel)
   return false;
 }
 
+/* S1 d: what was fenced is marked failed, unless it is back already. */
+static bool
+want_fenced (struct group *g, struct change *c)
+{
+  const struct peer *p = group_peer_const (g, g->fence.node);
+  int n = state_node_index (&g->committed, g->fence.node);
+
+  if (!g->fence.done)
+    return false;
+  if (n < 0 || g->committed.def.nodes[n].marked_failed || (p != NULL && p->in_view)) {
+    g->fence.node = NO_NODE;
+    g->fence.done = false;
+    return false;
+  }
+  memset (c, 0, sizeof *c);
+  c->kind = CH_MARK_FAILED;
+  c->node = g->fence.node;
+  return true;
+}
+
 /* After each event: at most one change to propose, computed from the
  * committed state; so a lost proposal is made again by itself. */
 void
@@ -186,7 +206,8 @@ want_settle (struct group *g, struct group_actions *out)
   }
   if (g->committed.started) {
     place_gather (g, &in);
-    if (place_production (&in, &c) || place_restarted (&in, &c) || want_local (g, &c) || place_copies (&in, &c)) {
+    if (want_fenced (g, &c) || place_production (&in, &c) || place_restarted (&in, &c)
+        || want_local (g, &c) || place_copies (&in, &c)) {
       propose (g, out, &c);
       return;
     }

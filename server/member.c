@@ -25,6 +25,7 @@
 #include "common/util-posix.h"
 #include "server/cluster.h"
 #include "server/events.h"
+#include "server/fence.h"
 #include "server/log.h"
 #include "server/probe.h"
 #include "server/statefile.h"
@@ -320,6 +321,17 @@ member_plugin (const struct member *m, unsigned iasp)
 
 /* ---- probes ---------------------------------------------------------------------------- */
 
+static uint32_t
+id_of (const struct member *m, const char *name)
+{
+  const struct crg_state *s = member_state (m);
+
+  for (unsigned i = 0; s && name[0] && i < s->def.n_nodes; i++)
+    if (strcmp (s->def.nodes[i].name, name) == 0)
+      return s->def.nodes[i].id;
+  return NO_NODE;
+}
+
 static void
 on_probed (void *opaque, const void *result, const char *reason)
 {
@@ -331,6 +343,7 @@ on_probed (void *opaque, const void *result, const char *reason)
   if (probe) {
     ev.ok = probe->ok;
     ev.store = probe->info;
+    ev.store.held_by = id_of (sh->m, probe->held_by);
     reason = probe->reason;
   }
   set_reason (&ev, reason);
@@ -527,6 +540,50 @@ act_host (struct member *m, const struct group_action *a)
     plugin_set_lease (p, a->until_ms);
 }
 
+/* ---- the fence (S1 d) ------------------------------------------------------------------ */
+
+static void
+fenced (struct member *m, bool ok, const char *reason)
+{
+  struct group_event ev = { .kind = GE_FENCED, .node = m->fence_node, .ok = ok };
+  const struct crg_state *s = member_state (m);
+  const char *name = s ? tell_node_name (s, m->fence_node) : "?";
+
+  m->fence = NULL;
+  set_reason (&ev, reason);
+  if (ok)
+    log_notice ("%s: node %s is fenced", m->crg, name);
+  else
+    log_error ("%s: node %s could not be fenced: %s", m->crg, name, reason);
+  member_note (m, "fence of %s: %s", name, ok ? "done" : reason);
+  member_step (m, &ev);
+}
+
+static void
+on_fenced (void *opaque, const struct script_result *r)
+{
+  fenced (opaque, r->ok, r->reason);
+}
+
+static void
+act_fence (struct member *m, uint32_t node)
+{
+  const struct crg_state *s = group_committed (m->g);
+  int n = s ? state_node_index (s, node) : -1;
+  const char *reason = "no such node";
+
+  script_cancel (m->fence);
+  m->fence_node = node;
+  m->fence = NULL;
+  if (n >= 0) {
+    log_notice ("%s: fencing node %s: it had a store open and left without releasing it", m->crg,
+                s->def.nodes[n].name);
+    m->fence = fence_start (m->d->loop, &m->d->conf, s, (unsigned) n, on_fenced, m, &reason);
+  }
+  if (m->fence == NULL)
+    fenced (m, false, reason);
+}
+
 /* False: the rest of the step's actions is void. */
 static bool
 act (struct member *m, const struct group_action *a, const uint8_t *bytes)
@@ -590,6 +647,9 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
       ev.ok = true;
       member_step (m, &ev);
     }
+    return true;
+  case GA_FENCE:
+    act_fence (m, a->node);
     return true;
   case GA_RESUME:
     member_note (m, "resume %s", iasp);
@@ -924,6 +984,7 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
     .token_ms = d->conf.token_ms,
     .lease_ms = d->conf.lease_ms,
     .start_wait_ms = d->conf.start_wait_ms,
+    .can_fence = d->conf.fence_hook[0] != '\0',
   };
 
   if (m == NULL)
@@ -974,6 +1035,7 @@ member_free (struct member *m)
 {
   const struct crg_state *s;
 
+  script_cancel (m->fence);
   member_leave (m);
   qb_loop_timer_del (m->d->loop, m->timer);
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {

@@ -74,6 +74,8 @@ struct member {
   struct pending_request requests[MEMBER_MAX_REQUESTS];
   struct trace_event trace[TRACE_EVENTS];
   unsigned trace_next;
+  struct script *fence; /* S1 d: what runs, against: */
+  uint32_t fence_node;
   qb_loop_timer_handle timer;
 };
 

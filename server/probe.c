@@ -239,10 +239,12 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res)
     info->can_host = true; /* S1 a, b */
   else if (is_in (arg->fenced, arg->n_fenced, sb.open_node))
     info->can_host = true; /* S1 d */
-  else
+  else {
+    snprintf (res->held_by, sizeof res->held_by, "%s", sb.open_node);
     say (res->reason, "store %s: node %s had it open and did not release it; its writes may still come "
               "(S1; crgctl mark-failed if it is dead)",
               arg->store, sb.open_node);
+  }
   close (fd);
   return again;
 }

@@ -33,7 +33,8 @@ struct store_probe_arg {
 };
 struct store_probe {
   bool ok; /* could be read */
-  struct store_info info;
+  struct store_info info; /* without held_by: */
+  char held_by[CRG_NAME_MAX + 1]; /* S1: the node whose opening bars ours, or "" */
   char reason[CRG_REASON_MAX + 1]; /* why not, or why it can't be hosted here */
 };
 extern void store_probe (const void *arg, void *result);

@@ -18,7 +18,7 @@ put () { qemu-io -f raw -c "write -P $1 0 1M" -c flush "$(export_uri)" >qemu.out
 holds () { qemu-io -f raw -c "read -P $1 0 1M" "$(export_uri)" >qemu.out; ! grep -q failed qemu.out; }
 loss () { status_of '.crgs[0].iasps[0].loss'; }
 # boot NODE N: its machine comes up, in its boot N
-boot () { CRG_BOOT_ID=$(printf '%032x' "$2") start_node "$1"; }
+boot () { NODE_BOOT[$1]=$(printf "%032x" "$2"); start_node "$1"; }
 
 put 1
 kill_node p1 c1

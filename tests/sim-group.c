@@ -35,6 +35,7 @@ choose_config (struct sim_config *cfg, uint64_t seed)
   cfg->takeover = seed % 3 == 0 ? TAKEOVER_ORDER : TAKEOVER_SAME_SITE_FIRST;
   cfg->started = true;
   cfg->one_machine = seed % 2 == 0;
+  cfg->fence = !cfg->one_machine && seed % 4 == 1;
   cfg->token_ms = 300;
   cfg->lease_ms = 1200;
   cfg->start_wait_ms = 4000;

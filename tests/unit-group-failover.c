@@ -382,6 +382,46 @@ failing_hosts (void)
   end ("S2 b, marked failed");
 }
 
+/* S1 d: mark-failed and the fence free what a dead node had open. */
+static void
+fencing (void)
+{
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_power_off (&s, N3);
+  sim_run (&s, 15000);
+  ok (!s.node[N4].plugin[0].running, "S1: n4 can't open what n3 had open");
+  sim_request (&s, N1, GR_MARK_FAILED, 3);
+  sim_run (&s, 15000);
+  ok (s.node[N4].plugin[0].running && state (N1)->rec[0].copies[1].host == 4,
+      "S1 d: n3 is marked failed: n4 takes the copy");
+  ok (sim_until (&s, sim_converged, 15000), "... and it is filled (R5)");
+  end ("mark-failed frees a store");
+
+  begin (false, TAKEOVER_SAME_SITE_FIRST);
+  s.cfg.fence = true;
+  boot_all ();
+  ok (sim_until (&s, sim_converged, 20000), "up, with a fence");
+  s.node[N2].fence_fails = true;
+  sim_leave (&s, N1);
+  sim_run (&s, 15000);
+  ok (sim_production (&s, 0) == N3 && s.node[N1].fenced == 0 && !s.node[N2].plugin[0].running,
+      "S1: the fence fails: n2 doesn't open what n1 had open");
+  s.node[N2].fence_fails = false;
+  sim_run (&s, 40000);
+  ok (s.node[N1].fenced == 1 && state (N3)->def.nodes[N1].marked_failed,
+      "S1 d: tried again, n1 is fenced and marked failed");
+  ok (s.node[N2].plugin[0].running && sim_until (&s, sim_converged, 15000),
+      "... and n2 has its store, as a mirror copy that was filled");
+  sim_leave (&s, N5);
+  sim_run (&s, 10000);
+  is (s.node[N5].fenced, 0, "who holds no store is not fenced");
+  sim_power_on (&s, N1);
+  sim_run (&s, 10000);
+  ok (!state (N3)->def.nodes[N1].marked_failed && s.node[N1].fenced == 1,
+      "F5: back again, it is marked failed no more, and is let live");
+  end ("fence");
+}
+
 /* ---- an operator's verbs -------------------------------------------------- */
 
 static const struct copy_rec *
@@ -728,6 +768,7 @@ main (void)
   failover ();
   failing_hosts ();
   force ();
+  fencing ();
   verbs ();
   partitions ();
   requests ();

@@ -383,6 +383,15 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
   /* S1 a, b */
   info->can_host = own || (st->open_by < 0 && (st->clean || st->machine < 0
                                                || st->machine == machine_of (s, n)));
+  /* S1 d: the boot in which it was opened is over, and everybody knows. */
+  if (!own && !info->can_host && st->open_by < 0 && st->machine >= 0
+      && st->boot != boot_of (s, (unsigned) st->machine)) {
+    const struct crg_state *c = group_committed (s->node[n].g);
+
+    info->can_host = c != NULL && c->def.nodes[st->machine].marked_failed;
+  }
+  if (!info->can_host)
+    info->held_by = (uint32_t) (st->open_by >= 0 ? st->open_by : st->machine) + 1;
 }
 
 static void
@@ -666,6 +675,13 @@ do_action (struct sim *s, unsigned n, const struct group_action *a)
     later (s, n, later_ev);
     break;
   case GA_RECORD: take_record (s, n, a); break;
+  case GA_FENCE:
+    TRACE (s, "n%u fences n%u", n + 1, a->node);
+    later_ev.kind = SIM_DO_FENCE;
+    later_ev.ev.node = a->node;
+    later_ev.due_ms = s->now_ms + 100 + delay (s, 2000);
+    later (s, n, later_ev);
+    break;
   case GA_MIRROR_START: start_mirror (s, n, a); break;
   case GA_UNMIRROR:
     if (p->running && p->role == HOST_PRODUCTION) {
@@ -813,6 +829,7 @@ sim_boot (struct sim *s, unsigned n)
   cfg.incarnation = ++node->incarnation * 1000 + node->id;
   cfg.token_ms = s->cfg.token_ms;
   cfg.lease_ms = s->cfg.lease_ms;
+  cfg.can_fence = s->cfg.fence;
   cfg.start_wait_ms = s->cfg.start_wait_ms;
   cfg.boot_id[0] = (uint8_t) boot_of (s, n);
   cfg.boot_id[1] = (uint8_t) machine_of (s, n);
@@ -1337,6 +1354,26 @@ deliver_one (struct sim *s, unsigned n)
   msg_unref (in.msg);
 }
 
+/* S1 d: the other one's power is cut; its machine comes up again later. */
+static void
+do_fence (struct sim *s, unsigned n, const struct group_event *ask)
+{
+  struct group_event ev = { .kind = GE_FENCED, .node = ask->node };
+  struct sim_node *target = &s->node[ask->node - 1];
+
+  ev.ok = !s->node[n].fence_fails && (s->cfg.calm || sim_random (s, 4) > 0);
+  if (ev.ok) {
+    sim_power_off (s, ask->node - 1);
+    target->fenced++;
+    if (!s->cfg.calm) {
+      target->machine_up = true;
+      target->restart_ms = s->now_ms + 1 + sim_random (s, 8000);
+    }
+  } else
+    strcpy (ev.reason, "no answer of the power switch");
+  feed (s, n, &ev);
+}
+
 static void
 run_pending (struct sim *s, unsigned n)
 {
@@ -1350,7 +1387,9 @@ run_pending (struct sim *s, unsigned n)
     memmove (node->pending + i, node->pending + i + 1,
              (node->n_pending - i - 1) * sizeof node->pending[0]);
     node->n_pending--;
-    if (p.kind == SIM_DO_PROBE)
+    if (p.kind == SIM_DO_FENCE)
+      do_fence (s, n, &p.ev);
+    else if (p.kind == SIM_DO_PROBE)
       do_probe (s, n, &p.ev);
     else
       do_host (s, n, &p.ev);

@@ -25,6 +25,7 @@ struct sim_config {
   bool started;          /* the CRG was started before the first node came */
   bool one_machine;      /* all nodes share a boot id (S1 b) */
   bool always_adopts;    /* S3: a crgd finds its plugins; else half of them */
+  bool fence;            /* nodes can cut each other's power (S1 d) */
   bool calm;             /* fixed clocks, no delays beyond the order */
   uint32_t token_ms, lease_ms, start_wait_ms;
   uint8_t votes[SIM_NODES]; /* zeroes: one each */
@@ -64,7 +65,7 @@ struct sim_plugin {
   struct sim_link link[SIM_SITES];
 };
 
-enum sim_pending_kind { SIM_DO_EVENT, SIM_DO_HOST, SIM_DO_PROBE };
+enum sim_pending_kind { SIM_DO_EVENT, SIM_DO_HOST, SIM_DO_PROBE, SIM_DO_FENCE };
 struct sim_pending {
   enum sim_pending_kind kind;
   uint64_t due_ms;
@@ -116,6 +117,8 @@ struct sim_node {
   char last_reason[CRG_REASON_MAX + 1];
   uint64_t action_count;
   bool open_fails, drain_fails; /* its plugins say no */
+  bool fence_fails;
+  unsigned fenced;       /* so often by others */
   char config[SIM_IASPS][32];   /* messages 4 and 5: of a script, the last */
 };
 
