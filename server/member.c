@@ -608,6 +608,8 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
   case GA_HOST:
     member_note (m, "host %s: %s, tenure %llu", iasp, role_name (a->role),
           (unsigned long long) a->tenure);
+    log_info ("%s: host %s: %s, tenure %llu", m->crg, iasp, role_name (a->role),
+              (unsigned long long) a->tenure);
     act_host (m, a);
     return true;
   case GA_RECORD:
