@@ -50,7 +50,9 @@ lab_wait_members 3 1 2 3
 wait_for 10 ctl 1 create "$tmp/payroll.conf" >"$tmp/create.log" 2>&1 || { cat "$tmp/create.log"; crg_logs; fail "create"; }
 ctl 1 start payroll
 crg_wait 20 active 1 2 3
-uri=$(ctl 3 uri payroll)
+# Active is what the group says; that a client has been served follows from it a moment later.
+has_uri () { uri=$(ctl 3 uri payroll 2>/dev/null); }
+wait_for 20 has_uri || { crg_logs; fail "there is no URI: $(ctl 3 uri payroll 2>&1)"; }
 echo "$uri"
 [[ $uri == nbds://$(lab_address 1):10809/payroll* ]] || fail "the URI is $uri"
 

@@ -75,7 +75,6 @@ lab_wait_members 5 1 2 3 4 5
 wait_for 10 ctl 1 create "$tmp/payroll.conf" >"$tmp/create.log" 2>&1 || { cat "$tmp/create.log"; crg_logs; fail "create"; }
 ctl 1 start payroll --wait 20 || { crg_logs; fail "start"; }
 crg_wait 20 active 1 2 3 4 5
-[ "$(ctl 1 uri payroll)" = nbd://10.99.0.50:10809/payroll ] || fail "the URI is $(ctl 1 uri payroll)"
 serves () { ip netns exec c nbdinfo --size nbd://10.99.0.50:10809/payroll >/dev/null 2>&1; }
 # here I: the address is on node I alone, and the client is served there
 here ()
@@ -87,6 +86,8 @@ here ()
   knows $1 && serves
 }
 wait_for 10 here 1 || { crg_logs; fail "not on node 1"; }
+has_uri () { [ "$(ctl 1 uri payroll 2>/dev/null)" = nbd://10.99.0.50:10809/payroll ]; }
+wait_for 10 has_uri || fail "the URI is $(ctl 1 uri payroll 2>&1)"
 ctl 1 switchover payroll --to n3 >/dev/null || { crg_logs; fail "switchover"; }
 wait_for 10 here 3 || { crg_logs; fail "not on node 3 after the switchover"; }
 crg_wait 20 active 1 2 3 4 5
