@@ -425,7 +425,9 @@ leave_set (struct copy_rec *copy, uint64_t at_ms, const char *reason)
 {
   copy->in_set = false;
   copy->left_ms = at_ms;
-  str_set (copy->reason, sizeof copy->reason, reason);
+  /* Why it is barred (F4) is what an operator has to know; that it has to be filled again is seen. */
+  if (!copy->barred || copy->reason[0] == '\0')
+    str_set (copy->reason, sizeof copy->reason, reason);
 }
 
 /* R4: forced.  What the former set answered since this copy left it may be
