@@ -9,7 +9,9 @@
  * benchmark measures it beside the real thing.  It is a program of the
  * benchmark and is never installed.
  *
- * floor LOCAL REMOTE CERT KEY BLOCK QD SECONDS rand|seq SIZE
+ * floor LOCAL REMOTE CERT KEY BLOCK QD SECONDS rand|seq|copy SIZE
+ *
+ * copy: the local file is read, not written, as a resync does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -130,13 +132,13 @@ main (int argc, char **argv)
 {
   if (argc != 10) {
     fprintf (stderr, "usage: floor LOCAL REMOTE CERT KEY BLOCK QD SECONDS "
-                     "rand|seq SIZE\n");
+                     "rand|seq|copy SIZE\n");
     return 2;
   }
   const uint64_t block = strtoull (argv[5], NULL, 0);
   const uint64_t qd = strtoull (argv[6], NULL, 0);
   const double seconds = atof (argv[7]);
-  const int is_random = argv[8][0] == 'r';
+  const int is_random = argv[8][0] == 'r', is_copy = argv[8][0] == 'c';
   const uint64_t size = strtoull (argv[9], NULL, 0);
 
   if (block == 0 || block > BLOCK_MAX || qd == 0 || qd > QD_MAX ||
@@ -189,8 +191,10 @@ main (int argc, char **argv)
       }
       memcpy (buf, &h, sizeof h);
       begun[sent % QD_MAX] = t;
+      if (is_copy && pread (file, buf + sizeof h, block, h.offset) != (ssize_t) block)
+        die ("pread");
       write_all (ssl, buf, sizeof h + block);
-      if (pwrite (file, buf + sizeof h, block, h.offset) != (ssize_t) block)
+      if (!is_copy && pwrite (file, buf + sizeof h, block, h.offset) != (ssize_t) block)
         die ("pwrite");
       sent++;
     }
@@ -223,9 +227,9 @@ main (int argc, char **argv)
   if (n == 0)
     die ("nothing was written");
   qsort (lat, n, sizeof *lat, compare_double);
-  printf ("{\"iops\": %.0f, \"mb_s\": %.1f, \"lat_us\": %.1f, \"p99_us\": %.1f, "
+  printf ("{\"ops\": %llu, \"iops\": %.0f, \"mb_s\": %.1f, \"lat_us\": %.1f, \"p99_us\": %.1f, "
           "\"cpu_us_per_op\": %.2f, \"rss_mib\": %.1f}\n",
-          done / elapsed, done * block / elapsed / 1e6, lat[n / 2],
+          (unsigned long long) done, done / elapsed, done * block / elapsed / 1e6, lat[n / 2],
           lat[(uint64_t) (n * 0.99)], cpu * 1e6 / done,
           (self.ru_maxrss + child.ru_maxrss) / 1024.0);
   return 0;

@@ -4,7 +4,9 @@
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/crg-bench-XXXXXX") || exit 1
 fast=$(mktemp -d "/dev/shm/crg-bench-XXXXXX") || exit 1
-pids=() measured=() holder=
+pids=() measured=() holder= counter= count=
+have_perf=no
+perf stat -x, -e context-switches,raw_syscalls:sys_enter -o "$work/counts" true 2>/dev/null && have_perf=yes
 
 stop_all ()
 {
@@ -78,6 +80,38 @@ rss_kib ()
     sum=$((sum + ${kib:-0}))
   done
   echo "$sum"
+}
+
+# count_begin PID...: context switches and system calls of these and their threads, if perf may look.
+count_begin ()
+{
+  local list
+  counter=
+  [ $have_perf = yes ] || return 0
+  printf -v list '%s,' "$@"
+  perf stat -x, -e context-switches,raw_syscalls:sys_enter -o "$work/counts" -p "${list%,}" -- sleep 3600 2>/dev/null &
+  counter=$!
+  sleep 0.1
+}
+
+# count_end: their number in $count, as JSON, or nulls
+count_end ()
+{
+  local child
+  if [ -n "$counter" ]; then
+    child=$(pgrep -P "$counter" | head -1)
+    [ -z "$child" ] || kill "$child"
+    wait "$counter" 2>/dev/null
+  fi
+  count=$(counts)
+}
+
+counts ()
+{
+  awk -F, '$3 ~ /^context-switches/ && $1 ~ /^[0-9]/ { c = $1 } $3 ~ /sys_enter/ && $1 ~ /^[0-9]/ { s = $1 }
+    END { printf "{\"csw\": %s, \"syscalls\": %s}", c == "" ? "null" : c, s == "" ? "null" : s }' "$work/counts" 2>/dev/null ||
+    echo '{"csw": null, "syscalls": null}'
+  rm -f "$work/counts"
 }
 
 # The remote copy of the qemu set-ups: nbdkit with TLS on loopback.
@@ -168,52 +202,119 @@ teardown ()
   rm -f "$work/s" "$work/qmp.out"
 }
 
-# measure SETUP WORKLOAD: one cell of one round; appends a row to $work/rows.
-measure ()
+# begin SETUP written|blank: fresh stores, its processes, uri, measured (the server first, then the
+# copies).  Reads of what was never written would be no load.
+begin ()
 {
-  local setup=$1 workload=$2 rw bs qd extra jobs out c0 c1
-  IFS='|' read -r rw bs qd jobs extra <<<"${workloads[$workload]}"
   rm -f "$dir/local.img" "$dir/remote.img"
-  truncate -s "$size" "$dir/local.img" "$dir/remote.img"
-  if [ "$setup" = floor ]; then
-    case $rw in randwrite) out=rand ;; write) out=seq ;; *) return 0 ;; esac
-    [ -z "$extra" ] && [ "$jobs" = 1 ] || return 0
-    "$floor" "$dir/local.img" "$dir/remote.img" "$work/pki/server-cert.pem" \
-      "$work/pki/server-key.pem" "$bs" "$qd" "$seconds" $out "$size" >"$work/cell" || return 1
-    jq -c --arg w "$workload" --arg s "$setup" --arg m "$medium" --argjson r "$round" \
-      '{workload: $w, setup: $s, medium: $m, round: $r} + .' "$work/cell" >>"$work/rows"
+  # Unwritten space is no load.
+  fallocate -l "$size" "$dir/local.img" && fallocate -l "$size" "$dir/remote.img" || return 1
+  "setup_${1//-/_}" || { teardown; return 1; }
+  if [ -z "$holder" ]; then
+    wait_for "the socket of $1" test -S "$work/s" || { cat "$work/log" >&2; teardown; return 1; }
+    # The copy of the qemu set-ups is started before its server.
+    measured=("${pids[-1]}")
+    [ ${#pids[@]} = 1 ] || measured+=("${pids[0]}")
+  fi
+  [ "$2" = written ] || return 0
+  fio --name=fill --ioengine=nbd --uri="$uri" --rw=write --bs=1m --iodepth=4 --size="$size" \
+    >/dev/null 2>>"$work/log" || { teardown; return 1; }
+}
+
+# client: runs the client of the cell; its result in $work/cell
+client ()
+{
+  if [ "$extra" = fua ]; then
+    "$fuaload" "$uri" "$bs" "$qd" "$seconds" "$size" >"$work/cell" 2>>"$work/log"
     return
   fi
-  # Unwritten space is no load: fill once, as a client would have.
-  fallocate -l "$size" "$dir/local.img"; fallocate -l "$size" "$dir/remote.img"
-  "setup_${setup//-/_}" || { teardown; return 1; }
-  [ -n "$holder" ] || wait_for "the socket of $setup" test -S "$work/s" ||
-    { cat "$work/log" >&2; teardown; return 1; }
-  [ -n "$holder" ] || measured=("${pids[@]}")
-  if [[ $rw == *read* || $rw == *rw* ]]; then
-    fio --name=fill --ioengine=nbd --uri="$uri" --rw=write --bs=1m --iodepth=4 --size="$size" \
-      >/dev/null 2>>"$work/log" || { teardown; return 1; }
-  fi
-  c0=$(cpu_us "${measured[@]}")
   # shellcheck disable=SC2086
   fio --name=x --ioengine=nbd --uri="$uri" --rw="$rw" --bs="$bs" --iodepth="$qd" \
     --numjobs="$jobs" --group_reporting --size="$size" --runtime="$seconds" --time_based \
-    --randrepeat=1 $extra --output-format=json --output="$work/fio" >>"$work/log" 2>&1 ||
-    { teardown; return 1; }
+    --randrepeat=1 $extra --output-format=json --output="$work/fio" >>"$work/log" 2>&1 || return 1
   # Some versions write notes before the JSON.
-  sed -n "/^{/,\$p" "$work/fio" >"$work/cell"
-  c1=$(cpu_us "${measured[@]}")
-  jq -c --arg w "$workload" --arg s "$setup" --arg m "$medium" --argjson r "$round" \
-    --argjson cpu $((c1 - c0)) --argjson rss "$(rss_kib "${measured[@]}")" '
+  sed -n "/^{/,\$p" "$work/fio" | jq -c '
     .jobs[0] as $j | ($j.read.total_ios + $j.write.total_ios) as $n
     | (if $j.write.total_ios > 0 then $j.write else $j.read end) as $d
-    | {workload: $w, setup: $s, medium: $m, round: $r,
-       iops: ($j.read.iops + $j.write.iops),
+    | {ops: $n, iops: ($j.read.iops + $j.write.iops),
        mb_s: (($j.read.bw_bytes + $j.write.bw_bytes) / 1e6),
        lat_us: (($d.clat_ns.percentile["50.000000"] // 0) / 1000),
        p99_us: (($d.clat_ns.percentile["99.000000"] // 0) / 1000),
-       cpu_us_per_op: ($cpu / $n),
-       client_cpu_us_per_op: (($j.usr_cpu + $j.sys_cpu) / 100 * $j.job_runtime * 1000 / $n),
-       rss_mib: ($rss / 1024)}' "$work/cell" >>"$work/rows"
-  teardown
+       flush_us: (if $j.sync.total_ios > 0 then $j.sync.lat_ns.percentile["50.000000"] / 1000 else null end),
+       client_cpu_us_per_op: (($j.usr_cpu + $j.sys_cpu) / 100 * $j.job_runtime * 1000 / $n)}' >"$work/cell"
+}
+
+# measure SETUP WORKLOAD: one cell of one round on the set-up that stands; appends to $work/rows.
+measure ()
+{
+  local setup=$1 workload=$2 rw bs qd extra jobs c0 c1 r0 r1
+  IFS='|' read -r rw bs qd jobs extra <<<"${workloads[$workload]}"
+  c0=$(cpu_us "${measured[0]}") r0=$(cpu_us "${measured[@]:1}")
+  count_begin "${measured[@]}"
+  client || { count_end; return 1; }
+  count_end
+  c1=$(cpu_us "${measured[0]}") r1=$(cpu_us "${measured[@]:1}")
+  jq -c --arg w "$workload" --arg s "$setup" --arg m "$medium" --argjson r "$round" \
+    --argjson server $((c1 - c0)) --argjson copies $((r1 - r0)) --argjson rss "$(rss_kib "${measured[@]}")" \
+    --argjson count "$count" '
+    .ops as $n
+    | {workload: $w, setup: $s, medium: $m, round: $r} + del(.ops)
+    + {cpu_us_per_op: (($server + $copies) / $n), server_cpu_us_per_op: ($server / $n),
+       copies_cpu_us_per_op: ($copies / $n), rss_mib: ($rss / 1024),
+       csw_per_op: (if $count.csw then $count.csw / $n else null end),
+       syscalls_per_op: (if $count.syscalls then $count.syscalls / $n else null end)}' "$work/cell" >>"$work/rows"
+}
+
+# floor WORKLOAD: a cell of the floor; nothing where it has no meaning.
+floor_cell ()
+{
+  local workload=$1 rw bs qd jobs extra how
+  IFS='|' read -r rw bs qd jobs extra <<<"${workloads[$workload]}"
+  case $rw in randwrite) how=rand ;; write) how=seq ;; resync) how=copy bs=65536 qd=16 ;; *) return 0 ;; esac
+  case $workload in *-flush* | *-fua | *-conn* | resync-5pct-* | *-load) return 0 ;; esac
+  rm -f "$dir/local.img" "$dir/remote.img"
+  fallocate -l "$size" "$dir/local.img" && fallocate -l "$size" "$dir/remote.img" || return 1
+  local command=("$floor" "$dir/local.img" "$dir/remote.img" "$work/pki/server-cert.pem"
+    "$work/pki/server-key.pem" "$bs" "$qd" "$seconds" $how "$size")
+  if [ $have_perf = yes ]; then
+    command=(perf stat -x, -e context-switches,raw_syscalls:sys_enter -o "$work/counts" -- "${command[@]}")
+  fi
+  "${command[@]}" >"$work/cell" 2>>"$work/log" || return 1
+  jq -c --arg w "$workload" --arg m "$medium" --argjson r "$round" --argjson count "$(counts)" '
+    .ops as $n | {workload: $w, setup: "floor", medium: $m, round: $r} + del(.ops)
+    + {csw_per_op: (if $count.csw then $count.csw / $n else null end),
+       syscalls_per_op: (if $count.syscalls then $count.syscalls / $n else null end)}' "$work/cell" >>"$work/rows"
+}
+
+# resync WORKLOAD: a cell of filling a copy
+resync_cell ()
+{
+  local what how
+  IFS='|' read -r _ what how _ <<<"${workloads[$1]}"
+  CRG_SRC_DIR=$src CRG_BUILD_DIR=$build TMPDIR=$dir "$src/bench/iasp-resync" "$size" "$what" "$how" \
+    >"$work/cell" 2>>"$work/log" </dev/null || return 1
+  jq -c --arg w "$1" --arg m "$medium" --argjson r "$round" \
+    '{workload: $w, setup: "iasp-1copy-tls", medium: $m, round: $r} + .' "$work/cell" >>"$work/rows"
+}
+
+# cells SETUP WORKLOAD...: these cells of one round, on one start of the set-up
+cells ()
+{
+  local setup=$1 workload started=no
+  shift
+  for workload; do
+    [ -n "${workloads[$workload]-}" ] || die "no such workload: $workload"
+    if [ "$setup" = floor ]; then
+      floor_cell "$workload" || return 1
+    elif [[ $workload == resync-* ]]; then
+      [ "$setup" != iasp-1copy-tls ] || resync_cell "$workload" || return 1
+    else
+      if [ $started = no ]; then
+        if [[ $* == *read* || $* == *randrw* ]]; then begin "$setup" written; else begin "$setup" blank; fi || return 1
+        started=yes
+      fi
+      measure "$setup" "$workload" || { teardown; return 1; }
+    fi
+  done
+  [ $started = no ] || teardown
 }
