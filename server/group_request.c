@@ -63,9 +63,9 @@ answer_origin (struct group *g, struct group_actions *out, uint32_t origin, uint
 static void
 resume (struct group *g, struct group_actions *out)
 {
+  /* Also where the plugin is gone meanwhile: the next one shall not be held. */
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
-    if (g->host[i].told_role == HOST_PRODUCTION)
-      group_act (out, GA_RESUME)->iasp = (uint8_t) i;
+    group_act (out, GA_RESUME)->iasp = (uint8_t) i;
 }
 
 static void
