@@ -193,10 +193,16 @@ on_hosted (void *opaque, enum host_role role, uint64_t tenure, bool ok, const ch
   ev.ok = ok;
   set_reason (&ev, reason);
   if (ok && info && s) {
+    /* The answer to `role`, or the status of a plugin that is adopted. */
+    json_t *store = json_object_get (info, "store");
+
+    if (json_is_object (store))
+      info = store;
     /* The store is open here now: what it is, is what we told it to be. */
     ev.store.can_host = ev.store.has_super = ev.store.agrees_ids = true;
     ev.store.generation = json_u64 (info, "generation");
     ev.store.restarted = json_is_true (json_object_get (info, "restarted"));
+    ev.store.unusable = json_is_true (json_object_get (info, "unusable"));
     ev.store.tenure = tenure;
     ev.store.size = s->def.iasps[sh->index].size;
     memcpy (ev.store.lineage, s->lineage, CRG_ID_LEN);
