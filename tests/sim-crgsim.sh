@@ -7,9 +7,6 @@
 
 crgsim=$CRG_BUILD_DIR/tests/sim/crgsim
 
-# Kinds of faults that lead where this release only waits (S2): until it does not.
-without='power'
-
 while read -r line; do
   case $line in '' | '#'*) continue ;; esac
   # shellcheck disable=SC2086
@@ -23,8 +20,8 @@ cmp hash1 hash2 || fail "a seed has two histories"
 pids=()
 for half in 0 1; do
   {
-    $crgsim --seed $((1 + half * 1000)) --seeds 1000 --steps 2000 --without $without &&
-    $crgsim --seed $((10001 + half * 1000)) --seeds 1000 --steps 6000 --without $without --busy
+    $crgsim --seed $((1 + half * 1000)) --seeds 1000 --steps 2000 &&
+    $crgsim --seed $((10001 + half * 1000)) --seeds 1000 --steps 6000 --busy
   } >half$half.log 2>&1 &
   pids+=($!)
 done

@@ -15,17 +15,6 @@ top_rec (unsigned iasp)
   return w.has_top ? &w.top.rec[iasp] : &w.created.rec[iasp];
 }
 
-static uint32_t
-set_of (const struct iasp_rec *r)
-{
-  uint32_t set = 0;
-
-  for (unsigned s = 0; s < w.mix.n_sites; s++)
-    if (r->copies[s].in_set)
-      set |= 1u << s;
-  return set;
-}
-
 /* ---- the group ------------------------------------------------------------------------------ */
 
 void
@@ -86,10 +75,8 @@ check_commit (unsigned n)
       world_fail ("the set shrinks and the generation does not rise (R2)");
     if (is->loss < was->loss)
       world_fail ("loss goes back");
-    if (is->tenure > was->tenure) {
+    if (is->tenure > was->tenure)
       w.st.takeovers++;
-      w.set_before[i] = set_of (was);
-    }
   }
   w.top = *c;
   w.has_top = true;
@@ -178,18 +165,13 @@ void
 check_opened (struct wplugin *p)
 {
   struct wdisk *d = &w.disk[p->site][p->iasp];
-  bool loss = p->rec.loss > w.loss[p->iasp];
+  const bool loss = p->rec.loss > w.loss[p->iasp];
 
   if (p->rec.tenure < top_rec (p->iasp)->tenure)
     return; /* superseded, and does not know; what it may still answer is judged then */
-  if (!W_LOSS_IS_TOLD && !loss) {
-    /* S2 (b): every copy of the set lost its machine's caches. */
-    loss = d->restarted;
-    for (unsigned s = 0; s < w.mix.n_sites; s++)
-      loss = loss && (!((p->rec.in_set | w.set_before[p->iasp]) & 1u << s) || w.disk[s][p->iasp].restarted);
-  }
-
   for (unsigned i = 0; i < W_UNITS; i++) {
+    if (p->rec.forced && loss) /* R4 */
+      w.ffloor[p->iasp][i] = MIN (w.ffloor[p->iasp][i], d->cur[i]);
     if (d->cur[i] < w.ffloor[p->iasp][i])
       world_fail ("n%u opens as production without flushed write %u of unit %u (has %u)", p->node + 1,
                   w.ffloor[p->iasp][i], i, d->cur[i]);
@@ -201,7 +183,6 @@ check_opened (struct wplugin *p)
     }
   }
   w.loss[p->iasp] = p->rec.loss;
-  w.set_before[p->iasp] = 0;
   d->restarted = false;
 }
 
@@ -301,24 +282,6 @@ check_step (void)
     snprintf (why, len, __VA_ARGS__);     \
     return false;                         \
   } while (0)
-
-/* S2: production waits for an operator, or for code that is still to come, as each copy that could
- * take over has lost its machine's caches. */
-bool
-check_waits_s2 (void)
-{
-  bool waits = false;
-
-  for (unsigned i = 0; i < w.mix.n_iasps; i++) {
-    bool all = true;
-
-    for (unsigned s = 0; s < w.mix.n_sites; s++)
-      if (top_rec (i)->copies[s].in_set)
-        all = all && w.disk[s][i].restarted;
-    waits = waits || all;
-  }
-  return waits;
-}
 
 bool
 check_healthy (char *why, size_t len)

@@ -292,8 +292,9 @@ copyside_start (struct wplugin *p)
     .site = p->site, .size = W_SIZE, .block_size = sb->block_size, .dirty_block_size = W_BLOCK,
     .session = p->session, .tenure = MAX (sb->tenure, p->rec.tenure), .generation = sb->generation,
     .since = sb->since, .clean = p->was_clean, .restarted = p->restarted,
-    .empty = sb->flags & SUPER_F_UNUSABLE && sb->since == 0, .unusable = sb->flags & SUPER_F_UNUSABLE,
-    .fork = sb->flags & SUPER_F_FORK, .window_bytes = LINK_WINDOW_BYTES,
+    .empty = (sb->flags & SUPER_F_UNUSABLE && sb->since == 0) || (p->rec.diverged >> p->site & 1),
+    .unusable = sb->flags & SUPER_F_UNUSABLE,
+    .fork = (sb->flags & SUPER_F_FORK) && !(p->rec.fork >> p->site & 1), .window_bytes = LINK_WINDOW_BYTES,
     .window_frames = w.mix.window_frames,
   };
   const char *refused;

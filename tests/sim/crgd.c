@@ -79,6 +79,7 @@ on_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok, c
     ev.store.can_host = ev.store.has_super = ev.store.agrees_ids = true;
     ev.store.generation = info->generation;
     ev.store.restarted = info->restarted;
+    ev.store.unusable = info->unusable;
     ev.store.tenure = tenure;
     ev.store.size = W_SIZE;
     memcpy (ev.store.lineage, w.created.lineage, CRG_ID_LEN);
@@ -216,7 +217,9 @@ drive_ready (unsigned n, unsigned iasp)
 {
   struct sup *s = &w.node[n].sup[iasp];
 
-  if (s->told_role == HOST_PRODUCTION && s->want_role == HOST_MIRROR) {
+  if ((s->told_role == HOST_PRODUCTION && s->want_role == HOST_MIRROR)
+      || (s->told_role != HOST_NONE && s->told_role != s->want_role
+          && (s->told_role == HOST_DETACHED || s->want_role == HOST_DETACHED))) {
     begin_end (n, iasp);
     return;
   }
@@ -508,6 +511,14 @@ plugin_want (unsigned n, unsigned iasp, unsigned role, uint64_t tenure)
   drive (n, iasp);
 }
 
+static const struct crg_state *
+member_state (const struct wnode *node)
+{
+  const struct crg_state *s = group_committed (&node->g);
+
+  return s ? s : group_applied (&node->g);
+}
+
 /* ---- probe.c -------------------------------------------------------------------------------- */
 
 static void
@@ -534,7 +545,8 @@ start_probe (unsigned n, unsigned iasp)
 void
 crgd_probed (unsigned n, unsigned iasp)
 {
-  const struct wdisk *d = &w.disk[site_of_node (n)][iasp];
+  struct wdisk *d = &w.disk[site_of_node (n)][iasp];
+  const struct crg_state *s = member_state (&w.node[n]);
   struct group_event ev = { .kind = GE_PROBE, .iasp = (uint8_t) iasp, .ok = true };
   struct store_info *info = &ev.store;
   bool own = plugin_of (n, iasp)->running && plugin_of (n, iasp)->open, is_open, same_boot;
@@ -560,7 +572,8 @@ crgd_probed (unsigned n, unsigned iasp)
   }
   node_boot_id (n, boot);
   info->has_super = true;
-  info->agrees_ids = !(sb.flags & SUPER_F_FORK);
+  info->agrees_ids = true;
+  info->fork = (sb.flags & SUPER_F_FORK) != 0;
   is_open = (sb.flags & SUPER_F_OPEN) || !(sb.flags & SUPER_F_CLEAN);
   same_boot = memcmp (sb.open_boot_id, boot, CRG_ID_LEN) == 0;
   info->clean = !is_open && !choice.damaged;
@@ -570,24 +583,33 @@ crgd_probed (unsigned n, unsigned iasp)
   memcpy (info->lineage, sb.lineage, CRG_ID_LEN);
   memcpy (info->boot_id, sb.open_boot_id, CRG_ID_LEN);
   info->size = sb.data_bytes;
-  info->restarted = is_open && !same_boot && !own;
+  info->restarted = (sb.flags & SUPER_F_RESTARTED) || (is_open && !same_boot && !own);
   if (own)
     info->can_host = true;
   else if (disk_is_locked (d, w.node[n].machine))
     set_reason (&ev, "another process on this machine has it open");
   else if (!is_open || same_boot || sb.open_node[1] == (char) ('1' + n))
     info->can_host = true; /* S1 a, b */
+  else if (s != NULL && s->def.nodes[sb.open_node[1] - '1'].marked_failed)
+    info->can_host = true; /* S1 d */
   else
     set_reason (&ev, "another node had it open and did not release it");
+  if (s != NULL && s->rec[iasp].copies[site_of_node (n)].detached && info->can_host && !info->fork && !own) {
+    disk_mark_fork (d, &sb, choice.slot); /* R6 */
+    info->fork = true;
+  }
   crgd_feed (n, &ev);
 }
 
 /* ---- member.c: actions ---------------------------------------------------------------------- */
 
 static void
-make_record (const struct crg_state *s, unsigned iasp, struct prec *r)
+make_record (const struct crg_state *s, unsigned n, unsigned iasp, struct prec *r)
 {
   const struct iasp_rec *rec = &s->rec[iasp];
+  const int site = site_of_node (n);
+  const bool own = site >= 0 && site == rec->production_site;
+  uint8_t boot[CRG_ID_LEN];
 
   memset (r, 0, sizeof *r);
   r->tenure = rec->tenure;
@@ -600,7 +622,18 @@ make_record (const struct crg_state *s, unsigned iasp, struct prec *r)
     r->host[k] = rec->copies[k].host;
     if (rec->copies[k].in_set)
       r->in_set |= 1u << k;
+    if (rec->copies[k].fork != FORK_NONE)
+      r->fork |= 1u << k;
+    if (rec->copies[k].fork != FORK_NONE && rec->copies[k].fork != FORK_BEHIND)
+      r->diverged |= 1u << k;
   }
+  /* tell_role_extra */
+  for (unsigned i = 0; i < s->def.n_nodes; i++)
+    if (s->def.nodes[i].marked_failed && i != n)
+      r->fenced |= 1u << i;
+  node_boot_id (n, boot);
+  r->accept_loss = own && memcmp (rec->copies[site].boot_id, boot, CRG_ID_LEN) == 0;
+  r->forced = own && rec->forced;
 }
 
 static void
@@ -608,17 +641,9 @@ set_record (unsigned n, unsigned iasp, const struct crg_state *s, uint64_t seq)
 {
   struct sup *p = &w.node[n].sup[iasp];
 
-  make_record (s, iasp, &p->record);
+  make_record (s, n, iasp, &p->record);
   p->has_record = p->record_due = true;
   p->record_seq = seq;
-}
-
-static const struct crg_state *
-member_state (const struct wnode *node)
-{
-  const struct crg_state *s = group_committed (&node->g);
-
-  return s ? s : group_applied (&node->g);
 }
 
 static bool
@@ -774,7 +799,7 @@ run (unsigned n, const struct group_event *ev)
   const uint32_t life = node->life;
   struct group_event copy = *ev;
 
-  copy.now_ms = node_ms (n);
+  copy.now_ms = copy.wall_ms = node_ms (n);
   w.gacts.n = 0;
   w.gacts.used = 0;
   group_step (&node->g, &copy, &w.gacts);

@@ -248,6 +248,24 @@ lose_unstable (struct wdisk *d)
     }
 }
 
+/* probe.c: mark_fork. */
+void
+disk_mark_fork (struct wdisk *d, struct superblock *sb, int newest)
+{
+  unsigned slot = newest == 0;
+
+  sb->flags |= SUPER_F_FORK;
+  for (unsigned i = 0; i < 2; i++, slot = !slot) {
+    uint32_t block;
+
+    sb->sequence++;
+    disk_slot_block (d, slot, &block);
+    super_encode (sb, slot, d->meta[block]);
+    memcpy (d->meta_stable[block], d->meta[block], META_BLOCK_SIZE);
+    d->meta_unstable[block] = false;
+  }
+}
+
 void
 disk_lose_power (struct wdisk *d)
 {

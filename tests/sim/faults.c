@@ -11,7 +11,7 @@
 const char *const fault_names[F_KINDS] = {
   "kill-crgd", "kill-plugin", "power", "power-all", "pause-crgd", "pause-plugin", "cut", "cut-sites",
   "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
-  "switchover", "end", "mark-failed", "leave",
+  "switchover", "end", "mark-failed", "leave", "force", "suspend",
 };
 
 bool (*fault_filter) (unsigned number);
@@ -26,10 +26,10 @@ mix_choose (struct mix *m, uint64_t seed)
     { 3, 2, 0, 0 }, { 2, 1, 1, 0 },
   };
   static const uint8_t usual[F_KINDS] = {
-    [F_KILL_CRGD] = 10, [F_KILL_PLUGIN] = 12, [F_POWER] = 8, [F_POWER_ALL] = 0, [F_PAUSE_CRGD] = 5,
+    [F_KILL_CRGD] = 10, [F_KILL_PLUGIN] = 12, [F_POWER] = 8, [F_POWER_ALL] = 2, [F_PAUSE_CRGD] = 5,
     [F_PAUSE_PLUGIN] = 6, [F_CUT] = 8, [F_CUT_SITES] = 6, [F_ONE_WAY] = 5, [F_RESET_LINKS] = 8,
     [F_SLOW_LINK] = 5, [F_SLOW_DISK] = 5, [F_DISK_ERROR] = 3, [F_BITROT] = 2, [F_PERSIST_FAIL] = 3,
-    [F_WIPE] = 1, [F_SWITCHOVER] = 12, [F_END] = 1, [F_MARK_FAILED] = 2, [F_LEAVE] = 6,
+    [F_WIPE] = 1, [F_SWITCHOVER] = 12, [F_END] = 1, [F_MARK_FAILED] = 2, [F_LEAVE] = 6, [F_FORCE] = 1, [F_SUSPEND] = 3,
   };
   uint64_t h = mix_hash (seed, 7);
   const unsigned shape = (unsigned) (h % ARRAY_SIZE (shapes));
@@ -134,10 +134,14 @@ power_on (unsigned machine)
 static void
 bit_rot (struct wdisk *d, uint32_t a)
 {
+  struct super_choice choice;
+  enum super_status status;
+  struct superblock sb;
   uint32_t block;
 
-  if (d->rotten || d->last_machine == 0xff)
-    return; /* one slot at a time, and a store that has both */
+  slot_read (d, &sb, &choice, &status);
+  if (d->rotten || choice.status[0] != SUPER_OK || choice.status[1] != SUPER_OK)
+    return; /* one slot of two */
   d->rotten = true;
   disk_slot_block (d, a & 1, &block);
   d->meta[block][(a >> 1) % META_BLOCK_SIZE] ^= (uint8_t) (1u << (a >> 14 & 7));
@@ -237,9 +241,21 @@ fault_do (unsigned number)
   case F_END:
     crgd_request (f.node, GR_END, NO_NODE, 0, 0);
     break;
-  case F_MARK_FAILED:
-    crgd_request (f.node, GR_MARK_FAILED, 1 + f.a % w.n_nodes, 0, 0);
+  case F_MARK_FAILED: /* an operator who knows that it is dead */
+    if (!w.machine[w.node[f.a % w.n_nodes].machine].up)
+      crgd_request (f.node, GR_MARK_FAILED, 1 + f.a % w.n_nodes, 0, 0);
     return;
+  case F_FORCE: { /* R4 */
+    struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1,
+                              .node = 1 + f.a % w.n_nodes, .forced = true };
+
+    if (!w.node[f.node].paused)
+      crgd_feed (f.node, &ev);
+    return;
+  }
+  case F_SUSPEND:
+    crgd_request (f.node, GR_SUSPEND, NO_NODE, f.iasp, f.site);
+    break;
   case F_KINDS:
     return;
   }
@@ -305,6 +321,11 @@ fault_undo (const struct wev *e)
   case F_SLOW_DISK:
     w.disk[f.site][f.iasp].slow_us = w.mix.disk_us;
     break;
+  case F_SUSPEND:
+    for (unsigned n = 0; n < w.n_nodes; n++)
+      if (w.node[n].running && !w.node[n].paused)
+        crgd_request (n, GR_RESUME, NO_NODE, f.iasp, f.site);
+    break;
   case F_END:
     for (unsigned n = 0; n < w.n_nodes; n++)
       if (w.node[n].running && !w.node[n].paused)
@@ -355,4 +376,12 @@ faults_operator (void)
     for (unsigned s = 0; s < w.mix.n_sites; s++)
       if (c->rec[i].copies[s].barred)
         crgd_request (0, GR_UNBAR, NO_NODE, (uint8_t) i, (uint8_t) s);
+      else if (c->rec[i].copies[s].suspended)
+        crgd_request (0, GR_RESUME, NO_NODE, (uint8_t) i, (uint8_t) s);
+      else if (c->rec[i].copies[s].detached) {
+        struct group_event ev = { .kind = GE_REQUEST, .request = GR_REATTACH, .request_id = w.st.steps + 1,
+                                  .iasp = (uint8_t) i, .site = (uint8_t) s, .forced = true };
+
+        crgd_feed (0, &ev);
+      }
 }

@@ -83,6 +83,7 @@ answer (struct wplugin *p, const struct ctlmsg *ask, enum ctl_kind kind, bool ok
   m->tenure = p->rec.tenure;
   m->generation = p->sb.generation;
   m->restarted = p->restarted;
+  m->unusable = (p->sb.flags & SUPER_F_UNUSABLE) != 0;
   if (!ok)
     TRACE ("n%u iasp %u: no: %s", p->node + 1, p->iasp, reason);
 }
@@ -129,6 +130,8 @@ apply_super (struct wplugin *p)
   sb->since = a->since;
   sb->role = SUPER_ROLE_MIRROR;
   sb->flags = (uint16_t) (a->unusable ? sb->flags | SUPER_F_UNUSABLE : sb->flags & ~SUPER_F_UNUSABLE);
+  if (a->unusable || a->flush_data)
+    sb->flags = (uint16_t) (sb->flags & ~(SUPER_F_RESTARTED | SUPER_F_FORK));
 }
 
 static void
@@ -227,18 +230,18 @@ close_store (struct wplugin *p)
 }
 
 static const char *
-check_open_record (struct wplugin *p)
+check_open_record (struct wplugin *p, const struct prec *r)
 {
   const struct superblock *sb = &p->sb;
   uint8_t boot[CRG_ID_LEN];
 
   node_boot_id (p->node, boot);
   p->was_clean = !(sb->flags & SUPER_F_OPEN) && !p->damaged;
-  p->restarted = p->damaged;
+  p->restarted = p->damaged || (sb->flags & SUPER_F_RESTARTED);
   if (!(sb->flags & SUPER_F_OPEN) || memcmp (sb->open_boot_id, boot, CRG_ID_LEN) == 0)
     return NULL;
   p->restarted = true;
-  if (sb->open_node[1] == (char) ('1' + p->node))
+  if (sb->open_node[1] == (char) ('1' + p->node) || (r->fenced >> (sb->open_node[1] - '1') & 1))
     return NULL;
   return "another node has it open, or did not release it (S1)";
 }
@@ -247,14 +250,15 @@ static const char *
 check_production (const struct wplugin *p, const struct prec *r)
 {
   const struct superblock *sb = &p->sb;
+  bool forced = r->forced && sb->tenure < r->tenure;
 
-  if (!(r->in_set & 1u << p->site))
+  if (!forced && !(r->in_set & 1u << p->site))
     return "the record does not have this copy in the in-sync set (R4)";
-  if ((sb->flags & SUPER_F_UNUSABLE) || p->damaged)
-    return "it is unusable, or a superblock is damaged (R4)";
-  if (sb->generation > r->generation || sb->generation < r->since[p->site])
+  if (sb->flags & SUPER_F_UNUSABLE)
+    return "it is unusable (R4)";
+  if (!forced && (sb->generation > r->generation || sb->generation < r->since[p->site]))
     return "its generation does not agree with the record's (R6)";
-  if (p->restarted && (r->in_set & ~(1u << p->site)))
+  if (p->restarted && !forced && (r->in_set & ~(1u << p->site)) && !r->accept_loss)
     return "its machine restarted (S2)";
   return NULL;
 }
@@ -277,10 +281,11 @@ open_store (struct wplugin *p, const struct prec *r, bool production)
   p->released = false;
   if (p->sb.site != p->site)
     return "it is the copy of another site";
-  why = check_open_record (p);
+  why = check_open_record (p, r);
   if (why)
     return why;
-  if (p->sb.flags & SUPER_F_FORK)
+  if ((p->sb.flags & SUPER_F_FORK)
+      && !(production ? r->forced && p->sb.tenure < r->tenure : (r->fork >> p->site & 1) != 0))
     return "it is a fork (R6)";
   if (p->sb.tenure > r->tenure)
     return "it has seen a newer tenure (R1)";
@@ -318,7 +323,8 @@ begin_open_record (struct wplugin *p)
   const bool production = p->opening_production;
 
   sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN);
+  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN | (production ? 0 : sb->flags & SUPER_F_FORK)
+                          | (p->restarted && !production ? SUPER_F_RESTARTED : 0));
   sb->tenure = p->rec.tenure;
   if (production) {
     sb->generation = p->rec.generation;
@@ -510,6 +516,7 @@ finish_promote (struct wplugin *p)
     why = "it has seen a newer tenure (R1)";
   else {
     p->was_clean = false;
+    p->restarted = p->sb.flags & SUPER_F_RESTARTED;
     why = check_production (p, &m.rec);
   }
   if (why) {

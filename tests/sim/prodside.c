@@ -275,6 +275,8 @@ prod_feed (struct wplugin *p, struct repl_event *ev)
     step (p, &q);
   }
   p->stepping = false;
+  if (!W_ENTRY_IS_FENCED && ev->kind == RE_RECORD)
+    p->core.counters.illegal = 0;
   if (p->prod_on && p->core.counters.illegal)
     world_fail ("n%u: the replication core counted an illegal event (%u)", p->node + 1, ev->kind);
 }

@@ -270,7 +270,6 @@ world_init (uint64_t seed, const struct mix *m)
   memset (w.ffloor, 0, sizeof w.ffloor);
   memset (w.top_tenure, 0, sizeof w.top_tenure);
   memset (w.loss, 0, sizeof w.loss);
-  memset (w.set_before, 0, sizeof w.set_before);
   memset (w.tenure_stamp, 0, sizeof w.tenure_stamp);
   memset (w.link_slow_us, 0, sizeof w.link_slow_us);
 

@@ -43,10 +43,11 @@
 #define W_COMMITS 4096
 #define W_REACH_ALL ((1u << W_NODES) - 1)
 
-/* `loss` in the record rises when answered and unflushed writes may be gone (S2). */
-#define W_LOSS_IS_TOLD false
 /* After an unclean end reads wait until no copy of the set can lack what they give. */
 #define W_READS_ARE_GUARDED false
+
+/* A production that was started again waits for what its predecessor may have entered (R3, C5). */
+#define W_ENTRY_IS_FENCED false
 
 #define MS(x) ((uint64_t) (x) * 1000u)
 
@@ -57,7 +58,7 @@ typedef uint32_t stamp_t;
 enum fault_kind {
   F_KILL_CRGD, F_KILL_PLUGIN, F_POWER, F_POWER_ALL, F_PAUSE_CRGD, F_PAUSE_PLUGIN, F_CUT, F_CUT_SITES,
   F_ONE_WAY, F_RESET_LINKS, F_SLOW_LINK, F_SLOW_DISK, F_DISK_ERROR, F_BITROT, F_PERSIST_FAIL,
-  F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_KINDS,
+  F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND, F_KINDS,
 };
 extern const char *const fault_names[F_KINDS];
 
@@ -153,7 +154,9 @@ struct wconn { /* a connection of a mirror link */
 
 struct prec { /* plugin/engine_private.h: struct record */
   uint64_t tenure, generation, loss;
-  uint32_t in_set;
+  uint32_t in_set, fork, diverged;
+  uint32_t fenced;         /* role's extra: nodes marked failed (S1 d) */
+  bool accept_loss, forced; /* S2 b, R4 */
   uint8_t production_site, n_sites;
   uint64_t since[W_SITES];
   uint32_t host[W_SITES];
@@ -168,7 +171,7 @@ enum ctl_kind {
 
 struct ctlmsg {
   uint8_t kind, role, site, sync;
-  bool ok, restarted;
+  bool ok, restarted, unusable;
   uint32_t node, conn, serial;
   uint64_t tenure, seq, until_ms, generation, at;
   uint8_t boot_id[CRG_ID_LEN];
@@ -330,7 +333,7 @@ struct wfault {
 
 struct stats {
   uint64_t steps, ms, answered, reads, flushes, faults, commits, takeovers, switchovers, entered, lost,
-    power, resyncs, waits_checked, partial, ev[EV_KINDS], fault[F_KINDS];
+    power, resyncs, ev[EV_KINDS], fault[F_KINDS];
 };
 
 struct world {
@@ -371,7 +374,6 @@ struct world {
   stamp_t ffloor[W_IASPS][W_UNITS];  /* ... and flushed */
   uint64_t top_tenure[W_IASPS];      /* in which something was answered */
   uint64_t loss[W_IASPS];            /* in force */
-  uint32_t set_before[W_IASPS];      /* the set that the last appointment found */
   stamp_t tenure_stamp[W_IASPS];     /* last one of the production before */
 
   struct crg_state created, top;     /* top: the newest committed state that anybody knows */
@@ -495,6 +497,7 @@ extern void disk_done (unsigned dop);
 extern void disk_process_gone (struct wplugin *p);
 extern void disk_power_lost (unsigned machine);
 extern void disk_lose_power (struct wdisk *d);
+extern void disk_mark_fork (struct wdisk *d, struct superblock *sb, int newest);
 extern bool disk_is_locked (const struct wdisk *d, unsigned machine);
 extern void disk_slot_block (const struct wdisk *d, unsigned slot, uint32_t *block);
 
@@ -513,7 +516,6 @@ extern void check_opened (struct wplugin *p);
 extern void check_answer (struct wplugin *p, struct wclient *c);
 extern void check_drained (const struct wplugin *p);
 extern bool check_healthy (char *why, size_t len);
-extern bool check_waits_s2 (void);
 extern void check_equal (void);
 extern const struct iasp_rec *top_rec (unsigned iasp);
 
