@@ -672,7 +672,8 @@ prod_start (struct engine *e, uint32_t unclean, char *err, size_t errlen)
   const struct params *pa = &e->ia->p;
   struct repl_config cfg = {
     .size = pa->size, .block_size = pa->dirty_block, .site = e->site, .n_sites = e->rec.n_sites,
-    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = e->rec.in_set, .unclean = unclean,
+    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = e->rec.in_set,
+    .unclean = unclean & e->rec.in_set, .entering = unclean & ~e->rec.in_set,
     .generation = e->rec.generation, .suspend_timeout_ms = pa->suspend_timeout_ms,
     .no_quorum_timeout_ms = pa->no_quorum_timeout_ms, .return_store_error = pa->return_store_error,
   };

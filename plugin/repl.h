@@ -167,6 +167,8 @@ struct repl_config {
   uint8_t share_percent;     /* of the resync window while the application works */
   bool return_store_error;   /* F4 policy: return a local write's error instead of failing over */
   uint32_t in_set;           /* R: the record at the appointment */
+  uint32_t entering;         /* bit s: a copy outside it whose entry an earlier process may have
+                                asked for: waited for until a record tells the outcome (R3, C5) */
   uint32_t unclean;          /* bit s: in-set copy that must leave first (R5, unclean end) */
   uint64_t generation;
   uint32_t suspend_timeout_ms;

@@ -33,6 +33,13 @@ link_init (struct repl *r, unsigned site)
       repl_set_reason (x->reason, "production ended uncleanly: the copy may differ from it");
     }
   }
+  if (!(r->in_set & 1u << site) && (r->cfg.entering & 1u << site)) {
+    /* R3, C5: nobody knows yet whether it is in.  Until a record tells, requests wait for it;
+     * told by the first step, and then it has to go out. */
+    x->enter = EN_READY;
+    x->lost = x->lost_final = true;
+    repl_set_reason (x->reason, "an earlier process may have asked for its entry");
+  }
 }
 
 static bool

@@ -374,7 +374,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
    * is equal.  From this opening on the superblock says production, and an unclean end is seen. */
   bool first = e->meta.sb.role == SUPER_ROLE_MIRROR;
   bool equal = graceful || first || (e->was_clean && was_production);
-  uint32_t unclean = equal ? 0 : r->in_set & ~(1u << site);
+  uint32_t unclean = equal ? 0 : ((1u << r->n_sites) - 1) & ~(1u << site);
   uint64_t lease_ms = 0;
   char err[512];
 
@@ -394,7 +394,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   gate_set (&e->ia->gate, r->n_sites > 1 ? GATE_ENGINE : GATE_FAST, false);
   engine_set_open (e, true, "");
   log_line ("production at %s, tenure %llu, generation %llu%s", e->ia->p.site, (unsigned long long) r->tenure,
-            (unsigned long long) r->generation, unclean ? ", after an unclean end: the other copies leave the set first" : "");
+            (unsigned long long) r->generation, unclean & r->in_set ? ", after an unclean end: the other copies leave the set first" : "");
   control_ok (e, 0, id, role_fields (e));
 }
 

@@ -352,6 +352,35 @@ test_lost (void)
   ok (count (RA_SEND) == 0 && count (RA_COMPLETE) == 0, "nothing is sent to it, nothing answered");
   record (1, 8, 0);
   ok (completed (0, 0) && count (RA_RESYNC_READ) > 0, "then it is filled again");
+
+  configure (1);
+  cfg.entering = 2;
+  init ();
+  tick (100);
+  ok (has (RA_COPY_LOST), "R3, C5: an entry that an earlier process asked for is taken back");
+  no = find (RA_COPY_LOST)->no;
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  ok (!completed (0, 0), "and waited for");
+  record (1, 7, no - 1);
+  ok (!completed (0, 0), "also over a record that does not tell its outcome");
+  record (3, 7, no - 1);
+  ok (!completed (0, 0), "it was in after all: it has to leave (R2)");
+  record (1, 8, no);
+  ok (completed (0, 0), "now nobody can take over without the write");
+
+  configure (1);
+  cfg.entering = 2;
+  init ();
+  tick (100);
+  no = find (RA_COPY_LOST)->no;
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  record (1, 7, no);
+  ok (completed (0, 0), "it never came in: the write is answered");
+  link_up (1);
+  tick (100);
+  ok (count (RA_RESYNC_READ) > 0, "and the copy filled");
 }
 
 /* A stalled copy: the link is up, but no answer comes. */

@@ -375,7 +375,7 @@ start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
 
   p->opening = *m;
   p->opening_production = production;
-  p->opening_unclean = production && !equal ? m->rec.in_set & ~(1u << p->site) : 0;
+  p->opening_unclean = production && !equal ? ((1u << m->rec.n_sites) - 1) & ~(1u << p->site) : 0;
   p->rec = m->rec;
   p->store_told = false;
   if (production)

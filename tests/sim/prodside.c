@@ -275,8 +275,6 @@ prod_feed (struct wplugin *p, struct repl_event *ev)
     step (p, &q);
   }
   p->stepping = false;
-  if (!W_ENTRY_IS_FENCED && ev->kind == RE_RECORD)
-    p->core.counters.illegal = 0;
   if (p->prod_on && p->core.counters.illegal)
     world_fail ("n%u: the replication core counted an illegal event (%u)", p->node + 1, ev->kind);
 }
@@ -605,7 +603,8 @@ prodside_start (struct wplugin *p, uint32_t unclean)
 {
   struct repl_config cfg = {
     .size = W_SIZE, .block_size = W_BLOCK, .site = p->site, .n_sites = p->rec.n_sites,
-    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = p->rec.in_set, .unclean = unclean,
+    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = p->rec.in_set, .unclean = unclean & p->rec.in_set,
+    .entering = unclean & ~p->rec.in_set,
     .generation = p->rec.generation, .suspend_timeout_ms = w.mix.suspend_ms,
     .no_quorum_timeout_ms = w.mix.no_quorum_ms, .track_memory_bytes = sizeof p->track[0],
   };

@@ -46,9 +46,6 @@
 /* After an unclean end reads wait until no copy of the set can lack what they give. */
 #define W_READS_ARE_GUARDED false
 
-/* A production that was started again waits for what its predecessor may have entered (R3, C5). */
-#define W_ENTRY_IS_FENCED false
-
 #define MS(x) ((uint64_t) (x) * 1000u)
 
 typedef uint32_t stamp_t;
