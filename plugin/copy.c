@@ -250,6 +250,8 @@ must_precede (const struct wire_header *a, const struct wire_header *b)
 {
   if (!is_data (b->type)) /* FLUSH, ENTER: all before them */
     return true;
+  if (a->type == WIRE_ENTER) /* production has given it up: the store is usable for a moment */
+    return is_resync (b->type);
   return is_data (a->type) && a->offset < b->offset + b->length
          && b->offset < a->offset + a->length;
 }
@@ -258,6 +260,17 @@ static bool
 is_runnable (const struct copy_op *o)
 {
   return o->state == OP_BLOCKED && o->blockers == 0 && !o->after_super;
+}
+
+/* The store says of itself that it can't take over. */
+static void
+mark_unusable (struct copy *c)
+{
+  c->unusable = true;
+  c->empty = false;
+  c->restarted = false;
+  c->since = 0;
+  c->want_unusable = true;
 }
 
 static void
@@ -321,14 +334,9 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   o->buf = ev->buf;
   if (f->type == WIRE_ENTER)
     o->record = *ev->record;
-  if (is_resync (f->type) && !c->unusable) {
-    /* Before the first block: the store says of itself that it can't take over. */
-    c->unusable = true;
-    c->empty = false;
-    c->restarted = false;
-    c->since = 0;
-    c->want_unusable = true;
-  }
+  /* Before the first block; with an ENTER under way, behind that. */
+  if (is_resync (f->type) && !c->unusable && c->super != SUPER_ENTER)
+    mark_unusable (c);
   o->after_super = c->want_unusable;
   for (uint64_t q = c->done_seq + 1; q < c->seq; q++) {
     const struct copy_op *e = op_of (c, q);
@@ -409,6 +417,13 @@ super_done (struct copy *c, int error, struct copy_actions *out)
     }
     break;
   case SUPER_ENTER:
+    for (uint64_t q = c->done_seq + 1; q <= c->seq; q++) {
+      struct copy_op *w = op_of (c, q);
+      if (w->state == OP_BLOCKED && is_resync (w->frame.type)) {
+        mark_unusable (c);
+        w->after_super = true;
+      }
+    }
     op_done (c, seq_of (c, c->super_op), out);
     break;
   default:

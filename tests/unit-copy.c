@@ -266,6 +266,24 @@ test_resync (void)
   is (poll_ack (), 6, "now");
   frame (WIRE_RESYNC_WRITE, 4096, 4096, 0);
   ok (has (CA_SUPER) && find (CA_SUPER)->unusable, "a later resync marks it again");
+
+  /* Production gives its ENTER up and fills on, before the ENTER is done. */
+  linked ();
+  seq = 0;
+  frame (WIRE_RESYNC_WRITE, 0, 4096, 0);
+  done (COPY_OP_SUPER, 0);
+  frame (WIRE_ENTER, 0, 0, 0);
+  frame (WIRE_RESYNC_WRITE, 65536, 4096, 0);
+  ok (!has (CA_SUBMIT), "a block behind an ENTER waits for it");
+  done (1, 0);
+  ok (has (CA_SUPER) && find (CA_SUPER)->since == 4, "which comes");
+  frame (WIRE_RESYNC_WRITE, 131072, 4096, 0);
+  ok (!has (CA_SUBMIT), "the next one too");
+  done (COPY_OP_SUPER, 0);
+  ok (has (CA_SUPER) && find (CA_SUPER)->unusable && !has (CA_SUBMIT),
+      "the store is unusable again before either is written");
+  done (COPY_OP_SUPER, 0);
+  is (count (CA_SUBMIT), 2, "then they go");
 }
 
 static const char *
