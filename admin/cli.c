@@ -61,6 +61,8 @@ static const struct cli_command commands[] = {
     node_command, "change the nodes of a CRG while it runs" },
   { "recover", "CRG", 1, 1, CLI_BIT (WITHOUT) | CLI_BIT (CONFIRM_THEY), recover_command,
     "go on without nodes that are lost for good, when they were the majority" },
+  { "explain", "IASP", 1, 1, CLI_BIT (JSON), status_explain_command,
+    "say why each copy is in its state, and what waits for what" },
   { "trace", "[CRG]", 0, 1, CLI_BIT (JSON), group_trace_command, "show crgd's recent events" },
   { "delete", "CRG", 1, 1, CLI_BIT (YES), group_delete_command,
     "forget a CRG that was ended; its stores keep their data" },

@@ -124,6 +124,7 @@ extern int group_uri_command (struct cli *cli);
 extern int group_trace_command (struct cli *cli);
 extern int status_command (struct cli *cli);
 extern int cluster_conf_command (struct cli *cli);
+extern int status_explain_command (struct cli *cli);
 extern int status_is_command (struct cli *cli);
 extern int leave_command (struct cli *cli);
 extern int iasp_command (struct cli *cli);

@@ -248,6 +248,8 @@ print_copy (const json_t *copy)
     printf (", barred");
   if (*reason)
     printf (": %s", reason);
+  if (*text_of (copy, "uri"))
+    printf (", at %s", text_of (copy, "uri"));
   putchar ('\n');
 }
 
@@ -320,6 +322,55 @@ print_status (const json_t *status, const json_t *only)
   json_array_foreach (json_object_get (status, "crgs"), i, crg)
     if (!only || only == crg)
       print_crg (crg);
+}
+
+/* ---- explain ---------------------------------------------------------------------------- */
+
+static void
+print_lines (const char *indent, const json_t *of)
+{
+  json_t *line;
+  size_t i;
+
+  json_array_foreach (json_object_get (of, "text"), i, line)
+    printf ("%s%s\n", indent, json_string_value (line) ?: "?");
+}
+
+int
+status_explain_command (struct cli *cli)
+{
+  json_t *answer, *page, *copy, *wait;
+  size_t i;
+  int rc;
+
+  rc = client_call (cli, json_pack ("{s:s, s:s}", "cmd", "explain", "iasp", cli->words[0]), &answer);
+  if (rc != CRG_EXIT_FINE)
+    return rc;
+  page = json_object_get (answer, "explain");
+  if (cli->given[OPT_JSON]) {
+    json_dumpf (page, stdout, JSON_INDENT (2) | JSON_PRESERVE_ORDER);
+    putchar ('\n');
+    json_decref (answer);
+    return CRG_EXIT_FINE;
+  }
+  printf ("IASP %s of CRG %s\n", text_of (page, "iasp"), text_of (page, "crg"));
+  print_lines ("  ", page);
+  json_array_foreach (json_object_get (page, "copies"), i, copy) {
+    printf ("copy of site %s: %s on %s, %s\n", text_of (copy, "site"), text_of (copy, "role"),
+            text_of (copy, "host"), text_of (copy, "state"));
+    print_lines ("  ", copy);
+  }
+  json_array_foreach (json_object_get (page, "waits"), i, wait) {
+    char buf[32];
+
+    printf ("waiting: %s%s%s: %s, for %s\n", text_of (wait, "owner"),
+            *text_of (wait, "node") ? " on " : "", text_of (wait, "node"), text_of (wait, "reason"),
+            age_text (number_of (wait, "age_ms"), buf));
+  }
+  if (json_array_size (json_object_get (page, "waits")) == 0)
+    printf ("nothing waits\n");
+  json_decref (answer);
+  return CRG_EXIT_FINE;
 }
 
 /* ---- status ----------------------------------------------------------------------------- */

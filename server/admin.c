@@ -25,6 +25,7 @@
 #include "common/exitcodes.h"
 #include "common/jsonl.h"
 #include "server/cluster.h"
+#include "server/explain.h"
 #include "server/log.h"
 #include "server/member.h"
 #include "server/query.h"
@@ -606,6 +607,22 @@ cmd_trace (struct client *c, json_t *req)
 }
 
 static void
+cmd_explain (struct client *c, json_t *req)
+{
+  const char *name = json_string_value (json_object_get (req, "iasp"));
+  char reason[CRG_REASON_MAX];
+  unsigned index;
+  struct member *m = name ? daemon_find_iasp (c->a->d, name, &index) : NULL;
+
+  if (m) {
+    put (c, json_pack ("{s:b, s:o}", "ok", 1, "explain", explain_iasp (m, index)));
+    return;
+  }
+  snprintf (reason, sizeof reason, "no IASP %.63s on node %s", name ? name : "", c->a->d->conf.name);
+  put_error (c, name ? CRG_EXIT_NO_OBJECT : CRG_EXIT_USAGE, reason);
+}
+
+static void
 cmd_counters (struct client *c, json_t *req)
 {
   struct member *m = find_crg (c, req, "counters");
@@ -640,6 +657,7 @@ static const struct {
   { "where", false, cmd_where },
   { "trace", false, cmd_trace },
   { "counters", false, cmd_counters },
+  { "explain", false, cmd_explain },
   { "create", true, cmd_create },
   { "delete", true, cmd_delete },
   { "start", true, cmd_start },

@@ -287,6 +287,8 @@ struct group_status {
   uint64_t wait_since_ms;
   struct group_counters counters;
 };
+/* Why a node could not become production host now; NULL: it could. */
+extern const char *group_refusal (const struct group *g, uint32_t node);
 extern void group_status (const struct group *g, uint64_t now_ms,
                           struct group_status *out);
 /* What `node` announced of `iasp` in this view, or NULL. */

@@ -120,6 +120,22 @@ group_announced (const struct group *g, uint32_t node, uint8_t iasp)
            ? &p->announce.iasp[iasp] : NULL;
 }
 
+const char *
+group_refusal (const struct group *g, uint32_t node)
+{
+  struct place_in in;
+  int n = g->has_committed ? state_node_index (&g->committed, node) : -1;
+
+  if (n < 0)
+    return "it is not in the recovery domain";
+  if (!group_active (g))
+    return "the group can't change anything now";
+  place_gather (g, &in);
+  return place_refusal (&in, (unsigned) n,
+                        host_serves (g, state_production_host (&g->committed))
+                          ? PLACE_FOR_SWITCHOVER : PLACE_FOR_FAILOVER);
+}
+
 /* Why production isn't served by its named host, whom we still wait for. */
 static void
 say_named (const struct group *g, const struct place_in *in, int n, uint64_t now_ms,

@@ -56,8 +56,25 @@ report_links (json_t *status)
   return list;
 }
 
-char *
-status_report (const struct member *m)
+/* Waits of one IASP that a report has room for. */
+#define REPORT_WAITS 3
+
+static void
+report_waits (json_t *item, json_t *status)
+{
+  json_t *waits = json_object_get (status, "waits"), *wait, *list = json_array ();
+  size_t i;
+
+  json_array_foreach (waits, i, wait) {
+    if (i < REPORT_WAITS)
+      json_array_append (list, wait);
+  }
+  json_object_set_new (item, "waits", list);
+}
+
+/* With what waits, or, if that is too much for one message, without. */
+static char *
+compose_report (const struct member *m, bool waits)
 {
   const struct crg_state *s = member_state (m);
   json_t *list = json_array (), *root;
@@ -99,6 +116,10 @@ status_report (const struct member *m)
       if (json_is_integer (json_object_get (status, "clients")))
         json_object_set (item, "clients", json_object_get (status, "clients"));
       json_object_set_new (item, "links", report_links (status));
+      if (json_is_object (json_object_get (status, "hot")))
+        json_object_set (item, "hot_bytes", json_object_get (json_object_get (status, "hot"), "bytes"));
+      if (waits)
+        report_waits (item, status);
     }
     json_array_append_new (list, item);
   }
@@ -109,9 +130,19 @@ status_report (const struct member *m)
   return text;
 }
 
-/* What `node` reported of `iasp` not long ago, or NULL; a new reference. */
-static json_t *
-find_report (const struct member *m, uint32_t node, unsigned iasp, uint64_t *age_ms)
+char *
+status_report (const struct member *m)
+{
+  char *text = compose_report (m, true);
+
+  if (text == NULL || strlen (text) <= GROUP_REPORT_MAX)
+    return text;
+  free (text);
+  return compose_report (m, false);
+}
+
+json_t *
+status_find_report (const struct member *m, uint32_t node, unsigned iasp, uint64_t *age_ms)
 {
   const struct crg_state *s = member_state (m);
   int self = member_self (m);
@@ -224,7 +255,7 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
   json_object_set_new (out, "barred", json_boolean (c->barred));
   json_object_set_new (out, "suspended", json_boolean (c->suspended));
   if (c->detached) {
-    json_t *fork = find_report (m, c->host, iasp, &age_ms);
+    json_t *fork = status_find_report (m, c->host, iasp, &age_ms);
 
     /* Where its own clients find it. */
     if (json_is_true (json_object_get (fork, "served"))
@@ -273,7 +304,7 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
                                                               : "its CRG is not started");
     return false;
   }
-  report = find_report (m, host, iasp, &age_ms);
+  report = status_find_report (m, host, iasp, &age_ms);
   served = json_is_true (json_object_get (report, "served"));
   *node = s->def.nodes[i].name;
   if (!served)
@@ -328,7 +359,7 @@ iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
   uint32_t host = r->production_site < s->def.n_sites ? r->copies[r->production_site].host : NO_NODE;
   bool served = status_uri (m, iasp, uri, sizeof uri, &node, reason, sizeof reason);
   uint64_t age_ms = 0;
-  json_t *report = find_report (m, host, iasp, &age_ms), *copies = json_array (), *out;
+  json_t *report = status_find_report (m, host, iasp, &age_ms), *copies = json_array (), *out;
   const char *trouble = json_string_value (json_object_get (report, "trouble"));
   const char *hold = json_string_value (json_object_get (report, "hold_reason"));
 
@@ -349,6 +380,8 @@ iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
   json_object_set_new (out, "reported_by", report && name_of (s, host) ? json_string (name_of (s, host)) : json_null ());
   json_object_set_new (out, "report_age_ms", json_integer ((json_int_t) age_ms));
   json_object_set_new (out, "copies", copies);
+  if (json_is_array (json_object_get (report, "waits")))
+    json_object_set (out, "waits", json_object_get (report, "waits"));
   json_decref (report);
   return out;
 }

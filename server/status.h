@@ -18,6 +18,9 @@ extern char *status_report (const struct member *m);
 extern json_t *status_crg (const struct member *m);
 /* The whole answer to `status`; `crg` NULL: all.  NULL: no such CRG. */
 extern json_t *status_all (const struct daemon *d, const char *crg);
+/* What `node` reported of `iasp` not long ago, or NULL; a new reference. */
+extern json_t *status_find_report (const struct member *m, uint32_t node, unsigned iasp,
+                                   uint64_t *age_ms);
 /* R4: appends how much the copies of this node's site lacked when production
  * last told, and when that was. */
 extern void status_lacks (const struct member *m, uint32_t node, char *buf, size_t len);

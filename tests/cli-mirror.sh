@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # crgctl mirror: suspend and resume, detach in each way and reattach, on a whole cluster: what the
-# copies and the set are afterwards, what the fork's own clients see, and the exit codes.
+# copies and the set are afterwards, what the fork's own clients see, the exit codes, and what
+# crgctl explain says of each.
 # timeout: 150
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
 requires nbdinfo qemu-io jq
 cd "$tmp"
 NODES="p1:rome c1:milan w1"
-SUSPEND_MS=500
+SUSPEND_MS=4000
 cluster_begin
 wait_in_sync 30
 
@@ -19,6 +20,8 @@ status ()
   "$@" >out 2>err </dev/null || got=$?
   [ "$got" = "$want" ] || { cat out err; show_logs; fail "exit $got, not $want: $*"; }
 }
+explains () { ctl w1 explain payroll >explained && grep -qE -- "$1" explained; }
+must_explain () { wait_for 10 explains "$1" || { cat explained; fail "explain does not say: $1"; }; }
 says () { grep -qE -- "$1" err || { cat err; fail "stderr lacks: $1"; }; }
 put () { qemu-io -f raw -c "write -P $1 $2 64k" -c flush "$(export_uri)" >qemu.out; }
 fork () { copy_of milan uri; }
@@ -38,6 +41,24 @@ status 7 ctl p1 mirror suspend payroll --site rome
 says 'IASP payroll: suspend the copy of rome: it is the production copy'
 
 status 0 ctl p1 mirror unbar payroll
+status 10 ctl p1 explain absent
+must_explain '^  p1 serves it, at site rome: tenure 1, generation 1'
+must_explain '^copy of site milan: mirror on c1, in the set'
+must_explain '^  It is in the in-sync set since generation 1: it has every acknowledged write'
+must_explain '^  c1 says of the disk: generation 1 .the record: 1., tenure 1, open'
+must_explain '^  c1 could take over'
+must_explain '^nothing waits'
+status 0 ctl p1 explain payroll --json
+jq -e '.copies[1].site == "milan" and (.copies[1].text | length) > 1 and .waits == []' out >/dev/null || { cat out; fail "explain --json"; }
+
+# --- a wait of the data path: its owner, its reason, its age
+pid=$(plugin_pid c1)
+kill -STOP "$pid"
+qemu-io -f raw -c "write -P 1 0 64k" "$(export_uri)" >qemu.out &
+record_pid $!
+must_explain '^waiting: copy milan on p1: .*, for [0-9.]+ s'
+kill -CONT "$pid"
+wait $!
 
 # --- suspend: what it lacks is tracked
 put 1 0
@@ -45,6 +66,10 @@ status 0 ctl w1 mirror suspend payroll
 wait_for 10 is_not_mirrored suspended || { show_logs; fail "not suspended"; }
 status 4 ctl w1 status payroll
 grep -q 'suspended by an operator' out || { cat out; fail "status does not say who suspended it"; }
+must_explain '^copy of site milan: mirror on c1, suspended by an operator'
+must_explain '^  It left the in-sync set .*, [0-9]+ s ago., where it was since generation 1: suspended by an operator'
+must_explain '^  Production, .* bytes dirty for it'
+must_explain '^  c1 could not take over: the copy at its site is not in the set'
 put 2 0
 status 7 ctl w1 switchover payroll --to c1
 status 0 ctl p1 mirror resume payroll --site milan
@@ -60,6 +85,7 @@ put 4 64k
 reads 2 0 "$(fork)" || fail "the fork does not show what was there"
 reads 3 64k "$(fork)" || fail "the fork shows what was written later"
 expect_fail qemu-io -f raw -c 'write -P 9 0 64k' "$(fork)" >/dev/null 2>&1
+must_explain 'It is detached, exported read-only; it was not written since'
 status 7 ctl p1 mirror suspend payroll
 status 0 ctl p1 mirror reattach payroll
 wait_in_sync 30
