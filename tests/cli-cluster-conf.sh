@@ -21,6 +21,8 @@ status 0 "$CRGCTL" cluster conf p1=192.0.2.1 p2=192.0.2.2 w1=192.0.2.9
 [ "$(value transport) $(value crypto_cipher) $(value crypto_hash)" = "knet aes256 sha256" ] || fail "$(cat out)"
 [ "$(grep -c 'nodeid:' out)" = 3 ] && [ "$(grep -c 'linknumber:' out)" = 1 ] || fail "$(cat out)"
 grep -q 'seen after 2200 ms; crgd.conf needs lease-ms = 2750 or more' out || fail "$(head -4 out)"
+# two_node keeps both halves of a cut quorate, auto_tie_breaker blocks one for ever.
+! grep -E 'two_node|auto_tie_breaker|wait_for_all|qdevice|device' out || fail "$(cat out)"
 # A lease that short is really accepted by L1's rule, and one millisecond less isn't.
 [ $((2750 * 4)) -ge $((2200 * 5)) ] && [ $((2749 * 4)) -lt $((2200 * 5)) ]
 
