@@ -35,6 +35,10 @@
 #define SPIN_MIN_US 8u
 #define SPIN_GAIN_US 2u
 #define SPIN_RETRY  32u
+/* Others wait for the processor if they keep it for longer than this: then a thread that gives it away
+ * waits for its turn, where one that sleeps would be woken before them.  It doesn't try again for long. */
+#define SPIN_YIELD_US   250u
+#define SPIN_RETRY_BUSY 4096u
 
 /* ---- workers ------------------------------------------------------------------------------ */
 
@@ -69,22 +73,33 @@ slot_bit (unsigned slot)
 static bool
 spin_for (struct spin *s, bool (*ready) (const void *opaque), const void *opaque)
 {
-  uint64_t until;
+  uint64_t now, until;
 
   if (s->budget_us == 0) {
-    if (++s->missed < SPIN_RETRY)
+    if (s->skip > 0) {
+      s->skip--;
       return false;
-    s->missed = 0;
+    }
+    s->skip = SPIN_RETRY;
     s->budget_us = SPIN_MIN_US;
   }
-  until = monotonic_ns () + s->budget_us * 1000;
+  now = monotonic_ns ();
+  until = now + s->budget_us * 1000;
   do {
+    uint64_t before = now;
+
     sched_yield ();
+    now = monotonic_ns ();
+    if (now - before > SPIN_YIELD_US * 1000) {
+      s->budget_us = 0;
+      s->skip = SPIN_RETRY_BUSY;
+      return ready (opaque);
+    }
     if (ready (opaque)) {
       s->budget_us = MIN (s->budget_us + SPIN_GAIN_US, SPIN_MAX_US);
       return true;
     }
-  } while (monotonic_ns () < until);
+  } while (now < until);
   s->budget_us = s->budget_us / 2 < SPIN_MIN_US ? 0 : s->budget_us / 2;
   return false;
 }
@@ -102,12 +117,11 @@ is_done (const void *slot)
 static void
 wait_done (struct engine *e, struct req_slot *s)
 {
-  static __thread struct spin spin = { .budget_us = SPIN_MAX_US };
   const uint32_t bit = slot_bit ((unsigned) (s - e->slots));
   bool alone = atomic_fetch_add (&e->n_waiting, 1) == 0;
 
   /* With more of them the processor has better things to do. */
-  if (!alone || !spin_for (&spin, is_done, s))
+  if (!alone || !spin_for (&e->worker_spin, is_done, s))
     for (;;) {
       uint32_t seen = atomic_load (&e->answers), state = REQ_PENDING;
       struct timespec ts;

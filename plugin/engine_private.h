@@ -212,7 +212,7 @@ struct task {
  * something comes within that time. */
 struct spin {
   uint32_t budget_us;
-  uint32_t missed; /* in a row, at a budget of 0 */
+  uint32_t skip; /* at a budget of 0: sleeps before it tries again */
 };
 
 struct engine {
@@ -236,6 +236,7 @@ struct engine {
   _Atomic uint32_t answers;      /* futex: rises with each round that answered requests */
   uint32_t answered_mask;        /* FUTEX_WAKE_BITSET of this round */
   struct spin spin;
+  struct spin worker_spin; /* of the worker that is alone in wait_done */
 
   pthread_mutex_t lock; /* guards what engine_may_open and engine_export read: */
   bool may_open;
