@@ -57,7 +57,7 @@ static uint64_t *initial; /* hash of each block */
 static atomic_int *in_use; /* --apart, of each block: number of reads in flight, or -1: a write */
 static atomic_uint_fast64_t started;
 static atomic_bool trouble;
-static volatile sig_atomic_t stopped;
+static _Atomic int stopped; /* by a signal; threads look at it */
 
 static pthread_mutex_t pause_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t last_answer, longest, longest_at, first_answer;
