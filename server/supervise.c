@@ -8,7 +8,7 @@
  */
 #include "config.h"
 
-#include "server/supervise.h"
+#include "server/supervise_private.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -20,92 +20,24 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <qb/qbdefs.h>
-#include <qb/qbloop.h>
-
 #include "common/clock.h"
 #include "common/ident.h"
 #include "common/util-posix.h"
 #include "server/log.h"
-#include "server/pluginctl.h"
 #include "server/probe.h"
-#include "server/process.h"
-#include "server/task.h"
 
-enum phase {
-  PH_IDLE,     /* no process */
-  PH_STARTING, /* started or adopted; the control socket isn't connected */
-  PH_ASKING,   /* `status` sent: which role has it? */
-  PH_READY,    /* connected; told_role is what it has */
-  PH_TELLING,  /* `role` sent */
-  PH_QUITTING, /* `quit` sent */
-  PH_TERMING,  /* SIGTERM sent */
-  PH_KILLING,  /* SIGKILL sent */
-};
-
-struct plugin {
-  qb_loop_t *loop;
-  struct plugin_spec spec;
-  struct plugin_callbacks cb;
-  void *opaque;
-  struct process_place place;
-
-  enum host_role want_role;
-  uint64_t want_tenure;
-  bool want_answer; /* `hosted` is owed for the present want */
-  enum host_role told_role;
-  uint64_t told_tenure;
-  enum host_role telling_role;
-  uint64_t telling_tenure;
-
-  json_t *record, *extra, *mirrors[CRG_MAX_SITES];
-  bool record_due, mirror_due[CRG_MAX_SITES], lease_due, lease_sent, hold_due, resume_due;
-  uint64_t lease_until_ms, record_seq;
-  char *hold_reason;
-  unsigned hold_wait_ms;
-
-  enum phase phase;
-  pid_t pid;
-  int pidfd;
-  bool is_child;
-  struct pluginctl *ctl;
-  uint64_t phase_ms, retry_at_ms;
-  unsigned deaths, refusals;
-  char trouble[CRG_REASON_MAX + 1];
-
-  /* What the plugin said before `hosted` was reported; told after it, for the
-   * group takes up what a new host wants from then on. */
-  json_t *early[PLUGIN_EARLY_EVENTS];
-  unsigned n_early;
-
-  json_t *status;
-  uint64_t status_ms, poll_ms;
-  bool polling;
-  unsigned polls_failed; /* in a row */
-
-  struct task *check;
-  bool served;
-  uint64_t check_at_ms;
-
-  qb_loop_timer_handle timer;
-};
-
-static void drive (struct plugin *p);
-static void begin_end (struct plugin *p);
-static void push (struct plugin *p);
-static void send_signal (struct plugin *p, int sig);
 static void spawn (struct plugin *p);
 static int on_pidfd (int fd, int revents, void *opaque);
 
-static void
-set_phase (struct plugin *p, enum phase phase)
+void
+supervise_set_phase (struct plugin *p, enum phase phase)
 {
   p->phase = phase;
   p->phase_ms = clock_boottime_ms ();
 }
 
-static void
-trouble (struct plugin *p, const char *reason)
+void
+supervise_trouble (struct plugin *p, const char *reason)
 {
   snprintf (p->trouble, sizeof p->trouble, "%s", reason);
 }
@@ -118,27 +50,27 @@ tell_event (struct plugin *p, json_t *obj)
   p->cb.event (p->opaque, event ? event : "?", obj);
 }
 
-static void
-forget_early (struct plugin *p)
+void
+supervise_forget_early (struct plugin *p)
 {
   while (p->n_early > 0)
     json_decref (p->early[--p->n_early]);
 }
 
-static void
-report_hosted (struct plugin *p, enum host_role role, uint64_t tenure, bool ok,
+void
+supervise_report_hosted (struct plugin *p, enum host_role role, uint64_t tenure, bool ok,
                const char *reason, json_t *info)
 {
   p->want_answer = false;
   p->cb.hosted (p->opaque, role, tenure, ok, reason, info);
   for (unsigned i = 0; ok && i < p->n_early; i++)
     tell_event (p, p->early[i]);
-  forget_early (p);
+  supervise_forget_early (p);
 }
 
 /* The node gives the role up: the group looks for another host. */
-static void
-give_up (struct plugin *p, const char *reason)
+void
+supervise_give_up (struct plugin *p, const char *reason)
 {
   /* Unasked it is NONE: the process has died for good. */
   enum host_role role = p->want_answer ? p->want_role : HOST_NONE;
@@ -146,12 +78,12 @@ give_up (struct plugin *p, const char *reason)
 
   log_error ("%s: gave up %s: %s", p->spec.iasp, p->want_role == HOST_PRODUCTION ? "production" : "its copy",
              reason);
-  trouble (p, reason);
+  supervise_trouble (p, reason);
   p->want_role = HOST_NONE;
   p->deaths = p->refusals = 0;
   if (p->phase != PH_IDLE)
-    begin_end (p);
-  report_hosted (p, role, tenure, false, reason, NULL);
+    supervise_begin_end (p);
+  supervise_report_hosted (p, role, tenure, false, reason, NULL);
 }
 
 /* ---- the export's check ---------------------------------------------------------------- */
@@ -174,7 +106,7 @@ on_checked (void *opaque, const void *result, const char *reason)
     p->cb.changed (p->opaque);
     return;
   }
-  trouble (p, check ? check->reason : reason);
+  supervise_trouble (p, check ? check->reason : reason);
   p->check_at_ms = clock_boottime_ms () + EXPORT_RETRY_MS;
 }
 
@@ -191,292 +123,6 @@ start_check (struct plugin *p)
                          EXPORT_CHECK_MS, on_checked, p);
 }
 
-/* ---- telling --------------------------------------------------------------------------- */
-
-static json_t *
-request (const char *cmd)
-{
-  return json_pack ("{s:s}", "cmd", cmd);
-}
-
-static void
-on_told (void *opaque, json_t *answer, const char *reason)
-{
-  struct plugin *p = opaque;
-
-  if (p->phase != PH_TELLING)
-    return;
-  if (answer && json_is_true (json_object_get (answer, "ok"))) {
-    p->told_role = p->telling_role;
-    p->told_tenure = p->telling_tenure;
-    p->deaths = p->refusals = 0;
-    p->served = false;
-    p->check_at_ms = 0;
-    p->trouble[0] = '\0';
-    p->poll_ms = 0;
-    set_phase (p, PH_READY);
-    log_notice ("%s: this node holds %s (tenure %llu, process %d)", p->spec.iasp,
-                p->told_role == HOST_PRODUCTION ? "production"
-                : p->told_role == HOST_DETACHED ? "a detached copy" : "a mirror copy",
-                (unsigned long long) p->told_tenure, (int) p->pid);
-    /* Unasked after a restart, too: the group tells record and mirrors again. */
-    if (p->told_role == p->want_role && p->told_tenure == p->want_tenure)
-      report_hosted (p, p->told_role, p->told_tenure, true, "", answer);
-    drive (p);
-    return;
-  }
-  if (answer) {
-    const char *text = json_string_value (json_object_get (answer, "error"));
-
-    reason = text ? text : "the plugin refused the role";
-  }
-  trouble (p, reason);
-  log_warning ("%s: the plugin did not take its role: %s", p->spec.iasp, reason);
-  /* The ring of a process that has just died can hold its store's lock for a
-   * moment longer than the process lives: worth two more tries. */
-  if (++p->refusals >= 3) {
-    char copy[CRG_REASON_MAX + 1];
-
-    snprintf (copy, sizeof copy, "%s", reason);
-    set_phase (p, PH_READY);
-    give_up (p, copy);
-    return;
-  }
-  p->retry_at_ms = clock_boottime_ms () + PLUGIN_RETRY_MIN_MS * p->refusals;
-  set_phase (p, PH_READY);
-  drive (p);
-}
-
-static void
-tell_role (struct plugin *p)
-{
-  json_t *req = request ("role");
-
-  json_object_set_new (req, "role",
-                       json_string (p->want_role == HOST_PRODUCTION ? "production"
-                                    : p->want_role == HOST_DETACHED ? "detached" : "mirror"));
-  json_object_set_new (req, "tenure", json_integer ((json_int_t) p->want_tenure));
-  if (p->record) {
-    /* A copy that has to be opened again follows whoever is production now: the role was told
-     * once, and since then newer records alone. */
-    if (p->want_role != HOST_PRODUCTION)
-      json_object_set (req, "tenure", json_object_get (p->record, "tenure"));
-    json_object_set (req, "record", p->record);
-    json_object_set_new (req, "seq", json_integer ((json_int_t) p->record_seq));
-  }
-  if (p->extra)
-    json_object_update (req, p->extra);
-  if (p->want_role == HOST_PRODUCTION)
-    json_object_set_new (req, "lease_until_ms", json_integer ((json_int_t) p->lease_until_ms));
-  p->record_due = p->lease_due = false;
-  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
-    p->mirror_due[i] = p->mirrors[i] != NULL;
-  p->hold_due = p->hold_reason != NULL;
-  p->telling_role = p->want_role;
-  p->telling_tenure = p->want_tenure;
-  set_phase (p, PH_TELLING);
-  pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_told, p);
-}
-
-static void
-on_pushed (void *opaque, json_t *answer, const char *reason)
-{
-  struct plugin *p = opaque;
-
-  if (answer && !json_is_true (json_object_get (answer, "ok")))
-    log_warning ("%s: the plugin refused a command: %s", p->spec.iasp,
-                 json_string_value (json_object_get (answer, "error")) ?: "no reason given");
-}
-
-static void
-on_lease_told (void *opaque, json_t *answer, const char *reason)
-{
-  struct plugin *p = opaque;
-
-  p->lease_sent = false;
-  on_pushed (opaque, answer, reason);
-  if (answer && p->lease_due && p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-    push (p);
-}
-
-static void
-on_held (void *opaque, json_t *answer, const char *reason)
-{
-  struct plugin *p = opaque;
-  bool ok = answer && json_is_true (json_object_get (answer, "ok"));
-
-  if (p->hold_reason == NULL)
-    return; /* resumed meanwhile */
-  if (answer && !ok)
-    reason = json_string_value (json_object_get (answer, "error")) ?: "not drained";
-  p->cb.drained (p->opaque, ok, ok ? "" : reason);
-}
-
-/* What changed since the role was told. */
-static void
-push (struct plugin *p)
-{
-  if (p->record_due && p->record) {
-    json_t *req = request ("record");
-
-    json_object_set (req, "record", p->record);
-    json_object_set_new (req, "seq", json_integer ((json_int_t) p->record_seq));
-    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_pushed, p);
-  }
-  p->record_due = false;
-  if (p->told_role != HOST_PRODUCTION)
-    return;
-  /* One at a time: only the newest instant counts, and a plugin that is
-   * stopped for a while shall not find a queue of old ones. */
-  if (p->lease_due && !p->lease_sent) {
-    json_t *req = request ("lease");
-
-    json_object_set_new (req, "until_ms", json_integer ((json_int_t) p->lease_until_ms));
-    p->lease_due = false;
-    p->lease_sent = true;
-    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_lease_told, p);
-  }
-  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
-    if (p->mirror_due[i] && p->mirrors[i]) {
-      p->mirror_due[i] = false;
-      pluginctl_call (p->ctl, json_deep_copy (p->mirrors[i]), PLUGIN_ROLE_MS, on_pushed, p);
-    }
-  if (p->resume_due)
-    pluginctl_call (p->ctl, request ("resume"), PLUGIN_ROLE_MS, on_pushed, p);
-  p->resume_due = false;
-  if (p->hold_due && p->hold_reason) {
-    json_t *req = request ("hold");
-
-    json_object_set_new (req, "reason", json_string (p->hold_reason));
-    json_object_set_new (req, "wait_ms", json_integer (p->hold_wait_ms));
-    p->hold_due = false;
-    pluginctl_call (p->ctl, req, p->hold_wait_ms + 2000, on_held, p);
-  }
-}
-
-/* ---- control connection ---------------------------------------------------------------- */
-
-static void
-on_event (void *opaque, const char *event, json_t *obj)
-{
-  struct plugin *p = opaque;
-
-  log_info ("%s: plugin says %s", p->spec.iasp, event);
-  p->poll_ms = 0; /* what it says shows in its status */
-  if (p->phase == PH_READY && !p->want_answer) {
-    p->cb.event (p->opaque, event, obj);
-    return;
-  }
-  if (p->n_early == PLUGIN_EARLY_EVENTS) {
-    log_warning ("%s: more than %d events of the plugin before its role is known", p->spec.iasp,
-                 PLUGIN_EARLY_EVENTS);
-    json_decref (p->early[0]);
-    memmove (p->early, p->early + 1, --p->n_early * sizeof p->early[0]);
-  }
-  p->early[p->n_early++] = json_incref (obj);
-}
-
-static void
-on_ctl_closed (void *opaque, const char *reason)
-{
-  struct plugin *p = opaque;
-
-  p->ctl = NULL;
-  p->polling = p->lease_sent = false;
-  log_info ("%s: %s", p->spec.iasp, reason);
-  if (p->phase == PH_ASKING || p->phase == PH_READY || p->phase == PH_TELLING)
-    set_phase (p, PH_STARTING); /* it lives, or the pidfd says otherwise */
-}
-
-static void
-take_status (struct plugin *p, json_t *answer)
-{
-  const char *role = json_string_value (json_object_get (answer, "role"));
-
-  json_decref (p->status);
-  p->status = json_incref (answer);
-  p->status_ms = clock_boottime_ms ();
-  p->polls_failed = 0;
-  if (p->phase != PH_ASKING)
-    return;
-  p->told_role = role == NULL                       ? HOST_NONE
-                 : strcmp (role, "production") == 0 ? HOST_PRODUCTION
-                 : strcmp (role, "mirror") == 0     ? HOST_MIRROR
-                 : strcmp (role, "detached") == 0   ? HOST_DETACHED
-                                                    : HOST_NONE;
-  p->told_tenure = (uint64_t) json_integer_value (json_object_get (answer, "tenure"));
-}
-
-static void
-on_asked (void *opaque, json_t *answer, const char *reason)
-{
-  struct plugin *p = opaque;
-
-  if (p->phase != PH_ASKING)
-    return;
-  if (answer == NULL || !json_is_true (json_object_get (answer, "ok"))) {
-    log_warning ("%s: the plugin does not tell its status: %s", p->spec.iasp,
-                 reason ? reason : "refused");
-    begin_end (p);
-    return;
-  }
-  take_status (p, answer);
-  set_phase (p, PH_READY);
-  if (p->want_role == HOST_NONE && !p->want_answer && !p->is_child) {
-    /* S3: it keeps what it has until the group says otherwise. */
-    p->want_role = p->told_role;
-    p->want_tenure = p->told_tenure;
-    p->want_answer = p->told_role != HOST_NONE;
-    if (p->told_role == HOST_NONE) {
-      begin_end (p);
-      return;
-    }
-  }
-  p->served = false;
-  p->check_at_ms = 0;
-  p->record_due = p->record != NULL;
-  p->lease_due = p->lease_until_ms != 0;
-  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
-    p->mirror_due[i] = p->mirrors[i] != NULL;
-  p->hold_due = p->hold_reason != NULL;
-  drive (p);
-}
-
-static void
-on_polled (void *opaque, json_t *answer, const char *reason)
-{
-  struct plugin *p = opaque;
-
-  p->polling = false;
-  if (answer && json_is_true (json_object_get (answer, "ok"))) {
-    take_status (p, answer);
-    p->cb.changed (p->opaque);
-    return;
-  }
-  if (p->polls_failed++ == 0)
-    log_warning ("%s: the plugin does not answer `status`: %s", p->spec.iasp,
-                 reason ? reason : "refused");
-  if (p->polls_failed >= PLUGIN_HUNG_POLLS && p->phase == PH_READY) {
-    log_error ("%s: process %d hangs; it is killed and started again", p->spec.iasp,
-               (int) p->pid);
-    trouble (p, "the plugin's process hung");
-    set_phase (p, PH_KILLING);
-    send_signal (p, SIGKILL);
-  }
-}
-
-static void
-try_control (struct plugin *p)
-{
-  static const struct pluginctl_callbacks cb = { .event = on_event, .closed = on_ctl_closed };
-
-  p->ctl = pluginctl_connect (p->loop, p->place.ctl_path, &cb, p);
-  if (p->ctl) {
-    set_phase (p, PH_ASKING);
-    pluginctl_call (p->ctl, request ("status"), PLUGIN_ROLE_MS, on_asked, p);
-  }
-}
-
 /* ---- the process ----------------------------------------------------------------------- */
 
 static void
@@ -490,8 +136,8 @@ drop_control (struct plugin *p)
   p->served = false;
 }
 
-static void
-send_signal (struct plugin *p, int sig)
+void
+supervise_send_signal (struct plugin *p, int sig)
 {
   if (p->pidfd >= 0)
     syscall (SYS_pidfd_send_signal, p->pidfd, sig, NULL, 0);
@@ -508,12 +154,12 @@ on_quit (void *opaque, json_t *answer, const char *reason)
     log_warning ("%s: the plugin did not end gracefully: %s", p->spec.iasp,
                  answer ? json_string_value (json_object_get (answer, "error")) ?: "refused"
                         : reason);
-  set_phase (p, PH_TERMING);
-  send_signal (p, SIGTERM);
+  supervise_set_phase (p, PH_TERMING);
+  supervise_send_signal (p, SIGTERM);
 }
 
-static void
-begin_end (struct plugin *p)
+void
+supervise_begin_end (struct plugin *p)
 {
   /* R1: another host was appointed.  What this one still holds can't be
    * completed any more, so there is little to wait for. */
@@ -525,13 +171,13 @@ begin_end (struct plugin *p)
   p->check = NULL;
   p->served = false;
   if (p->ctl) {
-    set_phase (p, PH_QUITTING);
-    pluginctl_call (p->ctl, request ("quit"), superseded ? PLUGIN_QUIT_OLD_MS : PLUGIN_QUIT_MS,
-                    on_quit, p);
+    supervise_set_phase (p, PH_QUITTING);
+    pluginctl_call (p->ctl, supervise_request ("quit"),
+                    superseded ? PLUGIN_QUIT_OLD_MS : PLUGIN_QUIT_MS, on_quit, p);
   }
   else {
-    set_phase (p, PH_TERMING);
-    send_signal (p, SIGTERM);
+    supervise_set_phase (p, PH_TERMING);
+    supervise_send_signal (p, SIGTERM);
   }
 }
 
@@ -560,8 +206,8 @@ on_exit_of_process (struct plugin *p)
   json_decref (p->status);
   p->status = NULL;
   p->record_seq = 0; /* of the dead process's events */
-  forget_early (p);
-  set_phase (p, PH_IDLE);
+  supervise_forget_early (p);
+  supervise_set_phase (p, PH_IDLE);
   if (expected) {
     log_info ("%s: the plugin's process has ended", p->spec.iasp);
     p->retry_at_ms = 0;
@@ -572,15 +218,15 @@ on_exit_of_process (struct plugin *p)
                                   (unsigned) PLUGIN_RETRY_MIN_MS << (p->deaths > 10 ? 10 : p->deaths - 1));
 
     log_error ("%s: %s", p->spec.iasp, reason);
-    trouble (p, reason);
+    supervise_trouble (p, reason);
     p->retry_at_ms = clock_boottime_ms () + delay_ms;
     p->cb.died (p->opaque, reason);
     if (++p->deaths > PLUGIN_MAX_DEATHS && p->want_role != HOST_NONE) {
-      give_up (p, reason);
+      supervise_give_up (p, reason);
       return;
     }
   }
-  drive (p);
+  supervise_drive (p);
 }
 
 static int
@@ -622,7 +268,7 @@ spawn (struct plugin *p)
     return;
   }
   log_info ("%s: started process %d", p->spec.iasp, (int) pid);
-  set_phase (p, PH_STARTING);
+  supervise_set_phase (p, PH_STARTING);
 }
 
 /* ---- adopting (S3) --------------------------------------------------------------------- */
@@ -636,7 +282,7 @@ plugin_adopt (struct plugin *p)
   if (pid == 0 || !watch_process (p, pid, pidfd, false))
     return false;
   log_notice ("%s: adopted process %d", p->spec.iasp, (int) pid);
-  set_phase (p, PH_STARTING);
+  supervise_set_phase (p, PH_STARTING);
   return true;
 }
 
@@ -650,29 +296,30 @@ drive_ready (struct plugin *p)
   if ((p->told_role == HOST_PRODUCTION && p->want_role == HOST_MIRROR)
       || (p->told_role != HOST_NONE && p->told_role != p->want_role
           && (p->told_role == HOST_DETACHED || p->want_role == HOST_DETACHED))) {
-    begin_end (p); /* F6: clients reconnect to the new host; a fresh process takes the mirror */
+    /* F6: clients reconnect to the new host; a fresh process takes the mirror */
+    supervise_begin_end (p);
     return;
   }
   if (p->told_role != p->want_role || p->told_tenure != p->want_tenure) {
     if (now >= p->retry_at_ms)
-      tell_role (p);
+      supervise_tell_role (p);
     return;
   }
   if (p->want_answer)
-    report_hosted (p, p->told_role, p->told_tenure, true, "", p->status);
-  push (p);
+    supervise_report_hosted (p, p->told_role, p->told_tenure, true, "", p->status);
+  supervise_push (p);
   if ((p->told_role == HOST_PRODUCTION || p->told_role == HOST_DETACHED) && !p->served
       && p->check == NULL && now >= p->check_at_ms)
     start_check (p);
   if (!p->polling && now >= p->poll_ms + PLUGIN_POLL_MS && p->ctl) {
     p->polling = true;
     p->poll_ms = now;
-    pluginctl_call (p->ctl, request ("status"), PLUGIN_ROLE_MS, on_polled, p);
+    pluginctl_call (p->ctl, supervise_request ("status"), PLUGIN_ROLE_MS, supervise_on_polled, p);
   }
 }
 
-static void
-drive (struct plugin *p)
+void
+supervise_drive (struct plugin *p)
 {
   uint64_t now = clock_boottime_ms ();
 
@@ -680,22 +327,22 @@ drive (struct plugin *p)
   case PH_IDLE:
     if (p->want_role == HOST_NONE) {
       if (p->want_answer)
-        report_hosted (p, HOST_NONE, p->want_tenure, true, "", NULL);
+        supervise_report_hosted (p, HOST_NONE, p->want_tenure, true, "", NULL);
     }
     else if (now >= p->retry_at_ms)
       spawn (p);
     return;
   case PH_STARTING:
     if (p->want_role == HOST_NONE && p->is_child)
-      begin_end (p);
+      supervise_begin_end (p);
     else {
-      try_control (p);
+      supervise_try_control (p);
       if (p->ctl == NULL && now - p->phase_ms > PLUGIN_START_MS) {
-        trouble (p, "the plugin did not open its control socket");
+        supervise_trouble (p, "the plugin did not open its control socket");
         log_error ("%s: process %d did not open its control socket %s", p->spec.iasp,
                    (int) p->pid, p->place.ctl_path);
-        set_phase (p, PH_KILLING);
-        send_signal (p, SIGKILL);
+        supervise_set_phase (p, PH_KILLING);
+        supervise_send_signal (p, SIGKILL);
       }
     }
     return;
@@ -707,7 +354,7 @@ drive (struct plugin *p)
       /* An adopted one waits for the group's word; the caller ends it by asking
        * for NONE in so many words. */
       if (p->want_answer || p->is_child)
-        begin_end (p);
+        supervise_begin_end (p);
     }
     else
       drive_ready (p);
@@ -716,8 +363,8 @@ drive (struct plugin *p)
     return;
   case PH_TERMING:
     if (now - p->phase_ms > PLUGIN_TERM_MS) {
-      set_phase (p, PH_KILLING);
-      send_signal (p, SIGKILL);
+      supervise_set_phase (p, PH_KILLING);
+      supervise_send_signal (p, SIGKILL);
     }
     return;
   case PH_KILLING:
@@ -731,7 +378,7 @@ on_timer (void *opaque)
   struct plugin *p = opaque;
   bool busy = p->phase != PH_IDLE && !(p->phase == PH_READY && p->served);
 
-  drive (p);
+  supervise_drive (p);
   qb_loop_timer_add (p->loop, QB_LOOP_MED, (busy ? 20 : 100) * QB_TIME_NS_IN_MSEC, p, on_timer,
                      &p->timer);
 }
@@ -767,7 +414,7 @@ plugin_free (struct plugin *p)
     qb_loop_poll_del (p->loop, p->pidfd);
     close (p->pidfd);
   }
-  forget_early (p);
+  supervise_forget_early (p);
   json_decref (p->record);
   json_decref (p->extra);
   for (unsigned i = 0; i < CRG_MAX_SITES; i++)
@@ -797,7 +444,7 @@ plugin_want (struct plugin *p, enum host_role role, uint64_t tenure)
       p->mirrors[i] = NULL;
     }
   }
-  drive (p);
+  supervise_drive (p);
 }
 
 void
@@ -808,7 +455,7 @@ plugin_set_record (struct plugin *p, json_t *record, uint64_t seq)
   p->record_seq = seq;
   p->record_due = true;
   if (p->phase == PH_READY)
-    drive (p);
+    supervise_drive (p);
 }
 
 void
@@ -829,7 +476,7 @@ plugin_set_mirror (struct plugin *p, unsigned site, json_t *req)
   p->mirrors[site] = req;
   p->mirror_due[site] = true;
   if (p->phase == PH_READY)
-    drive (p);
+    supervise_drive (p);
 }
 
 void
@@ -841,11 +488,11 @@ plugin_unset_mirror (struct plugin *p, unsigned site, const char *reason)
   p->mirrors[site] = NULL;
   p->mirror_due[site] = false;
   if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION) {
-    json_t *req = request ("unmirror");
+    json_t *req = supervise_request ("unmirror");
 
     json_object_set_new (req, "site", json_integer (site));
     json_object_set_new (req, "reason", json_string (reason));
-    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, on_pushed, p);
+    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, supervise_on_pushed, p);
   }
 }
 
@@ -855,7 +502,7 @@ plugin_set_lease (struct plugin *p, uint64_t until_ms)
   p->lease_until_ms = until_ms;
   p->lease_due = true;
   if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-    push (p);
+    supervise_push (p);
 }
 
 void
@@ -866,7 +513,7 @@ plugin_hold (struct plugin *p, const char *reason, unsigned wait_ms)
   p->hold_wait_ms = wait_ms;
   p->hold_due = true;
   if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-    push (p);
+    supervise_push (p);
 }
 
 void
@@ -877,7 +524,7 @@ plugin_resume (struct plugin *p)
   p->hold_reason = NULL;
   p->resume_due = true;
   if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-    push (p);
+    supervise_push (p);
 }
 
 bool
