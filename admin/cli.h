@@ -50,6 +50,9 @@
   X (TLS, 0, "tls-certificates", "DIR", "the client's certificates")                            \
   X (SITE, 0, "site", "SITE", "the site of a copy, or of a node")                                 \
   X (EXPORT, 0, "export", "HOW", "how it is exported: none (default), read-only or read-write")     \
+  X (SIZE, 0, "size", "BYTES", "room for so much data; K, M, G and T are understood")               \
+  X (BLOCK, 0, "block-size", "BYTES", "track what a copy lacks in blocks of so many bytes (default 65536)") \
+  X (KEEP_DATA, 0, "keep-data", NULL, "keep what the store holds")                                  \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
 enum cli_option {
@@ -128,6 +131,7 @@ extern int status_explain_command (struct cli *cli);
 extern int status_is_command (struct cli *cli);
 extern int leave_command (struct cli *cli);
 extern int iasp_command (struct cli *cli);
+extern int iasp_create (struct cli *cli, const char *path);
 
 /* EXIT_FINE, EXIT_DEGRADED or EXIT_UNAVAILABLE, as the CRG of a status answer is. */
 extern int status_crg_code (const json_t *crg);

@@ -22,7 +22,7 @@
 #include "common/super.h"
 #include "common/util-posix.h"
 
-const char *const iasp_verbs[] = { "dump", "check", NULL };
+const char *const iasp_verbs[] = { "create", "dump", "check", NULL };
 
 /* A plugin that writes a slot while we read it makes that slot look torn: what is not fine is
  * read again, so often and so far apart.  One write of 4096 bytes takes less. */
@@ -457,10 +457,14 @@ iasp_command (struct cli *cli)
 
   if (strlen (v.path) > CRG_PATH_MAX)
     return cli_error (cli, CRG_EXIT_USAGE, "the path of the store is longer than %d bytes", CRG_PATH_MAX);
+  if (strcmp (cli->words[0], "create") == 0)
+    return iasp_create (cli, v.path);
+  if (cli->given[OPT_FORCE] || cli->given[OPT_SIZE] || cli->given[OPT_BLOCK] || cli->given[OPT_KEEP_DATA])
+    return cli_error (cli, CRG_EXIT_USAGE, "--force, --size, --block-size and --keep-data go with 'iasp create' only");
   if (strcmp (cli->words[0], "dump") == 0)
     return dump (&v);
   if (strcmp (cli->words[0], "check") != 0)
-    return cli_error (cli, CRG_EXIT_USAGE, "there is no 'iasp %s'; say 'iasp dump' or 'iasp check'",
+    return cli_error (cli, CRG_EXIT_USAGE, "there is no 'iasp %s'; say 'iasp create', 'iasp dump' or 'iasp check'",
                       cli->words[0]);
   if (cli->given[OPT_JSON])
     return cli_error (cli, CRG_EXIT_USAGE, "--json is not an option of 'iasp check'; use 'iasp dump --json'");

@@ -23,6 +23,7 @@
 
 #include "common/clock.h"
 #include "common/ident.h"
+#include "common/signature.h"
 #include "common/super.h"
 #include "common/util-posix.h"
 
@@ -269,47 +270,13 @@ store_probe (const void *varg, void *vresult)
   }
 }
 
-/* What may lie on a store that somebody forgot.  Not a list of all formats:
- * those that people put on a whole device or image. */
-static const struct {
-  uint32_t offset;
-  uint8_t len;
-  const char *magic;
-  const char *name;
-} known[] = {
-  { 0x438, 2, "\x53\xef", "an ext2, ext3 or ext4 file system" },
-  { 0, 4, "XFSB", "an XFS file system" },
-  { 0x10040, 8, "_BHRfS_M", "a Btrfs file system" },
-  { 0x400, 4, "\x10\x20\xf5\xf2", "an F2FS file system" },
-  { 3, 8, "NTFS    ", "an NTFS file system" },
-  { 3, 8, "EXFAT   ", "an exFAT file system" },
-  { 0x52, 5, "FAT32", "a FAT file system" },
-  { 0x36, 3, "FAT", "a FAT file system" },
-  { 0x200, 8, "LABELONE", "an LVM physical volume" },
-  { 0, 6, "LUKS\xba\xbe", "a LUKS volume" },
-  { 0x1000, 4, "\xfc\x4e\x2b\xa9", "a member of an md array" },
-  { 0, 4, "\xfc\x4e\x2b\xa9", "a member of an md array" },
-  { 0xff6, 10, "SWAPSPACE2", "swap space" },
-  { 0x200, 8, "EFI PART", "a GPT partition table" },
-  { 0, 4, "QFI\xfb", "a qcow2 image" },
-  { 0, 4, "hsqs", "a squashfs file system" },
-  { 0x8001, 5, "CD001", "an ISO 9660 file system" },
-  { 510, 2, "\x55\xaa", "a boot sector or partition table" },
-};
-
 static const char *
 find_signature (int fd, uint64_t bytes)
 {
-  static uint8_t head[0x10100];
+  static uint8_t head[SIGNATURE_HEAD_BYTES];
   size_t len = (size_t) MIN (bytes, (uint64_t) sizeof head);
 
-  if (read_at (fd, head, len, 0) < 0)
-    return NULL;
-  for (unsigned i = 0; i < ARRAY_SIZE (known); i++)
-    if (known[i].offset + known[i].len <= len
-        && memcmp (head + known[i].offset, known[i].magic, known[i].len) == 0)
-      return known[i].name;
-  return NULL;
+  return read_at (fd, head, len, 0) < 0 ? NULL : signature_find (head, len);
 }
 
 void
@@ -349,7 +316,9 @@ store_check (const void *varg, void *vresult)
   }
   if (read_super (fd, arg->store, bytes, &sb, &choice, &status, res->reason) < 0)
     return;
-  if (status == SUPER_OK) {
+  if (status == SUPER_OK && ident_id_is_zero (sb.crg_id))
+    ; /* made ready by `crgctl iasp create`: whoever did that knows what it holds */
+  else if (status == SUPER_OK) {
     res->has_crg = true;
     memcpy (res->crg_id, sb.crg_id, CRG_ID_LEN);
     say (res->reason, "store %s: it belongs to IASP %s of CRG %s already; --force takes it", arg->store,
