@@ -65,9 +65,17 @@ trap 'exit 130' INT
 trap 'echo "failed: ${BASH_SOURCE[0]}:$LINENO: $BASH_COMMAND" >&2' ERR
 
 # fail MESSAGE...: the test has failed
+declare -A nbdkit_sockets # of those that start_nbdkit started, by pid
+
 fail ()
 {
+  local pid
   echo "FAIL: $*" >&2
+  # An nbdkit that is gone may be the reason: what it said last.
+  for pid in ${nbdkit_sockets[@]+"${!nbdkit_sockets[@]}"}; do
+    ! not_running "$pid" || tail -n 3 "${nbdkit_sockets[$pid]}.log" 2>/dev/null |
+      sed "s,^,nbdkit $pid at ${nbdkit_sockets[$pid]##*/} (gone): ," >&2
+  done
   exit 1
 }
 
@@ -200,6 +208,7 @@ start_nbdkit ()
   "$CRG_NBDKIT" -f -t 64 -U "$sock" ${NBDKIT_OPTIONS[@]+"${NBDKIT_OPTIONS[@]}"} \
     "$PLUGIN" "$@" >"$sock.log" 2>&1 </dev/null &
   NBDKIT_PID=$!
+  nbdkit_sockets[$NBDKIT_PID]=$sock
   record_pid "$NBDKIT_PID"
   wait_for 20 eval "[ -S '$sock' ] || not_running $NBDKIT_PID" || fail "nbdkit made no socket in 20 s"
   is_running "$NBDKIT_PID" && [ -S "$sock" ] || {
