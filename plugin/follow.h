@@ -13,7 +13,7 @@
  *   Y4  An answer counts only while the session that it came from lasts; otherwise the request is
  *       sent again.  ESHUTDOWN is no answer: that production is over, or this session is.
  *   Y5  A flush that was answered covers the writes that were answered before it was sent.
- *       By page (R3, S1, R5) they are on the host that answers now, whoever answered them, unless
+ *       By the record (R3, S1, R5) they are on the host that answers now, whoever answered them, unless
  *       `loss` has risen in between.
  *   Y6  If `loss` has risen, the writes answered since the last good flush are written again, in
  *       their order, before anything else; if they are not all there any more, or more may be
