@@ -95,6 +95,14 @@ set_reason (struct group_event *ev, const char *reason)
   snprintf (ev->reason, sizeof ev->reason, "%s", reason ? reason : "");
 }
 
+/* When the timer is due is reckoned anew. */
+extern void member_arm (struct member *m);
+
+/* member_plugin.c.  The IASP's plugin, made when it is first asked for; NULL: it
+ * can't be here.  GA_PROBE: of a store or of an agent. */
+extern struct plugin *member_get_plugin (struct member *m, unsigned iasp);
+extern void member_probe (struct member *m, unsigned iasp);
+
 /* member_agent.c.  The resource's agent, made when it is first asked for; NULL:
  * it is no script, or can't be here. */
 extern struct agent *member_get_agent (struct member *m, unsigned iasp);

@@ -141,6 +141,25 @@ production_restarts (void)
   end ("two nodes");
 }
 
+/* S1 d: nobody is fenced for a restart of crgd. */
+static void
+fence (void)
+{
+  struct sim_config cfg = wide;
+
+  cfg.fence = true;
+  up (cfg);
+  sim_kill (&s, N1);
+  sim_run (&s, 1500);
+  sim_boot (&s, N1);
+  sim_run (&s, 6000);
+  is (s.node[N1].fenced, 0, "F7, S1 d: a crgd that restarts is not fenced");
+  sim_kill (&s, N1);
+  sim_run (&s, 6000);
+  ok (s.node[N1].fenced > 0, "one that does not return is");
+  end ("fence");
+}
+
 static void
 copy_restarts (void)
 {
@@ -195,6 +214,7 @@ int
 main (void)
 {
   production_restarts ();
+  fence ();
   copy_restarts ();
   old_production_returns ();
   return tap_done ();
