@@ -202,8 +202,8 @@ teardown ()
   rm -f "$work/s" "$work/qmp.out"
 }
 
-# begin SETUP written|blank: fresh stores, its processes, uri, measured (the server first, then the
-# copies).  Reads of what was never written would be no load.
+# begin SETUP: fresh stores, written in full, its processes, uri, measured (the server first, then the
+# copies).
 begin ()
 {
   rm -f "$dir/local.img" "$dir/remote.img"
@@ -216,7 +216,7 @@ begin ()
     measured=("${pids[-1]}")
     [ ${#pids[@]} = 1 ] || measured+=("${pids[0]}")
   fi
-  [ "$2" = written ] || return 0
+  # A copy that was filled has holes where production had never written, and allocates them again.
   fio --name=fill --ioengine=nbd --uri="$uri" --rw=write --bs=1m --iodepth=4 --size="$size" \
     >/dev/null 2>>"$work/log" || { teardown; return 1; }
 }
@@ -309,10 +309,7 @@ cells ()
     elif [[ $workload == resync-* ]]; then
       [ "$setup" != iasp-1copy-tls ] || resync_cell "$workload" || return 1
     else
-      if [ $started = no ]; then
-        if [[ $* == *read* || $* == *randrw* ]]; then begin "$setup" written; else begin "$setup" blank; fi || return 1
-        started=yes
-      fi
+      if [ $started = no ]; then begin "$setup" || return 1; started=yes; fi
       measure "$setup" "$workload" || { teardown; return 1; }
     fi
   done
