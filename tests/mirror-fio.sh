@@ -16,6 +16,17 @@ fio_run ()
     "$@" >"$tmp/fio.err" 2>&1 || { cat "$tmp/fio.err" "$tmp/fio.out"; return 1; }
 }
 
+# mirror-fio-memory puts the stores elsewhere.
+if [ -n "${stores-}" ]; then
+  [ "$(stat -f -c %T "$stores")" = tmpfs ] || skip "$stores is no tmpfs"
+  there=$(mktemp -d "$stores/crg-fio-XXXXXX")
+  cleanup_fn rm -rf "$there"
+  for i in 0 1; do
+    mkdir -p "$tmp/n$i"
+    truncate -s $((mirror_size + (8 << 20))) "$there/store$i"
+    ln -s "$there/store$i" "$tmp/n$i/store"
+  done
+fi
 mirror_pair
 fio_run --name=rand --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 --blockalign=4k \
   --size=16M --offset_increment=16M --numjobs=3 --iodepth=16 --fsync=32 \
