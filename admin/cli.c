@@ -69,6 +69,12 @@ static const struct cli_command commands[] = {
   { "iasp", "create STORE | dump STORE | check STORE", 2, 2,
     CLI_BIT (JSON) | CLI_BIT (FORCE) | CLI_BIT (SIZE) | CLI_BIT (BLOCK) | CLI_BIT (KEEP_DATA), iasp_command,
     "make a store ready, or show or check its metadata, without a daemon" },
+  { "attach", "[IASP] [/dev/nbdN]", 0, 2,
+    CLI_BIT (NODES) | CLI_BIT (TLS) | CLI_BIT (CONNECTIONS) | CLI_BIT (WAIT) | CLI_BIT (FOREGROUND) | CLI_BIT (LIST)
+      | CLI_BIT (JSON) | CLI_BIT (RUN_DIR) | CLI_BIT (NBDKIT) | CLI_BIT (PLUGIN),
+    attach_command, "make an IASP a block device of this machine that follows production" },
+  { "detach", "IASP|/dev/nbdN", 1, 1, CLI_BIT (FORCE) | CLI_BIT (RUN_DIR), detach_command,
+    "end what attach began" },
   { "exit-codes", "", 0, 0, 0, exit_codes_command, "list the exit codes" },
   { "help", "[COMMAND]", 0, 1, 0, help_command, "print this, or the help of a command" },
   { "complete", "[WORD...]", 0, CLI_MAX_WORDS, 0, complete_command,

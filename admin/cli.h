@@ -7,6 +7,7 @@
 #define CRG_ADMIN_CLI_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include <jansson.h>
@@ -53,6 +54,12 @@
   X (SIZE, 0, "size", "BYTES", "room for so much data; K, M, G and T are understood")               \
   X (BLOCK, 0, "block-size", "BYTES", "track what a copy lacks in blocks of so many bytes (default 65536)") \
   X (KEEP_DATA, 0, "keep-data", NULL, "keep what the store holds")                                  \
+  X (LIST, 0, "list", NULL, "show what is attached, and how it is doing")                           \
+  X (FOREGROUND, 0, "foreground", NULL, "be the process that keeps it")                             \
+  X (CONNECTIONS, 0, "connections", "N", "so many connections (default 4)")                         \
+  X (RUN_DIR, 0, "run-dir", "DIR", "where its sockets are (default /run/nbd-crg-attach)")           \
+  X (NBDKIT, 0, "nbdkit", "PROGRAM", "use this nbdkit")                                             \
+  X (PLUGIN, 0, "plugin", "FILE", "use this nbdkit-crg-plugin.so")                                  \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
 enum cli_option {
@@ -113,6 +120,8 @@ extern int client_call_quiet (struct cli *cli, json_t *request, json_t **answer,
 /* ---- the commands ---- */
 
 extern int pki_init_command (struct cli *cli);
+extern int attach_command (struct cli *cli);
+extern int detach_command (struct cli *cli);
 extern int group_check_conf_command (struct cli *cli);
 extern int group_create_command (struct cli *cli);
 extern int group_start_command (struct cli *cli);

@@ -346,6 +346,18 @@
 #define CLIENT_REWRITE_MS 30000
 /* A client has left and its request has no answer: the session is given up for it. */
 #define CLIENT_LEFT_MS 5000
+/* crgctl attach */
+/* The kernel sends a request that has no answer again after this; its way to find what was under
+ * way on a connection that died.  So long a restart of the proxy takes at least. */
+#define ATTACH_TIMEOUT_S 5
+/* With neither proxy nor keeper the device's requests wait so long, and then fail: a week. */
+#define ATTACH_DEAD_CONN_S (7 * 86400)
+/* Pause between attempts to replace a connection. */
+#define ATTACH_RETRY_MS 300
+/* A proxy that doesn't tell its status for so long hangs, and is started again. */
+#define ATTACH_HUNG_MS 15000
+/* detach waits so long for the keeper's end. */
+#define ATTACH_END_MS 20000
 /* Recent events of a CRG kept for `trace`. */
 #define TRACE_EVENTS 256
 

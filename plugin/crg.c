@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
@@ -76,6 +77,7 @@ crg_config (const char *key, const char *value)
     if (!ident_name_is_valid (value))
       return bad (key, value, "not a name; use 1 to 63 of a-z 0-9 _ . - and begin with a letter or digit");
     snprintf (key[0] == 'i' ? crg.p.iasp : crg.p.client, CRG_NAME_MAX + 1, "%s", value);
+    crg.p.stable |= key[0] == 'c';
     return 0;
   }
   if (strcmp (key, "nodes") == 0)
@@ -179,6 +181,29 @@ start_thread (pthread_t *thread, void *(*fn) (void *), bool *has)
   return -r;
 }
 
+/* To a client that is there nbdkit says ESHUTDOWN when it is told to end, and the kernel makes an
+ * I/O error of that.  A client that comes again must not hear it; and this process may go at any
+ * instruction. */
+static void
+on_end_signal (int sig)
+{
+  if (crg.p.status_path[0])
+    unlink (crg.p.status_path);
+  _exit (EXIT_SUCCESS);
+}
+
+static void
+end_at_once (void)
+{
+  static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP };
+  struct sigaction sa = { .sa_handler = on_end_signal };
+
+  for (unsigned i = 0; i < ARRAY_SIZE (signals); i++)
+    sigaction (signals[i], &sa, NULL);
+  /* nbdkit 1.32 asks for a SIGTERM when its parent dies; the parent comes again, too. */
+  prctl (PR_SET_PDEATHSIG, 0);
+}
+
 static int
 crg_after_fork (void)
 {
@@ -188,7 +213,10 @@ crg_after_fork (void)
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
   pthread_cond_init (&crg.changed, &attr);
+  pthread_cond_init (&crg.let_by, NULL);
   pthread_condattr_destroy (&attr);
+  if (crg.p.stable)
+    end_at_once ();
   crg.kick_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   crg.stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   crg.down_since_ms = clock_boottime_ms ();

@@ -32,6 +32,7 @@ struct crg_params {
   char tls_dir[CRG_PATH_MAX + 1];    /* "": none */
   char status_path[CRG_SOCK_PATH_MAX + 1];
   char state_path[CRG_PATH_MAX + 1];
+  bool stable;                       /* 'client' was given: its clients may send again, too */
   unsigned connections;
   uint64_t timeout_ms;               /* 0: requests wait for ever */
   uint32_t keep_bytes;
@@ -73,6 +74,7 @@ struct crg_request {
   size_t n_extents;       /* numbers in it */
   uint64_t covers;        /* FLUSH */
   struct crg_session *s;
+  struct crg_request *next, *before; /* changes: in the order of their coming (Y8) */
   _Atomic uint32_t done;  /* futex */
   int error;
 };
@@ -95,6 +97,9 @@ struct crg {
   char wait_reason[CRG_REASON_MAX + 1]; /* "": nothing is waited for */
   uint64_t wait_since_ms;
   uint64_t down_since_ms;
+  struct crg_request *first, *last; /* changes that have no answer yet, the oldest first (Y8) */
+  pthread_cond_t let_by;            /* one has gone, and another one waits for that */
+  unsigned n_behind;                /* that wait so */
   unsigned n_waiting;
   uint64_t oldest_wait_ms;         /* since when one of them waits */
   uint64_t sessions, resent, rewritten, last_pause_ms, longest_pause_ms;

@@ -250,7 +250,7 @@ issue (struct nbd_handle *nbd, struct crg_request *r)
   return -1;
 }
 
-/* The client of this request is gone, or nbdkit ends. */
+/* The client of this request is gone, or nbdkit ends, and has said ESHUTDOWN to those that stay. */
 static bool
 is_given_up (void)
 {
@@ -343,8 +343,77 @@ account (struct crg *c, struct crg_request *r)
     memcpy (c->keep + at, r->buf, r->count);
 }
 
+/* ---- the order of changes (Y8) ------------------------------------------------------------- */
+
+static bool
+overlap (const struct crg_request *a, const struct crg_request *b)
+{
+  return a->offset < b->offset + b->count && b->offset < a->offset + a->count;
+}
+
+/* With the lock held. */
+static void
+enter (struct crg *c, struct crg_request *r)
+{
+  r->next = NULL;
+  r->before = c->last;
+  if (c->last)
+    c->last->next = r;
+  else
+    c->first = r;
+  c->last = r;
+}
+
+static void
+leave (struct crg *c, struct crg_request *r)
+{
+  *(r->before ? &r->before->next : &c->first) = r->next;
+  *(r->next ? &r->next->before : &c->last) = r->before;
+  if (c->n_behind > 0)
+    pthread_cond_broadcast (&c->let_by);
+}
+
+/* Waits for those of before.  A few comparisons: a client has some dozens under way. */
+static void
+wait_turn (struct crg *c, struct crg_request *r)
+{
+  for (struct crg_request *o = r->before; o;) {
+    if (!overlap (o, r)) {
+      o = o->before;
+      continue;
+    }
+    c->n_behind++;
+    pthread_cond_wait (&c->let_by, &c->lock);
+    c->n_behind--;
+    o = r->before; /* the list is another one now */
+  }
+}
+
+/* ---- a request ----------------------------------------------------------------------------- */
+
+static int submit_in_turn (struct crg *c, struct crg_request *r, unsigned lane);
+
 int
 crg_submit (struct crg *c, struct crg_request *r, unsigned lane)
+{
+  int error;
+
+  if (!is_change (r))
+    return submit_in_turn (c, r, lane);
+  pthread_mutex_lock (&c->lock);
+  enter (c, r);
+  wait_turn (c, r);
+  pthread_mutex_unlock (&c->lock);
+  /* Only now, when it holds up what comes after it. */
+  error = c->p.stable && is_given_up () ? -ESHUTDOWN : submit_in_turn (c, r, lane);
+  pthread_mutex_lock (&c->lock);
+  leave (c, r);
+  pthread_mutex_unlock (&c->lock);
+  return error;
+}
+
+static int
+submit_in_turn (struct crg *c, struct crg_request *r, unsigned lane)
 {
   const uint64_t until_ms = c->p.timeout_ms ? clock_boottime_ms () + c->p.timeout_ms : 0;
   enum follow_answer what;

@@ -119,8 +119,8 @@ status (struct crg *c)
                                                (json_int_t) (now_ms - c->wait_since_ms)));
   else
     json_object_set_new (o, "wait", json_null ());
-  json_object_set_new (o, "requests", json_pack ("{s:i, s:i, s:I}", "under_way", under_way, "waiting", (int) c->n_waiting,
-                                                 "oldest_wait_ms", (json_int_t) (c->n_waiting ? now_ms - c->oldest_wait_ms : 0)));
+  json_object_set_new (o, "requests", json_pack ("{s:i, s:i, s:i, s:I}", "under_way", under_way, "behind", (int) c->n_behind,
+                                                 "waiting", (int) c->n_waiting, "oldest_wait_ms", (json_int_t) (c->n_waiting ? now_ms - c->oldest_wait_ms : 0)));
   json_object_set_new (o, "kept", json_pack ("{s:i, s:I, s:I}", "writes", (int) c->f.n, "bytes", (json_int_t) bytes,
                                              "overflows", (json_int_t) c->f.n_forgotten));
   json_object_set_new (o, "counters", json_pack ("{s:I, s:I, s:I, s:I, s:I}", "sessions", (json_int_t) c->sessions, "resent",

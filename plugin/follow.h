@@ -19,6 +19,9 @@
  *       their order, before anything else; if they are not all there any more, or more may be
  *       gone than that, everything fails from then on.
  *   Y7  An export of another size, or that can less, is not used.
+ *   Y8  Changes of the same bytes are sent in the order in which they came, each when the one before
+ *       has its answer; none is sent for a connection that is closed.  So a client that sends a
+ *       request again to this process (the kernel does) can't be overtaken by its own past.
  */
 #ifndef IASP_FOLLOW_H
 #define IASP_FOLLOW_H

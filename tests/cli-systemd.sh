@@ -93,17 +93,18 @@ kill -TERM $crgd
 wait $crgd || fail "crgd"
 
 # The units
-for u in crgd crgd-leave; do
+for u in crgd crgd-leave crg-attach@; do
   [ -s "$CRG_BUILD_DIR/units/$u.service" ] || fail "no unit $u"
   ! grep -q '@[a-z]*dir@' "$CRG_BUILD_DIR/units/$u.service" || fail "$u: not filled in"
 done
 command -v systemd-analyze >/dev/null || { echo "no systemd-analyze: the units were not verified"; exit 0; }
 mkdir units
-for u in crgd crgd-leave; do
+for u in crgd crgd-leave crg-attach@; do
   sed -e "s,^\(Exec[A-Za-z]*=-*\)[^ ]*/\(crgd\|crgctl\) ,\1$CRG_BUILD_DIR/\2 ,;/^Documentation=/d" \
     "$CRG_BUILD_DIR/units/$u.service" >units/$u.service
 done
-SYSTEMD_UNIT_PATH=$tmp/units: systemd-analyze verify --man=no units/crgd.service units/crgd-leave.service >verify 2>&1 ||
+cp units/crg-attach@.service units/crg-attach@payroll.service
+SYSTEMD_UNIT_PATH=$tmp/units: systemd-analyze verify --man=no units/crgd.service units/crgd-leave.service units/crg-attach@payroll.service >verify 2>&1 ||
   { cat verify; fail "systemd-analyze verify"; }
 ! grep -E "$tmp/units" verify || { cat verify; fail "systemd-analyze has something to say"; }
 if systemd-analyze security --offline=true --threshold=40 units/crgd.service >security 2>&1; then

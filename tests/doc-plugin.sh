@@ -47,7 +47,7 @@ grep '^=item Y' "$page" | grep -o 'Y[0-9]' | sort -u >page
 same "rules of crg"
 for rule in $(cat program); do
   grep -q "\b$rule\b" "$src/follow.c" "$src"/crg_*.c || fail "$rule is not named in the code"
-  grep -q "\b$rule\b" "$CRG_SRC_DIR/tests/unit-follow.c" || fail "$rule has no test"
+  grep -q "\b$rule\b" "$CRG_SRC_DIR"/tests/{unit-follow.c,client-programs.sh} || fail "$rule has no test"
 done
 sed -n 's/^  \[CRG_[A-Z]*\] = //p; s/\[CRG_[A-Z]*\] = //gp' "$src/crg_state.c" | grep -o '"[a-z]*"' | tr -d '"' | sort -u >program
 sed -n 's/^ state  *//p' "$page" | tr -s ', ' '\n' | grep -v '^or$' | sort -u >page
