@@ -216,7 +216,7 @@ static const struct {
   const char *word;
 } flag_words[] = {
   { SUPER_F_OPEN, "open" },     { SUPER_F_CLEAN, "clean" },   { SUPER_F_UNUSABLE, "unusable" },
-  { SUPER_F_FORK, "fork" },     { SUPER_F_DIRECT, "direct" },
+  { SUPER_F_FORK, "fork" },     { SUPER_F_DIRECT, "direct" }, { SUPER_F_FILLING, "filling" },
   { SUPER_F_RESTARTED, "restarted" },
 };
 

@@ -121,7 +121,8 @@ extern const char *super_role_name (uint8_t role);
 #define SUPER_F_FORK     0x0008 /* diverged (R6, detach): not to be used without an operator */
 #define SUPER_F_DIRECT   0x0010 /* R5: last opened without the page cache */
 #define SUPER_F_RESTARTED 0x0020 /* R5: a mirror copy that was opened restarted, and not filled since */
-#define SUPER_F_ALL      0x003f
+#define SUPER_F_FILLING  0x0040 /* with UNUSABLE: the bitmap of the own site says what is lacking */
+#define SUPER_F_ALL      0x007f
 
 struct superblock {
   uint16_t minor;    /* as read; encode writes SUPER_MINOR */

@@ -52,6 +52,7 @@ enum payload_rule {
   PAYLOAD_DATA,    /* as long as the operation */
   PAYLOAD_CONTROL, /* 1 to WIRE_MAX_CONTROL bytes */
   PAYLOAD_DIGESTS, /* n x WIRE_DIGEST_LEN, n >= 1 */
+  PAYLOAD_MAP,     /* WIRE_MAP_BYTES, or with ALL or END none */
 };
 
 struct type_rule {
@@ -68,10 +69,10 @@ static const struct type_rule rules[WIRE_TYPE_END] = {
   [WIRE_HELLO] = { "HELLO", 0, PAYLOAD_CONTROL },
   [WIRE_HELLO_OK] = { "HELLO_OK", 0, PAYLOAD_CONTROL },
   [WIRE_REFUSE] = { "REFUSE", 0, PAYLOAD_CONTROL },
-  [WIRE_WRITE] = { "WRITE", WIRE_F_FUA | WIRE_F_HOT, PAYLOAD_DATA, true, true, true, true },
-  [WIRE_ZERO] = { "ZERO", WIRE_F_FUA | WIRE_F_MAY_TRIM | WIRE_F_HOT, PAYLOAD_NONE, true, true,
+  [WIRE_WRITE] = { "WRITE", WIRE_F_FUA, PAYLOAD_DATA, true, true, true, true },
+  [WIRE_ZERO] = { "ZERO", WIRE_F_FUA | WIRE_F_MAY_TRIM, PAYLOAD_NONE, true, true,
                   true, true },
-  [WIRE_TRIM] = { "TRIM", WIRE_F_FUA | WIRE_F_HOT, PAYLOAD_NONE, true, true, true, true },
+  [WIRE_TRIM] = { "TRIM", WIRE_F_FUA, PAYLOAD_NONE, true, true, true, true },
   [WIRE_FLUSH] = { "FLUSH", 0, PAYLOAD_NONE, false, true, true },
   [WIRE_ACK] = { "ACK", 0, PAYLOAD_NONE, false, false, true },
   [WIRE_ERROR] = { "ERROR", 0, PAYLOAD_CONTROL, false, false, true },
@@ -85,6 +86,8 @@ static const struct type_rule rules[WIRE_TYPE_END] = {
   [WIRE_DIGEST_REQ] = { "DIGEST_REQ", 0, PAYLOAD_CONTROL, true, true, true },
   [WIRE_DIGEST] = { "DIGEST", 0, PAYLOAD_DIGESTS, true, false, true },
   [WIRE_BYE] = { "BYE", 0, PAYLOAD_NONE },
+  [WIRE_MAP] = { "MAP", WIRE_F_ALL | WIRE_F_END, PAYLOAD_MAP, false, false, true, true },
+  [WIRE_STABLE] = { "STABLE", WIRE_F_SETTLED | WIRE_F_CLEAR, PAYLOAD_NONE, false, false, true },
 };
 
 const char *
@@ -123,7 +126,7 @@ header_check (const struct wire_header *h)
   }
   else if (h->length != 0)
     return WIRE_BAD_LENGTH;
-  else if (h->offset != 0)
+  else if (rule->payload == PAYLOAD_MAP ? h->offset > STORE_MAX_BYTES : h->offset != 0)
     return WIRE_BAD_FIELD;
 
   switch ((enum payload_rule) rule->payload) {
@@ -142,6 +145,10 @@ header_check (const struct wire_header *h)
   case PAYLOAD_DIGESTS:
     if (h->payload_len == 0 || h->payload_len % WIRE_DIGEST_LEN != 0
         || h->payload_len > LINK_MAX_PAYLOAD)
+      return WIRE_BAD_LENGTH;
+    break;
+  case PAYLOAD_MAP:
+    if (h->payload_len != (h->flags & (WIRE_F_ALL | WIRE_F_END) ? 0 : WIRE_MAP_BYTES))
       return WIRE_BAD_LENGTH;
     break;
   }

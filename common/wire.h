@@ -42,13 +42,23 @@ enum wire_type {
   WIRE_DIGEST_REQ,   /* digests of [offset, offset + length), please; payload: wire_digest_req */
   WIRE_DIGEST,       /* copy -> production, same seq; payload: n x WIRE_DIGEST_LEN bytes */
   WIRE_BYE,          /* graceful end: nothing more will be sent */
+  WIRE_MAP,          /* a piece of a map of blocks that may differ; payload: WIRE_MAP_BYTES of bits,
+                      * the first for the block at offset; ALL: all that a piece can name, no
+                      * payload.  From the copy, seq 0, after HELLO_OK: blocks in which it may
+                      * differ from production; END, without payload, is the last.  From
+                      * production, an operation: blocks that the one site in 'missing' lacks; ALL
+                      * with the copy's own site: it lacks everything */
+  WIRE_STABLE,       /* what was sent up to seq is stable wherever it must be: hot marks of it may go */
   WIRE_TYPE_END,
 };
 
 /* Flags.  A frame with a flag that its type does not allow is refused. */
 #define WIRE_F_FUA      0x0001 /* WRITE ZERO TRIM RESYNC_*: acknowledge when stable */
 #define WIRE_F_MAY_TRIM 0x0002 /* ZERO RESYNC_ZERO: a hole is fine */
-#define WIRE_F_HOT      0x0004 /* WRITE ZERO TRIM: mark the region hot on disk first */
+#define WIRE_F_SETTLED  0x0004 /* STABLE: so is all from before this link */
+#define WIRE_F_CLEAR    0x0008 /* STABLE: nobody writes now, clear all marks that may go */
+#define WIRE_F_ALL      0x0010 /* MAP */
+#define WIRE_F_END      0x0020 /* MAP */
 
 /* The header, 64 bytes, little-endian:
  *    0 magic u32 | 4 version u8 | 5 type u8 | 6 flags u16 | 8 tenure u64 | 16 seq u64
@@ -63,7 +73,8 @@ struct wire_header {
   uint64_t offset;      /* of the operation in the data, bytes */
   uint32_t length;      /* bytes of the operation on the store, to 4 GiB - 1 */
   uint32_t payload_len; /* bytes that follow the header, to LINK_MAX_PAYLOAD */
-  uint32_t missing;     /* WRITE ZERO TRIM RESYNC_*: bit s set: site s does not get this */
+  uint32_t missing;     /* WRITE ZERO TRIM RESYNC_*: bit s set: site s is not in the set,
+                           and may lack this; MAP from production: the site it is about */
 };
 
 enum wire_status {
@@ -101,9 +112,11 @@ extern enum wire_status wire_decode_header (const uint8_t *buf, size_t len,
  * bytes after the last field that they know: a later release may add fields there.
  */
 #define WIRE_MAX_CONTROL 1024
+/* Of a MAP: as much as one block of a map on disk. */
+#define WIRE_MAP_BYTES 4032
 
 /* Feature bits, offered in HELLO and answered with their intersection. */
-#define WIRE_FEATURE_TRACKING UINT64_C (0x1) /* hot marks and dirty bits on the copy */
+#define WIRE_FEATURE_TRACKING UINT64_C (0x1) /* hot marks and dirty maps on the copy; MAP, STABLE */
 #define WIRE_FEATURE_DIGEST   UINT64_C (0x2) /* answers DIGEST_REQ */
 
 struct wire_hello {

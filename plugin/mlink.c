@@ -307,7 +307,7 @@ read_frames (struct mlink *l, uint64_t now_ms)
           protocol_error (l, "a PING before HELLO");
           return;
         }
-        if (is_control (&l->h) && l->h.payload_len > WIRE_MAX_CONTROL) {
+        if (is_control (&l->h) && l->h.payload_len > sizeof l->control) {
           protocol_error (l, "a payload longer than its type allows");
           return;
         }

@@ -63,7 +63,7 @@ struct mlink {
   struct wire_header h;
   uint8_t *payload;
   uint32_t payload_have;
-  uint8_t control[WIRE_MAX_CONTROL];
+  uint8_t control[WIRE_MAP_BYTES]; /* the largest of them */
 };
 
 extern void mlink_init (struct mlink *l, struct ring *ring, unsigned index, const struct mlink_ops *ops,

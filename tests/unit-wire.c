@@ -23,6 +23,7 @@ static const uint8_t all_types[] = {
   WIRE_HELLO, WIRE_HELLO_OK, WIRE_REFUSE, WIRE_WRITE, WIRE_ZERO, WIRE_TRIM,
   WIRE_FLUSH, WIRE_ACK, WIRE_ERROR, WIRE_PING, WIRE_PONG, WIRE_ENTER,
   WIRE_RESYNC_WRITE, WIRE_RESYNC_ZERO, WIRE_RECORD, WIRE_DIGEST_REQ, WIRE_DIGEST, WIRE_BYE,
+  WIRE_MAP, WIRE_STABLE,
 };
 
 /* A valid header of this type. */
@@ -56,7 +57,13 @@ sample (uint8_t type)
   case WIRE_ACK:
   case WIRE_PING:
   case WIRE_PONG:
+  case WIRE_STABLE:
     h.seq = 12345;
+    break;
+  case WIRE_MAP:
+    h.seq = 9;
+    h.flags = WIRE_F_ALL;
+    h.missing = 4;
     break;
   case WIRE_ERROR:
   case WIRE_ENTER:
@@ -202,11 +209,12 @@ rules (void)
     const char *name = wire_type_name (all_types[i]);
     bool is_write = all_types[i] == WIRE_WRITE || all_types[i] == WIRE_RESYNC_WRITE;
     bool is_zero = all_types[i] == WIRE_ZERO || all_types[i] == WIRE_RESYNC_ZERO;
-    bool is_resync = all_types[i] == WIRE_RESYNC_WRITE || all_types[i] == WIRE_RESYNC_ZERO;
+    bool is_map = all_types[i] == WIRE_MAP;
     bool changes = is_write || is_zero || all_types[i] == WIRE_TRIM;
     bool ranged = changes || all_types[i] == WIRE_DIGEST_REQ || all_types[i] == WIRE_DIGEST;
     uint16_t allowed = (uint16_t) ((changes ? WIRE_F_FUA : 0) | (is_zero ? WIRE_F_MAY_TRIM : 0)
-                                   | (changes && !is_resync ? WIRE_F_HOT : 0));
+                                   | (is_map ? WIRE_F_ALL | WIRE_F_END : 0)
+                                   | (all_types[i] == WIRE_STABLE ? WIRE_F_SETTLED | WIRE_F_CLEAR : 0));
 
     for (flag = 0; flag < 16; flag++) {
       h = sample (all_types[i]);
@@ -217,7 +225,7 @@ rules (void)
     for (flag = 0; flag < 32; flag++) {
       h = sample (all_types[i]);
       h.missing = UINT32_C (1) << flag;
-      check (decode_forged (&h) == (changes && flag < CRG_MAX_SITES ? WIRE_OK : WIRE_BAD_FIELD),
+      check (decode_forged (&h) == ((changes || is_map) && flag < CRG_MAX_SITES ? WIRE_OK : WIRE_BAD_FIELD),
              "%s with site %u missing", name, flag);
     }
     h = sample (all_types[i]);
@@ -241,7 +249,7 @@ rules (void)
       h.length = 1;
       check (decode_forged (&h) == WIRE_BAD_LENGTH, "%s with a length", name);
       h = sample (all_types[i]);
-      h.offset = 1;
+      h.offset = is_map ? STORE_MAX_BYTES + 1 : 1;
       check (decode_forged (&h) == WIRE_BAD_FIELD, "%s with an offset", name);
     }
     /* Payload: one byte more than the sample, and far too much. */
@@ -275,6 +283,11 @@ rules (void)
   h = sample (WIRE_HELLO);
   h.payload_len = WIRE_MAX_CONTROL + 1;
   is (decode_forged (&h), WIRE_BAD_LENGTH, "a HELLO one byte too long");
+  h = sample (WIRE_MAP);
+  h.flags = 0;
+  check (decode_forged (&h) == WIRE_BAD_LENGTH, "a MAP without bits");
+  h.payload_len = WIRE_MAP_BYTES;
+  is (decode_forged (&h), WIRE_OK, "a MAP with bits");
   h = sample (WIRE_DIGEST);
   h.payload_len++;
   is (decode_forged (&h), WIRE_BAD_LENGTH, "a digest too short");
