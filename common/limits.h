@@ -133,6 +133,11 @@
 #define HOT_REGION_SIZE_MAX (64 * 1024 * 1024)
 /* Regions of one store: 16 TiB at 4 MiB; the index of a map costs 2 bytes for each. */
 #define HOT_MAX_REGIONS (4 * 1024 * 1024)
+/* ... for production, which fewer hold: the target of a resync after a crash, in seconds, at this
+ * rate.  A 1 GbE link does it. */
+#define HOT_RESYNC_BYTES_S (100 * 1024 * 1024)
+/* Fewer would be full with two writes. */
+#define HOT_MIN_ENTRIES 132
 /* Regions that are hot at one time; bounds the resync after a crash, and fits 16 bits. */
 #define HOT_MAX_ENTRIES 8192
 /* Largest store: byte offsets are signed 64 bit in the kernel; 1 EiB leaves room for sums. */
@@ -169,6 +174,11 @@
 #define REPL_ENTER_STALL_MS 2000
 /* ... doubled with each attempt, so often at most; the suspend timeout is the end of it. */
 #define REPL_ENTER_TRIES_MAX 6
+/* Hot marks are cleared, after a flush of production's own, when no client has written for this
+ * time ... */
+#define REPL_HOT_IDLE_MS 2000
+/* ... and a flush lets the copies clear theirs at least this often while clients write. */
+#define REPL_HOT_FLUSH_MS 5000
 /* A resync block that the store could not read is tried again after this. */
 #define REPL_READ_RETRY_MS 5000
 /* One hole asked for at once: large enough to pass 1 TiB in 16 Ki steps, short enough for the

@@ -99,10 +99,11 @@ status_links (struct engine *e)
       continue;
     repl_site_status (e->prod.core, s, e->now_ms, &st);
     json_array_append_new (
-      links, json_pack ("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "site", (int) s,
+      links, json_pack ("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "site", (int) s,
                         "name", e->rec.site[s], "node", e->prod.sites[s].node, "state", repl_site_state_name (st.state),
                         "reason", st.reason, "last_error", e->prod.sites[s].why, "in_set", st.in_set, "entering", st.entering,
-                        "dirty_bytes", (json_int_t) st.dirty_bytes, "resync_done_bytes", (json_int_t) st.done_bytes,
+                        "dirty_bytes", (json_int_t) st.dirty_bytes, "resync_sent_bytes", (json_int_t) st.resync_bytes,
+                        "resync_done_bytes", (json_int_t) st.done_bytes,
                         "resync_total_bytes", (json_int_t) st.total_bytes, "rate_bytes_s", (json_int_t) st.rate_bytes_s,
                         "eta_s", st.eta_s == UINT64_MAX ? (json_int_t) -1 : (json_int_t) st.eta_s,
                         "lag_ms", (json_int_t) st.lag_ms, "since_ms", (json_int_t) (e->now_ms - MIN (st.since_ms, e->now_ms))));
@@ -114,7 +115,7 @@ static json_t *
 status_waits (struct engine *e)
 {
   static const char *const owners[] = { [RW_STORE] = "store", [RW_COPY] = "copy", [RW_LEASE] = "lease", [RW_HOLD] = "hold",
-                                        [RW_RANGE] = "range", [RW_FAILED] = "failed" };
+                                        [RW_RANGE] = "range", [RW_FAILED] = "failed", [RW_MARK] = "mark", [RW_EQUAL] = "equal" };
   json_t *waits = json_array ();
   struct repl_wait w[REPL_MAX_WAITS];
   unsigned n = e->prod.on ? repl_waits (e->prod.core, e->now_ms, w) : 0;
@@ -155,6 +156,22 @@ status_mirror (struct engine *e)
 }
 
 static json_t *
+status_hot (struct engine *e)
+{
+  const struct mark *m = &e->mapw.mark;
+  uint64_t bits = 0;
+
+  if (!e->mapw.on)
+    return json_null ();
+  for (uint64_t i = hot_next (&m->hot, 0); i < m->hot.n_bits; i = hot_next (&m->hot, i + 1))
+    bits++;
+  return json_pack ("{s:I, s:I, s:i, s:I, s:I, s:I, s:b}", "bytes", (json_int_t) (bits * m->hot.bit_size), "region_bytes",
+                    (json_int_t) m->hot.region_size, "max_regions", (int) m->hot.max_entries, "marks",
+                    (json_int_t) m->hot.marks, "flushes", (json_int_t) m->stages, "blocks_written",
+                    (json_int_t) m->blocks_written, "guarded", atomic_load (&e->ia->gate.guarded));
+}
+
+static json_t *
 status (struct engine *e)
 {
   static const char *const roles[] = { "none", "mirror", "production", "detached" };
@@ -189,6 +206,7 @@ status (struct engine *e)
                       e->restarted, "direct", e->ia->store.direct, "unusable", (sb->flags & SUPER_F_UNUSABLE) != 0,
                       "failed", atomic_load (&e->ia->store.failed) != 0)
          : json_null ());
+  json_object_set_new (s, "hot", status_hot (e));
   json_object_set_new (s, "waits", status_waits (e));
   json_object_set_new (s, "links", status_links (e));
   json_object_set_new (s, "mirror", status_mirror (e));

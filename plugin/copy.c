@@ -41,8 +41,12 @@ copy_init (struct copy *c, const struct copy_config *cfg, uint64_t now_ms)
     return "the window's number of bytes is out of its limits";
   if (cfg->site >= CRG_MAX_SITES)
     return "the site is out of range";
+  if (cfg->mark && (cfg->mark->block_size != cfg->dirty_block_size || cfg->mark->data_bytes != cfg->size))
+    return "the maps are for another size of data or block";
   memset (c, 0, sizeof *c);
   c->cfg = *cfg;
+  c->filling = cfg->filling;
+  c->production_site = cfg->site;
   c->tenure = cfg->tenure;
   c->generation = cfg->generation;
   c->since = cfg->since;
@@ -73,6 +77,7 @@ write_super (struct copy *c, enum copy_super why, bool flush_data, struct copy_a
   a->generation = c->generation;
   a->since = c->since;
   a->unusable = c->unusable;
+  a->filling = c->unusable && c->filling;
   a->flush_data = flush_data;
 }
 
@@ -187,7 +192,7 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   else if (memcmp (h->cluster_id, c->cfg.cluster_id, CRG_ID_LEN) != 0
            || memcmp (h->crg_id, c->cfg.crg_id, CRG_ID_LEN) != 0
            || memcmp (h->iasp_id, c->cfg.iasp_id, CRG_ID_LEN) != 0
-           || h->peer_site != c->cfg.site || h->site == c->cfg.site)
+           || h->peer_site != c->cfg.site || h->site == c->cfg.site || h->site >= CRG_MAX_SITES)
     refuse (c, ev, WIRE_REFUSE_IDENTITY, "another cluster, CRG, IASP or site is meant", out);
   else if (memcmp (h->lineage, c->cfg.lineage, CRG_ID_LEN) != 0)
     refuse (c, ev, WIRE_REFUSE_LINEAGE, "another lineage: this group was recovered without one "
@@ -218,7 +223,8 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     c->hello_waits = true;
     c->hello_conn = ev->conn;
     c->hello_tenure = h->tenure;
-    c->hello_features = 0; /* tracking and digests are not offered */
+    c->hello_features = h->features & (c->cfg.mark ? WIRE_FEATURE_TRACKING : 0);
+    c->production_site = h->site;
     if (h->tenure > c->tenure) {
       /* R1: on disk before the answer. */
       c->tenure = h->tenure;
@@ -244,6 +250,13 @@ is_resync (unsigned type)
   return type == WIRE_RESYNC_WRITE || type == WIRE_RESYNC_ZERO;
 }
 
+/* Does its payload wait in a buffer of the shell's? */
+static bool
+has_buffer (unsigned type)
+{
+  return type == WIRE_WRITE || type == WIRE_RESYNC_WRITE;
+}
+
 /* Must a, earlier, be done before b is submitted? */
 static bool
 must_precede (const struct wire_header *a, const struct wire_header *b)
@@ -259,10 +272,10 @@ must_precede (const struct wire_header *a, const struct wire_header *b)
 static bool
 is_runnable (const struct copy_op *o)
 {
-  return o->state == OP_BLOCKED && o->blockers == 0 && !o->after_super;
+  return o->state == OP_BLOCKED && o->blockers == 0 && !o->after_super && o->hot_wait == 0;
 }
 
-/* The store says of itself that it can't take over. */
+/* The store says of itself that it can't take over, and what it lacks. */
 static void
 mark_unusable (struct copy *c)
 {
@@ -271,12 +284,159 @@ mark_unusable (struct copy *c)
   c->restarted = false;
   c->since = 0;
   c->want_unusable = true;
+  if (c->cfg.mark) {
+    c->filling = true;
+    c->lack_ticket = mark_persist (c->cfg.mark);
+  }
+}
+
+/* --- tracking -------------------------------------------------------------------------------- */
+
+/* Counts a block that came in its regions; it may have to wait. */
+static void
+take_hot (struct copy *c, struct copy_op *o)
+{
+  bool full, ready = hot_begin (&c->cfg.mark->hot, o->frame.offset, o->frame.length, &full);
+
+  o->hot = !full;
+  if (!ready) {
+    if (o->hot_wait == 0)
+      c->n_hot_wait++;
+    o->hot_wait = full ? 2 : 1;
+  }
+  else if (o->hot_wait != 0) {
+    o->hot_wait = 0;
+    c->n_hot_wait--;
+  }
+}
+
+static void
+leave_hot (struct copy *c, struct copy_op *o, uint64_t seq)
+{
+  if (o->hot)
+    hot_end (&c->cfg.mark->hot, o->frame.offset, o->frame.length, seq);
+  if (o->hot_wait != 0)
+    c->n_hot_wait--;
+  o->hot = false;
+  o->hot_wait = 0;
+}
+
+/* What the sites that production does not wait for may lack of this. */
+static void
+note_missing (struct copy *c, const struct wire_header *f)
+{
+  for (unsigned s = 0; s < CRG_MAX_SITES; s++)
+    if ((f->missing & 1u << s) && s != c->cfg.site && c->cfg.mark->bits[s].map)
+      mark_dirty (c->cfg.mark, s, f->offset, f->length);
+}
+
+/* A piece of what another site lacks; with the own one: all, and on disk before the next block. */
+static void
+note_map (struct copy *c, const struct copy_event *ev)
+{
+  struct mark *m = c->cfg.mark;
+  const uint64_t first = ev->frame.offset / m->block_size;
+
+  for (unsigned s = 0; s < CRG_MAX_SITES; s++) {
+    struct bits *b = &m->bits[s];
+    if (!(ev->frame.missing & 1u << s) || !b->map)
+      continue;
+    if (ev->frame.flags & WIRE_F_ALL)
+      bits_fill (b, true);
+    for (uint64_t i = 0; ev->map && i < META_BLOCK_BITS && first + i < b->n_bits; i++)
+      if (ev->map[i / 8] >> (i % 8) & 1)
+        bits_set (b, first + i, true);
+    if (s == c->cfg.site)
+      mark_unusable (c);
+  }
+}
+
+/* A block of the resync has been written, and all before it: it is lacking no more.  Its region
+ * is hot until it is stable. */
+static void
+note_filled (struct copy *c, const struct wire_header *f)
+{
+  struct bits *lack = &c->cfg.mark->bits[c->cfg.site];
+  const uint64_t bs = c->cfg.mark->block_size, end = f->offset + f->length;
+
+  if (lack->n_set > 0)
+    for (uint64_t b = f->offset / bs; b < lack->n_bits && ((b + 1) * bs <= end || end == c->cfg.size); b++)
+      bits_set (lack, b, false);
+}
+
+static void
+hot_wake (struct copy *c)
+{
+  for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_hot_wait > 0; q++) {
+    struct copy_op *o = op_of (c, q);
+    if (o->state != OP_BLOCKED || o->hot_wait == 0)
+      continue;
+    if (o->hot_wait == 2)
+      take_hot (c, o);
+    else if (hot_ready (&c->cfg.mark->hot, o->frame.offset, o->frame.length)) {
+      o->hot_wait = 0;
+      c->n_hot_wait--;
+    }
+    if (is_runnable (o))
+      c->n_runnable++;
+  }
+}
+
+static void
+pump_marks (struct copy *c, struct copy_actions *out)
+{
+  struct mark *m = c->cfg.mark;
+
+  if (!m || c->failed || m->stage != MS_IDLE)
+    return;
+  if (c->settle)
+    mark_settle (m);
+  if (c->settle || c->clear != 0) {
+    mark_clear (m, c->clear == 2);
+    hot_wake (c);
+  }
+  c->idle = c->idle || c->clear == 2;
+  c->settle = false;
+  c->clear = 0;
+  if (mark_begin (m, c->idle))
+    act (out, CA_MARK);
+  else
+    c->idle = false;
+}
+
+/* In the stream: production's word that its marks up to seq are of no use any more. */
+static void
+stable (struct copy *c, const struct copy_event *ev)
+{
+  if (!c->cfg.mark || !c->linked || ev->conn != c->conn || ev->frame.seq > c->seq)
+    return;
+  hot_stable (&c->cfg.mark->hot, ev->frame.seq);
+  c->settle = c->settle || (ev->frame.flags & WIRE_F_SETTLED);
+  if (ev->frame.flags & WIRE_F_CLEAR)
+    c->clear = 2;
+  else if (c->clear == 0)
+    c->clear = 1;
+}
+
+uint64_t
+copy_report_blocks (const struct copy *c)
+{
+  return c->cfg.mark ? c->cfg.mark->bits[c->cfg.site].n_blocks : 0;
+}
+
+uint64_t
+copy_report (const struct copy *c, uint64_t index, uint8_t *payload, uint64_t *of)
+{
+  const uint64_t left = c->cfg.mark->bits[c->cfg.site].n_bits - index * META_BLOCK_BITS;
+
+  *of = left < META_BLOCK_BITS ? left : META_BLOCK_BITS;
+  return mark_report (c->cfg.mark, c->production_site, c->cfg.site, index, payload);
 }
 
 static void
 release_buf (const struct copy_op *o, struct copy_actions *out)
 {
-  if (o->frame.payload_len > 0 && o->frame.type != WIRE_ENTER)
+  if (o->frame.payload_len > 0 && has_buffer (o->frame.type))
     act (out, CA_RELEASE)->buf = o->buf;
 }
 
@@ -289,7 +449,7 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   struct copy_op *o;
 
   if (!c->linked || ev->conn != c->conn) {
-    if (f->payload_len > 0 && f->type != WIRE_ENTER && f->type != WIRE_RECORD)
+    if (f->payload_len > 0 && has_buffer (f->type))
       act (out, CA_RELEASE)->buf = ev->buf; /* late, of a link that is over */
     return;
   }
@@ -299,7 +459,8 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   }
   else if (f->tenure != c->link_tenure)
     bad = "a frame with another tenure than its HELLO";
-  else if (!is_data (f->type) && f->type != WIRE_FLUSH && f->type != WIRE_ENTER)
+  else if (!is_data (f->type) && f->type != WIRE_FLUSH && f->type != WIRE_ENTER
+           && (f->type != WIRE_MAP || !c->cfg.mark))
     bad = "a frame that production does not send";
   else if (f->seq != c->seq + 1)
     bad = "a frame out of sequence";
@@ -308,6 +469,9 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     bad = "an operation beyond the end of the store";
     code = WIRE_E_RANGE;
   }
+  else if (is_data (f->type) && c->cfg.mark
+           && f->length / c->cfg.mark->hot.region_size + 2 > HOT_MAX_SPAN)
+    bad = "an operation that touches too many regions";
   else if ((f->type == WIRE_WRITE || f->type == WIRE_RESYNC_WRITE) && f->payload_len != f->length)
     bad = "a payload of another length than its operation";
   else if (f->type == WIRE_ENTER && ev->record == NULL)
@@ -316,7 +480,7 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
            || c->window_used + f->payload_len > c->cfg.window_bytes)
     bad = "more in flight than the window allows";
   if (bad) {
-    if (f->payload_len > 0 && f->type != WIRE_ENTER)
+    if (f->payload_len > 0 && has_buffer (f->type))
       act (out, CA_RELEASE)->buf = ev->buf;
     fail_link (c, f->seq, code, bad, out);
     return;
@@ -335,8 +499,14 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   if (f->type == WIRE_ENTER)
     o->record = *ev->record;
   /* Before the first block; with an ENTER under way, behind that. */
-  if (is_resync (f->type) && !c->unusable && c->super != SUPER_ENTER)
+  if (is_resync (f->type) && (!c->unusable || (c->cfg.mark && !c->filling)) && c->super != SUPER_ENTER)
     mark_unusable (c);
+  if (f->type == WIRE_MAP)
+    note_map (c, ev);
+  if (is_data (f->type) && c->cfg.mark) {
+    note_missing (c, f);
+    take_hot (c, o);
+  }
   o->after_super = c->want_unusable;
   for (uint64_t q = c->done_seq + 1; q < c->seq; q++) {
     const struct copy_op *e = op_of (c, q);
@@ -357,6 +527,7 @@ op_done (struct copy *c, uint64_t seq, struct copy_actions *out)
   o->state = OP_DONE;
   c->window_used -= o->frame.payload_len;
   c->n_submitted--;
+  leave_hot (c, o, seq);
   release_buf (o, out);
   if (c->n_blocked > 0)
     for (uint64_t q = seq + 1; q <= c->seq; q++) {
@@ -367,8 +538,11 @@ op_done (struct copy *c, uint64_t seq, struct copy_actions *out)
           c->n_runnable++;
       }
     }
-  while (c->done_seq < c->seq && op_of (c, c->done_seq + 1)->state == OP_DONE)
+  while (c->done_seq < c->seq && op_of (c, c->done_seq + 1)->state == OP_DONE) {
     c->done_seq++;
+    if (c->cfg.mark && is_resync (op_of (c, c->done_seq)->frame.type))
+      note_filled (c, &op_of (c, c->done_seq)->frame);
+  }
 }
 
 /* The number of the operation in slot i: only those received and not passed are in use. */
@@ -417,6 +591,10 @@ super_done (struct copy *c, int error, struct copy_actions *out)
     }
     break;
   case SUPER_ENTER:
+    if (c->cfg.mark) {
+      bits_fill (&c->cfg.mark->bits[c->cfg.site], false);
+      mark_persist (c->cfg.mark);
+    }
     for (uint64_t q = c->done_seq + 1; q <= c->seq; q++) {
       struct copy_op *w = op_of (c, q);
       if (w->state == OP_BLOCKED && is_resync (w->frame.type)) {
@@ -444,6 +622,19 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     super_done (c, ev->error, out);
     return;
   }
+  if (ev->op == COPY_OP_MARK) {
+    if (!c->cfg.mark || c->cfg.mark->stage == MS_IDLE) {
+      c->status.illegal++;
+      return;
+    }
+    if (mark_done (c->cfg.mark, ev->error == 0))
+      act (out, CA_MARK);
+    if (ev->error != 0)
+      store_failed (c, 0, ev->error, out);
+    else
+      hot_wake (c);
+    return;
+  }
   if (ev->op >= COPY_MAX_OPS || c->ops[ev->op].state != OP_SUBMITTED
       || c->ops[ev->op].frame.type == WIRE_ENTER) {
     c->status.illegal++;
@@ -453,6 +644,7 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   if (ev->error != 0) {
     store_failed (c, seq_of (c, ev->op), ev->error, out);
     release_buf (o, out);
+    leave_hot (c, o, UINT64_MAX);
     o->state = OP_FREE;
     c->n_submitted--;
     return;
@@ -472,12 +664,16 @@ submit (struct copy *c, uint64_t seq, struct copy_actions *out)
   c->n_submitted++;
   if (o->frame.type == WIRE_ENTER) {
     /* R3: everything before is on the store; flush it, then say so in the superblock. */
-    c->unusable = c->empty = c->restarted = false;
+    c->unusable = c->empty = c->restarted = c->filling = false;
     c->since = o->record.since;
     if (o->record.generation > c->generation)
       c->generation = o->record.generation;
     c->super_op = (uint16_t) (seq % COPY_MAX_OPS);
     write_super (c, SUPER_ENTER, true, out);
+    return;
+  }
+  if (o->frame.type == WIRE_MAP) { /* noted when it came; ENTER waits for it to be on disk */
+    op_done (c, seq, out);
     return;
   }
   a = act (out, CA_SUBMIT);
@@ -502,12 +698,15 @@ pump (struct copy *c, struct copy_actions *out)
       release_buf (o, out);
       if (is_runnable (o))
         c->n_runnable--;
+      leave_hot (c, o, 0);
       o->state = OP_FREE;
       c->n_blocked--;
     }
     if (c->closing && c->n_submitted == 0 && c->super == SUPER_IDLE) {
       for (unsigned i = 0; i < COPY_MAX_OPS; i++)
         c->ops[i].state = OP_FREE;
+      if (c->cfg.mark)
+        hot_unlink (&c->cfg.mark->hot); /* the next link's numbers begin anew */
       c->closing = false;
       c->seq = c->done_seq = c->acked_seq = 0;
       c->window_used = 0;
@@ -518,6 +717,14 @@ pump (struct copy *c, struct copy_actions *out)
       struct copy_op *o = op_of (c, q);
       if (!is_runnable (o) || (o->frame.type == WIRE_ENTER && c->super != SUPER_IDLE))
         continue;
+      if (o->frame.type == WIRE_ENTER && c->cfg.mark) {
+        /* What the absent sites lack is on the disk of whoever may take over. */
+        if (o->ticket == 0)
+          o->ticket = mark_persist (c->cfg.mark);
+        pump_marks (c, out);
+        if (c->cfg.mark->persisted < o->ticket)
+          continue;
+      }
       if (!has_space (out)) {
         out->more = true;
         break;
@@ -525,15 +732,17 @@ pump (struct copy *c, struct copy_actions *out)
       submit (c, q, out);
     }
   }
+  pump_marks (c, out);
   /* Also without a link: what the next one is told has to be on the disk. */
-  if (c->want_unusable && c->super == SUPER_IDLE && !c->failed)
+  if (c->want_unusable && c->super == SUPER_IDLE && !c->failed
+      && (!c->cfg.mark || c->cfg.mark->persisted >= c->lack_ticket))
     write_super (c, SUPER_UNUSABLE, false, out);
   if (c->want_tenure && c->super == SUPER_IDLE && !c->failed) {
     c->want_tenure = false;
     write_super (c, SUPER_TENURE, false, out);
   }
   if (c->stopped && !c->idle_said && !c->closing && c->super == SUPER_IDLE
-      && c->n_submitted == 0) {
+      && c->n_submitted == 0 && (!c->cfg.mark || c->failed || c->cfg.mark->stage == MS_IDLE)) {
     c->idle_said = true;
     act (out, CA_IDLE);
   }
@@ -553,11 +762,42 @@ acknowledge (struct copy *c, bool now, struct copy_actions *out)
   c->status.acks++;
 }
 
+/* The committed set, in the stream: all frames that some site lacks came before (in) or come
+ * behind (out). */
 static void
-record (struct copy *c, const struct wire_record *m, struct copy_actions *out)
+note_set (struct copy *c, uint32_t in_set)
 {
+  struct mark *m = c->cfg.mark;
+
+  for (unsigned s = 0; s < CRG_MAX_SITES; s++) {
+    if (s == c->cfg.site || !m->bits[s].map)
+      continue;
+    if (in_set & 1u << s) {
+      if (in_set & 1u << c->cfg.site)
+        bits_fill (&m->bits[s], false);
+      continue;
+    }
+    /* It left: what is not stable everywhere it may lack (R2). */
+    for (uint64_t i = hot_next (&m->hot, 0); i < m->hot.n_bits; i = hot_next (&m->hot, i + 1))
+      mark_dirty (m, s, i * m->hot.bit_size,
+                  i + 1 < m->hot.n_bits ? m->hot.bit_size : m->data_bytes - i * m->hot.bit_size);
+    for (unsigned i = 0; i < m->hot.n_entries; i++) {
+      const uint64_t offset = m->hot.entry[i].region * m->hot.region_size;
+      mark_dirty (m, s, offset,
+                  m->data_bytes - offset < m->hot.region_size ? m->data_bytes - offset : m->hot.region_size);
+    }
+  }
+}
+
+static void
+record (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
+{
+  const struct wire_record *m = ev->record;
+
   if (m == NULL || m->tenure < c->tenure)
     return;
+  if (c->cfg.mark && c->linked && ev->conn == c->conn && ev->conn != 0)
+    note_set (c, m->in_set);
   if (m->tenure > c->tenure) {
     c->tenure = m->tenure;
     c->want_tenure = true;
@@ -591,7 +831,10 @@ copy_step (struct copy *c, const struct copy_event *ev, struct copy_actions *out
     frame (c, ev, out);
     break;
   case CE_RECORD:
-    record (c, ev->record, out);
+    record (c, ev, out);
+    break;
+  case CE_STABLE:
+    stable (c, ev);
     break;
   case CE_DONE:
     done (c, ev, out);
@@ -638,4 +881,5 @@ copy_status (const struct copy *c, struct copy_status *st)
   st->seq_received = c->seq;
   st->seq_acked = c->acked_seq;
   st->ops = c->n_submitted + c->n_blocked;
+  st->hot_wait = c->n_hot_wait;
 }

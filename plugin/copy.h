@@ -12,8 +12,12 @@
  * store write has returned), R3 (ENTER: flush, then superblock), F4 (a failed store does
  * nothing more), H8, C9; a copy is marked unusable on its disk before the first RESYNC block.
  *
+ * Tracking (mark.h): the region of each block that comes is hot on the own disk before it is
+ * written, until production says that it is stable everywhere (STABLE).  What the frame's `missing`
+ * sites lack is noted in their maps.  On HELLO the copy reports in what it may differ.
+ *
  * It must never acknowledge an operation before all earlier ones are done, nor let an older
- * write overtake a newer one.
+ * write overtake a newer one, nor write to a region that is not hot on its disk.
  */
 #ifndef IASP_COPY_H
 #define IASP_COPY_H
@@ -24,6 +28,7 @@
 
 #include "common/limits.h"
 #include "common/wire.h"
+#include "plugin/mark.h"
 
 /* Who this copy is; fixed by role mirror.  Numbers as in the superblock. */
 struct copy_config {
@@ -38,6 +43,8 @@ struct copy_config {
   uint64_t tenure;             /* highest seen: superblock and role command */
   uint64_t generation, since;  /* of the superblock */
   bool clean, restarted, empty, unusable, fork;
+  bool filling;                /* its own map of what it lacks is on the disk */
+  struct mark *mark;           /* what the disk remembers, loaded; NULL: nothing is tracked */
   uint32_t window_bytes, window_frames; /* <= LINK_WINDOW_*, frames <= COPY_MAX_OPS */
 };
 
@@ -47,13 +54,15 @@ enum copy_event_kind {
   CE_HELLO = 1,
   CE_FRAME,      /* conn, frame, buf: a frame from WRITE to RECORD; PING, PONG, BYE are the
                     shell's.  buf: the shell's name of the payload's buffer */
-  CE_RECORD,     /* record: a RECORD frame's payload, or the role command's record */
-  CE_DONE,       /* op, error: CA_SUBMIT is done.  CA_SUPER: op = COPY_OP_SUPER */
+  CE_RECORD,     /* record: a RECORD frame's payload with its conn, or (conn 0) the role command's */
+  CE_STABLE,     /* conn, frame: a STABLE frame */
+  CE_DONE,       /* op, error: CA_SUBMIT is done.  CA_SUPER: op = COPY_OP_SUPER; CA_MARK: COPY_OP_MARK */
   CE_POLL,       /* the shell has fed all that it has: acknowledge what is done */
   CE_CLOSED,     /* conn, reason: the connection ended */
   CE_STOP,       /* role taken: refuse, finish what was submitted -> CA_IDLE */
 };
 #define COPY_OP_SUPER COPY_MAX_OPS
+#define COPY_OP_MARK  (COPY_MAX_OPS + 1)
 
 struct copy_event {
   uint8_t kind;                /* enum copy_event_kind */
@@ -65,16 +74,20 @@ struct copy_event {
   const char *peer;
   const struct wire_hello *hello;
   const struct wire_record *record; /* CE_RECORD; CE_FRAME of ENTER */
+  const uint8_t *map;          /* CE_FRAME of MAP: its payload, or NULL (ALL) */
   struct wire_header frame;
 };
 
 enum copy_action_kind {
   CA_SUBMIT = 1, /* op, buf, frame: WRITE, ZERO, TRIM, RESYNC_* (WIRE_F_FUA: stable before
                     CE_DONE), FLUSH -> CE_DONE.  Zeroes and trims read as zeroes after it */
-  CA_SUPER,      /* tenure, generation, since, unusable: superblock, flushed, after a flush of
+  CA_SUPER,      /* tenure, generation, since, unusable, filling: superblock, flushed, after a flush of
                     the data if flush_data -> CE_DONE with op COPY_OP_SUPER.  One at a time */
   CA_RELEASE,    /* buf: the payload is not needed any more */
-  CA_HELLO_OK,   /* conn, hello_ok: answer; this is the link now */
+  CA_MARK,       /* write what mark_next () of the configuration's mark yields, each block stable ->
+                    CE_DONE with op COPY_OP_MARK.  The payloads are taken while this is carried out */
+  CA_HELLO_OK,   /* conn, hello_ok: answer; this is the link now.  With TRACKING in its features
+                    copy_report () follows, as MAPs, then END */
   CA_REFUSE,     /* conn, refuse: answer, then close */
   CA_ACK,        /* conn, seq */
   CA_ERROR,      /* conn, seq, failure: send ERROR, then close */
@@ -86,7 +99,7 @@ enum copy_action_kind {
 
 struct copy_action {
   uint8_t kind;                /* enum copy_action_kind */
-  bool unusable, flush_data;
+  bool unusable, filling, flush_data;
   uint16_t op;
   int error;
   uint32_t conn, buf;
@@ -110,6 +123,7 @@ struct copy_status {
   uint64_t tenure, generation, since;
   uint64_t seq_received, seq_acked;
   unsigned ops;                /* received and not done */
+  unsigned hot_wait;           /* ... of them wait for their region to be hot */
   uint64_t frames, bytes, acks, refused, illegal;
   const char *reason;          /* last refusal or failure, static */
 };
@@ -118,6 +132,10 @@ struct copy;                   /* defined in copy_private.h */
 
 extern const char *copy_init (struct copy *c, const struct copy_config *cfg, uint64_t now_ms);
 extern void copy_step (struct copy *c, const struct copy_event *ev, struct copy_actions *out);
+/* What may differ from production: block `index` of the map, META_BLOCK_PAYLOAD bytes.  Returns
+ * how many bits of it are set, of how many. */
+extern uint64_t copy_report (const struct copy *c, uint64_t index, uint8_t *payload, uint64_t *of);
+extern uint64_t copy_report_blocks (const struct copy *c);
 extern void copy_status (const struct copy *c, struct copy_status *st);
 
 #endif

@@ -11,6 +11,9 @@ enum copy_op_state { OP_FREE, OP_BLOCKED, OP_SUBMITTED, OP_DONE };
 struct copy_op { /* of sequence number s: ops[s % COPY_MAX_OPS] */
   uint8_t state;     /* enum copy_op_state */
   bool after_super;  /* waits until the store is marked unusable */
+  bool hot;          /* counted as a writer of its regions */
+  uint8_t hot_wait;  /* 1: for the mark, 2: for a free region */
+  uint64_t ticket;   /* ENTER: of the maps that have to be on disk first */
   uint16_t blockers; /* earlier operations that must be done first */
   uint32_t buf;
   struct wire_header frame;
@@ -22,7 +25,7 @@ enum copy_super { SUPER_IDLE, SUPER_HELLO, SUPER_UNUSABLE, SUPER_ENTER, SUPER_TE
 struct copy {
   struct copy_config cfg;  /* as configured; what changes is below */
   uint64_t tenure, generation, since;
-  bool restarted, empty, unusable, failed, stopped, idle_said;
+  bool restarted, empty, unusable, filling, failed, stopped, idle_said;
 
   bool linked;             /* conn is the link */
   bool closing;            /* it is over, but the store still works for it */
@@ -34,7 +37,12 @@ struct copy {
 
   uint8_t super;           /* enum copy_super: the one on its way */
   uint16_t super_op;       /* SUPER_ENTER: its operation */
-  bool want_unusable;      /* operations wait for it */
+  bool want_unusable;      /* operations wait for it ... */
+  uint64_t lack_ticket;    /* ... and it for the map of what is lacking */
+  unsigned n_hot_wait;
+  bool settle, idle;       /* to do when the disk is free for it: see CE_STABLE */
+  uint8_t clear;           /* 1: some, 2: all */
+  uint8_t production_site; /* of the last HELLO */
   bool want_tenure;        /* the record named a higher one */
   bool hello_waits;        /* SUPER_HELLO: conn to answer is hello_conn */
   uint32_t hello_conn;

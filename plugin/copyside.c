@@ -126,10 +126,35 @@ static void
 send_control (struct engine *e, struct mlink *l, uint8_t type, uint64_t tenure, uint64_t seq, const uint8_t *payload,
               size_t len)
 {
-  struct wire_header h = { .type = type, .tenure = tenure, .seq = seq, .payload_len = (uint32_t) len };
+  struct wire_header h = { .type = type, .flags = type == WIRE_MAP ? WIRE_F_END : 0, .tenure = tenure, .seq = seq,
+                           .payload_len = (uint32_t) len };
 
   if (mlink_send (l, &h, payload) < 0)
     mlink_close (l, "the peer does not read its answers");
+}
+
+/* What this copy may differ in, as far as the link's buffer takes it now. */
+static void
+send_map (struct engine *e, struct mlink *l)
+{
+  struct copyside *c = &e->copyside;
+  struct wire_header h = { .type = WIRE_MAP, .tenure = l->tenure };
+  uint8_t map[WIRE_MAP_BYTES];
+  uint64_t n, of;
+
+  _Static_assert (WIRE_MAP_BYTES == META_BLOCK_PAYLOAD, "a MAP is a block of a map");
+  while (c->map_next < copy_report_blocks (c->core)) {
+    if (mlink_room (l) < 2 * (WIRE_HEADER_LEN + WIRE_MAP_BYTES))
+      return; /* goes on when there is */
+    n = copy_report (c->core, c->map_next, map, &of);
+    h.offset = c->map_next++ * META_BLOCK_BITS * e->ia->p.dirty_block;
+    h.flags = n == of ? WIRE_F_ALL : 0;
+    h.payload_len = n == of ? 0 : WIRE_MAP_BYTES;
+    if (n > 0 && mlink_send (l, &h, map) < 0)
+      return;
+  }
+  c->mapping = false;
+  send_control (e, l, WIRE_MAP, l->tenure, 0, NULL, 0);
 }
 
 static void
@@ -147,6 +172,9 @@ carry_out (struct engine *e, const struct copy_action *a)
   case CA_SUPER:
     metaw_super (e, a);
     break;
+  case CA_MARK:
+    mapw_write (e);
+    break;
   case CA_RELEASE:
     arena_put (e, a->buf);
     break;
@@ -159,6 +187,12 @@ carry_out (struct engine *e, const struct copy_action *a)
               (unsigned long long) a->hello_ok.tenure);
     n = wire_encode_hello_ok (&a->hello_ok, buf, sizeof buf);
     send_control (e, l, WIRE_HELLO_OK, a->hello_ok.tenure, 0, buf, n);
+    if (a->hello_ok.features & WIRE_FEATURE_TRACKING) {
+      c->map_conn = a->conn;
+      c->map_next = 0;
+      c->mapping = true;
+      send_map (e, l);
+    }
     break;
   case CA_REFUSE:
     if (!l)
@@ -253,6 +287,14 @@ copyside_super_done (struct engine *e, int error)
 }
 
 void
+copyside_marked (struct engine *e, int error)
+{
+  struct copy_event ev = { .kind = CE_DONE, .op = COPY_OP_MARK, .error = error };
+
+  feed (e, &ev);
+}
+
+void
 copyside_round (struct engine *e)
 {
   struct copyside *c = &e->copyside;
@@ -333,6 +375,12 @@ link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
   case WIRE_BYE:
     mlink_close (l, "production said goodbye");
     return;
+  case WIRE_STABLE:
+    ev.kind = CE_STABLE;
+    break;
+  case WIRE_MAP:
+    ev.map = h->payload_len > 0 ? payload : NULL;
+    break;
   default:
     if (payload && payload != l->control)
       ev.buf = arena_name (&e->copyside, payload);
@@ -344,6 +392,10 @@ link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
 static void
 link_room (struct mlink *l)
 {
+  struct engine *e = l->owner;
+
+  if (e->copyside.mapping && l->conn == e->copyside.map_conn && l->spoken)
+    send_map (e, l);
 }
 
 static void
@@ -510,9 +562,11 @@ copyside_start (struct engine *e, char *err, size_t errlen)
     .session = e->session, .tenure = MAX (sb->tenure, e->rec.tenure), .generation = sb->generation, .since = sb->since,
     .clean = e->was_clean, .restarted = e->restarted,
     /* R6: no bitmap of production's knows what a fork was written. */
-    .empty = (sb->flags & SUPER_F_UNUSABLE && sb->since == 0) || (e->rec.diverged >> e->site & 1),
+    .empty = ((sb->flags & SUPER_F_UNUSABLE) && sb->since == 0 && !(sb->flags & SUPER_F_FILLING))
+             || (e->rec.diverged >> e->site & 1),
     .unusable = sb->flags & SUPER_F_UNUSABLE, .fork = (sb->flags & SUPER_F_FORK) && !(e->rec.fork >> e->site & 1),
     .window_bytes = LINK_WINDOW_BYTES, .window_frames = COPY_MAX_OPS,
+    .mark = mapw_mark (e), .filling = sb->flags & SUPER_F_FILLING,
   };
   const char *refused;
 
@@ -524,6 +578,9 @@ copyside_start (struct engine *e, char *err, size_t errlen)
   snprintf (cfg.crg, sizeof cfg.crg, "%s", p->crg);
   snprintf (cfg.iasp, sizeof cfg.iasp, "%s", p->name);
   snprintf (cfg.node, sizeof cfg.node, "%s", p->node);
+  /* Never filled, or by a release that did not note how far: it lacks everything. */
+  if (cfg.mark && (cfg.empty || (cfg.unusable && !cfg.filling)))
+    bits_fill (&cfg.mark->bits[e->site], true);
   refused = copy_init (c->core, &cfg, e->now_ms);
   if (refused) {
     snprintf (err, errlen, "%s", refused);
@@ -542,7 +599,7 @@ copyside_start (struct engine *e, char *err, size_t errlen)
   memset (c->pages, 0, sizeof c->pages);
   c->next_page = c->n_used = 0;
   c->n_closed = 0;
-  c->stepping = c->stopping = c->idle = c->want_poll = false;
+  c->stepping = c->stopping = c->idle = c->want_poll = c->mapping = false;
   c->refused[0] = '\0';
   for (unsigned i = CRG_MAX_SITES; i < RING_FILES; i++)
     mlink_init (&e->links[i], &e->ring, i, &copy_link_ops, e);

@@ -511,6 +511,8 @@ engine_new (struct iasp *ia, char *err, size_t errlen)
   if (r == 0)
     r = metaw_init (e);
   if (r == 0)
+    r = mapw_init (e);
+  if (r == 0)
     r = prod_init (e);
   if (r == 0)
     r = copyside_init (e);
@@ -574,6 +576,7 @@ engine_free (struct engine *e)
   if (!e)
     return;
   prod_free (e);
+  mapw_free (e);
   copyside_free (e);
   for (unsigned i = 0; i < REPL_MAX_SLOTS; i++)
     sop_free (&e->slots[i].local);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What the files of the engine share: engine.c (thread, requests), role.c (changes of role),
  * prod.c (the production side), copyside.c (the mirror side), metaw.c (superblocks on their way
- * to disk), control.c (the controller).  Every field is the engine thread's, but for those that
+ * to disk), mapw.c (maps), control.c (the controller).  Every field is the engine thread's, but for those that
  * say otherwise.
  */
 #ifndef IASP_ENGINE_PRIVATE_H
@@ -71,6 +71,30 @@ struct metaw {
   struct copy_action super; /* CA_SUPER to do */
 };
 
+/* ---- maps on their way to disk ------------------------------------------------------------- */
+
+/* Blocks of a map in flight at once. */
+#define MAPW_DEPTH 16
+
+struct mapw_io {
+  struct sop sop;
+  struct engine *e;
+  uint8_t *buf;
+};
+
+struct mapw {
+  bool on;     /* the store's maps are loaded */
+  bool active; /* a stage is being written */
+  bool all;    /* ... and all of it is submitted */
+  int error;
+  unsigned n_busy, n_damaged;
+  struct mark mark;
+  void *memory;
+  uint8_t *load; /* while loading: the hot map's payloads */
+  struct meta_layout layout;
+  struct mapw_io io[MAPW_DEPTH];
+};
+
 /* ---- production --------------------------------------------------------------------------- */
 
 #define PROD_RSLOTS  16
@@ -86,6 +110,8 @@ struct prod_site {
   uint16_t port;
   uint64_t retry_at_ms, retry_ms;
   bool up;       /* RE_LINK_UP was fed */
+  bool mapping;  /* HELLO_OK came, its map is still coming; then: */
+  struct repl_event link_up;
   uint8_t boot_id[CRG_ID_LEN];
   char why[CRG_REASON_MAX + 1]; /* last reason of a refusal or a broken link */
   uint8_t event_state;          /* last told to the controller */
@@ -115,7 +141,7 @@ struct prod {
   uint8_t *track_memory[CRG_MAX_SITES];
   struct prod_site sites[CRG_MAX_SITES];
   struct prod_rslot rslots[PROD_RSLOTS];
-  struct sop drain; /* the local part of REPL_SLOT_DRAIN */
+  struct sop drain, sync; /* the local parts of REPL_SLOT_DRAIN, REPL_SLOT_SYNC */
   struct prod_event events[PROD_EVENTS]; /* fed while a step's actions are carried out */
   unsigned ev_head, ev_n;
   char hold_reason[CRG_REASON_MAX + 1];
@@ -164,6 +190,9 @@ struct copyside {
   unsigned n_peers;
   char peers[CRG_MAX_NODES][CRG_NAME_MAX + 1];
   char refused[CRG_REASON_MAX + 1]; /* last refusal, for status */
+  uint32_t map_conn;                /* this link is being sent the map ... */
+  uint64_t map_next;                /* ... from this block on */
+  bool mapping;
 };
 
 /* ---- the controller ----------------------------------------------------------------------- */
@@ -262,6 +291,7 @@ struct engine {
   struct storemeta meta;
   struct sop_env env;
   struct metaw metaw;
+  struct mapw mapw;
   struct tlslink_ctx *tls;
   struct mlink links[RING_FILES]; /* one to each site, then those that came in */
   struct prod prod;
@@ -283,10 +313,23 @@ extern void metaw_lazy (struct engine *e);
 extern void metaw_super (struct engine *e, const struct copy_action *a);
 extern bool metaw_is_idle (const struct engine *e);
 
+/* mapw.c */
+extern int mapw_init (struct engine *e);
+extern void mapw_free (struct engine *e);
+/* Takes memory for the maps of the open store and loads them; does nothing for an unmirrored one.
+ * forced: nobody knows what the other copies have.  0 or -errno, with a sentence. */
+extern int mapw_open (struct engine *e, bool production, bool forced, char *err, size_t errlen);
+extern void mapw_close (struct engine *e);
+extern struct mark *mapw_mark (struct engine *e); /* or NULL */
+extern void mapw_write (struct engine *e);
+extern bool mapw_is_idle (const struct engine *e);
+
 /* prod.c */
 extern int prod_init (struct engine *e);
 extern void prod_free (struct engine *e);
-extern int prod_start (struct engine *e, uint32_t unclean, char *err, size_t errlen);
+/* equal: the copies of the set are.  again: an earlier process of this tenure ended uncleanly, and
+ * may have asked for the entry of a copy. */
+extern int prod_start (struct engine *e, bool equal, bool again, char *err, size_t errlen);
 extern void prod_stop (struct engine *e); /* answers what is left, closes the links */
 extern bool prod_is_idle (struct engine *e);
 extern void prod_request (struct engine *e, unsigned slot);
@@ -309,6 +352,7 @@ extern bool copyside_is_idle (struct engine *e);
 extern void copyside_close (struct engine *e); /* after idle: links and listeners */
 extern void copyside_record (struct engine *e);
 extern void copyside_super_done (struct engine *e, int error);
+extern void copyside_marked (struct engine *e, int error);
 extern void copyside_round (struct engine *e);
 extern void copyside_tick (struct engine *e);
 

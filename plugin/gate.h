@@ -36,6 +36,7 @@ struct gate {
   _Atomic uint32_t mode;           /* enum gate_mode */
   _Atomic uint32_t epoch;          /* rises with each change of role */
   _Atomic uint64_t lease_until_ms; /* L1: CLOCK_BOOTTIME; UINT64_MAX: none is needed */
+  _Atomic bool guarded;            /* every read waits through the engine: copies may differ */
   uint64_t seen_idle;              /* engine: shards seen at 0 since the last change */
   struct gate_shard shards[GATE_SHARDS];
   _Atomic uint32_t wide;                /* writes in flight that span too many blocks */

@@ -57,14 +57,42 @@ bit (const uint8_t *map, uint64_t i)
   return map[i / 8] >> (i % 8) & 1;
 }
 
-static void
-set_bit (struct hot *h, uint64_t region, bool on)
+static uint64_t
+first_bit (const struct hot *h, uint64_t region)
 {
-  if (bit (h->map, region) == on)
-    return;
-  h->map[region / 8] ^= (uint8_t) (1u << (region % 8));
-  h->block_dirty[region / META_BLOCK_BITS / 8] |=
-    (uint8_t) (1u << (region / META_BLOCK_BITS % 8));
+  return region * (h->region_size / h->bit_size);
+}
+
+static uint64_t
+end_bit (const struct hot *h, uint64_t region)
+{
+  return MIN (first_bit (h, region + 1), h->n_bits);
+}
+
+static void
+set_bits (struct hot *h, uint64_t region, bool on)
+{
+  for (uint64_t i = first_bit (h, region); i < end_bit (h, region); i++)
+    if (bit (h->map, i) != on) {
+      h->map[i / 8] ^= (uint8_t) (1u << (i % 8));
+      h->block_dirty[i / META_BLOCK_BITS / 8] |= (uint8_t) (1u << (i / META_BLOCK_BITS % 8));
+    }
+}
+
+static bool
+is_block_dirty (const struct hot *h, uint64_t region)
+{
+  const uint64_t b = first_bit (h, region) / META_BLOCK_BITS;
+  return h->block_dirty[b / 8] >> (b % 8) & 1;
+}
+
+static bool
+is_marked_whole (const struct hot *h, uint64_t region)
+{
+  for (uint64_t i = first_bit (h, region); i < end_bit (h, region); i++)
+    if (!bit (h->map, i))
+      return false;
+  return true;
 }
 
 uint32_t
@@ -78,19 +106,26 @@ hot_region_size (uint64_t data_bytes, uint64_t max_hot_bytes)
   return size;
 }
 
-static size_t
-map_bytes (uint64_t n_regions)
+static uint32_t
+bit_size_of (uint32_t region_size)
 {
-  return div_round_up (n_regions, META_BLOCK_BITS) * META_BLOCK_PAYLOAD;
+  return MIN (region_size, (uint32_t) HOT_REGION_SIZE_MIN);
+}
+
+static size_t
+map_bytes (uint64_t n_bits)
+{
+  return div_round_up (n_bits, META_BLOCK_BITS) * META_BLOCK_PAYLOAD;
 }
 
 size_t
 hot_memory_bytes (uint64_t data_bytes, uint32_t region_size, unsigned max_entries)
 {
   uint64_t n = div_round_up (data_bytes, region_size);
+  uint64_t bits = div_round_up (data_bytes, bit_size_of (region_size));
 
   return sizeof (struct hot_entry) * max_entries + round_up (n * sizeof (uint16_t), 8) +
-         map_bytes (n) + div_round_up (div_round_up (n, META_BLOCK_BITS), 8);
+         map_bytes (bits) + div_round_up (div_round_up (bits, META_BLOCK_BITS), 8);
 }
 
 void
@@ -99,13 +134,14 @@ hot_init (struct hot *h, void *memory, uint64_t data_bytes, uint32_t region_size
 {
   uint8_t *p = memory;
 
-  assert (is_power_of_2 (region_size) && region_size >= HOT_REGION_SIZE_MIN);
+  assert (is_power_of_2 (region_size));
   assert (max_entries >= 2 * HOT_MAX_SPAN && max_entries <= HOT_MAX_ENTRIES);
   memset (h, 0, sizeof *h);
-  memset (memory, 0, hot_memory_bytes (data_bytes, region_size, max_entries));
   h->n_regions = div_round_up (data_bytes, region_size);
-  h->n_blocks = div_round_up (h->n_regions, META_BLOCK_BITS);
   h->region_size = region_size;
+  h->bit_size = bit_size_of (region_size);
+  h->n_bits = div_round_up (data_bytes, h->bit_size);
+  h->n_blocks = div_round_up (h->n_bits, META_BLOCK_BITS);
   h->max_entries = max_entries;
   h->clear_above = max_entries / 2;
   h->n_state[HS_COLD] = max_entries;
@@ -114,7 +150,7 @@ hot_init (struct hot *h, void *memory, uint64_t data_bytes, uint32_t region_size
   h->index = (void *) p;
   p += round_up (h->n_regions * sizeof (uint16_t), 8);
   h->map = p;
-  p += map_bytes (h->n_regions);
+  p += map_bytes (h->n_bits);
   h->block_dirty = p;
   h->cycle = 1;
 }
@@ -126,43 +162,53 @@ find (const struct hot *h, uint64_t region)
 }
 
 void
-hot_found (struct hot *h, uint64_t region)
+hot_found (struct hot *h, uint64_t i)
 {
-  if (region < h->n_regions)
-    h->map[region / 8] |= (uint8_t) (1u << (region % 8));
+  if (i < h->n_bits)
+    h->map[i / 8] |= (uint8_t) (1u << (i % 8));
 }
 
 bool
 hot_is_marked (const struct hot *h, uint64_t region)
 {
-  return region < h->n_regions && bit (h->map, region);
+  for (uint64_t i = first_bit (h, region); region < h->n_regions && i < end_bit (h, region); i++)
+    if (bit (h->map, i))
+      return true;
+  return false;
 }
 
-void
-hot_settle (struct hot *h, uint64_t region)
+bool
+hot_settle (struct hot *h)
 {
-  struct hot_entry *e;
+  bool any = false;
 
-  if (region >= h->n_regions)
-    return;
-  e = find (h, region);
-  if (e)
-    e->found = false;
-  else
-    set_bit (h, region, false);
+  assert (!h->batch);
+  for (uint64_t i = hot_next (h, 0); i < h->n_bits;) {
+    uint64_t region = i / (h->region_size / h->bit_size);
+    struct hot_entry *e = find (h, region);
+
+    if (!e || e->found)
+      any = true;
+    if (e)
+      e->found = false;
+    else
+      set_bits (h, region, false);
+    i = hot_next (h, end_bit (h, region));
+  }
+  return any;
 }
 
 uint64_t
 hot_next (const struct hot *h, uint64_t from)
 {
-  for (; from < h->n_regions; from++) {
+  for (; from < h->n_bits; from++) {
     if (from % 8 == 0)
-      while (from < h->n_regions && h->map[from / 8] == 0)
+      while (from < h->n_bits && h->map[from / 8] == 0)
         from += 8;
-    if (from < h->n_regions && bit (h->map, from))
+    if (from < h->n_bits && bit (h->map, from))
       return from;
   }
-  return h->n_regions;
+  return h->n_bits;
 }
 
 bool
@@ -203,6 +249,25 @@ drop_entry (struct hot *h, struct hot_entry *e)
   h->n_entries--;
 }
 
+void
+hot_unlink (struct hot *h)
+{
+  h->cycle_done = 0;
+  for (unsigned i = 0; i < h->n_entries;) {
+    struct hot_entry *e = &h->entry[i];
+
+    assert (e->writers == 0);
+    e->cycle = 0;
+    e->found = true;
+    if (e->state == HS_HOT) { /* its bits stay */
+      move (h, e, HM_CLEAR);
+      drop_entry (h, e);
+    }
+    else
+      i++;
+  }
+}
+
 bool
 hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
 {
@@ -223,8 +288,8 @@ hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
     struct hot_entry *e = find (h, r);
     if (!e)
       e = new_entry (h, r);
-    if (e->state == HS_COLD && bit (h->map, r)) {
-      /* Found hot at open: the mark is on stable storage already. */
+    if (e->state == HS_COLD && is_marked_whole (h, r) && !h->batch && !is_block_dirty (h, r)) {
+      /* Found hot at open: the mark is on stable storage already, as the block is as it is here. */
       e->found = true;
       move (h, e, HM_WANT);
       move (h, e, HM_BATCH);
@@ -241,13 +306,13 @@ hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
 }
 
 void
-hot_end (struct hot *h, uint64_t offset, uint64_t length)
+hot_end (struct hot *h, uint64_t offset, uint64_t length, uint64_t stamp)
 {
   for (uint64_t r = first_region (h, offset); r <= last_region (h, offset, length); r++) {
     struct hot_entry *e = find (h, r);
     assert (e && e->writers > 0);
     e->writers--;
-    e->cycle = h->cycle;
+    e->cycle = MAX (e->cycle, stamp);
   }
 }
 
@@ -277,10 +342,11 @@ hot_batch (struct hot *h, uint64_t *blocks, unsigned max, bool idle)
     return 0;
   for (unsigned i = 0; i < h->n_entries; i++)
     if (h->entry[i].state == HS_WANTED) {
-      uint64_t b = h->entry[i].region / META_BLOCK_BITS;
+      /* A region's bits never straddle two blocks: META_BLOCK_BITS is a multiple of 64. */
+      uint64_t b = first_bit (h, h->entry[i].region) / META_BLOCK_BITS;
       unsigned k = 0;
       /* The bit may be set already (a failed batch, or a clearing that never went out). */
-      set_bit (h, h->entry[i].region, true);
+      set_bits (h, h->entry[i].region, true);
       while (k < n && blocks[k] != b)
         k++;
       if (k == n) {
@@ -327,16 +393,15 @@ hot_flush_begin (struct hot *h)
 }
 
 void
-hot_flush_done (struct hot *h, uint64_t cycle)
+hot_stable (struct hot *h, uint64_t stamp)
 {
-  if (cycle < h->cycle && cycle > h->cycle_done)
-    h->cycle_done = cycle;
+  h->cycle_done = MAX (h->cycle_done, stamp);
 }
 
 static bool
 is_clearable (const struct hot *h, const struct hot_entry *e)
 {
-  return e->state == HS_HOT && e->writers == 0 && !e->found && e->cycle <= h->cycle_done;
+  return e->state == HS_HOT && e->writers == 0 && e->cycle <= h->cycle_done;
 }
 
 unsigned
@@ -344,7 +409,7 @@ hot_clear (struct hot *h, bool all)
 {
   unsigned n = 0;
 
-  if (h->n_entries == 0 || (!all && h->n_entries <= h->clear_above))
+  if (h->batch || h->n_entries == 0 || (!all && h->n_entries <= h->clear_above))
     return 0;
   for (unsigned looked = h->n_entries; looked > 0 && h->n_entries > 0; looked--) {
     if (!all && h->n_entries <= h->clear_above)
@@ -354,7 +419,8 @@ hot_clear (struct hot *h, bool all)
     struct hot_entry *e = &h->entry[h->hand];
     if (is_clearable (h, e)) {
       move (h, e, HM_CLEAR);
-      set_bit (h, e->region, false);
+      if (!e->found) /* else its mark stays until it is settled; the entry is free */
+        set_bits (h, e->region, false);
       drop_entry (h, e);
       h->clears++;
       n++;

@@ -48,7 +48,7 @@ extern const char *hot_state_name (unsigned state);
 
 struct hot_entry {
   uint64_t region;
-  uint64_t cycle;    /* the flush cycle in which its last write ended */
+  uint64_t cycle;    /* the stamp of its last write */
   uint32_t writers;  /* writes granted or waiting, not yet ended */
   uint8_t state;     /* enum hot_state; HS_COLD: the entry is free */
   bool found;        /* hot when the store was opened: only hot_settle () lets go of it */
@@ -57,6 +57,8 @@ struct hot_entry {
 struct hot {
   uint64_t n_regions;
   uint32_t region_size;    /* bytes, a power of two */
+  uint32_t bit_size;       /* bytes for each bit of the map: a MiB, or a smaller region */
+  uint64_t n_bits;
   unsigned max_entries, n_entries;
   unsigned n_state[HS_STATES];
   unsigned clear_above;    /* lazily keep so many hot */
@@ -66,7 +68,7 @@ struct hot {
   uint64_t n_blocks;
   struct hot_entry *entry; /* max_entries */
   uint64_t cycle;          /* of flushes: rises when one begins */
-  uint64_t cycle_done;     /* the highest that is confirmed */
+  uint64_t cycle_done;     /* what has a stamp up to it is stable wherever it must be */
   unsigned hand;           /* where the search for entries to clear goes on */
   bool batch;              /* one is on its way */
   uint64_t marks, batches, clears, waits, illegal;
@@ -77,19 +79,21 @@ struct hot {
 extern uint32_t hot_region_size (uint64_t data_bytes, uint64_t max_hot_bytes);
 /* Bytes of memory that hot_init wants for this store. */
 extern size_t hot_memory_bytes (uint64_t data_bytes, uint32_t region_size, unsigned max_entries);
-/* Starts with an empty map.  max_entries: 64 to HOT_MAX_ENTRIES. */
+/* Starts with an empty map in memory that is all zeroes.  max_entries: 64 to HOT_MAX_ENTRIES. */
 extern void hot_init (struct hot *h, void *memory, uint64_t data_bytes, uint32_t region_size,
                       unsigned max_entries);
 
-/* What the store's own map says at open: a region that may differ.  The caller has flushed the
- * store since it was opened, so the mark is stable.  Found regions stay hot until hot_settle (),
- * beside the bound (they hold no entry until they are written). */
-extern void hot_found (struct hot *h, uint64_t region);
+/* What the store's own map says at open: bit n of it is set, the region may differ.  Found marks
+ * stay until hot_settle (), beside the bound (they hold no entry until they are written). */
+extern void hot_found (struct hot *h, uint64_t bit);
+/* Is a mark on the region, or on a part of it? */
 extern bool hot_is_marked (const struct hot *h, uint64_t region);
-/* The found region is equal and stable on all copies of the set, or dirty on disk for those that
- * lack it: its mark may go, unless a write has made it hot again. */
-extern void hot_settle (struct hot *h, uint64_t region);
-/* The first marked region at or after `from`, or n_regions. */
+/* What was found is equal and stable on all copies of the set, and dirty for those that lack it:
+ * its marks may go, unless a write has made them hot again.  False: there were none. */
+extern bool hot_settle (struct hot *h);
+/* Whoever gave the stamps is gone: what is marked counts as found.  Without writers only. */
+extern void hot_unlink (struct hot *h);
+/* The first marked bit at or after `from`, or n_bits; one bit is h->bit_size bytes. */
 extern uint64_t hot_next (const struct hot *h, uint64_t from);
 
 /* A write to [offset, offset + length) begins.  True: every region is hot, go.  False: a mark is
@@ -98,10 +102,12 @@ extern uint64_t hot_next (const struct hot *h, uint64_t from);
  * hot_clear () has found some (a flush is needed). */
 extern bool hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full);
 extern bool hot_ready (const struct hot *h, uint64_t offset, uint64_t length);
-/* The write is answered by all that should have it, or dirty for those that lack it. */
-extern void hot_end (struct hot *h, uint64_t offset, uint64_t length);
-/* Most regions that one write may touch; longer ones are split by the caller. */
-#define HOT_MAX_SPAN 64
+/* The write is answered by all that should have it, or dirty for those that lack it; or it never
+ * went.  stamp: what hot_stable () has to reach before its mark may go: production's h->cycle, a
+ * copy's sequence number. */
+extern void hot_end (struct hot *h, uint64_t offset, uint64_t length, uint64_t stamp);
+/* Most regions that one write may touch: 64 MiB, unaligned.  Longer ones the caller splits. */
+#define HOT_MAX_SPAN 66
 
 /* Is there anything worth a batch (a wish; or clears alone, when idle)? */
 extern bool hot_wants_batch (const struct hot *h, bool idle);
@@ -114,10 +120,11 @@ extern const uint8_t *hot_block (const struct hot *h, uint64_t block);
 
 /* A flush of the own store and of every in-set copy begins: returns its number. */
 extern uint64_t hot_flush_begin (struct hot *h);
-/* ... was confirmed by all: what ended before it began may be cleared. */
-extern void hot_flush_done (struct hot *h, uint64_t cycle);
-/* Clears what a flush covers, down to clear_above (or all, if `all`).  Returns how many.  The
- * cleared marks reach the disk with a later batch. */
+/* ... was confirmed by all: what has a stamp up to this may be cleared. */
+extern void hot_stable (struct hot *h, uint64_t stamp);
+/* Clears what a flush covers, down to clear_above (or all, if `all`); of what was found only the
+ * entry goes, not the mark.  Returns how many.  The
+ * cleared marks reach the disk with a later batch.  Not while a batch is on its way. */
 extern unsigned hot_clear (struct hot *h, bool all);
 /* Hot regions that only wait for a flush: if many, the caller flushes. */
 extern unsigned hot_flushable (const struct hot *h);

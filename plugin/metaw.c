@@ -38,7 +38,8 @@ apply_super (struct engine *e)
   /* R5, R6: being filled, or filled. */
   if (a->unusable || a->flush_data)
     sb->flags = (uint16_t) (sb->flags & ~(SUPER_F_RESTARTED | SUPER_F_FORK));
-  sb->flags = (uint16_t) (a->unusable ? sb->flags | SUPER_F_UNUSABLE : sb->flags & ~SUPER_F_UNUSABLE);
+  sb->flags = (uint16_t) ((sb->flags & ~(SUPER_F_UNUSABLE | SUPER_F_FILLING)) | (a->unusable ? SUPER_F_UNUSABLE : 0)
+                          | (a->filling ? SUPER_F_FILLING : 0));
 }
 
 static void

@@ -16,7 +16,10 @@
 enum key {
   K_NAME, K_STORE, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
   K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
-  K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR,
+  K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR, K_RESYNC_TARGET_S,
+#ifdef CRG_TEST
+  K_FAULT_NO_TRACKING,
+#endif
   K_END
 };
 
@@ -42,6 +45,10 @@ static const char *const keys[] = {
   [K_SUSPEND_TIMEOUT_MS] = "suspend-timeout-ms",
   [K_NO_QUORUM_TIMEOUT_MS] = "no-quorum-timeout-ms",
   [K_STORE_ERROR] = "store-error",
+  [K_RESYNC_TARGET_S] = "resync-target-s",
+#ifdef CRG_TEST
+  [K_FAULT_NO_TRACKING] = "fault-no-tracking",
+#endif
 };
 
 #define BIT(k)      (UINT32_C (1) << (k))
@@ -51,7 +58,7 @@ static const char *const keys[] = {
 #define LINK_ALL    (BIT (K_TLS_CA) | BIT (K_TLS_CERT) | BIT (K_TLS_KEY))
 #define CONTROL_ANY                                                                               \
   (CONTROL_ALL | LINK_ALL | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
-   | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR))
+   | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S))
 
 const char *
 params_key (unsigned i)
@@ -73,6 +80,7 @@ const char params_help[]
     "no-quorum-timeout-ms=<N>  I/O without a lease fails after so long [0: never].\n"
     "store-error=fail-over|return  An error of production's store: held until another copy\n"
     "                          serves (default), or returned to the client.\n"
+    "resync-target-s=<N>       How long the resync after a crash may take, about [30].\n"
   ;
 
 void
@@ -81,6 +89,7 @@ params_init (struct params *p)
   memset (p, 0, sizeof *p);
   p->suspend_timeout_ms = PARAMS_SUSPEND_TIMEOUT_MS;
   p->dirty_block = DIRTY_BLOCK_SIZE;
+  p->resync_target_s = PARAMS_RESYNC_TARGET_S;
 }
 
 static int
@@ -271,6 +280,17 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
     }
     p->return_store_error = strcmp (value, "return") == 0;
     return 0;
+  case K_RESYNC_TARGET_S: {
+    uint64_t n;
+
+    if (set_number (&n, key, value, 3600, err, errlen) < 0)
+      return -EINVAL;
+    p->resync_target_s = (uint32_t) n;
+    return 0;
+  }
+#ifdef CRG_TEST
+  case K_FAULT_NO_TRACKING: p->fault_no_tracking = value[0] == '1'; return 0;
+#endif
   case K_END: break;
   }
   return -EINVAL;

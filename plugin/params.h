@@ -14,6 +14,7 @@
 #include "plugin/store.h"
 
 #define PARAMS_SUSPEND_TIMEOUT_MS 10000u
+#define PARAMS_RESYNC_TARGET_S 30u
 /* Longest time-out that can be asked for: a day. */
 #define PARAMS_MAX_TIMEOUT_MS 86400000u
 
@@ -43,6 +44,8 @@ struct params {
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0: never */
   bool return_store_error;       /* to the client, instead of holding it and failing over (F4) */
+  uint32_t resync_target_s;      /* how long the resync after a crash may take: bounds the hot regions */
+  bool fault_no_tracking;        /* the test build only: to measure what tracking costs */
 
   uint32_t seen; /* bit by index of the key */
 };

@@ -72,8 +72,10 @@ local_part (struct engine *e, const struct repl_action *a)
     [RO_TRIM] = SOP_ZERO,
     [RO_FLUSH] = SOP_FLUSH,
   };
-  struct sop *op = a->slot == REPL_SLOT_DRAIN ? &e->prod.drain : &e->slots[a->slot].local;
-  const void *data = a->slot == REPL_SLOT_DRAIN ? NULL : e->slots[a->slot].rq.data;
+  struct sop *op = a->slot == REPL_SLOT_DRAIN  ? &e->prod.drain
+                   : a->slot == REPL_SLOT_SYNC ? &e->prod.sync
+                                               : &e->slots[a->slot].local;
+  const void *data = a->slot >= REPL_MAX_SLOTS ? NULL : e->slots[a->slot].rq.data;
 
   sop_start (op, (enum sop_kind) kinds[a->op], a->offset, a->length, (void *) (uintptr_t) data,
              a->flags & RF_FUA, a->op == RO_TRIM || (a->flags & RF_MAY_TRIM));
@@ -84,6 +86,16 @@ drain_done (struct sop *op, int error)
 {
   struct engine *e = container_of (op, struct engine, prod.drain);
   struct repl_event ev = { .kind = RE_LOCAL_DONE, .slot = REPL_SLOT_DRAIN, .error = error };
+
+  if (e->prod.on)
+    prod_feed (e, &ev);
+}
+
+static void
+sync_done (struct sop *op, int error)
+{
+  struct engine *e = container_of (op, struct engine, prod.sync);
+  struct repl_event ev = { .kind = RE_LOCAL_DONE, .slot = REPL_SLOT_SYNC, .error = error };
 
   if (e->prod.on)
     prod_feed (e, &ev);
@@ -112,6 +124,8 @@ send_frame (struct engine *e, const struct repl_action *a)
     payload = control;
     h.payload_len = (uint32_t) encode_record (e, a->site, a->generation, control, sizeof control);
   }
+  else if (h.type == WIRE_MAP && h.payload_len > 0)
+    payload = e->mapw.mark.bits[a->op].map + a->no * META_BLOCK_PAYLOAD;
   else if (h.payload_len > 0 && a->slot != REPL_NO_SLOT)
     payload = (const uint8_t *) e->slots[a->slot].rq.data + a->slot_offset;
   else if (h.payload_len > 0)
@@ -217,6 +231,21 @@ carry_out (struct engine *e, const struct repl_action *a)
   case RA_STATE:
     tell_link (e, a->site);
     break;
+  case RA_MARK:
+    mapw_write (e);
+    break;
+  case RA_STABLE: {
+    struct wire_header h = a->frame;
+
+    /* If there is no room the next one says it too. */
+    h.tenure = e->rec.tenure;
+    mlink_send (&e->links[a->site], &h, NULL);
+    break;
+  }
+  case RA_GUARD:
+    atomic_store (&e->ia->gate.guarded, a->error != 0);
+    log_line ("the copies of the set are equal: reads wait no more");
+    break;
   }
 }
 
@@ -320,6 +349,7 @@ link_up (struct mlink *l)
   m.tenure = e->rec.tenure;
   m.generation = e->rec.generation;
   m.size = p->size;
+  m.features = e->mapw.on ? WIRE_FEATURE_TRACKING : 0;
   m.block_size = e->meta.sb.block_size;
   m.dirty_block_size = p->dirty_block;
   m.site = e->site;
@@ -336,6 +366,53 @@ link_payload (struct mlink *l, const struct wire_header *h)
 {
   /* A copy sends no data. */
   return NULL;
+}
+
+static void
+record_to_copy (struct engine *e, unsigned s)
+{
+  struct mlink *l = &e->links[s];
+  struct wire_header h = { .type = WIRE_RECORD, .tenure = e->rec.tenure };
+  uint8_t buf[WIRE_MAX_CONTROL];
+
+  if (s == e->site || !e->prod.sites[s].up || l->state != LK_UP)
+    return;
+  h.payload_len = (uint32_t) encode_record (e, s, e->rec.in_set & 1u << s ? e->rec.since[s] : 0, buf, sizeof buf);
+  /* A copy that does not hear who left the set would not know what that one lacks. */
+  if (mlink_send (l, &h, buf) == -ENOBUFS)
+    mlink_close (l, "the copy does not read what it is told");
+}
+
+static void
+link_is_up (struct engine *e, struct mlink *l)
+{
+  struct prod_site *x = &e->prod.sites[l->site];
+
+  x->mapping = false;
+  x->link_up.room_bytes = mlink_room (l);
+  x->up = true;
+  prod_feed (e, &x->link_up);
+  record_to_copy (e, l->site);
+}
+
+/* A piece of the copy's own map, or its end. */
+static void
+link_map (struct engine *e, struct mlink *l, const struct wire_header *h, const uint8_t *payload)
+{
+  struct prod_site *x = &e->prod.sites[l->site];
+  struct repl_event ev = { .kind = RE_MAP, .site = l->site, .empty = x->link_up.empty, .offset = h->offset,
+                           .map = payload };
+
+  if (!x->mapping) {
+    mlink_close (l, "protocol: a MAP after the end of the map");
+    return;
+  }
+  if (!(h->flags & WIRE_F_END)) {
+    prod_feed (e, &ev);
+    return;
+  }
+  x->link_up.mapped = true;
+  link_is_up (e, l);
 }
 
 static void
@@ -366,9 +443,10 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
   ev.unusable = m.flags & WIRE_OK_UNUSABLE;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
-  ev.room_bytes = mlink_room (l);
-  x->up = true;
-  prod_feed (e, &ev);
+  x->link_up = ev;
+  x->mapping = e->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
+  if (!x->mapping)
+    link_is_up (e, l);
 }
 
 static void
@@ -425,6 +503,9 @@ link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
     log_line ("copy at %s: %s", e->rec.site[l->site], reason);
     prod_feed (e, &ev);
     break;
+  case WIRE_MAP:
+    link_map (e, l, h, payload);
+    break;
   case WIRE_BYE:
     mlink_close (l, "the copy said goodbye");
     break;
@@ -457,7 +538,7 @@ link_closed (struct mlink *l, const char *reason)
     snprintf (x->why, sizeof x->why, "%s", reason);
     log_line ("link to %s at %s: %s", x->node, e->rec.site[l->site], reason);
   }
-  x->up = false;
+  x->up = x->mapping = false;
   x->retry_at_ms = e->now_ms + x->retry_ms;
   x->retry_ms = MIN (x->retry_ms * 2, (uint64_t) LINK_RETRY_MAX_MS);
   if (e->prod.on)
@@ -493,22 +574,6 @@ try_connect (struct engine *e, unsigned site)
 
 /* ---- what the controller says ------------------------------------------------------------- */
 
-static void
-tell_copies (struct engine *e)
-{
-  uint8_t buf[WIRE_MAX_CONTROL];
-
-  for (unsigned s = 0; s < e->rec.n_sites; s++) {
-    struct mlink *l = &e->links[s];
-    struct wire_header h = { .type = WIRE_RECORD, .tenure = e->rec.tenure };
-
-    if (s == e->site || !e->prod.sites[s].up || l->state != LK_UP)
-      continue;
-    h.payload_len = (uint32_t) encode_record (e, s, e->rec.in_set & 1u << s ? e->rec.since[s] : 0, buf, sizeof buf);
-    mlink_send (l, &h, buf);
-  }
-}
-
 void
 prod_record (struct engine *e, uint64_t seen)
 {
@@ -522,7 +587,8 @@ prod_record (struct engine *e, uint64_t seen)
     sb->loss = e->rec.loss;
     metaw_lazy (e);
   }
-  tell_copies (e);
+  for (unsigned s = 0; s < e->rec.n_sites; s++)
+    record_to_copy (e, s);
 }
 
 void
@@ -636,6 +702,8 @@ prod_init (struct engine *e)
     if (sop_init (&p->rslots[i].sop, &e->env, rslot_done) < 0)
       return -ENOMEM;
   }
+  if (sop_init (&p->sync, &e->env, sync_done) < 0)
+    return -ENOMEM;
   return sop_init (&p->drain, &e->env, drain_done);
 }
 
@@ -661,19 +729,22 @@ prod_free (struct engine *e)
   for (unsigned i = 0; i < PROD_RSLOTS; i++)
     sop_free (&p->rslots[i].sop);
   sop_free (&p->drain);
+  sop_free (&p->sync);
   free (p->core);
   free (p->acts);
 }
 
 int
-prod_start (struct engine *e, uint32_t unclean, char *err, size_t errlen)
+prod_start (struct engine *e, bool equal, bool again, char *err, size_t errlen)
 {
   struct prod *p = &e->prod;
   const struct params *pa = &e->ia->p;
+  const uint32_t others = ((1u << e->rec.n_sites) - 1) & ~(1u << e->site);
   struct repl_config cfg = {
     .size = pa->size, .block_size = pa->dirty_block, .site = e->site, .n_sites = e->rec.n_sites,
-    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = e->rec.in_set,
-    .unclean = unclean & e->rec.in_set, .entering = unclean & ~e->rec.in_set,
+    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = e->rec.in_set, .equal = equal,
+    .mark = mapw_mark (e), .unclean = equal ? 0 : others & e->rec.in_set,
+    .entering = again ? others & ~e->rec.in_set : 0,
     .generation = e->rec.generation, .suspend_timeout_ms = pa->suspend_timeout_ms,
     .no_quorum_timeout_ms = pa->no_quorum_timeout_ms, .return_store_error = pa->return_store_error,
   };
@@ -681,10 +752,11 @@ prod_start (struct engine *e, uint32_t unclean, char *err, size_t errlen)
 
   free_buffers (p);
   cfg.track_memory_bytes = track_memory_bytes (pa->size, pa->dirty_block);
+  cfg.track_is_zeroed = true;
   for (unsigned s = 0; s < e->rec.n_sites; s++) {
     if (s == e->site)
       continue;
-    p->track_memory[s] = malloc (cfg.track_memory_bytes);
+    p->track_memory[s] = calloc (1, cfg.track_memory_bytes);
     if (!p->track_memory[s])
       goto no_memory;
     cfg.track_memory[s] = p->track_memory[s];
@@ -710,6 +782,7 @@ prod_start (struct engine *e, uint32_t unclean, char *err, size_t errlen)
   p->ev_head = p->ev_n = 0;
   p->stepping = p->held = p->drained = false;
   p->on = true;
+  atomic_store (&e->ia->gate.guarded, repl_is_guarded (p->core));
   prod_lease (e);
   prod_tick (e);
   return 0;
@@ -749,5 +822,5 @@ prod_is_idle (struct engine *e)
   for (unsigned s = 0; s < CRG_MAX_SITES; s++)
     if (e->links[s].state != LK_FREE)
       return false;
-  return !e->prod.drain.busy;
+  return !e->prod.drain.busy && !e->prod.sync.busy;
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The replication core: requests, their range lock, their completion; lease, hold, status.
- * What concerns one copy (its link, its resync, its way in and out of the set) is in
- * repl_link.c.  Pure; called by the plugin's engine thread and by the simulator.  It must
+/* The replication core: requests, their range lock, their hot regions, their completion; lease,
+ * hold, status.  What concerns one copy (its link, its way in and out of the set) is in
+ * repl_link.c, its resync in repl_resync.c.  Pure; called by the plugin's engine thread and by the simulator.  It must
  * never complete a request that lacks its local part, one of its copies, or the lease.
  */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
+#include "common/util.h"
 #include "plugin/repl_private.h"
 
 void
@@ -39,6 +40,8 @@ repl_init (struct repl *r, const struct repl_config *cfg, uint64_t now_ms)
     return "the size of the data is out of its limits";
   if (cfg->n_rslots == 0 || cfg->n_rslots > REPL_MAX_RSLOTS)
     return "the number of resync buffers is out of its limits";
+  if (cfg->mark && (cfg->mark->block_size != cfg->block_size || cfg->mark->data_bytes != cfg->size))
+    return "the maps are for another size of data or block";
   if (cfg->share_percent == 0 || cfg->share_percent > 100)
     return "the share of the resync is no percentage from 1 to 100";
   for (unsigned s = 0; s < cfg->n_sites; s++)
@@ -57,6 +60,8 @@ repl_init (struct repl *r, const struct repl_config *cfg, uint64_t now_ms)
   for (unsigned s = 0; s < cfg->n_sites; s++)
     if (s != cfg->site)
       link_init (r, s);
+  /* Until each copy of the set has said in what it may differ, and is equal. */
+  r->guard = cfg->mark && !cfg->equal && set_mask (r) != 0;
   return NULL;
 }
 
@@ -84,11 +89,36 @@ make_done (struct repl *r, unsigned slot)
   queue_push (&r->done, (uint16_t) slot);
 }
 
+/* Would a failover to any copy of the set give what production has here? */
+static bool
+range_is_equal (const struct repl *r, uint64_t offset, uint64_t length)
+{
+  if (!r->guard || length == 0)
+    return true;
+  for (unsigned site = 0; site < r->cfg.n_sites; site++) {
+    const struct repl_site *x = &r->sites[site];
+    if (!(set_mask (r) & 1u << site))
+      continue;
+    if (x->map_needed)
+      return false;
+    for (uint64_t b = offset / r->cfg.block_size; b <= (offset + length - 1) / r->cfg.block_size; b++)
+      if (track_get (&x->track, b) != TS_CLEAN)
+        return false;
+  }
+  return true;
+}
+
 /* Nothing earlier stands in its way any more. */
 static void
 unblocked (struct repl *r, unsigned slot)
 {
-  if (r->slots[slot].op == RO_READ_WAIT) {
+  struct repl_slot *s = &r->slots[slot];
+
+  if (s->op == RO_READ_WAIT && !range_is_equal (r, s->offset, s->length)) {
+    s->guarded = true;
+    r->n_guarded++;
+  }
+  else if (s->op == RO_READ_WAIT) {
     r->n_blocked--;
     make_done (r, slot);
   }
@@ -192,6 +222,210 @@ request_is_valid (const struct repl *r, const struct repl_event *ev)
   return ev->offset <= r->cfg.size && ev->length <= r->cfg.size - ev->offset;
 }
 
+/* --- hot regions ----------------------------------------------------------------------------- */
+
+static bool
+app_is_idle (const struct repl *r)
+{
+  return r->app_ms == 0 || r->now_ms - r->app_ms >= REPL_HOT_IDLE_MS;
+}
+
+/* A write is to be granted: counts in its regions.  False: none is free. */
+static bool
+take_hot (struct repl *r, unsigned slot)
+{
+  struct repl_slot *s = &r->slots[slot];
+  bool full;
+
+  if (!r->cfg.mark || !op_is_data (s->op))
+    return true;
+  s->unmarked = !hot_begin (&r->cfg.mark->hot, s->offset, s->length, &full);
+  if (full) {
+    s->unmarked = false;
+    s->stalled = true;
+    queue_push (&r->stalled, (uint16_t) slot);
+    return false;
+  }
+  s->hot = true;
+  return true;
+}
+
+static void
+leave_hot (struct repl *r, unsigned slot)
+{
+  struct repl_slot *s = &r->slots[slot];
+
+  if (s->hot)
+    hot_end (&r->cfg.mark->hot, s->offset, s->length, r->cfg.mark->hot.cycle);
+  s->hot = false;
+}
+
+/* All of the link's stream up to this is of writes that are complete. */
+uint64_t
+repl_bound (const struct repl *r, unsigned site)
+{
+  uint64_t bound = r->sites[site].seq;
+
+  for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
+    const struct repl_slot *s = &r->slots[i];
+    if (op_is_data (s->op) && s->first_seq[site] != 0 && s->first_seq[site] <= bound)
+      bound = s->first_seq[site] - 1;
+  }
+  return bound;
+}
+
+/* A flush of the own store and of all in `must` begins: notes what it will cover. */
+static void
+flush_begins (struct repl *r, unsigned slot)
+{
+  struct repl_slot *s = &r->slots[slot];
+  uint32_t earlier = 0;
+
+  if (!r->cfg.mark)
+    return;
+  s->cycle = hot_flush_begin (&r->cfg.mark->hot);
+  r->sync_ms = r->now_ms;
+  if (!set_is_equal (r))
+    return;
+  for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next)
+    if (op_is_data (r->slots[i].op))
+      earlier |= r->slots[i].earlier;
+  s->settles = 1u << r->cfg.site;
+  for (unsigned site = 0; site < r->cfg.n_sites; site++) {
+    const struct repl_site *x = &r->sites[site];
+    if (site == r->cfg.site || !x->link_up || x->mute)
+      continue;
+    s->bound[site] = repl_bound (r, site);
+    /* What came on an earlier link, if all of that is complete. */
+    if ((r->in_set & 1u << site) && !(earlier & 1u << site))
+      s->settles |= 1u << site;
+  }
+}
+
+/* ... and is over, confirmed by all of them. */
+void
+repl_flush_covered (struct repl *r, unsigned slot)
+{
+  const struct repl_slot *s = &r->slots[slot];
+
+  if (!r->cfg.mark || s->cycle == 0)
+    return;
+  hot_stable (&r->cfg.mark->hot, s->cycle);
+  if ((s->settles & 1u << r->cfg.site) && !r->settled)
+    r->settle = true;
+  for (unsigned site = 0; site < r->cfg.n_sites; site++) {
+    struct repl_site *x = &r->sites[site];
+    if (s->bound[site] > x->stable)
+      x->stable = s->bound[site];
+    if (site != r->cfg.site && (s->settles & 1u << site))
+      x->settled = true;
+  }
+  if (slot >= REPL_MAX_SLOTS && (app_is_idle (r) || r->hold))
+    r->clear = 2;
+  else if (r->clear == 0)
+    r->clear = 1;
+}
+
+static void
+local_part (struct repl *r, unsigned slot, struct repl_actions *out)
+{
+  const struct repl_slot *s = &r->slots[slot];
+  struct repl_action *a = act (out, RA_LOCAL);
+
+  a->slot = (uint16_t) slot;
+  a->op = s->op;
+  a->flags = s->flags;
+  a->offset = s->offset;
+  a->length = s->length;
+}
+
+static void store_failed (struct repl *r, int error, const char *reason,
+                          struct repl_actions *out);
+
+static void
+marked (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
+{
+  if (!r->cfg.mark || r->cfg.mark->stage == MS_IDLE) {
+    r->counters.illegal++;
+    return;
+  }
+  if (mark_done (r->cfg.mark, ev->error == 0))
+    act (out, RA_MARK);
+  if (ev->error != 0) /* F4 */
+    store_failed (r, ev->error, "a write of the production store's metadata failed", out);
+}
+
+/* Lets go of what has its mark; clears, writes and flushes what has to be.  False: once more. */
+static bool
+pump_marks (struct repl *r, struct repl_actions *out)
+{
+  struct mark *m = r->cfg.mark;
+  const bool idle = app_is_idle (r) || r->hold;
+
+  if (!m || r->failed)
+    return true;
+  if (r->n_unmarked > 0)
+    for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
+      struct repl_slot *s = &r->slots[i];
+      if (s->state != SL_ACTIVE || !s->unmarked || !hot_ready (&m->hot, s->offset, s->length))
+        continue;
+      if (!has_space (out, 1))
+        return false;
+      s->unmarked = false;
+      r->n_unmarked--;
+      local_part (r, i, out);
+    }
+  if (m->stage != MS_IDLE)
+    return true;
+  if (r->settle) {
+    r->settle = false;
+    r->settled = true;
+    mark_settle (m);
+    r->clear = 2;
+  }
+  if (r->clear != 0) {
+    mark_clear (m, r->clear == 2);
+    for (unsigned site = 0; site < r->cfg.n_sites; site++)
+      if (r->clear == 2 && r->sites[site].link_up)
+        r->sites[site].clear = true;
+    r->clear = 0;
+  }
+  while (r->stalled.n > 0 && m->hot.n_entries + HOT_MAX_SPAN <= m->hot.max_entries) {
+    unsigned slot = queue_pop (&r->stalled);
+    r->slots[slot].stalled = false;
+    queue_push (&r->runnable, (uint16_t) slot);
+    out->more = true;
+    if (r->stalled.n > 0 && r->runnable.n >= m->hot.max_entries / HOT_MAX_SPAN)
+      break;
+  }
+  if (mark_begin (m, idle))
+    act (out, RA_MARK);
+  return true;
+}
+
+/* Reads that waited for equal copies; the end of the wait for all. */
+static void
+pump_guard (struct repl *r, struct repl_actions *out)
+{
+  if (!r->guard)
+    return;
+  if (r->n_guarded > 0)
+    for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
+      struct repl_slot *s = &r->slots[i];
+      if (s->guarded && range_is_equal (r, s->offset, s->length)) {
+        s->guarded = false;
+        r->n_guarded--;
+        r->n_blocked--;
+        make_done (r, i);
+      }
+    }
+  if (!set_is_equal (r))
+    return;
+  assert (r->n_guarded == 0);
+  r->guard = false;
+  act (out, RA_GUARD)->error = 0;
+}
+
 static unsigned
 frames_of (unsigned op, unsigned flags, uint64_t length)
 {
@@ -208,13 +442,13 @@ complete (struct repl *r, unsigned slot, int error, struct repl_actions *out)
 {
   struct repl_action *a;
 
-  if (slot == REPL_SLOT_DRAIN) {
+  if (slot >= REPL_MAX_SLOTS) {
+    if (error == 0)
+      repl_flush_covered (r, slot);
     slot_release (r, slot);
     r->n_granted--;
-    if (r->hold && r->drain_of_hold && error == 0) {
-      r->drained = true;
-      act (out, RA_DRAINED);
-    }
+    if (slot == REPL_SLOT_DRAIN && r->hold && r->drain_of_hold && error == 0)
+      r->drain_done = true;
     return;
   }
   a = act (out, RA_COMPLETE);
@@ -226,6 +460,9 @@ complete (struct repl *r, unsigned slot, int error, struct repl_actions *out)
     r->counters.errors++;
   if (r->slots[slot].op != RO_READ_WAIT)
     r->n_granted--;
+  if (r->slots[slot].op == RO_FLUSH && error == 0)
+    repl_flush_covered (r, slot);
+  leave_hot (r, slot);
   slot_release (r, slot);
 }
 
@@ -239,7 +476,9 @@ request (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
     return;
   }
   r->counters.requests++;
-  if (!request_is_valid (r, ev)) {
+  if (!request_is_valid (r, ev)
+      || (r->cfg.mark && ev->op != RO_READ_WAIT
+          && ev->length / r->cfg.mark->hot.region_size + 2 > HOT_MAX_SPAN)) {
     struct repl_action *a = act (out, RA_COMPLETE);
     a->slot = ev->slot;
     a->op = ev->op;
@@ -287,7 +526,6 @@ static void
 grant (struct repl *r, unsigned slot, struct repl_actions *out)
 {
   struct repl_slot *s = &r->slots[slot];
-  struct repl_action *a;
 
   s->state = SL_ACTIVE;
   s->since_ms = r->now_ms;
@@ -299,14 +537,52 @@ grant (struct repl *r, unsigned slot, struct repl_actions *out)
     repl_check_done (r, slot);
     return;
   }
-  a = act (out, RA_LOCAL);
-  a->slot = (uint16_t) slot;
-  a->op = s->op;
-  a->flags = s->flags;
-  a->offset = s->offset;
-  a->length = s->length;
+  if (s->unmarked)
+    r->n_unmarked++; /* pump_marks goes on with it */
+  else
+    local_part (r, slot, out);
   s->must = s->pending = must_mask (r);
+  if (s->op == RO_FLUSH)
+    flush_begins (r, slot);
   link_grant (r, slot, out);
+}
+
+/* A flush of the core's own, for all in `must`. */
+static void
+own_flush (struct repl *r, unsigned slot, struct repl_actions *out)
+{
+  struct repl_slot *s = &r->slots[slot];
+
+  memset (s, 0, sizeof *s);
+  s->op = RO_FLUSH;
+  s->order = ++r->order;
+  s->n_frames = 1;
+  list_append (r, slot);
+  grant (r, slot, out);
+}
+
+/* Is a flush worth it, so that hot marks can go, here or at the copies? */
+static bool
+wants_flush (const struct repl *r)
+{
+  const struct hot *h = r->cfg.mark ? &r->cfg.mark->hot : NULL;
+  const uint64_t age = r->now_ms - r->sync_ms;
+
+  if (!h || r->failed || r->flush_failed || r->hold || r->slots[REPL_SLOT_SYNC].state != SL_FREE)
+    return false;
+  if (r->stalled.n > 0)
+    return true;
+  if (h->n_entries > h->clear_above + h->max_entries / 4)
+    return age >= REPL_TICK_MS;
+  if (!r->settled && !r->settle && set_is_equal (r))
+    return true;
+  for (unsigned s = 0; s < r->cfg.n_sites; s++)
+    if ((r->in_set & 1u << s) && r->sites[s].link_up && !r->sites[s].settled
+        && set_is_equal (r) && age >= REPL_TICK_MS)
+      return true;
+  if (h->n_entries == 0)
+    return false;
+  return app_is_idle (r) ? age >= REPL_TICK_MS : age >= REPL_HOT_FLUSH_MS;
 }
 
 static void
@@ -361,6 +637,11 @@ pump (struct repl *r, struct repl_actions *out)
   const bool lease = repl_lease_ok (r);
   bool again = true;
 
+  while (r->stalled.n > 0 && !lease && r->lease_error) {
+    unsigned slot = queue_pop (&r->stalled);
+    r->slots[slot].stalled = false;
+    queue_push (&r->runnable, (uint16_t) slot);
+  }
   /* L2: after the no-quorum-timeout requests end in an error.  Those that a copy still lacks
    * go on waiting: what it lacks must not be read and then be taken back. */
   while (again) {
@@ -382,6 +663,8 @@ pump (struct repl *r, struct repl_actions *out)
         return;
       }
       slot = queue_pop (&r->runnable);
+      if (lease && !take_hot (r, slot))
+        continue;
       r->n_blocked--;
       if (lease)
         grant (r, slot, out);
@@ -395,22 +678,35 @@ pump (struct repl *r, struct repl_actions *out)
   }
 
   /* A store whose flush failed is never drained (F4); without a lease nothing is (L2). */
-  if (r->hold && !r->drained && !r->failed && !r->flush_failed && lease && r->n_granted == 0
+  if (r->hold && !r->drained && !r->drain_done && !r->guard && !r->failed && !r->flush_failed && lease
+      && r->n_granted == 0
       && r->slots[REPL_SLOT_DRAIN].state == SL_FREE) {
-    struct repl_slot *s = &r->slots[REPL_SLOT_DRAIN];
     if (!has_space (out, need)) {
       out->more = true;
       return;
     }
-    memset (s, 0, sizeof *s);
-    s->op = RO_FLUSH;
-    s->order = ++r->order;
-    s->n_frames = 1;
-    list_append (r, REPL_SLOT_DRAIN);
     r->drain_of_hold = true; /* not one that an earlier hold has left behind */
-    grant (r, REPL_SLOT_DRAIN, out);
+    own_flush (r, REPL_SLOT_DRAIN, out);
+  }
+  if (lease && wants_flush (r)) {
+    if (!has_space (out, need)) {
+      out->more = true;
+      return;
+    }
+    r->counters.own_flushes++;
+    own_flush (r, REPL_SLOT_SYNC, out);
   }
   link_pump (r, out);
+  pump_guard (r, out);
+  if (!pump_marks (r, out))
+    out->more = true;
+  /* Drained: what need not be hot any more isn't on disk either, for whoever opens it next. */
+  if (r->hold && r->drain_done && !r->drained && !r->failed
+      && (!r->cfg.mark || (r->cfg.mark->stage == MS_IDLE && !r->settle && r->clear == 0))) {
+    r->drained = true;
+    link_tell (r, out);
+    act (out, RA_DRAINED);
+  }
   /* A resync read that turned out needless may have let a write go on. */
   if (!r->failed && (lease || r->lease_error)
       && (r->done.n > 0 || (r->runnable.n > 0 && !r->hold)))
@@ -437,6 +733,7 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
   case RE_ACK:
   case RE_COPY_ERROR:
   case RE_ROOM:
+  case RE_MAP:
   case RE_MIRROR:
   case RE_UNMIRROR:
   case RE_DETACHED:
@@ -456,7 +753,7 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
   case RE_HOLD:
     if (!r->hold) {
       r->hold = true;
-      r->drained = false;
+      r->drained = r->drain_done = false;
       r->hold_ms = r->now_ms;
       repl_set_reason (r->hold_reason, ev->reason);
     }
@@ -464,10 +761,10 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
       act (out, RA_DRAINED);
     break;
   case RE_RESUME:
-    r->hold = r->drained = r->drain_of_hold = false;
+    r->hold = r->drained = r->drain_done = r->drain_of_hold = false;
     break;
   case RE_RESYNC_READ:
-    link_read_done (r, ev, out);
+    resync_read_done (r, ev, out);
     break;
   case RE_STORE_FAILED:
     store_failed (r, ev->error, ev->reason, out);
@@ -477,6 +774,9 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
         && r->now_ms - r->lease_ms >= r->cfg.no_quorum_timeout_ms)
       r->lease_error = true;
     link_tick (r, out);
+    break;
+  case RE_MARKED:
+    marked (r, ev, out);
     break;
   case RE_MORE:
     break;
@@ -535,7 +835,9 @@ repl_waits (const struct repl *r, uint64_t now_ms, struct repl_wait out[REPL_MAX
     if (r->failed)
       add_wait (r, &w[CRG_MAX_SITES + RW_FAILED - 1], s, now_ms);
     if (s->state == SL_ACTIVE) {
-      if (!s->local_done)
+      if (s->unmarked)
+        add_wait (r, &w[CRG_MAX_SITES + RW_MARK - 1], s, now_ms);
+      else if (!s->local_done)
         add_wait (r, &w[CRG_MAX_SITES + RW_STORE], s, now_ms);
       for (unsigned c = 0; c < r->cfg.n_sites; c++)
         if (s->pending & 1u << c)
@@ -545,6 +847,10 @@ repl_waits (const struct repl *r, uint64_t now_ms, struct repl_wait out[REPL_MAX
       add_wait (r, &w[CRG_MAX_SITES + RW_RANGE - 1], s, now_ms);
     else if (s->state == SL_BLOCKED && r->hold)
       add_wait (r, &w[CRG_MAX_SITES + RW_HOLD - 1], s, now_ms);
+    else if (s->stalled)
+      add_wait (r, &w[CRG_MAX_SITES + RW_MARK - 1], s, now_ms);
+    else if (s->guarded)
+      add_wait (r, &w[CRG_MAX_SITES + RW_EQUAL - 1], s, now_ms);
     if (!lease && s->blockers == 0 && s->state != SL_ACTIVE)
       add_wait (r, &w[CRG_MAX_SITES + RW_LEASE - 1], s, now_ms);
   }
@@ -565,6 +871,11 @@ repl_waits (const struct repl *r, uint64_t now_ms, struct repl_wait out[REPL_MAX
   w[CRG_MAX_SITES + RW_LEASE - 1].reason = "the lease has expired: no majority answers";
   w[CRG_MAX_SITES + RW_FAILED - 1].owner = RW_FAILED;
   w[CRG_MAX_SITES + RW_FAILED - 1].reason = r->fail_reason;
+  w[CRG_MAX_SITES + RW_MARK - 1].owner = RW_MARK;
+  w[CRG_MAX_SITES + RW_MARK - 1].reason = "its regions are being marked hot";
+  w[CRG_MAX_SITES + RW_EQUAL - 1].owner = RW_EQUAL;
+  w[CRG_MAX_SITES + RW_EQUAL - 1].reason
+    = "after an unclean end the copies are made equal before this is read";
   for (unsigned i = 0; i < REPL_MAX_WAITS; i++)
     if (w[i].requests > 0)
       out[n++] = w[i];
@@ -597,6 +908,12 @@ unsigned
 repl_inflight (const struct repl *r)
 {
   return r->n_used;
+}
+
+bool
+repl_is_guarded (const struct repl *r)
+{
+  return r->guard;
 }
 
 const struct track *

@@ -15,6 +15,12 @@
  * resync below application writes.  `must` of a request = the committed in-set copies and
  * those entering (R3), fixed when the request is granted its range lock.
  *
+ * Tracking (mark.h): a region is hot on the own disk before the local part of its write is
+ * submitted; the sends do not wait, as each copy marks its own disk.  Its mark goes when a flush
+ * of the own store and of every copy in `must` covers the write.  A copy that leaves the set is
+ * dirty in all regions that are hot then.  Opened after an unclean end, production copies hot(own)
+ * and hot(copy) to each copy of the set, and until they are equal no read of them is answered.
+ *
  * It must never: complete what an in-set copy lacks; clear a dirty mark without a flush that
  * the copy confirmed; wait without an owner and a reason (repl_waits).
  */
@@ -27,6 +33,7 @@
 
 #include "common/limits.h"
 #include "common/wire.h"
+#include "plugin/mark.h"
 #include "plugin/track.h"
 
 enum repl_op { RO_WRITE = 1, RO_ZERO, RO_TRIM, RO_FLUSH, RO_READ_WAIT };
@@ -38,7 +45,9 @@ enum repl_op { RO_WRITE = 1, RO_ZERO, RO_TRIM, RO_FLUSH, RO_READ_WAIT };
 /* Slots 0 .. REPL_MAX_SLOTS - 1 are the shell's to hand out; this one is the core's own flush
  * (hold, drain: F6).  It appears in RA_LOCAL and RE_LOCAL_DONE only. */
 #define REPL_SLOT_DRAIN REPL_MAX_SLOTS
-#define REPL_NO_SLOT    0xffffu
+/* ... and this one its flush that lets hot marks go. */
+#define REPL_SLOT_SYNC (REPL_MAX_SLOTS + 1)
+#define REPL_NO_SLOT   0xffffu
 
 enum repl_event_kind {
   /* slot, op, flags, offset, length: a client's request, in arrival order.  length is 1 to
@@ -47,15 +56,16 @@ enum repl_event_kind {
    * RO_READ_WAIT: a read (or an answer about to leave) met a write in flight, or an expired
    * lease: completes when every overlapping write that arrived before it has completed and
    * the lease is valid; what was read before the event was fed may then be answered.
-   * length 0: wait for the lease alone. */
+   * length 0: wait for the lease alone.  While RA_GUARD stands every read comes this way. */
   RE_REQUEST = 1,
   /* slot, error (0 or -errno): the local part is done, its flush included for RO_FLUSH and
    * RF_FUA. */
   RE_LOCAL_DONE,
-  /* site, restarted, empty, unusable, window_bytes, window_frames (HELLO_OK), room_bytes: a link is up,
-   * its sequence begins with 1.  room_bytes: plaintext bytes (headers and payloads) of
-   * operations that the link's out buffer takes now; the shell keeps room of its own for
-   * HELLO, PING, PONG, RECORD, BYE.  An up link that comes up again was down between. */
+  /* site, restarted, empty, unusable, mapped, window_bytes, window_frames (HELLO_OK), room_bytes: a
+   * link is up, its sequence begins with 1.  mapped: all of its map came with RE_MAP before.
+   * room_bytes: plaintext bytes (headers and payloads) of operations that the link's out buffer
+   * takes now; the shell keeps room of its own for HELLO, PING, PONG, RECORD, STABLE, BYE.  An up
+   * link that comes up again was down between. */
   RE_LINK_UP,
   RE_LINK_DOWN,   /* site, reason (PING deadline, TLS error, closed, REFUSE ...) */
   RE_ACK,         /* site, seq: all up to seq are done */
@@ -77,6 +87,9 @@ enum repl_event_kind {
                      first `length` bytes are a hole (1 block to RA's length_max); else length
                      is RA's length */
   RE_STORE_FAILED,/* reason: the shell saw the production store fail elsewhere */
+  RE_MAP,         /* site, empty, offset, map: a piece of the copy's own map, META_BLOCK_BITS blocks from
+                     offset on; NULL: all of them are set */
+  RE_MARKED,      /* error: the stage that RA_MARK opened is written and flushed, or not */
   RE_TICK,        /* time passed: feed one every REPL_TICK_MS */
   RE_MORE,        /* nothing new: after a step that set actions->more */
 };
@@ -93,6 +106,8 @@ struct repl_event {
   bool restarted;       /* R5: answered and not flushed may be gone */
   bool empty;           /* nothing in it is of use */
   bool unusable;        /* its disk says: target of a resync that did not end */
+  bool mapped;          /* its map of what may differ came before */
+  const uint8_t *map;   /* META_BLOCK_PAYLOAD bytes, only during the step */
   uint16_t slot, rslot;
   uint32_t flags;       /* RF_* */
   int error;
@@ -115,7 +130,8 @@ enum repl_action_kind {
   /* site, frame (a whole header but for the tenure, with length and payload_len).  Where
    * payload_len > 0 the payload begins at slot_offset in the buffer of slot, or, if slot is
    * REPL_NO_SLOT, in that of rslot.
-   * ENTER: the shell makes the payload (wire_record) with `generation` as since.
+   * ENTER: the shell makes the payload (wire_record) with `generation` as since.  MAP without ALL:
+   * the payload is block `no` of the dirty map of site `op`, as it is now.
    * The shell has taken the payload (encrypted, or copied) when it has carried this out; it
    * never needs the slot for this site again, unless the core sends it again. */
   RA_SEND,
@@ -134,6 +150,11 @@ enum repl_action_kind {
   RA_STORE_FAILED,/* error, reason: F4; nothing completes any more, and the shell lets no read
                      be answered either */
   RA_STATE,       /* site: its repl_site_state or reason changed (for log and status) */
+  RA_MARK,        /* write what mark_next () of the configuration's mark yields, each block stable
+                     -> RE_MARKED.  The payloads are taken while this is carried out */
+  RA_STABLE,      /* site, frame (WIRE_STABLE): tell it; harmless if it can't be sent now */
+  RA_GUARD,       /* error 0 or 1: 1: every read goes through RE_REQUEST from now on, 0: no more.
+                     It stands when the core begins if repl_is_guarded () says so */
 };
 
 struct repl_action {
@@ -169,13 +190,16 @@ struct repl_config {
   uint32_t in_set;           /* R: the record at the appointment */
   uint32_t entering;         /* bit s: a copy outside it whose entry an earlier process may have
                                 asked for: waited for until a record tells the outcome (R3, C5) */
-  uint32_t unclean;          /* bit s: in-set copy that must leave first (R5, unclean end) */
+  uint32_t unclean;          /* without mark: in-set copies that must leave first (R5, unclean end) */
+  bool equal;                /* the copies in the set are equal: all was drained and flushed (F6) */
+  struct mark *mark;         /* what the disk remembers, loaded; NULL: nothing is tracked on disk */
   uint64_t generation;
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* L2: then -EIO for what no copy lacks; 0 = never */
   /* Block states of each other site: track_memory_bytes () each; NULL for the own one. */
   uint8_t *track_memory[CRG_MAX_SITES];
   size_t track_memory_bytes;
+  bool track_is_zeroed;      /* that memory is new: a huge store costs what is noted of it */
 };
 
 enum repl_site_state {
@@ -200,12 +224,13 @@ struct repl_site_status {
   uint64_t done_bytes, total_bytes; /* of the resync: both never fall */
   uint64_t rate_bytes_s;
   uint64_t eta_s;               /* UINT64_MAX: unknown */
+  uint64_t resync_bytes;        /* that the resync has sent it, ever; holes count as nothing */
   uint64_t unacked_bytes;
   unsigned unacked_frames;
   uint64_t lag_ms;              /* age of the oldest request that waits for it */
 };
 
-enum repl_wait_owner { RW_STORE, RW_COPY, RW_LEASE, RW_HOLD, RW_RANGE, RW_FAILED };
+enum repl_wait_owner { RW_STORE, RW_COPY, RW_LEASE, RW_HOLD, RW_RANGE, RW_FAILED, RW_MARK, RW_EQUAL };
 struct repl_wait {
   uint8_t owner;                /* enum repl_wait_owner */
   uint8_t site;                 /* RW_COPY */
@@ -213,10 +238,11 @@ struct repl_wait {
   uint64_t age_ms;              /* of the oldest */
   const char *reason;
 };
-#define REPL_MAX_WAITS (CRG_MAX_SITES + 5)
+#define REPL_MAX_WAITS (CRG_MAX_SITES + 7)
 
 struct repl_counters {
   uint64_t requests, completed, errors, frames, resent_frames, resync_blocks, hole_blocks;
+  uint64_t own_flushes;         /* made to let hot marks go */
   uint64_t illegal;             /* events that made no sense: counted, ignored */
   uint64_t locks_waited, copies_lost, copies_back, copies_entered;
 };
@@ -237,6 +263,7 @@ extern unsigned repl_waits (const struct repl *r, uint64_t now_ms,
 extern const struct repl_counters *repl_counters (const struct repl *r);
 extern bool repl_is_held (const struct repl *r, const char **reason); /* F6, lease, failed */
 extern unsigned repl_inflight (const struct repl *r); /* requests not yet completed */
+extern bool repl_is_guarded (const struct repl *r);
 extern const struct track *repl_track (const struct repl *r, unsigned site);
 
 #endif

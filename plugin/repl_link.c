@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The replication core, one copy at a time: its link and window, its way out of the set (R2),
- * its resync, its way in (R3).  The other half of repl.c; pure, called by it alone.  It must
+ * its way in (R3).  The second part of repl.c; pure, called by it alone.  It must
  * never let a block count as clean that the copy has not confirmed stable, nor drop a copy
  * from what requests wait for while the record has it.
  */
 #include <assert.h>
 #include <string.h>
 
+#include "common/util.h"
 #include "plugin/repl_private.h"
 
 /* ENTER's payload is made by the shell; this much is counted for it. */
@@ -18,12 +19,26 @@ link_init (struct repl *r, unsigned site)
   struct repl_site *x = &r->sites[site];
 
   assert (site < CRG_MAX_SITES);
-  track_init (&x->track, r->cfg.track_memory[site], r->cfg.size, r->cfg.block_size, TS_CLEAN);
+  struct mark *m = r->cfg.mark;
+  const bool in_set = r->in_set & 1u << site;
+
+  /* A copy of the set lacks nothing but what is hot; what the disk says is of earlier days. */
+  if (m && in_set)
+    bits_fill (&m->bits[site], false);
+  track_init (&x->track, r->cfg.track_memory[site], r->cfg.size, r->cfg.block_size,
+              m ? &m->bits[site] : NULL, r->cfg.track_is_zeroed);
+  if (m) {
+    x->map_valid = true;
+    x->map_needed = !(in_set && r->cfg.equal);
+    if (x->map_needed)
+      link_mark_hot (r, site);
+    x->resync_base = x->track.cleaned;
+  }
   x->down_ms = r->now_ms;
   x->state_since_ms = r->now_ms;
   x->hole_run = 1;
   x->state = SITE_IDLE;
-  if (r->in_set & 1u << site) {
+  if (in_set && !m) {
     x->map_valid = true;
     x->untracked = true;
     if (r->cfg.unclean & 1u << site) {
@@ -39,6 +54,25 @@ link_init (struct repl *r, unsigned site)
     x->enter = EN_READY;
     x->lost = x->lost_final = true;
     repl_set_reason (x->reason, "an earlier process may have asked for its entry");
+  }
+}
+
+/* After a crash, and when it leaves the set, a copy may lack whatever is hot. */
+void
+link_mark_hot (struct repl *r, unsigned site)
+{
+  const struct hot *h = r->cfg.mark ? &r->cfg.mark->hot : NULL;
+
+  for (uint64_t i = h ? hot_next (h, 0) : 0; h && i < h->n_bits; i = hot_next (h, i + 1)) {
+    const uint64_t offset = i * h->bit_size;
+    track_mark (&r->sites[site].track, offset,
+                h->bit_size < r->cfg.size - offset ? h->bit_size : r->cfg.size - offset);
+  }
+  /* Marks on their way to the disk count too: their writes may be at the copy already. */
+  for (unsigned i = 0; h && i < h->n_entries; i++) {
+    const uint64_t offset = h->entry[i].region * h->region_size;
+    track_mark (&r->sites[site].track, offset,
+                h->region_size < r->cfg.size - offset ? h->region_size : r->cfg.size - offset);
   }
 }
 
@@ -91,8 +125,8 @@ copy_back (struct repl *r, unsigned site, struct repl_actions *out)
 
 /* --- the stream ------------------------------------------------------------------------------ */
 
-static bool
-fits (const struct repl_site *x, uint32_t bytes, uint32_t frames)
+bool
+link_fits (const struct repl_site *x, uint32_t bytes, uint32_t frames)
 {
   return x->unacked_frames + x->reserved_frames + frames <= x->window_frames
          && (uint64_t) x->unacked_bytes + x->reserved_bytes + bytes <= x->window_bytes
@@ -100,8 +134,8 @@ fits (const struct repl_site *x, uint32_t bytes, uint32_t frames)
 }
 
 /* Puts one frame in the stream; the caller has checked that it fits. */
-static struct repl_action *
-send_frame (struct repl *r, unsigned site, enum wire_type type, enum flight_kind kind,
+struct repl_action *
+link_send (struct repl *r, unsigned site, enum wire_type type, enum flight_kind kind,
             uint64_t offset, uint64_t length, uint32_t payload_len, struct repl_actions *out)
 {
   struct repl_site *x = &r->sites[site];
@@ -111,6 +145,7 @@ send_frame (struct repl *r, unsigned site, enum wire_type type, enum flight_kind
 
   assert (x->link_up && x->unacked_frames < LINK_WINDOW_FRAMES);
   a->site = (uint8_t) site;
+  a->slot = REPL_NONE;
   a->frame.type = (uint8_t) type;
   a->frame.seq = ++x->seq;
   a->frame.offset = offset;
@@ -183,10 +218,12 @@ send_slot_frame (struct repl *r, unsigned site, unsigned slot, unsigned i,
   frame_of (s, i, &type, &offset, &length, &payload_len, &flags);
   if (kind == FL_NONE)
     flags &= (uint16_t) ~WIRE_F_FUA; /* nobody waits for this copy */
-  a = send_frame (r, site, type, kind, offset, length, payload_len, out);
+  a = link_send (r, site, type, kind, offset, length, payload_len, out);
   a->frame.flags = flags;
   a->frame.missing = type == WIRE_FLUSH ? 0 : s->missing;
   a->slot = (uint16_t) slot;
+  if (r->slots[slot].first_seq[site] == 0)
+    r->slots[slot].first_seq[site] = r->sites[site].seq;
   a->slot_offset = type == WIRE_WRITE ? (uint32_t) (offset - s->offset) : 0;
   if (kind == FL_SLOT)
     r->sites[site].flight[r->sites[site].seq % LINK_WINDOW_FRAMES].slot = (uint16_t) slot;
@@ -211,7 +248,7 @@ send_queued (struct repl *r, unsigned site, struct repl_actions *out)
       continue;
     }
     frame_of (s, s->sent[site], &type, &offset, &length, &payload_len, &flags);
-    if (!fits (x, WIRE_HEADER_LEN + payload_len, 1))
+    if (!link_fits (x, WIRE_HEADER_LEN + payload_len, 1))
       return;
     if (!has_space (out, 1)) {
       out->more = true;
@@ -237,7 +274,7 @@ offer (struct repl *r, unsigned site, unsigned slot)
          && (x->resync_begun
              || x->track.count[TS_DIRTY] + x->track.count[TS_SYNCING] == 0)
          && !track_all_dirty (&x->track, s->offset, s->length) && track_can_send (&x->track)
-         && fits (x, (uint32_t) payload + frames * WIRE_HEADER_LEN, frames);
+         && link_fits (x, (uint32_t) payload + frames * WIRE_HEADER_LEN, frames);
 }
 
 void
@@ -246,6 +283,8 @@ link_grant (struct repl *r, unsigned slot, struct repl_actions *out)
   struct repl_slot *s = &r->slots[slot];
   uint32_t offered = 0;
 
+  /* Also those that are entering: they may not get in. */
+  s->missing = r->others & ~r->in_set;
   for (unsigned site = 0; site < r->cfg.n_sites; site++) {
     struct repl_site *x = &r->sites[site];
     if (site == r->cfg.site)
@@ -258,10 +297,8 @@ link_grant (struct repl *r, unsigned slot, struct repl_actions *out)
     else if (op_is_data (s->op)) {
       if (offer (r, site, slot))
         offered |= 1u << site;
-      else {
+      else
         track_mark (&x->track, s->offset, s->length);
-        s->missing |= 1u << site;
-      }
     }
   }
   for (unsigned site = 0; site < r->cfg.n_sites; site++)
@@ -307,11 +344,14 @@ new_resync (struct repl_site *x)
 }
 
 static void
-mark_everything (struct repl_site *x)
+mark_everything (const struct repl *r, struct repl_site *x)
 {
   track_mark_all (&x->track);
   x->map_valid = true;
   x->untracked = false;
+  /* On its own disk too: whoever is production then has to know. */
+  x->lack_owed = r->cfg.mark != NULL;
+  x->lack_said = false;
   x->hole_run = 1;
   new_resync (x);
 }
@@ -333,30 +373,10 @@ leave_must (struct repl *r, unsigned site)
     }
   clear_flights (x);
   x->sendq.n = 0;
+  link_mark_hot (r, site); /* answered or not, it may not be stable there */
   new_resync (x);
   if (x->link_up && !x->map_valid)
-    mark_everything (x);
-}
-
-static void
-cancel_reads (struct repl *r, unsigned site)
-{
-  struct repl_site *x = &r->sites[site];
-
-  for (unsigned i = 0; i < r->cfg.n_rslots; i++) {
-    struct repl_rslot *p = &r->rslots[i];
-    if (p->site != site || (p->state != RL_BLOCKED && p->state != RL_READING))
-      continue;
-    if (p->state == RL_READING)
-      track_mark (&x->track, p->run.first * r->cfg.block_size,
-                  (p->run.first + p->run.n == x->track.n_blocks
-                       ? r->cfg.size - p->run.first * r->cfg.block_size
-                       : p->run.n * r->cfg.block_size));
-    repl_rslot_release (r, i);
-    p->state = p->state == RL_READING ? RL_CANCELLED : RL_FREE;
-  }
-  x->n_rslots = 0;
-  x->reserved_bytes = x->reserved_frames = 0;
+    mark_everything (r, x);
 }
 
 /* The link is gone: nothing that was not acknowledged counts. */
@@ -372,9 +392,17 @@ link_lost (struct repl *r, unsigned site, const char *reason, struct repl_action
   x->down_ms = r->now_ms;
   x->sendq.n = 0;
   x->resync_begun = false;
-  for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next)
+  for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
+    if (r->slots[i].sent[site] > 0)
+      r->slots[i].earlier |= 1u << site;
     r->slots[i].sent[site] = r->slots[i].acked[site];
-  cancel_reads (r, site);
+    r->slots[i].first_seq[site] = r->slots[i].bound[site] = 0;
+    r->slots[i].settles &= ~(1u << site);
+  }
+  x->stable = x->told_stable = 0;
+  x->settled = x->told_settled = x->clear = false;
+  x->lack_said = false;
+  resync_cancel (r, site);
   track_mark_sent (&x->track);
   x->unacked_bytes = x->unacked_frames = x->resync_unacked = 0;
   x->acked_seq = x->seq;
@@ -410,6 +438,60 @@ link_local_error (struct repl *r, unsigned slot)
 
 /* --- coming in (R3) -------------------------------------------------------------------------- */
 
+/* It has to be filled: its own disk says so before its first block comes. */
+static void
+say_lack (struct repl *r, unsigned site, struct repl_actions *out)
+{
+  struct repl_site *x = &r->sites[site];
+  struct repl_action *a;
+
+  if (!x->lack_owed || x->lack_said || !link_fits (x, WIRE_HEADER_LEN, 1))
+    return;
+  if (!has_space (out, 1)) {
+    out->more = true;
+    return;
+  }
+  a = link_send (r, site, WIRE_MAP, FL_LACK, 0, 0, 0, out);
+  a->frame.flags = WIRE_F_ALL;
+  a->frame.missing = 1u << site;
+  x->lack_said = true;
+}
+
+/* What the absent copies lack: if this one becomes production, it has to know.  New bits reach it
+ * with each frame from EN_CLOSING on.  True: all is said. */
+static bool
+send_maps (struct repl *r, unsigned site, struct repl_actions *out)
+{
+  struct repl_site *x = &r->sites[site];
+
+  for (; x->map_site < r->cfg.n_sites; x->map_site++, x->map_index = 0) {
+    const struct bits *b = &r->cfg.mark->bits[x->map_site];
+
+    if (x->map_site == r->cfg.site || x->map_site == site || (r->in_set & 1u << x->map_site)
+        || b->n_set == 0)
+      continue;
+    for (; x->map_index < b->n_blocks; x->map_index++) {
+      const uint8_t *p = b->map + x->map_index * META_BLOCK_PAYLOAD;
+      struct repl_action *a;
+
+      if (is_all_zero (p, META_BLOCK_PAYLOAD))
+        continue;
+      if (!link_fits (x, WIRE_HEADER_LEN + META_BLOCK_PAYLOAD, 1))
+        return false;
+      if (!has_space (out, 1)) {
+        out->more = true;
+        return false;
+      }
+      a = link_send (r, site, WIRE_MAP, FL_NONE, x->map_index * META_BLOCK_BITS * r->cfg.block_size,
+                     0, META_BLOCK_PAYLOAD, out);
+      a->frame.missing = 1u << x->map_site;
+      a->op = (uint8_t) x->map_site;
+      a->no = x->map_index;
+    }
+  }
+  return true;
+}
+
 static void
 try_enter (struct repl *r, unsigned site, struct repl_actions *out)
 {
@@ -420,13 +502,13 @@ try_enter (struct repl *r, unsigned site, struct repl_actions *out)
     return;
   if (x->enter == EN_NONE) {
     if (open > REPL_ENTER_BLOCKS || (open > 0 && !x->resync_begun) || r->hold
-        || r->now_ms < x->enter_retry_ms)
+        || r->guard || r->now_ms < x->enter_retry_ms)
       return;
     /* First: every request granted from now on waits for it. */
     x->enter = EN_CLOSING;
     x->untracked = true;
   }
-  if (x->enter != EN_CLOSING || open > 0 || x->n_rslots > 0)
+  if ((x->enter != EN_CLOSING && x->enter != EN_MAPS) || open > 0 || x->n_rslots > 0)
     return;
   /* Then: all earlier ones are answered. */
   for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
@@ -435,14 +517,21 @@ try_enter (struct repl *r, unsigned site, struct repl_actions *out)
         && !(s->must & 1u << site))
       return;
   }
-  if (!fits (x, ENTER_BYTES, 1))
+  if (x->enter == EN_CLOSING) {
+    x->enter = EN_MAPS;
+    x->map_site = 0;
+    x->map_index = 0;
+  }
+  if (r->cfg.mark && !send_maps (r, site, out))
+    return;
+  if (!link_fits (x, ENTER_BYTES, 1))
     return;
   if (!has_space (out, 1)) {
     out->more = true;
     return;
   }
   /* Then: it flushes and writes its superblock. */
-  send_frame (r, site, WIRE_ENTER, FL_ENTER, 0, 0, 0, out)->generation = r->generation;
+  link_send (r, site, WIRE_ENTER, FL_ENTER, 0, 0, 0, out)->generation = r->generation;
   x->enter = EN_SENT;
 }
 
@@ -487,6 +576,8 @@ link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *o
       const bool ready = x->enter == EN_READY;
       r->in_set |= bit;
       x->enter = EN_NONE;
+      if (r->cfg.mark)
+        mark_persist (r->cfg.mark); /* so that the disk forgets what it lacked */
       if (ready)
         r->counters.copies_entered++;
       if (!ready) {
@@ -540,16 +631,21 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
     return;
   }
   if (!is_must (r, site)) {
-    if (!x->map_valid || ev->empty || (ev->restarted && x->untracked))
-      mark_everything (x);
+    /* With a map of its own, a copy says itself what it lacks. */
+    if (!x->map_valid || (x->map_needed && !ev->mapped) || (ev->empty && !ev->mapped)
+        || (ev->restarted && x->untracked && !r->cfg.mark))
+      mark_everything (r, x);
+    x->map_needed = false;
     x->reason[0] = '\0';
     return;
   }
   if (ev->empty || ev->unusable || ev->restarted || x->lost_final) {
     /* R4, R5, or its own error: it must leave the set first. */
     x->mute = true;
-    if (ev->empty || ev->unusable || ev->restarted)
+    /* Restarted: what it may have lost is hot.  The others have no place in the set at all. */
+    if (ev->empty || ev->unusable || (ev->restarted && (!r->cfg.mark || (x->map_needed && !ev->mapped))))
       x->map_valid = false;
+    x->map_needed = false;
     copy_lost (r, site, true,
                ev->empty      ? "its store is empty"
                : ev->unusable ? "its store says that it was being resynchronised"
@@ -557,6 +653,13 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
                out);
     return;
   }
+  if (x->map_needed && !ev->mapped) {
+    x->mute = true;
+    x->map_valid = false;
+    copy_lost (r, site, true, "it does not say in what it may differ", out);
+    return;
+  }
+  x->map_needed = false;
   for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
     struct repl_slot *s = &r->slots[i];
     if (s->state == SL_ACTIVE && (s->pending & 1u << site)) {
@@ -603,6 +706,12 @@ acked (struct repl *r, unsigned site, uint64_t seq, struct repl_actions *out)
       break;
     case FL_FLUSH:
       track_flush_done (&x->track);
+      /* Outside the set: what it has beside the set's copies is dirty for it, there and here. */
+      if (!is_must (r, site) && f->bound > x->stable)
+        x->stable = f->bound;
+      break;
+    case FL_LACK:
+      x->lack_owed = false;
       break;
     case FL_ENTER:
       entered (r, site, out);
@@ -624,6 +733,27 @@ copy_error (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   close_link (r, site, reason, out);
   if (is_must (r, site))
     copy_lost (r, site, true, reason, out);
+}
+
+/* What the copy knows to differ.  Only once: from then on all that it gets comes from here, unless
+ * it has another store now. */
+static void
+map_piece (struct repl *r, const struct repl_event *ev)
+{
+  struct repl_site *x = &r->sites[ev->site];
+  const uint64_t first = ev->offset / r->cfg.block_size;
+
+  if (!r->cfg.mark || (!x->map_needed && (!ev->empty || is_must (r, ev->site)))
+      || first >= x->track.n_blocks || ev->offset % r->cfg.block_size != 0)
+    return;
+  for (uint64_t i = 0; i < META_BLOCK_BITS && first + i < x->track.n_blocks; i++) {
+    const uint64_t offset = (first + i) * r->cfg.block_size;
+    if (ev->map && i % 8 == 0 && ev->map[i / 8] == 0)
+      i += 7;
+    else if (!ev->map || ev->map[i / 8] >> (i % 8) & 1)
+      track_mark (&x->track, offset,
+                  r->cfg.block_size < r->cfg.size - offset ? r->cfg.block_size : r->cfg.size - offset);
+  }
 }
 
 void
@@ -652,12 +782,17 @@ link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   case RE_MIRROR:
     x->mirror = true;
     x->detached = false;
-    if (ev->sync == RS_FULL && !is_must (r, ev->site) && !x->link_up)
+    /* With maps on disk nobody knows better than they. */
+    if (ev->sync == RS_FULL && !is_must (r, ev->site) && !x->link_up && !r->cfg.mark)
       x->map_valid = false;
+    break;
+  case RE_MAP:
+    map_piece (r, ev);
     break;
   case RE_UNMIRROR:
   case RE_DETACHED:
     x->mirror = false;
+    x->map_needed = x->map_needed || (r->cfg.mark && ev->kind == RE_DETACHED);
     x->detached = ev->kind == RE_DETACHED;
     close_link (r, ev->site, ev->reason, out);
     if (!x->lost)
@@ -674,300 +809,18 @@ link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   }
 }
 
-/* --- resync ---------------------------------------------------------------------------------- */
-
-static uint64_t
-run_bytes (const struct repl *r, struct track_range run)
-{
-  const uint64_t offset = run.first * r->cfg.block_size;
-  const uint64_t bytes = run.n * r->cfg.block_size;
-  return bytes < r->cfg.size - offset ? bytes : r->cfg.size - offset;
-}
-
-static uint32_t
-block_frames (const struct repl *r)
-{
-  return (r->cfg.block_size + LINK_MAX_PAYLOAD - 1) / LINK_MAX_PAYLOAD;
-}
-
-static uint32_t
-block_cost (const struct repl *r)
-{
-  return r->cfg.block_size + block_frames (r) * WIRE_HEADER_LEN;
-}
-
-static bool
-app_is_busy (const struct repl *r)
-{
-  return r->n_granted > 0 || (r->app_ms != 0 && r->now_ms - r->app_ms < REPL_TICK_MS);
-}
-
-static void
-unreserve (const struct repl *r, struct repl_site *x)
-{
-  x->reserved_bytes -= block_cost (r);
-  x->reserved_frames -= block_frames (r);
-  x->n_rslots--;
-}
-
-/* Its range is free of writes: read what of the run is still dirty. */
-static void
-start_read (struct repl *r, unsigned i, struct repl_actions *out)
-{
-  struct repl_rslot *p = &r->rslots[i];
-  struct repl_site *x = &r->sites[p->site];
-  struct repl_action *a;
-  uint64_t n = 0;
-
-  while (n < p->run.n && track_get (&x->track, p->run.first + n) == TS_DIRTY)
-    n++;
-  if (n == 0) { /* a write that came before has brought it to the copy */
-    repl_rslot_release (r, i);
-    p->state = RL_FREE;
-    unreserve (r, x);
-    return;
-  }
-  /* The rest of the run, if shorter now, stays locked until the read is over: harmless. */
-  if (p->state == RL_BLOCKED)
-    r->n_rblocked--;
-  p->state = RL_READING;
-  track_lock (&x->track, (struct track_range) { p->run.first, n });
-  a = act (out, RA_RESYNC_READ);
-  a->rslot = (uint16_t) i;
-  a->site = p->site;
-  a->offset = p->run.first * r->cfg.block_size;
-  a->length = run_bytes (r, (struct track_range) { p->run.first, 1 });
-  a->length_max = run_bytes (r, (struct track_range) { p->run.first, n });
-}
-
-static bool
-own_reads_overlap (const struct repl *r, unsigned site, struct track_range run)
-{
-  for (unsigned i = 0; i < r->cfg.n_rslots; i++) {
-    const struct repl_rslot *p = &r->rslots[i];
-    if (p->site == site && (p->state == RL_BLOCKED || p->state == RL_READING)
-        && p->run.first < run.first + run.n && run.first < p->run.first + p->run.n)
-      return true;
-  }
-  return false;
-}
-
-/* Takes the next dirty run of a site, if it may have one now.  False: not now. */
-static bool
-next_read (struct repl *r, unsigned site, struct repl_actions *out)
-{
-  struct repl_site *x = &r->sites[site];
-  const bool busy = app_is_busy (r);
-  const unsigned share = r->cfg.share_percent;
-  unsigned limit = r->cfg.n_rslots, i;
-  struct track_range run;
-  struct repl_rslot *p;
-  uint64_t bytes_limit = x->window_bytes / 2, offset, length;
-
-  if (!x->link_up || x->mute || !x->map_valid || r->hold || r->failed
-      || x->track.count[TS_DIRTY] == 0 || r->now_ms < x->read_retry_ms || x->enter == EN_SENT)
-    return false;
-  /* Application writes govern: a share of the buffers and of the window, but always one. */
-  if (busy) {
-    limit = limit * share / 100 > 0 ? limit * share / 100 : 1;
-    bytes_limit = (uint64_t) x->window_bytes * share / 100;
-  }
-  if (x->n_rslots >= limit)
-    return false;
-  if (x->n_rslots + x->resync_unacked > 0
-      && (uint64_t) x->resync_unacked + x->reserved_bytes + block_cost (r) > bytes_limit)
-    return false;
-  if (!fits (x, block_cost (r), block_frames (r)) || !track_can_send (&x->track))
-    return false;
-  for (i = 0; i < r->cfg.n_rslots && r->rslots[i].state != RL_FREE; i++)
-    ;
-  if (i == r->cfg.n_rslots)
-    return false;
-  if (!has_space (out, 1)) {
-    out->more = true;
-    return false;
-  }
-  if (!track_next_dirty (&x->track, x->hole_run, &run))
-    return false;
-  if (own_reads_overlap (r, site, run)) {
-    x->track.cursor = run.first; /* been round: its turn comes when those are over */
-    return false;
-  }
-
-  p = &r->rslots[i];
-  p->state = RL_BLOCKED;
-  p->site = (uint8_t) site;
-  p->run = run;
-  p->order = ++r->order;
-  p->blockers = 0;
-  offset = run.first * r->cfg.block_size;
-  length = run_bytes (r, run);
-  for (unsigned k = r->first; k != REPL_NONE; k = r->slots[k].next) {
-    const struct repl_slot *s = &r->slots[k];
-    if (op_is_data (s->op) && ranges_overlap (offset, length, s->offset, s->length))
-      p->blockers++;
-  }
-  r->n_rblocked++;
-  x->n_rslots++;
-  x->reserved_bytes += block_cost (r);
-  x->reserved_frames += block_frames (r);
-  if (p->blockers == 0)
-    start_read (r, i, out);
-  return true;
-}
-
-void
-link_read_done (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
-{
-  struct repl_rslot *p;
-  struct repl_site *x;
-  struct track_range locked, got;
-  uint64_t offset, length;
-  bool repair;
-
-  if (ev->rslot >= r->cfg.n_rslots
-      || (r->rslots[ev->rslot].state != RL_READING
-          && r->rslots[ev->rslot].state != RL_CANCELLED)) {
-    r->counters.illegal++;
-    return;
-  }
-  p = &r->rslots[ev->rslot];
-  if (p->state == RL_CANCELLED) {
-    p->state = RL_FREE;
-    return;
-  }
-  x = &r->sites[p->site];
-  /* A copy in the set stays usable while a block of it is repaired. */
-  repair = (r->in_set & 1u << p->site) || x->enter == EN_READY;
-  unreserve (r, x);
-  locked = p->run;
-  for (uint64_t n = 0; n < locked.n; n++)
-    if (track_get (&x->track, locked.first + n) != TS_SYNCING)
-      locked.n = n;
-  got = (struct track_range) { locked.first, 1 };
-  offset = got.first * r->cfg.block_size;
-  if (ev->error == 0 && ev->zero == RZ_HOLE && ev->length > 0) {
-    /* Whole blocks of the hole only, but the last block of the store may be short. */
-    uint64_t n = offset + ev->length >= r->cfg.size ? locked.n : ev->length / r->cfg.block_size;
-    if (n > 1)
-      got.n = n < locked.n ? n : locked.n;
-    x->hole_run = x->hole_run * 4 * r->cfg.block_size <= REPL_HOLE_MAX
-                      ? x->hole_run * 4
-                      : REPL_HOLE_MAX / r->cfg.block_size;
-  }
-  else
-    x->hole_run = 1;
-  length = run_bytes (r, got);
-
-  if (locked.n > got.n) /* read as a hole for nothing: dirty again */
-    track_mark (&x->track, (got.first + got.n) * r->cfg.block_size,
-                run_bytes (r, (struct track_range) { got.first + got.n, locked.n - got.n }));
-  if (locked.n > 0 && got.first + got.n < x->track.cursor
-      && x->track.cursor <= locked.first + locked.n)
-    x->track.cursor = got.first + got.n;
-
-  if (locked.n == 0) /* marked all over meanwhile */
-    ;
-  else if (ev->error != 0) {
-    track_mark (&x->track, offset, length);
-    x->read_retry_ms = r->now_ms + REPL_READ_RETRY_MS;
-    repl_set_reason (x->reason, "the production store can't read a block to be resynchronised");
-  }
-  else {
-    if (x->read_retry_ms != 0) {
-      x->read_retry_ms = 0;
-      x->reason[0] = '\0';
-    }
-    if (ev->zero == RZ_DATA) {
-      for (uint64_t at = 0; at < length; at += LINK_MAX_PAYLOAD) {
-        const uint32_t n
-            = length - at < LINK_MAX_PAYLOAD ? (uint32_t) (length - at) : LINK_MAX_PAYLOAD;
-        struct repl_action *a
-            = send_frame (r, p->site, repair ? WIRE_WRITE : WIRE_RESYNC_WRITE, FL_RESYNC,
-                          offset + at, n, n, out);
-        a->rslot = ev->rslot;
-        a->slot = REPL_NONE;
-        a->slot_offset = (uint32_t) at;
-        x->resync_unacked += n + WIRE_HEADER_LEN;
-      }
-    }
-    else {
-      struct repl_action *a
-          = send_frame (r, p->site, repair ? WIRE_ZERO : WIRE_RESYNC_ZERO, FL_RESYNC, offset,
-                        length, 0, out);
-      a->slot = REPL_NONE;
-      if (ev->zero == RZ_HOLE)
-        a->frame.flags = WIRE_F_MAY_TRIM;
-      x->resync_unacked += WIRE_HEADER_LEN;
-      r->counters.hole_blocks += got.n;
-    }
-    x->resync_begun = x->resync_begun || !repair;
-    r->counters.resync_blocks += got.n;
-    track_resync_sent (&x->track, got);
-  }
-  /* The order of the stream protects it from here. */
-  repl_rslot_release (r, ev->rslot);
-  p->state = RL_FREE;
-}
-
-/* A block is clean once the copy has confirmed a flush behind it. */
-static void
-resync_flush (struct repl *r, unsigned site, struct repl_actions *out)
-{
-  struct repl_site *x = &r->sites[site];
-  const unsigned n = x->track.n_sent[x->track.epoch];
-  const bool idle = x->track.count[TS_DIRTY] == 0 && x->n_rslots == 0;
-
-  if (!x->link_up || x->mute || n == 0 || x->track.closing || x->enter == EN_SENT
-      || x->enter == EN_READY)
-    return;
-  if (n < REPL_FLUSH_RANGES && r->now_ms - x->flush_ms < REPL_FLUSH_MS
-      && !(idle && (r->in_set & 1u << site)))
-    return;
-  if (!fits (x, WIRE_HEADER_LEN, 1))
-    return;
-  if (!has_space (out, 1)) {
-    out->more = true;
-    return;
-  }
-  send_frame (r, site, WIRE_FLUSH, FL_FLUSH, 0, 0, 0, out);
-  track_flush_sent (&x->track);
-  x->flush_ms = r->now_ms;
-}
-
 void
 link_pump (struct repl *r, struct repl_actions *out)
 {
-  bool again = true;
-
   for (unsigned s = 0; s < r->cfg.n_sites; s++)
-    if (r->sites[s].link_up && !r->sites[s].mute)
+    if (r->sites[s].link_up && !r->sites[s].mute) {
       send_queued (r, s, out);
-
-  if (r->n_rblocked > 0)
-    for (unsigned i = 0; i < r->cfg.n_rslots; i++)
-      if (r->rslots[i].state == RL_BLOCKED && r->rslots[i].blockers == 0) {
-        if (!has_space (out, 1)) {
-          out->more = true;
-          return;
-        }
-        start_read (r, i, out);
-      }
-  /* One block a site in turn, as long as any may have one. */
-  while (again) {
-    again = false;
-    for (unsigned k = 0; k < r->cfg.n_sites; k++) {
-      unsigned s = (r->next_site + k) % r->cfg.n_sites;
-      if (s != r->cfg.site && r->sites[s].link_up && next_read (r, s, out))
-        again = true;
+      say_lack (r, s, out);
     }
-    r->next_site = (r->next_site + 1) % r->cfg.n_sites;
-  }
+  resync_pump (r, out);
   for (unsigned s = 0; s < r->cfg.n_sites; s++)
-    if (r->sites[s].link_up) {
-      resync_flush (r, s, out);
+    if (r->sites[s].link_up)
       try_enter (r, s, out);
-    }
 }
 
 /* --- time ------------------------------------------------------------------------------------ */
@@ -1045,9 +898,30 @@ site_state (const struct repl *r, unsigned site)
   return x->reason[0] ? SITE_SUSPENDED : SITE_CONNECTING;
 }
 
+/* What of its stream is stable wherever it must be, so that it lets go of its marks. */
+void
+link_tell (struct repl *r, struct repl_actions *out)
+{
+  for (unsigned s = 0; s < r->cfg.n_sites; s++) {
+    struct repl_site *x = &r->sites[s];
+
+    if (r->cfg.mark && x->link_up && !x->mute
+        && (x->stable != x->told_stable || x->settled != x->told_settled || x->clear)) {
+      struct repl_action *a = act (out, RA_STABLE);
+      a->site = (uint8_t) s;
+      a->frame.type = WIRE_STABLE;
+      a->frame.seq = x->told_stable = x->stable;
+      a->frame.flags = (uint16_t) ((x->settled ? WIRE_F_SETTLED : 0) | (x->clear ? WIRE_F_CLEAR : 0));
+      x->told_settled = x->settled;
+      x->clear = false;
+    }
+  }
+}
+
 void
 link_states (struct repl *r, struct repl_actions *out)
 {
+  link_tell (r, out);
   for (unsigned s = 0; s < r->cfg.n_sites; s++) {
     struct repl_site *x = &r->sites[s];
     enum repl_site_state now;
@@ -1099,6 +973,7 @@ repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
     else if (x->link_up && x->rate_bytes_s > 0)
       st->eta_s = (st->dirty_bytes + x->rate_bytes_s - 1) / x->rate_bytes_s;
   }
+  st->resync_bytes = x->resync_bytes;
   st->unacked_bytes = x->unacked_bytes;
   st->unacked_frames = x->unacked_frames;
   oldest = repl_oldest_pending_ms (r, site);

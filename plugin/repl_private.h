@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of the replication core, laid open for those who embed it by value (the plugin's
- * engine, the simulator) and for repl.c and repl_link.c, which share it.  Nobody else reads or
+ * engine, the simulator) and for repl.c, repl_link.c and repl_resync.c, which share it.  Nobody else reads or
  * writes a field.  No pointers but the maps given at init: a copy of the struct and of the
  * maps is a snapshot.
  */
@@ -10,7 +10,7 @@
 #include "plugin/repl.h"
 
 #define REPL_NONE     REPL_NO_SLOT
-#define REPL_SLOTS    (REPL_MAX_SLOTS + 1) /* with REPL_SLOT_DRAIN */
+#define REPL_SLOTS    (REPL_MAX_SLOTS + 2) /* with REPL_SLOT_DRAIN, REPL_SLOT_SYNC */
 #define REPL_QUEUE    512                  /* power of 2, > REPL_SLOTS: each slot once */
 /* Frames of one request: payloads of NBD_MAX_REQUEST, and a FLUSH for FUA. */
 #define REPL_FRAMES_MAX (NBD_MAX_REQUEST / LINK_MAX_PAYLOAD + 1)
@@ -24,7 +24,7 @@ struct repl_queue {
 
 enum slot_state {
   SL_FREE,
-  SL_BLOCKED, /* waits for its range, or for the hold to end */
+  SL_BLOCKED, /* waits for its range, the hold's end, a free hot region, or (reads) equal copies */
   SL_ACTIVE,  /* granted: local part and copies at work */
   SL_DONE,    /* has all it needs but for the lease */
 };
@@ -33,6 +33,10 @@ struct repl_slot {
   uint8_t state;                /* enum slot_state */
   uint8_t op;                   /* enum repl_op */
   bool local_done;
+  bool hot;                     /* counted as a writer of its hot regions */
+  bool unmarked;                /* its local part waits for their marks */
+  bool guarded;                 /* RO_READ_WAIT: waits until its range is equal */
+  bool stalled;                 /* no hot region is free */
   uint8_t n_frames;
   uint8_t flags;
   uint16_t blockers;            /* earlier overlapping requests and resync reads */
@@ -42,7 +46,13 @@ struct repl_slot {
   uint64_t offset, length;
   uint64_t since_ms;            /* arrived; granted once ACTIVE */
   uint32_t must, pending;       /* sites */
-  uint32_t missing;             /* sites that do not get it */
+  uint32_t missing;             /* sites outside the set */
+  uint32_t earlier;             /* sites that were sent a part of it on an earlier link */
+  uint64_t first_seq[CRG_MAX_SITES]; /* of its first frame on this link, or 0 */
+  /* RO_FLUSH: what it covers when it is over */
+  uint64_t cycle;               /* of the hot map */
+  uint64_t bound[CRG_MAX_SITES]; /* sequence numbers on this link */
+  uint32_t settles;             /* sites whose marks of before are covered (own bit: found ones) */
   uint8_t sent[CRG_MAX_SITES], acked[CRG_MAX_SITES]; /* frames */
 };
 
@@ -56,19 +66,21 @@ struct repl_rslot {
   struct track_range run;       /* blocks locked: the first is read, the rest may be a hole */
 };
 
-enum flight_kind { FL_NONE, FL_SLOT, FL_RESYNC, FL_FLUSH, FL_ENTER };
+enum flight_kind { FL_NONE, FL_SLOT, FL_RESYNC, FL_FLUSH, FL_ENTER, FL_LACK };
 
 struct repl_flight {            /* one frame sent and not acknowledged */
   uint8_t kind;                 /* enum flight_kind */
   uint16_t slot;
   uint32_t bytes;
   uint64_t sent_ms;
+  uint64_t bound;               /* FL_FLUSH: as in repl_slot */
 };
 
 /* R3, on the way into the set */
 enum enter_phase {
   EN_NONE,
   EN_CLOSING, /* every new request waits for it; earlier ones and the last blocks go on */
+  EN_MAPS,    /* it is told what the absent sites lack */
   EN_SENT,    /* ENTER is on its way */
   EN_READY,   /* RA_COPY_READY said; the record decides */
 };
@@ -82,6 +94,8 @@ struct repl_site {
   bool map_valid;               /* the map says how it differs from production */
   bool untracked;               /* has writes that no SENT state follows: a restart of its
                                    machine may have lost them */
+  bool map_needed;              /* its own map has not come since this production began */
+  bool lack_owed, lack_said;    /* it has to note that it lacks everything; told on this link */
   bool resync_begun;            /* a RESYNC frame was sent on this link */
   bool was_linked;
   uint8_t enter;                /* enum enter_phase */
@@ -106,6 +120,13 @@ struct repl_site {
   struct repl_queue sendq;      /* slots with frames to send, in order */
   struct repl_flight flight[LINK_WINDOW_FRAMES]; /* by seq */
 
+  unsigned map_site;            /* EN_MAPS: where it is */
+  uint64_t map_index;
+  uint64_t stable, told_stable; /* WIRE_STABLE */
+  bool settled, told_settled;
+  bool clear;                   /* tell it to clear its marks now */
+
+  uint64_t resync_bytes;
   uint64_t resync_base;         /* track.cleaned when this resync began */
   uint64_t rate_bytes_s, rate_ms, rate_cleaned;
   char reason[CRG_REASON_MAX + 1];
@@ -123,6 +144,7 @@ struct repl {
   uint64_t no;                  /* last RA_COPY_* */
   uint64_t app_ms;              /* last request */
   bool hold, drained, drain_of_hold;
+  bool drain_done;              /* flushed everywhere; the disk still has to hear of it */
   bool failed;                  /* F4 */
   bool flush_failed;            /* F4, return policy */
   bool lease_error;             /* L2: no-quorum-timeout passed */
@@ -130,7 +152,13 @@ struct repl {
   uint16_t first, last;         /* list of slots */
   unsigned n_used, n_granted, n_blocked, n_rblocked;
   unsigned next_site;           /* whose turn it is to resync */
-  struct repl_queue runnable, done;
+  struct repl_queue runnable, done, stalled;
+  bool guard;                   /* reads wait for equal copies */
+  unsigned n_guarded, n_unmarked;
+  bool settle;                  /* what was found may go, once the disk is free for it */
+  bool settled;                 /* it has gone */
+  uint8_t clear;                /* 1: some, 2: all that a flush covers */
+  uint64_t sync_ms;             /* the last flush that covered hot regions began */
   struct repl_counters counters;
   char hold_reason[CRG_REASON_MAX + 1];
   char fail_reason[CRG_REASON_MAX + 1];
@@ -146,7 +174,10 @@ extern uint64_t repl_oldest_pending_ms (const struct repl *r, unsigned site); /*
 extern void repl_set_reason (char *dst, const char *src);
 extern bool repl_lease_ok (const struct repl *r);
 
-/* --- repl_link.c, for repl.c */
+extern void repl_flush_covered (struct repl *r, unsigned slot);
+extern uint64_t repl_bound (const struct repl *r, unsigned site);
+
+/* --- repl_link.c, for repl.c and repl_resync.c */
 extern void link_init (struct repl *r, unsigned site);
 extern void link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
 extern void link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
@@ -154,9 +185,19 @@ extern void link_grant (struct repl *r, unsigned slot, struct repl_actions *out)
 extern void link_local_error (struct repl *r, unsigned slot);
 extern void link_pump (struct repl *r, struct repl_actions *out);
 extern void link_tick (struct repl *r, struct repl_actions *out);
+extern void link_tell (struct repl *r, struct repl_actions *out);
 extern void link_states (struct repl *r, struct repl_actions *out);
-extern void link_read_done (struct repl *r, const struct repl_event *ev,
-                            struct repl_actions *out);
+extern bool link_fits (const struct repl_site *x, uint32_t bytes, uint32_t frames);
+extern struct repl_action *link_send (struct repl *r, unsigned site, enum wire_type type,
+                                      enum flight_kind kind, uint64_t offset, uint64_t length,
+                                      uint32_t payload_len, struct repl_actions *out);
+extern void link_mark_hot (struct repl *r, unsigned site);
+
+/* --- repl_resync.c, for the other two */
+extern void resync_read_done (struct repl *r, const struct repl_event *ev,
+                              struct repl_actions *out);
+extern void resync_cancel (struct repl *r, unsigned site);
+extern void resync_pump (struct repl *r, struct repl_actions *out);
 
 /* --- small things, both */
 static inline void
@@ -206,6 +247,35 @@ act (struct repl_actions *out, enum repl_action_kind kind)
   *a = none;
   a->kind = (uint8_t) kind;
   return a;
+}
+
+/* The blocks that differ, or may: not one of them is to be read. */
+static inline bool
+is_equal (const struct track *t)
+{
+  return t->count[TS_CLEAN] == t->n_blocks;
+}
+
+/* The copies that are in the set, or may be for all that is known. */
+static inline uint32_t
+set_mask (const struct repl *r)
+{
+  uint32_t m = r->in_set & r->others;
+  for (unsigned s = 0; s < r->cfg.n_sites; s++)
+    if (r->sites[s].enter == EN_READY)
+      m |= 1u << s;
+  return m;
+}
+
+/* Are all copies of the set what production is, as far as blocks go?  While they aren't, only
+ * their hot marks say what they may differ in from each other. */
+static inline bool
+set_is_equal (const struct repl *r)
+{
+  for (unsigned s = 0; s < r->cfg.n_sites; s++)
+    if ((set_mask (r) & 1u << s) && (r->sites[s].map_needed || !is_equal (&r->sites[s].track)))
+      return false;
+  return true;
 }
 
 /* The copies that a request granted now has to wait for. */

@@ -290,7 +290,8 @@ write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
   int r;
 
   sb->role = production ? SUPER_ROLE_PRODUCTION : role == ROLE_MIRROR ? SUPER_ROLE_MIRROR : SUPER_ROLE_DETACHED;
-  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
+  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN
+                          | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
                           | (production ? 0 : sb->flags & SUPER_F_FORK) | (role == ROLE_DETACHED ? SUPER_F_FORK : 0)
                           | (e->restarted && !production ? SUPER_F_RESTARTED : 0));
   /* R1: a detached copy takes part in no tenure. */
@@ -327,6 +328,7 @@ role_fields (const struct engine *e)
 static void
 no_role (struct engine *e)
 {
+  mapw_close (e);
   store_close (&e->ia->store);
   atomic_store (&e->ia->detached, false);
   atomic_store (&e->ia->read_only, false);
@@ -347,7 +349,8 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
   e->rec = *r;
   e->site = site;
   e->store_told = false;
-  if (write_open_record (e, ROLE_MIRROR, err, sizeof err) < 0 || copyside_start (e, err, sizeof err) < 0) {
+  if (mapw_open (e, false, false, err, sizeof err) < 0 || write_open_record (e, ROLE_MIRROR, err, sizeof err) < 0
+      || copyside_start (e, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
     return;
@@ -368,13 +371,13 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
 {
   bool graceful = json_is_true (json_object_get (request, "graceful"));
   bool was_production = e->meta.sb.role == SUPER_ROLE_PRODUCTION || e->meta.sb.role == SUPER_ROLE_NONE;
-  /* A mirror copy until now: this is the first opening as production under this tenure.  An
-   * appointment after a failure leaves no other copy in the set, and before a graceful one
-   * everything was drained and flushed on all of them (F6): what the record still has in the set
-   * is equal.  From this opening on the superblock says production, and an unclean end is seen. */
+  /* Before a graceful appointment everything was drained and flushed on all copies of the set
+   * (F6): they are equal.  Only for the first opening as production: from then on the superblock
+   * says so, and an unclean end is seen. */
   bool first = e->meta.sb.role == SUPER_ROLE_MIRROR;
-  bool equal = graceful || first || (e->was_clean && was_production);
-  uint32_t unclean = equal ? 0 : ((1u << r->n_sites) - 1) & ~(1u << site);
+  bool equal = (graceful && first) || (e->was_clean && was_production);
+  bool forced = json_is_true (json_object_get (request, "forced")) && e->meta.sb.tenure < r->tenure;
+  uint32_t others = r->in_set & ~(1u << site);
   uint64_t lease_ms = 0;
   char err[512];
 
@@ -383,7 +386,8 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   e->store_told = false;
   get_u64 (request, "lease_until_ms", &lease_ms);
   e->lease_until_ms = lease_ms;
-  if (write_open_record (e, ROLE_PRODUCTION, err, sizeof err) < 0 || prod_start (e, unclean, err, sizeof err) < 0) {
+  if (mapw_open (e, true, forced, err, sizeof err) < 0 || write_open_record (e, ROLE_PRODUCTION, err, sizeof err) < 0
+      || prod_start (e, equal, !equal && !first, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
     return;
@@ -394,7 +398,8 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   gate_set (&e->ia->gate, r->n_sites > 1 ? GATE_ENGINE : GATE_FAST, false);
   engine_set_open (e, true, "");
   log_line ("production at %s, tenure %llu, generation %llu%s", e->ia->p.site, (unsigned long long) r->tenure,
-            (unsigned long long) r->generation, unclean & r->in_set ? ", after an unclean end: the other copies leave the set first" : "");
+            (unsigned long long) r->generation,
+            equal || !others ? "" : ", after an unclean end: reads wait until the copies of the set are equal");
   control_ok (e, 0, id, role_fields (e));
 }
 
@@ -632,7 +637,7 @@ write_clean (struct engine *e)
 {
   struct superblock *sb = &e->meta.sb;
 
-  if (e->metaw.busy || store_flush (&e->ia->store) < 0)
+  if (e->metaw.busy || !mapw_is_idle (e) || store_flush (&e->ia->store) < 0)
     return false;
   sb->flags = (uint16_t) ((sb->flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
   return storemeta_write (&e->meta, &e->ia->store, false) == 0;
@@ -747,7 +752,7 @@ role_round (struct engine *e)
       copyside_stop (e);
       t->phase = TP_IDLE;
     }
-    if (t->phase == TP_IDLE && prod_is_idle (e) && engine_is_idle (e) && metaw_is_idle (e)
+    if (t->phase == TP_IDLE && prod_is_idle (e) && engine_is_idle (e) && metaw_is_idle (e) && mapw_is_idle (e)
         && (!e->copyside.on || copyside_is_idle (e))) {
       if (e->copyside.on)
         copyside_close (e);
@@ -760,7 +765,7 @@ role_round (struct engine *e)
       copyside_stop (e);
       t->phase = TP_IDLE;
     }
-    if (t->phase == TP_IDLE && metaw_is_idle (e) && copyside_is_idle (e))
+    if (t->phase == TP_IDLE && metaw_is_idle (e) && mapw_is_idle (e) && copyside_is_idle (e))
       finish_promote (e);
     return;
   }

@@ -43,20 +43,8 @@ fill (struct track *t, enum track_state all)
   memset (t->count, 0, sizeof t->count);
   t->count[all] = t->n_blocks;
   t->n_sent[0] = t->n_sent[1] = 0;
-}
-
-void
-track_init (struct track *t, uint8_t *map, uint64_t size, uint32_t block_size,
-            enum track_state all)
-{
-  assert (block_size >= DIRTY_BLOCK_SIZE_MIN && block_size <= DIRTY_BLOCK_SIZE_MAX);
-  assert ((block_size & (block_size - 1)) == 0);
-  memset (t, 0, sizeof *t);
-  t->map = map;
-  t->size = size;
-  t->block_size = block_size;
-  t->n_blocks = (size + block_size - 1) / block_size;
-  fill (t, all);
+  if (t->disk)
+    bits_fill (t->disk, all != TS_CLEAN);
 }
 
 enum track_state
@@ -85,8 +73,34 @@ move_block (struct track *t, uint64_t block, enum track_move move)
   t->count[new]++;
   if (new == TS_CLEAN)
     t->cleaned++;
+  if (t->disk && (new == TS_CLEAN) != (old == TS_CLEAN))
+    bits_set (t->disk, block, new != TS_CLEAN);
   t->map[block >> 1] = (uint8_t) ((t->map[block >> 1] & (block & 1 ? 0x0f : 0xf0))
                                   | new << ((block & 1) * 4));
+}
+
+void
+track_init (struct track *t, uint8_t *map, uint64_t size, uint32_t block_size,
+            struct bits *disk, bool zeroed)
+{
+  assert (block_size >= DIRTY_BLOCK_SIZE_MIN && block_size <= DIRTY_BLOCK_SIZE_MAX);
+  assert ((block_size & (block_size - 1)) == 0);
+  memset (t, 0, sizeof *t);
+  t->map = map;
+  t->size = size;
+  t->block_size = block_size;
+  t->n_blocks = (size + block_size - 1) / block_size;
+  if (!zeroed)
+    fill (t, TS_CLEAN);
+  t->count[TS_CLEAN] = t->n_blocks;
+  t->disk = disk;
+  if (disk && disk->n_set > 0)
+    for (uint64_t b = 0; b < t->n_blocks; b++) {
+      if (b % 8 == 0 && disk->map[b / 8] == 0)
+        b += 7;
+      else if (bits_get (disk, b))
+        move_block (t, b, TM_MARK);
+    }
 }
 
 static void

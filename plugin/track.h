@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "common/limits.h"
+#include "plugin/mark.h"
 
 enum track_state {
   TS_CLEAN,   /* equal, and stable on the copy */
@@ -51,6 +52,7 @@ struct track_range {
 
 struct track {
   uint8_t *map;      /* 4 bits a block: room for the states of later releases */
+  struct bits *disk; /* what of it is kept on disk: set where it is not CLEAN.  NULL: nothing */
   uint64_t n_blocks;
   uint64_t size;     /* bytes of the data */
   uint32_t block_size;
@@ -66,8 +68,10 @@ struct track {
 
 /* Bytes of map for a store: 8 MiB for each TiB at 64 KiB blocks. */
 extern size_t track_memory_bytes (uint64_t size, uint32_t block_size);
+/* All blocks are CLEAN, but those that `disk` says (NULL: none).  zeroed: the memory is, and is
+ * touched only where something is to be noted. */
 extern void track_init (struct track *t, uint8_t *map, uint64_t size, uint32_t block_size,
-                        enum track_state all);
+                        struct bits *disk, bool zeroed);
 extern enum track_state track_get (const struct track *t, uint64_t block);
 
 /* The one function for all failures.  Bytes; every block that the range touches. */

@@ -26,7 +26,9 @@ cleanup_gate (struct gate_pass *pass)
 static int
 before_answer (struct iasp *ia, struct gate_pass *pass, uint64_t offset, uint64_t length, bool is_read)
 {
-  bool wait = is_read && pass->mode == GATE_ENGINE && gate_is_marked (&ia->gate, offset, length);
+  bool wait = is_read && pass->mode == GATE_ENGINE
+              && (atomic_load_explicit (&ia->gate.guarded, memory_order_acquire)
+                  || gate_is_marked (&ia->gate, offset, length));
   struct engine_request rq = { .op = RO_READ_WAIT };
 
   if (!ia->engine)

@@ -50,7 +50,13 @@ print (json_t *obj)
 static void
 save_record (void)
 {
-  if (record_file && json_dump_file (record, record_file, JSON_COMPACT) < 0)
+  char tmp[4096];
+
+  if (!record_file)
+    return;
+  /* Whole at any time: scripts read it. */
+  snprintf (tmp, sizeof tmp, "%s.new", record_file);
+  if (json_dump_file (record, tmp, JSON_COMPACT) < 0 || rename (tmp, record_file) < 0)
     fail ("the record can't be saved");
 }
 
@@ -164,7 +170,12 @@ main (int argc, char **argv)
     fail ("usage: ctl SOCKET [--lease MS] [--commit] [--record FILE]");
   if (record_file && !(record = json_load_file (record_file, 0, NULL)))
     fail ("the record can't be read");
-  fd = jsonl_connect (path);
+  for (int tries = 0; tries < 100; tries++) { /* a socket that is bound may not listen yet */
+    fd = jsonl_connect (path);
+    if (fd >= 0)
+      break;
+    usleep (20000);
+  }
   if (fd < 0)
     fail (strerror (-fd));
   jsonl_reader_init (&r, 0);

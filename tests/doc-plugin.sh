@@ -15,7 +15,7 @@ same () # WHAT
 }
 
 podchecker "$page" >pod.out 2>&1 || { cat pod.out; fail "podchecker"; }
-sed -n 's/^  \[K_[A-Z_]*\] = "\([a-z-]*\)",$/\1/p' "$src/params.c" | sort >program
+sed -n 's/^  \[K_[A-Z_]*\] = "\([a-z-]*\)",$/\1/p' "$src/params.c" | grep -v ^fault- | sort >program
 grep -o '^=item B<[a-z-]*=' "$page" | sed 's/.*<//; s/=//' | sort -u >page
 same parameters
 "$CRG_NBDKIT" --help "$PLUGIN" >help

@@ -80,7 +80,7 @@ tell_any ()
   local name=$1 d=$tmp/$1 fd
   mirror_id=$((mirror_id + 1))
   eval "fd=\$CTLFD_$name"
-  echo "{\"id\":$mirror_id,$2}" >&"$fd"
+  (trap '' PIPE; echo "{\"id\":$mirror_id,$2}" >&"$fd") 2>/dev/null || fail "$name's controller is gone: $(cat "$d/ctl.err" "$d/nbd.log")"
   wait_for "${TELL_S:-10}" grep -q "\"id\":$mirror_id," "$d/answers" || fail "$name does not answer {$2}: $(tail -3 "$d/answers")"
   ANSWER=$(grep -m1 "\"id\":$mirror_id," "$d/answers")
 }
@@ -149,4 +149,19 @@ faults ()
 fault_count ()
 {
   "$CRG_BUILD_DIR/tests/powerloss" --count "$tmp/$1/store" | sed -n "s/^$2 //p"
+}
+
+# number NAME KEY: the first number of that key in its status, into NUMBER
+number ()
+{
+  status "$1"
+  [[ $ANSWER =~ \"$2\":([0-9]+) ]] || fail "$1 has no $2: $ANSWER"
+  NUMBER=${BASH_REMATCH[1]}
+}
+
+# is_cold NAME: nothing is hot there any more
+is_cold ()
+{
+  status "$1"
+  [[ $ANSWER =~ \"hot\":\{\"bytes\":0, ]]
 }

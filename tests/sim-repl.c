@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A seeded world around the replication cores: one production, up to three copies, disks that
- * lose what was not flushed, links that end, copies that stop, crash or lose power, a group
- * that commits late.  The cores are the very object files of the plugin.
+ * lose what was not flushed (data and maps), links that end, copies that stop, crash or lose
+ * power, takeovers after which the set survives, a group that commits late.  The cores are the
+ * very object files of the plugin.
  *
  *   sim-repl [-v] [FIRST_SEED [COUNT]]
  *
@@ -10,8 +11,10 @@
  *
  * Checked: an answered write is on production and on every copy of the committed set; an
  * answered flush is stable there; where a copy differs from production the block is not clean
- * or a request for it is in flight; a read returns only what a failover can't take back;
- * nothing is answered without a lease; in the end all copies are in the set and equal.
+ * or a request for it is in flight; wherever a copy of the set and any other differ, the disk of
+ * one of the two says so; a read returns only what a failover can't take back; nothing is
+ * answered without a lease; a copy that was filled once is never filled from the start again; in
+ * the end all copies are in the set and equal.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +62,22 @@ struct disk {
 
 struct super {
   uint64_t tenure, generation, since;
-  bool unusable, empty;
+  bool unusable, empty, filling;
+};
+
+/* The maps: one block each.  A block can be damaged (torn by a loss of power). */
+struct maps {
+  uint8_t hot[2][META_BLOCK_PAYLOAD], bits[SITES_MAX][META_BLOCK_PAYLOAD];
+  bool bad_hot[2], bad_bits[SITES_MAX];
+};
+
+/* A stage on its way to the disk. */
+struct stage {
+  unsigned n;
+  struct {
+    struct mark_block b;
+    uint8_t payload[META_BLOCK_PAYLOAD];
+  } block[2 + SITES_MAX];
 };
 
 struct msg { /* a frame, or what goes back */
@@ -67,6 +85,8 @@ struct msg { /* a frame, or what goes back */
   uint32_t conn;
   uint64_t at;
   uint64_t since, generation; /* ENTER */
+  uint32_t in_set;            /* RECORD */
+  uint8_t *map;               /* MAP, HELLO_OK; NULL: all */
   uint8_t back;               /* 1 ACK, 2 ERROR, 3 HELLO_OK, 4 REFUSE */
   struct wire_hello_ok ok;
   char reason[64];
@@ -85,13 +105,18 @@ struct copyop {
   stamp_t *data;
   stamp_t snapshot[UNITS]; /* FLUSH: what it makes stable at least */
   uint64_t since, generation, tenure;
-  bool unusable, flush_data;
+  bool unusable, filling, flush_data;
   uint16_t op;
 };
 
 struct site {
   struct disk disk;
   struct super super;
+  struct maps maps;       /* on the disk */
+  struct mark mark;       /* of the copy's process */
+  uint8_t *mark_memory;
+  struct stage *stage;    /* of whoever has the store open, on its way */
+  bool was_filled;        /* has been in the set, or production */
   struct copy core;
   bool process;   /* runs */
   bool stopped;   /* SIGSTOP */
@@ -118,7 +143,7 @@ struct site {
   bool cut;           /* nothing passes */
 };
 
-enum sev_kind { SE_LOCAL = 1, SE_RREAD, SE_FWD, SE_BACK, SE_DRAIN, SE_COPYOP, SE_TICK, SE_CLIENT,
+enum sev_kind { SE_LOCAL = 1, SE_MARK, SE_RREAD, SE_FWD, SE_BACK, SE_DRAIN, SE_COPYOP, SE_TICK, SE_CLIENT,
                 SE_CTL, SE_RECORD, SE_COMMIT, SE_READ, SE_CHAOS, SE_HEAL };
 
 struct sev {
@@ -151,6 +176,11 @@ static struct {
   unsigned n_heap;
 
   struct repl r;
+  struct mark mark;     /* production's */
+  uint8_t *mark_memory;
+  uint32_t region;
+  bool track;           /* maps on disk at all */
+  bool graceful;
   uint8_t *maps[CRG_MAX_SITES];
   bool prod;            /* production runs */
   uint32_t prod_life;
@@ -183,7 +213,8 @@ static struct {
   unsigned busy; /* percent: how eagerly the client works */
   uint64_t answered_ops, failures;
   bool failed_store;
-  uint64_t entered, lost, takeovers, partial, powerlosses;
+  uint64_t entered, lost, takeovers, graceful_ones, partial, powerlosses;
+  uint64_t partial_blocks, partial_of, reads_held;
 } w;
 
 static bool verbose;
@@ -282,8 +313,10 @@ new_msg (void)
 static void
 free_msg (struct msg *m)
 {
-  if (m)
+  if (m) {
     free (m->data);
+    free (m->map);
+  }
   free (m);
 }
 
@@ -415,6 +448,19 @@ wire_name (unsigned type)
   return type == WIRE_WRITE ? "WRITE" : type == WIRE_ENTER ? "ENTER" : "another";
 }
 
+/* The first action of a request: its place in the order of writes. */
+static void
+granted (unsigned slot)
+{
+  struct req *q = &w.req[slot];
+
+  if (q->granted)
+    return;
+  w.next_stamp += 2;
+  q->stamp = w.next_stamp | (q->op == RO_WRITE ? 0 : ZERO_BIT);
+  q->granted = true;
+}
+
 static void
 do_send (struct repl_action *a)
 {
@@ -424,9 +470,11 @@ do_send (struct repl_action *a)
   uint64_t bytes = WIRE_HEADER_LEN + a->frame.payload_len;
 
   m->h = a->frame;
+  if (a->slot < SLOTS)
+    granted (a->slot);
   if (a->frame.type == WIRE_RESYNC_WRITE || a->frame.type == WIRE_RESYNC_ZERO)
     x->resync_begun = true;
-  else if (a->frame.type != WIRE_FLUSH && !(w.r.in_set & 1u << a->site) && !x->resync_begun
+  else if (a->frame.type != WIRE_FLUSH && a->frame.type != WIRE_MAP && !(w.r.in_set & 1u << a->site) && !x->resync_begun
            && w.local_errors == 0 && w.lacked[a->site] > 0 && w.r.sites[a->site].track.count[TS_DIRTY] > 0)
     violate ("site %u gets a write while it lacks older ones and counts as usable (%s, phase %u)",
              a->site, wire_name (a->frame.type), w.r.sites[a->site].enter);
@@ -464,6 +512,12 @@ do_send (struct repl_action *a)
         if (m->data[i] != 0 && !(m->data[i] & ZERO_BIT))
           violate ("data is sent as zeroes");
     break;
+  case WIRE_MAP:
+    if (a->frame.payload_len > 0) {
+      m->map = malloc (META_BLOCK_PAYLOAD);
+      memcpy (m->map, w.mark.bits[a->op].map, META_BLOCK_PAYLOAD);
+    }
+    break;
   case WIRE_ENTER:
     memcpy (x->at_enter, w.answered, sizeof x->at_enter);
     x->enter_life = x->life;
@@ -487,6 +541,151 @@ do_send (struct repl_action *a)
   e->site = a->site;
   e->a = x->conn;
   e->b = bytes;
+}
+
+/* A read is answered: whatever copy takes over, it gives the same. */
+static void
+check_read (const struct req *q)
+{
+  for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++) {
+    for (unsigned s = 0; s < w.n_sites; s++) {
+      const stamp_t has = w.site[s].disk.cur[i];
+      /* a newer write of this production may be on its way */
+      if ((w.in_set & 1u << s) && s != w.prod_site && !w.site[s].restarted && has != q->seen[i]
+          && !(has > q->seen[i] && (has > w.tenure_stamp || !w.track)))
+        violate ("a read returns stamp %u of unit %u, site %u has %u", q->seen[i], i, s, has);
+    }
+    if (q->seen[i] > w.answered[i])
+      w.answered[i] = q->seen[i];
+  }
+}
+
+static void
+push_fwd (unsigned s, struct msg *m)
+{
+  struct site *x = &w.site[s];
+  uint64_t at = w.now + x->delay + rnd (x->delay + 1);
+  struct sev *e;
+
+  m->conn = x->conn;
+  m->h.tenure = w.tenure;
+  fifo_push (&x->fwd, m);
+  if (at < x->last_fwd)
+    at = x->last_fwd;
+  x->last_fwd = at;
+  m->at = at;
+  e = after (at - w.now, SE_FWD);
+  e->site = (uint8_t) s;
+  e->a = x->conn;
+}
+
+/* The shell's part: the record, in the stream. */
+static void
+push_record (unsigned s)
+{
+  struct msg *m;
+
+  if (!w.site[s].conn_up)
+    return;
+  m = new_msg ();
+  m->h.type = WIRE_RECORD;
+  m->in_set = w.r.in_set | 1u << w.prod_site;
+  m->generation = w.r.generation;
+  m->since = m->in_set & 1u << s ? w.generation : 0;
+  push_fwd (s, m);
+}
+
+/* --- maps ------------------------------------------------------------------------------------ */
+
+static void
+begin_stage (unsigned s, struct mark *m, uint32_t life)
+{
+  struct stage *g = calloc (1, sizeof *g);
+  struct sev *e;
+
+  if (w.site[s].stage)
+    violate ("site %u: two stages at a time", s);
+  while (mark_next (m, &g->block[g->n].b)) {
+    memcpy (g->block[g->n].payload, g->block[g->n].b.payload, META_BLOCK_PAYLOAD);
+    if (++g->n == 2 + SITES_MAX)
+      break;
+  }
+  w.site[s].stage = g;
+  e = after (rnd (1 + w.site[s].slow), SE_MARK);
+  e->site = (uint8_t) s;
+  e->life = life;
+}
+
+static void
+write_block (struct maps *d, const struct mark_block *b, const uint8_t *payload, bool bad)
+{
+  memcpy (b->kind == META_HOT ? d->hot[b->copy] : d->bits[b->site], payload, META_BLOCK_PAYLOAD);
+  *(b->kind == META_HOT ? &d->bad_hot[b->copy] : &d->bad_bits[b->site]) = bad;
+}
+
+/* die: any of its blocks are there; power: one may be torn, if the sector is not atomic. */
+static void
+end_stage (unsigned s, bool die, bool power)
+{
+  struct site *x = &w.site[s];
+
+  if (x->stage == NULL)
+    return;
+  for (unsigned i = 0; i < x->stage->n; i++)
+    if (!die || chance (50))
+      write_block (&x->maps, &x->stage->block[i].b, x->stage->block[i].payload, die && power && i == 0 && chance (10));
+  free (x->stage);
+  x->stage = NULL;
+}
+
+static void
+load_marks (unsigned s, struct mark *m, uint8_t *memory, unsigned entries)
+{
+  const struct maps *d = &w.site[s].maps;
+
+  memset (memory, 0, mark_memory_bytes (SIZE, BLOCK, w.region, entries, w.n_sites));
+  mark_init (m, memory, SIZE, BLOCK, w.region, entries, w.n_sites);
+  if (!d->bad_hot[0] || !d->bad_hot[1]) /* which of two is newer does not matter much: both are safe */
+    mark_load_hot (m, 0, d->bad_hot[0] ? d->hot[1] : d->hot[0],
+                   !d->bad_hot[0] && !d->bad_hot[1] && memcmp (d->hot[0], d->hot[1], META_BLOCK_PAYLOAD) == 0);
+  else
+    mark_load_hot (m, 0, NULL, false);
+  for (unsigned k = 0; k < w.n_sites; k++)
+    mark_load_bits (m, k, 0, d->bad_bits[k] ? NULL : d->bits[k]);
+}
+
+static bool
+map_bit (const uint8_t *map, bool bad, uint64_t i)
+{
+  return bad || (map[i / 8] >> (i % 8) & 1);
+}
+
+/* Does the disk of a say that unit i of b may be another? */
+static bool
+disk_says (unsigned a, unsigned b, unsigned i)
+{
+  const struct site *x = &w.site[a];
+  const uint64_t block = (uint64_t) i * UNIT / BLOCK, hot = (uint64_t) i * UNIT / w.region;
+
+  return x->super.empty || map_bit (x->maps.bits[a], x->maps.bad_bits[a], block)
+         || map_bit (x->maps.bits[b], x->maps.bad_bits[b], block)
+         || (map_bit (x->maps.hot[0], x->maps.bad_hot[0], hot) && map_bit (x->maps.hot[1], x->maps.bad_hot[1], hot));
+}
+
+static void
+check_disks (void)
+{
+  if (!w.track)
+    return;
+  for (unsigned a = 0; a < w.n_sites; a++)
+    for (unsigned b = 0; b < w.n_sites; b++) {
+      if (a == b || !((w.in_set | 1u << w.prod_site) & 1u << a))
+        continue;
+      for (unsigned i = 0; i < UNITS && !broken; i++)
+        if (w.site[a].disk.cur[i] != w.site[b].disk.cur[i] && !disk_says (a, b, i) && !disk_says (b, a, i))
+          violate ("unit %u is %u at site %u, %u at site %u, and neither disk says so", i, w.site[a].disk.cur[i], a,
+                   w.site[b].disk.cur[i], b);
+    }
 }
 
 static void
@@ -519,10 +718,7 @@ check_completed (unsigned slot, int error)
     w.answered_ops++;
   }
   if (q->op == RO_READ_WAIT) {
-    for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
-      if (q->seen[i] > w.answered[i])
-        violate ("a read returns stamp %u of unit %u, answered is %u", q->seen[i], i,
-                 w.answered[i]);
+    check_read (q);
     return;
   }
   for (unsigned s = 0; s < w.n_sites; s++) {
@@ -566,9 +762,7 @@ prod_actions (struct repl_actions *out)
     case RA_LOCAL:
       if (a->slot < SLOTS) {
         struct req *q = &w.req[a->slot];
-        w.next_stamp += 2;
-        q->stamp = w.next_stamp | (a->op == RO_WRITE ? 0 : ZERO_BIT);
-        q->granted = true;
+        granted (a->slot);
         q->local_busy = true;
       }
       e = after (rnd (1 + w.site[w.prod_site].slow), SE_LOCAL);
@@ -625,6 +819,19 @@ prod_actions (struct repl_actions *out)
     case RA_STORE_FAILED:
       w.failed_store = true;
       break;
+    case RA_MARK:
+      begin_stage (w.prod_site, &w.mark, w.prod_life);
+      break;
+    case RA_STABLE:
+      if (chance (90) && w.site[a->site].conn_up) { /* it may be left out */
+        struct msg *m = new_msg ();
+        m->h = a->frame;
+        push_fwd (a->site, m);
+      }
+      break;
+    case RA_GUARD:
+      say ("the copies of the set are equal");
+      break;
     case RA_STATE:
       say ("site %u is %s: %s", a->site, repl_site_state_name (a->op), a->reason);
       break;
@@ -676,6 +883,7 @@ copy_actions (unsigned s, struct copy_actions *out)
       o->generation = a->generation;
       o->tenure = a->tenure;
       o->unusable = a->unusable;
+      o->filling = a->filling;
       o->flush_data = a->flush_data;
       if (a->kind == CA_SUBMIT && x->bufs[a->buf % LINK_WINDOW_FRAMES])
         o->data = x->bufs[a->buf % LINK_WINDOW_FRAMES]->data
@@ -689,9 +897,20 @@ copy_actions (unsigned s, struct copy_actions *out)
       e->p = o;
       x->n_ops++;
       break;
+    case CA_MARK:
+      begin_stage (s, &x->mark, x->life);
+      break;
     case CA_HELLO_OK:
       m = new_msg ();
       m->back = 3;
+      if (w.track) {
+        uint64_t of;
+        m->map = malloc (META_BLOCK_PAYLOAD);
+        if (copy_report (&x->core, 0, m->map, &of) == of) {
+          free (m->map);
+          m->map = NULL;
+        }
+      }
       m->conn = a->conn;
       m->ok = a->hello_ok;
       go_back (s, m);
@@ -770,6 +989,13 @@ copy_start (unsigned s)
   cfg.since = x->super.since;
   cfg.unusable = x->super.unusable;
   cfg.empty = x->super.empty;
+  cfg.filling = x->super.filling;
+  if (w.track) {
+    load_marks (s, &x->mark, x->mark_memory, 2 * UNITS);
+    cfg.mark = &x->mark;
+    if (cfg.empty || (cfg.unusable && !cfg.filling))
+      bits_fill (&x->mark.bits[s], true);
+  }
   cfg.restarted = x->restarted;
   cfg.window_bytes = 2 * 1024 * 1024 + (uint32_t) rnd (4) * 1024 * 1024;
   cfg.window_frames = 8 + (uint32_t) rnd (100);
@@ -811,9 +1037,13 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
       x->super.generation = o->generation;
       x->super.since = o->since;
       x->super.unusable = o->unusable;
+      x->super.filling = o->filling;
+      x->was_filled = x->was_filled || o->since != 0;
       x->super.empty = x->super.empty && !o->unusable && o->since == 0;
-      if (o->since != 0)
+      if (o->since != 0 && o->flush_data) /* ENTER */
         x->restarted = false;
+      if (o->unusable && o->filling)
+        x->super.empty = false;
     }
   }
   else if (x->store_bad && chance (50))
@@ -830,6 +1060,10 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
           && x->disk.cur[u0 (o->h.offset) + i] > o->data[i])
         violate ("copy %u: %u overtaken by %u in unit %u", s, x->disk.cur[u0 (o->h.offset) + i],
                  o->data[i], u0 (o->h.offset) + i);
+    for (unsigned i = u0 (o->h.offset); w.track && i < u0 (o->h.offset + o->h.length); i++)
+      if (!map_bit (x->maps.hot[0], x->maps.bad_hot[0], (uint64_t) i * UNIT / w.region)
+          || !map_bit (x->maps.hot[1], x->maps.bad_hot[1], (uint64_t) i * UNIT / w.region))
+        violate ("copy %u writes unit %u, which is not hot on its disk", s, i);
     if (die) { /* any part of it */
       for (unsigned i = 0; i < u0 (o->h.length); i++)
         if (chance (50))
@@ -865,6 +1099,7 @@ copy_die (unsigned s, bool power)
       e->life = 0;
     }
   }
+  end_stage (s, true, power);
   x->process = false;
   x->stopped = false;
   x->life++;
@@ -993,7 +1228,15 @@ prod_start (bool unclean)
   cfg.site = (uint8_t) w.prod_site;
   cfg.n_sites = (uint8_t) w.n_sites;
   cfg.in_set = w.in_set;
-  cfg.unclean = unclean ? w.in_set & ~(1u << w.prod_site) : 0;
+  cfg.unclean = unclean && !w.track ? w.in_set & ~(1u << w.prod_site) : 0;
+  cfg.equal = w.graceful;
+  if (w.track) {
+    load_marks (w.prod_site, &w.mark, w.mark_memory, 2 * HOT_MAX_SPAN);
+    cfg.mark = &w.mark;
+  }
+  w.graceful = false;
+  w.site[w.prod_site].was_filled = true;
+  w.site[w.prod_site].super.since = w.site[w.prod_site].super.since ? w.site[w.prod_site].super.since : 1;
   cfg.generation = w.generation;
   for (unsigned s = 0; s < w.n_sites; s++)
     cfg.track_memory[s] = w.maps[s];
@@ -1014,9 +1257,10 @@ prod_start (bool unclean)
   feed (&ev);
 }
 
-/* Production dies; a copy of the set, or the same host, goes on. */
+/* Production dies, or (graceful) has drained and given its role up; a copy of the set, or the same
+ * host, goes on. */
 static void
-takeover (bool power)
+takeover (bool power, bool graceful)
 {
   unsigned best = w.prod_site;
   struct site *x = &w.site[w.prod_site];
@@ -1040,6 +1284,7 @@ takeover (bool power)
     else if (e->kind == SE_RREAD)
       e->life = 0;
   }
+  end_stage (w.prod_site, true, power);
   w.prod = false;
   w.prod_life++;
   for (unsigned s = 0; s < w.n_sites; s++)
@@ -1071,7 +1316,7 @@ takeover (bool power)
 
   for (unsigned s = 0; s < w.n_sites; s++)
     if (s != w.prod_site && (w.in_set & 1u << s) && !w.site[s].restarted
-        && (power || best == w.prod_site || chance (50)))
+        && (power || graceful || (best == w.prod_site && chance (70)) || chance (50)))
       best = s;
   if (power && best == w.prod_site) {
     /* S2 would wait for the others; here: the stable part alone goes on */
@@ -1090,8 +1335,8 @@ takeover (bool power)
           violate ("failover to site %u loses answered write %u of unit %u (has %u)", s,
                    w.answered[i], i, w.site[s].disk.cur[i]);
     }
-  say ("production dies%s at site %u; site %u goes on", power ? " (power)" : "", w.prod_site,
-       best);
+  say ("production dies%s at site %u; site %u goes on", power ? " (power)" : graceful ? " (gracefully)" : "",
+       w.prod_site, best);
   if (best != w.prod_site) {
     const unsigned old = w.prod_site;
     if (w.site[best].process)
@@ -1099,23 +1344,28 @@ takeover (bool power)
     w.prod_site = best;
     w.site[old].super.tenure = w.tenure;
     w.site[old].super.generation = w.generation;
-    w.site[old].super.since = 0;
+    w.site[old].super.since = w.track ? w.generation : 0;
+    w.site[old].super.filling = false;
     w.site[old].super.unusable = false;
     w.site[old].super.empty = false;
     w.site[old].restarted = power;
   }
   w.tenure++;
   w.tenure_stamp = w.next_stamp | ZERO_BIT;
-  w.generation++;
-  w.in_set = 1u << best; /* until hot regions are tracked */
-  /* the new production's data is the truth from here */
-  for (unsigned i = 0; i < UNITS; i++)
-    w.answered[i] = w.site[best].disk.cur[i];
+  w.graceful = graceful;
+  if (!w.track) {
+    w.generation++;
+    w.in_set = 1u << best;
+    /* the new production's data is the truth from here */
+    for (unsigned i = 0; i < UNITS; i++)
+      w.answered[i] = w.site[best].disk.cur[i];
+  }
+  check_disks ();
   for (unsigned s = 0; s < w.n_sites; s++)
     if (s != best && !w.site[s].process)
       copy_start (s);
     else if (s != best) {
-      struct wire_record rec = { .tenure = w.tenure, .generation = w.generation };
+      struct wire_record rec = { .tenure = w.tenure, .generation = w.generation, .in_set = w.in_set };
       struct copy_event ev = { .kind = CE_RECORD, .record = &rec };
       copy_feed (s, &ev);
     }
@@ -1140,7 +1390,7 @@ client (void)
   first = rnd (UNITS);
   if (chance (60))
     first = first % 24; /* a warm corner */
-  n = 1 + (chance (80) ? rnd (6) : rnd (260));
+  n = 1 + (chance (80) ? rnd (6) : rnd (60));
   if (n > UNITS - first)
     n = UNITS - first;
   q->offset = first * UNIT;
@@ -1160,7 +1410,7 @@ client (void)
     break;
   case 3:
   case 4: {
-    bool wait = w.now >= w.lease || w.holding;
+    bool wait = w.now >= w.lease || w.holding || w.r.guard;
     q->op = RO_READ_WAIT;
     memcpy (q->seen, d->cur, sizeof q->seen);
     for (unsigned i = 0; i < SLOTS; i++)
@@ -1169,10 +1419,7 @@ client (void)
           && ranges_overlap (w.req[i].offset, w.req[i].length, q->offset, q->length))
         wait = true;
     if (!wait) {
-      for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
-        if (q->seen[i] > w.answered[i])
-          violate ("an unprotected read returns stamp %u of unit %u, answered %u", q->seen[i], i,
-                   w.answered[i]);
+      check_read (q);
       return;
     }
     break;
@@ -1199,6 +1446,12 @@ local_done (struct sev *e)
   if (e->slot < SLOTS) {
     struct req *q = &w.req[e->slot];
     q->local_busy = false;
+    for (unsigned i = u0 (q->offset); w.track && op_is_data (q->op) && i < u0 (q->offset + q->length); i++) {
+      const struct maps *m = &w.site[w.prod_site].maps;
+      if (!map_bit (m->hot[0], m->bad_hot[0], (uint64_t) i * UNIT / w.region)
+          || !map_bit (m->hot[1], m->bad_hot[1], (uint64_t) i * UNIT / w.region))
+        violate ("production writes unit %u, which is not hot on its disk", i);
+    }
     if (op_is_data (q->op) && !(q->flags & RF_FUA) && w.returns_errors && w.chaos && chance (3)) {
       ev.error = -28;
       w.local_errors++;
@@ -1311,7 +1564,7 @@ deliver_fwd (const struct sev *e)
     return;
   }
   if (m->h.type == WIRE_HELLO) {
-    struct wire_hello h = { .proto_min = 1, .proto_max = 1 };
+    struct wire_hello h = { .proto_min = 1, .proto_max = 1, .features = w.track ? WIRE_FEATURE_TRACKING : 0 };
     h.tenure = w.tenure;
     h.generation = w.generation;
     h.size = SIZE;
@@ -1329,8 +1582,20 @@ deliver_fwd (const struct sev *e)
     return;
   }
   struct wire_record rec = { .tenure = m->h.tenure, .generation = m->generation,
-                             .since = m->since };
+                             .since = m->since, .in_set = m->in_set };
+  if (m->h.type == WIRE_RECORD || m->h.type == WIRE_STABLE) {
+    ev.kind = m->h.type == WIRE_RECORD ? CE_RECORD : CE_STABLE;
+    say ("site %u hears %s: set %x, stable %llu flags %x", s, m->h.type == WIRE_RECORD ? "RECORD" : "STABLE", m->in_set,
+         (unsigned long long) m->h.seq, m->h.flags);
+    ev.conn = m->conn;
+    ev.frame = m->h;
+    ev.record = &rec;
+    copy_feed (s, &ev);
+    free_msg (m);
+    return;
+  }
   ev.kind = CE_FRAME;
+  ev.map = m->map;
   ev.conn = m->conn;
   ev.frame = m->h;
   ev.record = m->h.type == WIRE_ENTER ? &rec : NULL;
@@ -1367,6 +1632,17 @@ deliver_back (const struct sev *e)
     say ("link %u is up%s%s", s, m->ok.flags & WIRE_OK_RESTARTED ? ", restarted" : "",
          m->ok.flags & WIRE_OK_EMPTY ? ", empty" : "");
     x->conn_up = true;
+    uint64_t before = 0, both = 0;
+    if (w.track) {
+      struct repl_event piece = { .kind = RE_MAP, .site = (uint8_t) s, .map = m->map,
+                                   .empty = m->ok.flags & WIRE_OK_EMPTY };
+      const struct track *t = &w.r.sites[s].track;
+      for (uint64_t b = 0; b < t->n_blocks; b++)
+        both += track_get (t, b) != TS_CLEAN || m->map == NULL || (m->map[b / 8] >> (b % 8) & 1);
+      before = w.r.sites[s].map_valid;
+      feed (&piece);
+      ev.mapped = true;
+    }
     ev.kind = RE_LINK_UP;
     ev.restarted = m->ok.flags & WIRE_OK_RESTARTED;
     ev.empty = m->ok.flags & WIRE_OK_EMPTY;
@@ -1374,6 +1650,14 @@ deliver_back (const struct sev *e)
     ev.window_frames = m->ok.window_frames;
     ev.room_bytes = x->out_size;
     feed (&ev);
+    if (w.track && before && x->was_filled && w.r.sites[s].track.count[TS_CLEAN] + both < w.r.sites[s].track.n_blocks)
+      violate ("site %u is filled from the start, %llu blocks may differ", s, (unsigned long long) both);
+    if (!(w.r.in_set & 1u << s) && x->was_filled) {
+      w.partial++;
+      w.partial_blocks += w.r.sites[s].track.n_blocks - w.r.sites[s].track.count[TS_CLEAN];
+      w.partial_of += w.r.sites[s].track.n_blocks;
+    }
+    push_record (s);
     break;
   case 4:
     link_down (s, m->reason);
@@ -1417,7 +1701,17 @@ chaos (void)
     return;
   after (50 + rnd (600), SE_CHAOS);
   if (chance (4)) {
-    takeover (chance (40));
+    takeover (chance (40), false);
+    return;
+  }
+  if (w.holding && w.drained && w.track && chance (30)) {
+    for (unsigned k = 0; k < w.n_sites; k++)
+      if ((w.in_set & 1u << k) && !w.site[k].restarted
+          && memcmp (w.site[k].disk.cur, w.site[w.prod_site].disk.cur, sizeof w.site[k].disk.cur)
+          && w.local_errors == 0)
+        violate ("drained, and site %u differs", k);
+    w.graceful_ones++;
+    takeover (false, w.local_errors == 0);
     return;
   }
   if (chance (12)) {
@@ -1537,7 +1831,7 @@ check_tracking (void)
                  track_state_name (k), (unsigned long long) t->count[k]);
     if (t->illegal)
       violate ("site %u: a move that the table forbids", s);
-    if (!x->map_valid || w.site[s].restarted || w.site[s].super.empty)
+    if (!x->map_valid || w.site[s].restarted || w.site[s].super.empty || (w.track && x->map_needed))
       continue; /* declared to be unknown, or about to be */
     for (unsigned i = 0; i < UNITS; i++) {
       const uint64_t b = (uint64_t) i * UNIT / BLOCK;
@@ -1553,7 +1847,7 @@ check_tracking (void)
           violate ("site %u differs in unit %u (%u, production %u), the block is clean", s, i,
                    w.site[s].disk.cur[i], p->cur[i]);
       }
-      else if (!x->untracked && w.site[s].disk.stable[i] != w.site[s].disk.cur[i])
+      else if (!x->untracked && !w.track && w.site[s].disk.stable[i] != w.site[s].disk.cur[i])
         violate ("site %u: unit %u is clean and not stable", s, i);
     }
   }
@@ -1582,6 +1876,7 @@ check_waits (void)
 static void
 clear_world (void)
 {
+  free (w.mark_memory);
   for (unsigned i = 0; i < w.n_heap; i++)
     if (w.heap[i].kind == SE_COPYOP && w.heap[i].p) {
       free (((struct copyop *) w.heap[i].p)->data);
@@ -1592,6 +1887,8 @@ clear_world (void)
   for (unsigned s = 0; s < SITES_MAX; s++) {
     fifo_clear (&w.site[s].fwd);
     fifo_clear (&w.site[s].back);
+    free (w.site[s].stage);
+    free (w.site[s].mark_memory);
     for (unsigned i = 0; i < LINK_WINDOW_FRAMES; i++)
       free_msg (w.site[s].bufs[i]);
   }
@@ -1607,7 +1904,7 @@ healthy (void)
     if (s != w.prod_site
         && (w.r.sites[s].state != SITE_MIRRORING || w.site[s].restarted
             || w.site[s].conn_life != w.site[s].life || w.r.sites[s].track.count[TS_DIRTY] > 0
-            || w.r.sites[s].n_rslots > 0 || w.r.sites[s].unacked_frames > 0))
+            || w.r.guard || w.r.sites[s].n_rslots > 0 || w.r.sites[s].unacked_frames > 0))
       return false;
   return w.in_set == (1u << w.n_sites) - 1 && w.r.in_set == (w.in_set & w.r.others);
 }
@@ -1637,13 +1934,17 @@ run (uint64_t which, uint64_t chaos_ms)
   w.chaos = true;
   w.no_quorum_ms = chance (25) ? 500 : 0;
   w.returns_errors = chance (15);
+  w.track = !chance (10);
+  w.region = chance (50) ? UNIT : 16 * UNIT;
+  w.mark_memory = malloc (mark_memory_bytes (SIZE, BLOCK, w.region, 2 * HOT_MAX_SPAN, w.n_sites));
   for (unsigned s = 0; s < w.n_sites; s++) {
+    w.site[s].mark_memory = malloc (mark_memory_bytes (SIZE, BLOCK, w.region, 2 * UNITS, w.n_sites));
     w.maps[s] = memory[s];
     w.site[s].slow = 1 + (unsigned) rnd (8);
     w.site[s].delay = (unsigned) rnd (8);
     w.site[s].hosted = true;
     w.site[s].super.tenure = 1;
-    w.site[s].super.empty = s != 0;
+    w.site[s].super.empty = w.site[s].super.unusable = s != 0;
     if (s != 0)
       copy_start (s);
   }
@@ -1707,6 +2008,25 @@ run (uint64_t which, uint64_t chaos_ms)
       if (e.life == w.prod_life)
         resync_read (&e);
       break;
+    case SE_MARK: {
+      const bool prod = w.prod && e.site == w.prod_site;
+      struct repl_event ev = { .kind = RE_MARKED };
+      struct copy_event cev = { .kind = CE_DONE, .op = COPY_OP_MARK };
+      if (e.life != (prod ? w.prod_life : w.site[e.site].life) || w.site[e.site].stage == NULL)
+        break;
+      if (!prod && w.site[e.site].stopped) {
+        struct sev *again = after (50, SE_MARK);
+        again->site = e.site;
+        again->life = e.life;
+        break;
+      }
+      end_stage (e.site, false, false);
+      if (prod)
+        feed (&ev);
+      else
+        copy_feed (e.site, &cev);
+      break;
+    }
     case SE_FWD:
       deliver_fwd (&e);
       break;
@@ -1767,8 +2087,12 @@ run (uint64_t which, uint64_t chaos_ms)
     case SE_RECORD: {
       struct repl_event ev = { .kind = RE_RECORD, .in_set = (uint32_t) e.a, .generation = e.b,
                                .seen = e.c };
-      if (e.life == w.prod_life)
+      if (e.life == w.prod_life) {
         feed (&ev);
+        for (unsigned s = 0; s < w.n_sites; s++)
+          if (s != w.prod_site)
+            push_record (s);
+      }
       break;
     }
     case SE_CHAOS:
@@ -1780,6 +2104,7 @@ run (uint64_t which, uint64_t chaos_ms)
     }
     if (w.now >= next_check) {
       check_tracking ();
+      check_disks ();
       next_check = w.now + 20 + rnd (60);
     }
     done = !w.chaos && healthy ();
@@ -1796,6 +2121,7 @@ int
 main (int argc, char **argv)
 {
   uint64_t first = 1, count = 1000, ops = 0, entered = 0, lost = 0, takeovers = 0, power = 0;
+  uint64_t partial = 0, blocks = 0, of = 0, graceful = 0, stages = 0;
   unsigned bad = 0;
   int i = 1;
 
@@ -1816,6 +2142,11 @@ main (int argc, char **argv)
     lost += w.lost;
     takeovers += w.takeovers;
     power += w.powerlosses;
+    partial += w.partial;
+    blocks += w.partial_blocks;
+    of += w.partial_of;
+    graceful += w.graceful_ones;
+    stages += w.mark.stages;
     if (broken) {
       printf ("# seed %llu at %llu ms: %s\n", (unsigned long long) s, (unsigned long long) w.now,
               broken_why);
@@ -1827,6 +2158,10 @@ main (int argc, char **argv)
           "%llu power losses\n",
           (unsigned long long) count, (unsigned long long) ops, (unsigned long long) entered,
           (unsigned long long) lost, (unsigned long long) takeovers, (unsigned long long) power);
+  printf ("# %llu switchovers; %llu copies came back behind, with %llu of %llu blocks to be copied; "
+          "%llu stages of the last productions' maps\n",
+          (unsigned long long) graceful, (unsigned long long) partial, (unsigned long long) blocks,
+          (unsigned long long) of, (unsigned long long) stages);
   clear_world ();
   memset (&w, 0, sizeof w);
   is (bad, 0, "no seed breaks a rule");

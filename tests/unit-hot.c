@@ -6,6 +6,7 @@
 #include "plugin/hot.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/super.h"
 #include "common/util.h"
@@ -80,6 +81,7 @@ run_model (uint64_t seed, struct hot *h, void *memory)
 
   rng = seed * 2654435761u + 88172645463325252u;
   memset (&m, 0, sizeof m);
+  memset (memory, 0, hot_memory_bytes (REGIONS * MIB, MIB, ENTRIES));
   hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
   for (unsigned step = 0; step < 3000; step++) {
     struct pending *p = &m.w[rnd (WRITES)];
@@ -100,7 +102,7 @@ run_model (uint64_t seed, struct hot *h, void *memory)
       else if (!p->granted && hot_ready (h, p->offset, p->length))
         grant (&m, p);
       else if (p->granted) {
-        hot_end (h, p->offset, p->length);
+        hot_end (h, p->offset, p->length, h->cycle);
         for (uint64_t r = p->offset / MIB; r <= (p->offset + p->length - 1) / MIB; r++)
           m.ended_since[r] = true;
         p->used = false;
@@ -136,7 +138,7 @@ run_model (uint64_t seed, struct hot *h, void *memory)
       break;
     case 6:
       if (flushing) {
-        hot_flush_done (h, cycle);
+        hot_stable (h, cycle);
         flushing = false;
         for (unsigned r = 0; r < REGIONS; r++) {
           bool writer = false;
@@ -166,6 +168,7 @@ test_found (struct hot *h, void *memory)
 {
   bool full;
 
+  memset (memory, 0, hot_memory_bytes (REGIONS * MIB, MIB, ENTRIES));
   hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
   hot_found (h, 7);
   hot_found (h, 200);
@@ -173,14 +176,26 @@ test_found (struct hot *h, void *memory)
   is (hot_next (h, 8), 200, "the next");
   is (hot_next (h, 201), REGIONS, "no more");
   ok (hot_begin (h, 7 * MIB, 4096, &full), "a found region is marked already");
-  hot_end (h, 7 * MIB, 4096);
-  hot_flush_done (h, hot_flush_begin (h));
-  is (hot_clear (h, true), 0, "and not cleared before it is settled");
-  hot_settle (h, 7);
-  is (hot_clear (h, true), 1, "settled and flushed: cleared");
+  hot_end (h, 7 * MIB, 4096, h->cycle);
+  hot_stable (h, hot_flush_begin (h));
+  is (hot_clear (h, true), 1, "a flush frees its entry");
+  ok (hot_is_marked (h, 7), "but its mark is not cleared before it is settled");
+  ok (hot_settle (h), "settled: there was something");
   ok (!hot_is_marked (h, 7), "its mark is gone from the map");
-  hot_settle (h, 200);
   ok (!hot_is_marked (h, 200), "an unwritten one goes with settle alone");
+  ok (!hot_settle (h), "nothing is left to settle");
+
+  hot_begin (h, 9 * MIB, 4096, &full);
+  uint64_t blocks[4];
+  hot_batch (h, blocks, 4, false);
+  hot_batch_done (h, true);
+  hot_end (h, 9 * MIB, 4096, 70);
+  hot_unlink (h);
+  is (h->n_entries, 0, "the end of a link: no entry is held any more");
+  ok (hot_is_marked (h, 9), "but its mark stays");
+  hot_stable (h, 100);
+  is (hot_clear (h, true), 0, "and the next link's numbers do not clear it");
+  ok (hot_settle (h) && !hot_is_marked (h, 9), "settle does");
 }
 
 static void
@@ -190,6 +205,7 @@ test_bound (struct hot *h, void *memory)
   uint64_t blocks[4];
   unsigned n = 0;
 
+  memset (memory, 0, hot_memory_bytes (REGIONS * MIB, MIB, ENTRIES));
   hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
   while (!full && n < REGIONS)
     if (hot_begin (h, n * MIB, 1, &full) || !full)
@@ -199,15 +215,44 @@ test_bound (struct hot *h, void *memory)
   hot_batch_done (h, true);
   is (h->n_state[HS_HOT], ENTRIES, "all are hot after it");
   for (unsigned i = 0; i < n; i++)
-    hot_end (h, i * MIB, 1);
+    hot_end (h, i * MIB, 1, h->cycle);
   is (hot_clear (h, true), 0, "nothing is cleared without a flush");
   is (hot_flushable (h), ENTRIES, "all wait for one");
   uint64_t cycle = hot_flush_begin (h);
   ok (hot_begin (h, 5 * MIB, 1, &full), "a hot region is written at once");
-  hot_end (h, 5 * MIB, 1);
-  hot_flush_done (h, cycle);
+  hot_end (h, 5 * MIB, 1, h->cycle);
+  hot_stable (h, cycle);
   is (hot_clear (h, true), ENTRIES - 1, "a flush clears what ended before it began");
   is (h->n_entries, 1, "the one written since stays");
+}
+
+static void
+test_large_regions (void)
+{
+  static struct hot h;
+  void *memory = calloc (1, hot_memory_bytes (REGIONS * MIB - 4096, 4 * MIB, ENTRIES));
+  uint64_t blocks[4];
+  bool full;
+
+  hot_init (&h, memory, REGIONS * MIB - 4096, 4 * MIB, ENTRIES);
+  is (h.n_regions, REGIONS / 4, "regions of 4 MiB");
+  is (h.n_bits, REGIONS, "one bit for each MiB all the same");
+  ok (!hot_begin (&h, 9 * MIB, 4096, &full) && !full, "a write wants its region");
+  hot_batch (&h, blocks, 4, false);
+  ok (!hot_is_marked (&h, 1) && hot_is_marked (&h, 2) && hot_next (&h, 0) == 8, "all its MiBs are marked");
+  is (hot_next (&h, 12), REGIONS, "and no other");
+  hot_batch_done (&h, true);
+  hot_end (&h, 9 * MIB, 4096, h.cycle);
+  hot_found (&h, 17);
+  ok (hot_is_marked (&h, 4) && !hot_begin (&h, 17 * MIB, 1, &full), "a region found in part is marked anew");
+  hot_batch (&h, blocks, 4, false);
+  hot_batch_done (&h, true);
+  is (hot_next (&h, 16), 16, "as a whole");
+  hot_end (&h, 17 * MIB, 1, h.cycle);
+  hot_stable (&h, hot_flush_begin (&h));
+  is (hot_clear (&h, true), 2, "both are cleared");
+  is (hot_next (&h, 0), REGIONS, "with all their bits");
+  free (memory);
 }
 
 int
@@ -219,6 +264,7 @@ main (void)
   test_table ();
   test_found (&h, memory);
   test_bound (&h, memory);
+  test_large_regions ();
   unsigned failed = tap_failed;
   for (uint64_t seed = 1; seed <= 300; seed++)
     run_model (seed, &h, memory);
@@ -227,7 +273,7 @@ main (void)
   uint32_t size = hot_region_size (16 * tib, 3 * (tib >> 10));
   size_t bytes = hot_memory_bytes (16 * tib, size, HOT_MAX_ENTRIES);
   printf ("# 16 TiB: regions of %u MiB, %zu KiB of memory\n", size >> 20, bytes >> 10);
-  ok (bytes < 10 << 20, "the map of 16 TiB fits 10 MiB");
+  ok (bytes < 11 << 20, "the map of 16 TiB fits 11 MiB");
   free (memory);
   return tap_done ();
 }

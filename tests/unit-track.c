@@ -51,7 +51,8 @@ test_model (uint64_t seed)
   uint64_t x = seed;
 
 #define RND(n) ((x = x * 6364136223846793005u + 1442695040888963407u) >> 33) % (n)
-  track_init (&t, map, size, BLOCK, TS_DIRTY);
+  track_init (&t, map, size, BLOCK, NULL, false);
+  track_mark_all (&t);
   memset (state, 1, sizeof state);
   memset (epoch, 0, sizeof epoch);
   for (unsigned step = 0; step < 4000; step++) {
@@ -156,7 +157,7 @@ test_edges (void)
   static struct track t;
   struct track_range r;
 
-  track_init (&t, map, 100 * BLOCK + 1, BLOCK, TS_CLEAN);
+  track_init (&t, map, 100 * BLOCK + 1, BLOCK, NULL, false);
   is (t.n_blocks, 101, "a store's last block may be short");
   ok (!track_next_dirty (&t, 10, &r), "nothing dirty, nothing to do");
   track_mark (&t, 100 * BLOCK, 1);

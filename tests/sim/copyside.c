@@ -124,6 +124,8 @@ carry_out (struct wplugin *p, const struct copy_action *a)
   case CA_FAILED:
     plugin_store_failed (p, "the copy's store failed");
     break;
+  case CA_MARK: /* no maps here: configured without */
+    break;
   case CA_IDLE:
     p->copy_idle = true;
     break;

@@ -223,6 +223,10 @@ carry_out (struct wplugin *p, const struct repl_action *a)
     p->gate_lease_ms = 0;
     plugin_store_failed (p, reason);
     break;
+  case RA_MARK: /* no maps here: configured without */
+  case RA_STABLE:
+  case RA_GUARD:
+    break;
   case RA_STATE:
     TRACE ("n%u iasp %u: copy %u is %s: %s", p->node + 1, p->iasp, a->site,
            repl_site_state_name (a->op), reason);
