@@ -63,6 +63,18 @@ mix_choose (struct mix *m, uint64_t seed)
   m->warm_percent = (uint8_t) (20 + PICK (70));
   for (unsigned k = 0; k < F_KINDS; k++)
     m->weight[k] = PICK (5) < 3 ? usual[k] : 0; /* swarm: each seed without some of them */
+  if (PICK (6) == 0) { /* a storm over the group: views without end, deaths between any two actions */
+    static const uint8_t storm[F_KINDS] = {
+      [F_KILL_CRGD] = 10, [F_PAUSE_CRGD] = 4, [F_CUT] = 12, [F_CUT_SITES] = 6, [F_ONE_WAY] = 6,
+      [F_PERSIST_FAIL] = 4, [F_SWITCHOVER] = 6, [F_KILL_PLUGIN] = 2,
+    };
+    memcpy (m->weight, storm, sizeof storm);
+    m->token_ms = 100;
+    m->lease_ms = 600;
+    m->gap_ms = 80;
+    m->kill_ppm = 1000 + 4000 * (uint32_t) PICK (2);
+    m->think_us = 300000;
+  }
   if (m->n_sites * m->per_site + m->n_replicates < 3)
     m->weight[F_WIPE] = 0;
 #undef PICK
