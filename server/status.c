@@ -223,6 +223,8 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
 
   if (c->in_set)
     data = "in-sync";
+  else if (c->since != 0 && said && said->store.restarted)
+    data = "recovering"; /* R5 */
   else if (c->since == 0 || (state && strcmp (state, "resyncing") == 0)
            || (said && said->store.unusable))
     data = "unusable";
