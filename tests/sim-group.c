@@ -138,7 +138,11 @@ disturb (void)
   unsigned n = (unsigned) sim_random (&s, s.n_nodes);
   unsigned part[SIM_NODES] = { 0 };
 
-  switch (sim_random (&s, 27)) {
+  switch (sim_random (&s, 29)) {
+  case 27:
+  case 28:
+    sim_mute (&s, n, !s.node[n].mute);
+    break;
   case 23:
   case 24:
   case 25:
@@ -313,6 +317,7 @@ run_seed (uint64_t seed, bool trace)
     s.node[n].persist_fails = 0;
     s.node[n].machine_up = true;
     sim_pause (&s, n, false);
+    sim_mute (&s, n, false);
     sim_boot (&s, n);
   }
   if (!s.failed && !repair_until_converged ())

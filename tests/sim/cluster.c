@@ -274,6 +274,31 @@ truncate_tail (struct sim *s, uint64_t ring, uint16_t side)
   }
 }
 
+/* A side of a cut goes on with the old ring for a while, alone: behind what
+ * both have, the same place in the order holds different messages on the two
+ * sides, so two members can apply different changes under one stamp. */
+static void
+go_on_alone (struct sim *s, uint64_t ring, uint16_t side)
+{
+  if (!s->cuts_lose || ring == 0)
+    return;
+  for (unsigned k = 0; k < s->n_nodes; k++) {
+    struct sim_node *node = &s->node[k];
+
+    while ((side & (1u << k)) && !node->mute && node->n_out > 0 && sim_random (s, 3) > 0) {
+      struct sim_msg *m = node->out[0];
+      uint64_t seq = ++s->ring_seq[ring % 4096];
+
+      memmove (node->out, node->out + 1, (node->n_out - 1) * sizeof node->out[0]);
+      node->n_out--;
+      for (unsigned i = 0; i < s->n_nodes; i++)
+        if (side & (1u << i))
+          push_in (&s->node[i], (struct sim_in) { m, ring, seq, 0 });
+      msg_unref (m);
+    }
+  }
+}
+
 static void
 reform (struct sim *s)
 {
@@ -302,6 +327,7 @@ reform (struct sim *s)
         if ((members & (1u << m)) && s->node[m].ring == s->node[i].ring)
           side |= (uint16_t) (1u << m);
       truncate_tail (s, s->node[i].ring, side);
+      go_on_alone (s, s->node[i].ring, side);
       done |= side;
     }
     ring = ++s->ring_counter;
@@ -836,7 +862,7 @@ sim_boot (struct sim *s, unsigned n)
   group_init (node->g, &cfg, node->has_disk ? &node->disk : NULL, node->disk_promised,
               local_ms (s, node));
   node->running = true;
-  node->paused = false;
+  node->paused = node->mute = false;
   node->restart_ms = 0;
   node->seen_serial = 0;
   node->ring = 0;
@@ -942,6 +968,12 @@ sim_heal (struct sim *s)
   static const unsigned one[SIM_NODES];
 
   sim_part (s, one);
+}
+
+void
+sim_mute (struct sim *s, unsigned n, bool mute)
+{
+  s->node[n].mute = mute;
 }
 
 void
@@ -1486,7 +1518,10 @@ sim_step (struct sim *s)
   for (unsigned n = 0; n < s->n_nodes; n++) {
     if (s->node[n].running && !s->node[n].paused && s->node[n].n_in > 0)
       busy[n_busy++] = n;
-    if (s->node[n].running && s->node[n].n_out > 0)
+    /* What can't be sent piles up; then the cut is over. */
+    if (s->node[n].n_out > ARRAY_SIZE (s->node[n].out) / 2)
+      s->node[n].mute = false;
+    if (s->node[n].running && s->node[n].n_out > 0 && !s->node[n].mute)
       busy[n_busy++] = SIM_NODES + n;
   }
   if (n_busy == 0 || (!s->cfg.calm && sim_random (s, 20) == 0)) {

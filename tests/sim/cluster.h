@@ -94,6 +94,7 @@ struct sim_node {
   bool gone;             /* C7: removed, and has forgotten the CRG */
   bool comes;            /* C7: boots when a committed state names it */
   unsigned part;         /* nodes of one part hear each other */
+  bool mute;             /* a cut in one direction: it hears, and is not heard */
   int64_t offset_ms;
   int32_t ppm;
   uint64_t boot, incarnation;
@@ -168,6 +169,7 @@ extern void sim_leave (struct sim *s, unsigned n);     /* dies with its plugins 
 extern void sim_pause (struct sim *s, unsigned n, bool paused);
 extern void sim_part (struct sim *s, const unsigned part[SIM_NODES]);
 extern void sim_heal (struct sim *s);
+extern void sim_mute (struct sim *s, unsigned n, bool mute);
 extern void sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node);
 extern void sim_force (struct sim *s, unsigned n, uint32_t node); /* R4 */
 /* GR_SUSPEND to GR_REATTACH. */
