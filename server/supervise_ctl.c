@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/ident.h"
 #include "common/util.h"
 #include "server/log.h"
 
@@ -237,12 +238,20 @@ static void
 on_asked (void *opaque, json_t *answer, const char *reason)
 {
   struct plugin *p = opaque;
+  char lineage[IDENT_ID_TEXT_LEN];
 
   if (p->phase != PH_ASKING)
     return;
   if (answer == NULL || !json_is_true (json_object_get (answer, "ok"))) {
     log_warning ("%s: the plugin does not tell its status: %s", p->spec.iasp,
                  reason ? reason : "refused");
+    supervise_begin_end (p);
+    return;
+  }
+  /* C9: crgd died after it had recovered the group, before it ended this one. */
+  ident_id_to_text (p->spec.lineage, lineage);
+  if (strcmp (json_string_value (json_object_get (answer, "lineage")) ?: "", lineage) != 0) {
+    log_warning ("%s: the process is of another lineage; ending it", p->spec.iasp);
     supervise_begin_end (p);
     return;
   }
