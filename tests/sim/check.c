@@ -91,13 +91,6 @@ can_answer (const struct wplugin *p)
          && !p->core.failed && plugin_ms (p) < p->gate_lease_ms;
 }
 
-/* Opened after an unclean end, and a copy of the set may still lack what this store has. */
-static bool
-is_unclean (const struct wplugin *p)
-{
-  return (p->opening_unclean & p->core.in_set) != 0;
-}
-
 void
 check_answer (struct wplugin *p, struct wclient *c)
 {
@@ -120,8 +113,7 @@ check_answer (struct wplugin *p, struct wclient *c)
       if (c->data[i] < c->floor[i])
         world_fail ("n%u: a read of unit %u gives %u, %u was known before it began", p->node + 1, i,
                     c->data[i], c->floor[i]);
-      if (W_READS_ARE_GUARDED || !is_unclean (p))
-        w.floor[iasp][i] = MAX (w.floor[iasp][i], c->data[i]);
+      w.floor[iasp][i] = MAX (w.floor[iasp][i], c->data[i]);
     }
     return;
   }
@@ -223,11 +215,13 @@ check_site (const struct wplugin *p, unsigned s)
 
   if (t->illegal)
     world_fail ("n%u, site %u: a move that the table of tracking forbids", p->node + 1, s);
-  if (!x->map_valid || d->restarted)
-    return; /* unknown, and declared to be */
+  /* Unknown, and declared to be; or the other end's map, which says so, is still to come. */
+  if (!x->map_valid || !x->link_up || x->map_needed || d->restarted)
+    return;
   for (unsigned i = 0; i < W_UNITS; i++) {
     if (own->cur[i] == d->cur[i] || track_get (t, (uint64_t) i * W_UNIT / W_BLOCK) != TS_CLEAN
-        || is_flying (p, i))
+        || is_flying (p, i)
+        || hot_is_marked (&p->mapw.mark.hot, (uint64_t) i * W_UNIT / HOT_REGION_SIZE_MIN))
       continue;
     world_fail ("n%u: site %u differs in unit %u (%u, production %u), and the block is clean", p->node + 1,
                 s, i, d->cur[i], own->cur[i]);

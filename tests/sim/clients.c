@@ -100,13 +100,16 @@ client_wake (unsigned iasp, unsigned slot, uint32_t serial)
     again (iasp, slot, world_random (MS (3000)));
 }
 
+/* The first action of a request: its place in the order of writes. */
 void
-client_stamp (struct wplugin *p, unsigned slot, bool zero)
+client_stamp (struct wplugin *p, unsigned slot)
 {
   struct wclient *c = &w.client[p->iasp][slot];
 
+  if (c->stamped && c->life == p->life)
+    return;
   w.next_stamp[p->iasp] += 2;
-  c->stamp = w.next_stamp[p->iasp] | (zero ? W_ZERO : 0);
+  c->stamp = w.next_stamp[p->iasp] | (c->op != RO_WRITE ? W_ZERO : 0);
   c->stamped = true;
   if (!c->busy || c->life != p->life)
     world_fail ("n%u: a local part of a request that nobody made", p->node + 1);
@@ -149,7 +152,7 @@ client_read_done (struct wplugin *p, unsigned slot, int error)
     return;
   memcpy (&c->data[c->offset / W_UNIT], &d->cur[c->offset / W_UNIT],
           c->length / W_UNIT * sizeof (stamp_t));
-  wait = is_marked (p, c);
+  wait = p->guarded || is_marked (p, c);
   if (!wait && plugin_ms (p) < p->gate_lease_ms) {
     answer_read (p, slot);
     return;

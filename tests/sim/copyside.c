@@ -38,6 +38,30 @@ send_control (struct wconn *c, uint8_t type, uint64_t tenure, uint64_t seq, cons
   net_send (c, false, index);
 }
 
+/* What this copy may differ in; its link has room for it here. */
+static void
+send_map (struct wplugin *p, struct wconn *c)
+{
+  struct wire_header h = { .type = WIRE_MAP, .tenure = c->copy_tenure };
+  struct wire_header end = { .type = WIRE_MAP, .flags = WIRE_F_END, .tenure = c->copy_tenure };
+  unsigned index;
+
+  for (uint64_t i = 0; i < copy_report_blocks (&p->copy); i++) {
+    uint8_t map[WIRE_MAP_BYTES];
+    uint64_t of, n = copy_report (&p->copy, i, map, &of);
+
+    h.offset = i * META_BLOCK_BITS * W_BLOCK;
+    h.flags = n == of ? WIRE_F_ALL : 0;
+    h.payload_len = n == of ? 0 : WIRE_MAP_BYTES;
+    if (n > 0) {
+      memcpy (net_frame (&h, &index)->control, map, h.payload_len);
+      net_send (c, false, index);
+    }
+  }
+  net_frame (&end, &index);
+  net_send (c, false, index);
+}
+
 static void
 submit (struct wplugin *p, const struct copy_action *a)
 {
@@ -82,6 +106,8 @@ carry_out (struct wplugin *p, const struct copy_action *a)
     metaw_super (p, a);
     break;
   case CA_RELEASE: /* buf: the frame that holds it */
+    if (a->buf == UINT32_MAX)
+      break;
     if (p->op_frame[w.frame[a->buf].slot] == a->buf + 1)
       p->op_frame[w.frame[a->buf].slot] = 0;
     if (!w.frame[a->buf].used)
@@ -94,6 +120,8 @@ carry_out (struct wplugin *p, const struct copy_action *a)
     c->copy_spoken = true;
     c->copy_tenure = a->hello_ok.tenure;
     send_control (c, WIRE_HELLO_OK, a->hello_ok.tenure, 0, &a->hello_ok);
+    if (a->hello_ok.features & WIRE_FEATURE_TRACKING)
+      send_map (p, c);
     break;
   case CA_REFUSE:
     if (!c)
@@ -124,7 +152,8 @@ carry_out (struct wplugin *p, const struct copy_action *a)
   case CA_FAILED:
     plugin_store_failed (p, "the copy's store failed");
     break;
-  case CA_MARK: /* no maps here: configured without */
+  case CA_MARK:
+    mapw_write (p);
     break;
   case CA_IDLE:
     p->copy_idle = true;
@@ -182,6 +211,14 @@ void
 copyside_poll (struct wplugin *p, struct copy_event *poll)
 {
   feed (p, poll);
+}
+
+void
+copyside_marked (struct wplugin *p, int error)
+{
+  struct copy_event ev = { .kind = CE_DONE, .op = COPY_OP_MARK, .error = error };
+
+  feed (p, &ev);
 }
 
 void
@@ -247,6 +284,10 @@ copyside_frame (struct wconn *c, struct wframe *f, unsigned index)
       p->sb.in_set = record.in_set;
     }
   }
+  else if (h.type == WIRE_STABLE)
+    ev.kind = CE_STABLE;
+  else if (h.type == WIRE_MAP)
+    ev.map = h.payload_len > 0 ? f->control : NULL;
   else if (h.type != WIRE_FLUSH) {
     unsigned slot = (unsigned) (h.seq % COPY_MAX_OPS);
     bool current = p->copy.linked && p->copy.conn == c->id;
@@ -260,9 +301,9 @@ copyside_frame (struct wconn *c, struct wframe *f, unsigned index)
       ev.buf = index;
     keep = current || h.payload_len > 0;
   }
+  feed (p, &ev);
   if (!keep)
     frame_free (index);
-  feed (p, &ev);
 }
 
 void
@@ -294,7 +335,9 @@ copyside_start (struct wplugin *p)
     .site = p->site, .size = W_SIZE, .block_size = sb->block_size, .dirty_block_size = W_BLOCK,
     .session = p->session, .tenure = MAX (sb->tenure, p->rec.tenure), .generation = sb->generation,
     .since = sb->since, .clean = p->was_clean, .restarted = p->restarted,
-    .empty = (sb->flags & SUPER_F_UNUSABLE && sb->since == 0) || (p->rec.diverged >> p->site & 1),
+    .empty = ((sb->flags & SUPER_F_UNUSABLE) && sb->since == 0 && !(sb->flags & SUPER_F_FILLING))
+             || (p->rec.diverged >> p->site & 1),
+    .mark = mapw_mark (p), .filling = sb->flags & SUPER_F_FILLING,
     .unusable = sb->flags & SUPER_F_UNUSABLE,
     .fork = (sb->flags & SUPER_F_FORK) && !(p->rec.fork >> p->site & 1), .window_bytes = LINK_WINDOW_BYTES,
     .window_frames = w.mix.window_frames,
@@ -310,6 +353,8 @@ copyside_start (struct wplugin *p)
   strcpy (cfg.iasp, sb->iasp);
   cfg.node[0] = 'n';
   cfg.node[1] = (char) ('1' + p->node);
+  if (cfg.mark && (cfg.empty || (cfg.unusable && !cfg.filling)))
+    bits_fill (&cfg.mark->bits[p->site], true);
   refused = copy_init (&p->copy, &cfg, plugin_ms (p));
   if (refused)
     return refused;

@@ -129,7 +129,8 @@ apply_super (struct wplugin *p)
   sb->generation = MAX (sb->generation, a->generation);
   sb->since = a->since;
   sb->role = SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) (a->unusable ? sb->flags | SUPER_F_UNUSABLE : sb->flags & ~SUPER_F_UNUSABLE);
+  sb->flags = (uint16_t) ((sb->flags & ~(SUPER_F_UNUSABLE | SUPER_F_FILLING)) | (a->unusable ? SUPER_F_UNUSABLE : 0)
+                          | (a->filling ? SUPER_F_FILLING : 0));
   if (a->unusable || a->flush_data)
     sb->flags = (uint16_t) (sb->flags & ~(SUPER_F_RESTARTED | SUPER_F_FORK));
 }
@@ -323,7 +324,7 @@ begin_open_record (struct wplugin *p)
   const bool production = p->opening_production;
 
   sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) ((sb->flags & SUPER_F_UNUSABLE) | SUPER_F_OPEN | (production ? 0 : sb->flags & SUPER_F_FORK)
+  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN | (production ? 0 : sb->flags & SUPER_F_FORK)
                           | (p->restarted && !production ? SUPER_F_RESTARTED : 0));
   sb->tenure = p->rec.tenure;
   if (production) {
@@ -347,7 +348,7 @@ opened (struct wplugin *p, int error)
 
   p->blocked = false;
   if (!why)
-    why = p->opening_production ? prodside_start (p, p->opening_unclean) : copyside_start (p);
+    why = p->opening_production ? prodside_start (p, p->opening_equal, p->opening_again) : copyside_start (p);
   if (why) {
     no_role (p);
     answer (p, &p->opening, CTL_TOLD, false, why);
@@ -357,7 +358,7 @@ opened (struct wplugin *p, int error)
   TRACE ("n%u iasp %u is %s, tenure %llu, generation %llu%s%s", p->node + 1, p->iasp,
          p->opening_production ? "production" : "mirror", (unsigned long long) p->rec.tenure,
          (unsigned long long) p->sb.generation, p->restarted ? ", restarted" : "",
-         p->opening_unclean ? ", after an unclean end" : "");
+         p->opening_production && !p->opening_equal ? ", after an unclean end" : "");
   if (p->opening_production) {
     check_opened (p);
     p->is_open_to_clients = true;
@@ -371,13 +372,16 @@ start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
   const struct superblock *sb = &p->sb;
   bool was_production = sb->role == SUPER_ROLE_PRODUCTION || sb->role == SUPER_ROLE_NONE;
   bool first = sb->role == SUPER_ROLE_MIRROR;
-  bool equal = first || (p->was_clean && was_production);
+  bool equal = p->was_clean && was_production; /* no `graceful` is told today */
+  bool forced = m->rec.forced && sb->tenure < m->rec.tenure;
 
   p->opening = *m;
   p->opening_production = production;
-  p->opening_unclean = production && !equal ? ((1u << m->rec.n_sites) - 1) & ~(1u << p->site) : 0;
+  p->opening_equal = equal;
+  p->opening_again = !equal && !first;
   p->rec = m->rec;
-  p->store_told = false;
+  p->store_told = p->store_dead = false;
+  mapw_open (p, production, production && forced);
   if (production)
     p->lease_until_ms = m->until_ms;
   begin_open_record (p);
@@ -565,7 +569,7 @@ plugin_round (struct wplugin *p)
       copyside_stop (p);
       p->task.phase = TP_IDLE;
     }
-    if (p->task.phase == TP_IDLE && prod_is_idle (p) && metaw_is_idle (p)
+    if (p->task.phase == TP_IDLE && prod_is_idle (p) && metaw_is_idle (p) && !p->mapw.active
         && (!p->copy_on || copyside_is_idle (p))) {
       copyside_drop (p);
       if (p->open && p->task.clean && !p->store_told)
@@ -579,7 +583,7 @@ plugin_round (struct wplugin *p)
       copyside_stop (p);
       p->task.phase = TP_IDLE;
     }
-    if (p->task.phase == TP_IDLE && metaw_is_idle (p) && copyside_is_idle (p))
+    if (p->task.phase == TP_IDLE && metaw_is_idle (p) && !p->mapw.active && copyside_is_idle (p))
       finish_promote (p);
     return;
   }
@@ -629,6 +633,9 @@ plugin_disk_done (struct wplugin *p, struct dop *d, int error)
     break;
   case DF_OPEN:
     open_stage_done (p, d->stage, error);
+    break;
+  case DF_HOT:
+    mapw_done (p, error);
     break;
   case DF_READ:
     client_read_done (p, d->index, error);
@@ -754,6 +761,12 @@ plugin_tick (struct wplugin *p)
   }
   if (!p->running)
     return;
+  if (p->store_dead && !p->store_told) {
+    struct repl_event ev = { .kind = RE_STORE_FAILED, .reason = "a flush of the production store failed" };
+
+    plugin_store_failed (p, "its maps can't be written");
+    prod_feed (p, &ev);
+  }
   prod_tick (p);
   if (p->copy_on && chance (50)) {
     struct copy_event poll = { .kind = CE_POLL, .now_ms = plugin_ms (p) };

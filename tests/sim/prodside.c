@@ -29,7 +29,7 @@ link_of (const struct wplugin *p, unsigned site)
 static void
 local_part (struct wplugin *p, const struct repl_action *a)
 {
-  const bool drain = a->slot == REPL_SLOT_DRAIN;
+  const bool drain = a->slot >= REPL_MAX_SLOTS;
   struct dop *op;
 
   p->busy_local++;
@@ -41,7 +41,7 @@ local_part (struct wplugin *p, const struct repl_action *a)
     world_fail ("n%u: a local part of slot %u", p->node + 1, a->slot);
     return;
   }
-  client_stamp (p, a->slot, a->op != RO_WRITE);
+  client_stamp (p, a->slot);
   op = disk_op (p, DW_WRITE, DF_LOCAL, a->slot, a->offset, a->length, a->flags & RF_FUA);
   for (unsigned i = 0; i < a->length / W_UNIT; i++)
     op->data[i] = w.client[p->iasp][a->slot].stamp;
@@ -137,12 +137,16 @@ send_frame (struct wplugin *p, const struct repl_action *a)
 
   if (c == NULL)
     return; /* mlink_send says so, and the link's end is on its way to the core */
+  if (a->slot < W_SLOTS && h.type != WIRE_FLUSH)
+    client_stamp (p, a->slot);
   h.tenure = p->rec.tenure;
   if (h.type == WIRE_ENTER)
     encode_record (p, a->generation, &h, control);
   f = net_frame (&h, &index);
   if (h.type == WIRE_ENTER)
     memcpy (f->control, control, h.payload_len);
+  else if (h.type == WIRE_MAP)
+    memcpy (f->control, p->mapw.mark.bits[a->op].map + a->no * META_BLOCK_PAYLOAD, h.payload_len);
   else if (h.type != WIRE_FLUSH)
     for (unsigned i = 0; i < n; i++) {
       if (a->slot != REPL_NO_SLOT)
@@ -223,9 +227,22 @@ carry_out (struct wplugin *p, const struct repl_action *a)
     p->gate_lease_ms = 0;
     plugin_store_failed (p, reason);
     break;
-  case RA_MARK: /* no maps here: configured without */
+  case RA_MARK:
+    mapw_write (p);
+    break;
   case RA_STABLE:
+    c = link_of (p, a->site);
+    if (c) {
+      struct wire_header h = a->frame;
+      unsigned index;
+
+      h.tenure = p->rec.tenure;
+      net_frame (&h, &index);
+      net_send (c, true, index);
+    }
+    break;
   case RA_GUARD:
+    p->guarded = a->error != 0;
     break;
   case RA_STATE:
     TRACE ("n%u iasp %u: copy %u is %s: %s", p->node + 1, p->iasp, a->site,
@@ -313,6 +330,7 @@ send_hello (struct wplugin *p, struct wconn *c)
   memcpy (m.iasp_id, p->sb.iasp_id, CRG_ID_LEN);
   node_boot_id (p->node, m.boot_id);
   m.session = p->session;
+  m.features = p->mapw.on ? WIRE_FEATURE_TRACKING : 0;
   m.tenure = p->rec.tenure;
   m.generation = p->rec.generation;
   m.size = W_SIZE;
@@ -327,6 +345,35 @@ send_hello (struct wplugin *p, struct wconn *c)
   f = net_frame (&h, &index);
   memcpy (f->control, buf, h.payload_len);
   net_send (c, true, index);
+}
+
+static void
+record_to_copy (struct wplugin *p, unsigned s)
+{
+  struct wconn *c = link_of (p, s);
+  struct wire_header h = { .type = WIRE_RECORD, .tenure = p->rec.tenure };
+  uint8_t buf[WIRE_MAX_CONTROL];
+  struct wframe *f;
+  unsigned index;
+
+  if (s == p->site || !p->ps[s].up || c == NULL)
+    return;
+  encode_record (p, p->rec.in_set & 1u << s ? p->rec.since[s] : 0, &h, buf);
+  f = net_frame (&h, &index);
+  memcpy (f->control, buf, h.payload_len);
+  net_send (c, true, index);
+}
+
+static void
+link_is_up (struct wplugin *p, struct wconn *c)
+{
+  struct wprod_site *x = &p->ps[c->site];
+
+  x->mapping = false;
+  x->link_up.room_bytes = room (c);
+  x->up = true;
+  prod_feed (p, &x->link_up);
+  record_to_copy (p, c->site);
 }
 
 static void
@@ -355,9 +402,28 @@ hello_ok (struct wplugin *p, struct wconn *c, const struct wire_header *h, const
   ev.unusable = m.flags & WIRE_OK_UNUSABLE;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
-  ev.room_bytes = room (c);
-  x->up = true;
-  prod_feed (p, &ev);
+  x->link_up = ev;
+  x->mapping = p->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
+  if (!x->mapping)
+    link_is_up (p, c);
+}
+
+/* A piece of the copy's own map, or its end. */
+static void
+link_map (struct wplugin *p, struct wconn *c, const struct wire_header *h, const uint8_t *payload)
+{
+  struct wprod_site *x = &p->ps[c->site];
+  struct repl_event ev = { .kind = RE_MAP, .site = c->site, .empty = x->link_up.empty, .offset = h->offset,
+                           .map = h->payload_len > 0 ? payload : NULL };
+
+  if (!x->mapping)
+    world_fail ("a MAP after the end of the map");
+  else if (!(h->flags & WIRE_F_END))
+    prod_feed (p, &ev);
+  else {
+    x->link_up.mapped = true;
+    link_is_up (p, c);
+  }
 }
 
 void
@@ -401,6 +467,9 @@ prod_frame (struct wconn *c, struct wframe *f)
       world_fail ("n%u: the copy says %s: %s", c->copy + 1, wire_error_name (failure.code), failure.reason);
     prod_feed (p, &ev);
     break;
+  case WIRE_MAP:
+    link_map (p, c, &h, f->control);
+    break;
   default:
     world_fail ("a frame that a copy does not send");
     break;
@@ -439,7 +508,7 @@ prod_closed (struct wconn *c, const char *reason)
   if (x->conn != c->id)
     return;
   x->conn = 0;
-  x->up = false;
+  x->up = x->mapping = false;
   x->retry_at_ms = plugin_ms (p) + x->retry_ms;
   x->retry_ms = MIN (x->retry_ms * 2, (uint64_t) LINK_RETRY_MAX_MS);
   ev.reason = "the link ended";
@@ -467,25 +536,6 @@ try_connect (struct wplugin *p, unsigned site)
 
 /* ---- what the controller says --------------------------------------------------------------- */
 
-static void
-tell_copies (struct wplugin *p)
-{
-  for (unsigned s = 0; s < p->rec.n_sites; s++) {
-    struct wconn *c = link_of (p, s);
-    struct wire_header h = { .type = WIRE_RECORD, .tenure = p->rec.tenure };
-    uint8_t buf[WIRE_MAX_CONTROL];
-    struct wframe *f;
-    unsigned index;
-
-    if (s == p->site || !p->ps[s].up || c == NULL)
-      continue;
-    encode_record (p, p->rec.in_set & 1u << s ? p->rec.since[s] : 0, &h, buf);
-    f = net_frame (&h, &index);
-    memcpy (f->control, buf, h.payload_len);
-    net_send (c, true, index);
-  }
-}
-
 void
 prod_record (struct wplugin *p, uint64_t seen)
 {
@@ -500,7 +550,8 @@ prod_record (struct wplugin *p, uint64_t seen)
     sb->loss = p->rec.loss;
     metaw_lazy (p);
   }
-  tell_copies (p);
+  for (unsigned s = 0; s < p->rec.n_sites; s++)
+    record_to_copy (p, s);
 }
 
 void
@@ -603,12 +654,13 @@ prod_tick (struct wplugin *p)
 /* ---- life ----------------------------------------------------------------------------------- */
 
 const char *
-prodside_start (struct wplugin *p, uint32_t unclean)
+prodside_start (struct wplugin *p, bool equal, bool again)
 {
+  const uint32_t others = ((1u << p->rec.n_sites) - 1) & ~(1u << p->site);
   struct repl_config cfg = {
     .size = W_SIZE, .block_size = W_BLOCK, .site = p->site, .n_sites = p->rec.n_sites,
-    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = p->rec.in_set, .unclean = unclean & p->rec.in_set,
-    .entering = unclean & ~p->rec.in_set,
+    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = p->rec.in_set, .equal = equal, .mark = mapw_mark (p),
+    .unclean = equal ? 0 : others & p->rec.in_set, .entering = again ? others & ~p->rec.in_set : 0,
     .generation = p->rec.generation, .suspend_timeout_ms = w.mix.suspend_ms,
     .no_quorum_timeout_ms = w.mix.no_quorum_ms, .track_memory_bytes = sizeof p->track[0],
   };
@@ -626,6 +678,7 @@ prodside_start (struct wplugin *p, uint32_t unclean)
   p->ev_head = p->ev_n = 0;
   p->stepping = p->held = p->drained = false;
   p->prod_on = true;
+  p->guarded = repl_is_guarded (&p->core);
   prod_lease (p);
   prod_tick (p);
   return NULL;

@@ -17,6 +17,7 @@
 
 #include "common/super.h"
 #include "plugin/copy_private.h"
+#include "plugin/mark.h"
 #include "plugin/repl_private.h"
 #include "server/group_private.h"
 
@@ -43,8 +44,6 @@
 #define W_COMMITS 4096
 #define W_REACH_ALL ((1u << W_NODES) - 1)
 
-/* After an unclean end reads wait until no copy of the set can lack what they give. */
-#define W_READS_ARE_GUARDED false
 
 #define MS(x) ((uint64_t) (x) * 1000u)
 
@@ -128,7 +127,7 @@ struct wframe {
   uint16_t slot;
   uint64_t at;
   uint8_t header[WIRE_HEADER_LEN];
-  uint8_t control[WIRE_MAX_CONTROL];
+  uint8_t control[WIRE_MAP_BYTES];
   stamp_t data[W_UNITS];
 };
 
@@ -190,6 +189,8 @@ struct wprod_site {
   uint8_t node;
   uint64_t retry_at_ms, retry_ms;
   uint64_t told_no, told_generation;
+  bool mapping;
+  struct repl_event link_up;
   uint8_t boot_id[CRG_ID_LEN];
   uint32_t conn;           /* index + 1 */
 };
@@ -211,15 +212,21 @@ struct wplugin { /* plugin/: one nbdkit process */
   struct ctlq up;          /* to crgd */
   struct { uint8_t kind, phase; bool told, clean; uint64_t since_ms, deadline_ms; struct ctlmsg ask; } task;
   struct ctlmsg opening;
-  bool opening_production;
-  uint32_t opening_unclean;
+  bool opening_production, opening_equal, opening_again;
   struct { /* metaw.c */
     bool busy, is_super, both, want_lazy, want_super;
     uint8_t stage;
     struct copy_action super;
   } metaw;
+  struct { /* mapw.c */
+    bool on, active, all;
+    int error;
+    unsigned n_busy;
+    struct mark mark;
+  } mapw;
+  bool store_dead;         /* store_fail: told with the next tick */
   /* production */
-  bool prod_on, stepping, drained, held;
+  bool prod_on, stepping, drained, held, guarded;
   struct wprod_site ps[W_SITES];
   struct repl_event ev_queue[96];
   unsigned ev_head, ev_n;
@@ -236,6 +243,7 @@ struct wplugin { /* plugin/: one nbdkit process */
   /* big */
   struct repl core;
   uint8_t track[W_SITES][256];
+  uint8_t mark_memory[65536] __attribute__ ((__aligned__ (16)));
   struct copy copy;
 };
 
@@ -444,7 +452,7 @@ extern void slot_read (const struct wdisk *d, struct superblock *sb, struct supe
                        enum super_status *status);
 
 /* ---- prodside.c: plugin/prod.c -------------------------------------------------------------- */
-extern const char *prodside_start (struct wplugin *p, uint32_t unclean);
+extern const char *prodside_start (struct wplugin *p, bool equal, bool again);
 extern void prodside_stop (struct wplugin *p);
 extern void prod_feed (struct wplugin *p, struct repl_event *ev);
 extern void prod_tick (struct wplugin *p);
@@ -473,6 +481,13 @@ extern void copyside_frame (struct wconn *c, struct wframe *f, unsigned index);
 extern void copyside_closed (struct wconn *c);
 extern void copyside_poll (struct wplugin *p, struct copy_event *poll);
 extern void copyside_drop (struct wplugin *p);
+
+/* ---- maps.c: plugin/mapw.c ------------------------------------------------------------------ */
+extern void mapw_open (struct wplugin *p, bool production, bool forced);
+extern struct mark *mapw_mark (struct wplugin *p);
+extern void mapw_write (struct wplugin *p);
+extern void mapw_done (struct wplugin *p, int error);
+extern void copyside_marked (struct wplugin *p, int error);
 
 /* ---- net.c: mirror links -------------------------------------------------------------------- */
 extern struct wconn *net_connect (struct wplugin *p, unsigned site, unsigned node);
@@ -503,7 +518,7 @@ extern void client_wake (unsigned iasp, unsigned slot, uint32_t serial);
 extern void client_answer (struct wplugin *p, unsigned slot, int error);
 extern void client_read_done (struct wplugin *p, unsigned slot, int error);
 extern void client_plugin_gone (struct wplugin *p);
-extern void client_stamp (struct wplugin *p, unsigned slot, bool zero);
+extern void client_stamp (struct wplugin *p, unsigned slot);
 
 /* ---- check.c -------------------------------------------------------------------------------- */
 extern void check_commit (unsigned node);

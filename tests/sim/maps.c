@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * plugin/mapw.c for crgsim: the maps of the open store, loaded when a role begins and written block
+ * by block, each stable before the core that asked hears of it.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "tests/sim/world.h"
+
+#define DEPTH 4
+
+static uint32_t
+block_of (const struct wdisk *d, uint8_t kind, unsigned site, unsigned copy, uint64_t index)
+{
+  struct meta_layout l;
+  uint64_t offset;
+
+  if (meta_layout (d->store_bytes, W_BLOCK, &l) < 0) {
+    world_fail ("a store without a layout");
+    return 0;
+  }
+  offset = kind == META_HOT ? l.hot.offset + copy * (l.hot.blocks / 2) * META_BLOCK_SIZE : l.bitmap[site].offset;
+  return (uint32_t) ((offset - round_up (W_SIZE, META_BLOCK_SIZE)) / META_BLOCK_SIZE + index);
+}
+
+static struct meta_block_id
+block_id (const struct wplugin *p, uint8_t kind, unsigned site, uint64_t index)
+{
+  struct meta_block_id id = { .kind = kind, .site = (uint8_t) site, .index = index };
+
+  memcpy (id.store_id, p->sb.store_id, CRG_ID_LEN);
+  return id;
+}
+
+static void
+load (struct wplugin *p)
+{
+  const struct wdisk *d = &w.disk[p->site][p->iasp];
+  struct mark *m = &p->mapw.mark;
+
+  for (uint64_t i = 0; i < m->hot.n_blocks; i++) {
+    const uint8_t *newest = NULL;
+    uint64_t newest_seq = 0, seq[2] = { 0, 0 };
+    bool damaged = false, whole[2];
+
+    for (unsigned copy = 0; copy < 2; copy++) {
+      const uint8_t *block = d->meta[block_of (d, META_HOT, 0, copy, i)];
+      struct meta_block_id id = block_id (p, META_HOT, 0, i);
+      int r = meta_block_check (block, &id, &seq[copy]);
+
+      whole[copy] = r == 0;
+      damaged = damaged || r == -EBADMSG;
+      m->sequence = MAX (m->sequence, r == 0 ? seq[copy] : 0);
+      if (r == 0 && (newest == NULL || seq[copy] > newest_seq)) {
+        newest = block;
+        newest_seq = seq[copy];
+      }
+    }
+    if (newest || damaged)
+      mark_load_hot (m, i, newest ? newest + META_BLOCK_HEADER : NULL,
+                     whole[0] && whole[1] && seq[0] == seq[1]);
+  }
+  for (unsigned s = 0; s < p->rec.n_sites; s++)
+    for (uint64_t i = 0; i < m->bits[s].n_blocks; i++) {
+      const uint8_t *block = d->meta[block_of (d, META_BITMAP, s, 0, i)];
+      struct meta_block_id id = block_id (p, META_BITMAP, s, i);
+      uint64_t seq = 0;
+      int r = meta_block_check (block, &id, &seq);
+
+      m->sequence = MAX (m->sequence, r == 0 ? seq : 0);
+      if (r != -ENODATA)
+        mark_load_bits (m, s, i, r == 0 ? block + META_BLOCK_HEADER : NULL);
+    }
+}
+
+static uint32_t
+seal (struct wplugin *p, const struct mark_block *b, uint8_t block[META_BLOCK_SIZE])
+{
+  struct meta_block_id id = block_id (p, b->kind, b->site, b->index);
+
+  memcpy (block + META_BLOCK_HEADER, b->payload, META_BLOCK_PAYLOAD);
+  meta_block_seal (block, &id, p->mapw.mark.sequence);
+  return block_of (&w.disk[p->site][p->iasp], b->kind, b->site, b->copy, b->index);
+}
+
+/* R4: a forced production does not know what the others have that it has not. */
+static void
+forget_others (struct wplugin *p)
+{
+  struct wdisk *d = &w.disk[p->site][p->iasp];
+  struct mark *m = &p->mapw.mark;
+  uint8_t block[META_BLOCK_SIZE];
+  struct mark_block b;
+
+  for (unsigned s = 0; s < p->rec.n_sites; s++)
+    if (s != p->site)
+      bits_fill (&m->bits[s], true);
+  mark_persist (m);
+  for (bool more = mark_begin (m, false); more; more = mark_done (m, true))
+    while (mark_next (m, &b)) {
+      uint32_t k = seal (p, &b, block);
+
+      memcpy (d->meta[k], block, META_BLOCK_SIZE);
+      memcpy (d->meta_stable[k], block, META_BLOCK_SIZE);
+      d->meta_unstable[k] = false;
+    }
+}
+
+void
+mapw_open (struct wplugin *p, bool production, bool forced)
+{
+  const unsigned entries = production ? HOT_MIN_ENTRIES : 2 * HOT_MIN_ENTRIES;
+
+  memset (&p->mapw, 0, sizeof p->mapw);
+  if (mark_memory_bytes (W_SIZE, W_BLOCK, HOT_REGION_SIZE_MIN, entries, p->rec.n_sites) > sizeof p->mark_memory) {
+    world_fail ("the maps want more memory");
+    return;
+  }
+  memset (p->mark_memory, 0, sizeof p->mark_memory);
+  mark_init (&p->mapw.mark, p->mark_memory, W_SIZE, W_BLOCK, HOT_REGION_SIZE_MIN, entries, p->rec.n_sites);
+  p->mapw.mark.hot.clear_above = 2; /* few, so that clearing is seen */
+  load (p);
+  if (forced)
+    forget_others (p);
+  p->mapw.on = true;
+}
+
+struct mark *
+mapw_mark (struct wplugin *p)
+{
+  return p->mapw.on ? &p->mapw.mark : NULL;
+}
+
+static void
+stage_over (struct wplugin *p)
+{
+  struct repl_event ev = { .kind = RE_MARKED, .error = p->mapw.error };
+  const int error = p->mapw.error;
+
+  p->mapw.active = false;
+  p->mapw.error = 0;
+  if (error < 0)
+    p->store_dead = true;
+  if (p->prod_on)
+    prod_feed (p, &ev);
+  else
+    copyside_marked (p, error);
+}
+
+static void
+pump (struct wplugin *p)
+{
+  struct mark_block b;
+
+  while (p->mapw.n_busy < DEPTH && !p->mapw.all && p->mapw.error == 0) {
+    struct dop *op;
+
+    if (!mark_next (&p->mapw.mark, &b)) {
+      p->mapw.all = true;
+      break;
+    }
+    p->mapw.n_busy++;
+    op = disk_op (p, DW_META, DF_HOT, 0, 0, 0, true);
+    op->block = seal (p, &b, op->meta);
+  }
+  if (p->mapw.n_busy == 0)
+    stage_over (p);
+}
+
+void
+mapw_done (struct wplugin *p, int error)
+{
+  p->mapw.n_busy--;
+  if (error < 0 && p->mapw.error == 0)
+    p->mapw.error = error;
+  pump (p);
+}
+
+void
+mapw_write (struct wplugin *p)
+{
+  p->mapw.active = true;
+  p->mapw.all = false;
+  pump (p);
+}
