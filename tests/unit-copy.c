@@ -403,6 +403,105 @@ test_end (void)
   is (c.status.illegal, 2, "answers to nothing are counted, and ignored");
 }
 
+/* --- tracking -------------------------------------------------------------------------------- */
+
+static struct mark mark;
+static uint8_t mark_memory[1 << 20];
+
+static void
+linked_marked (bool empty)
+{
+  start ();
+  memset (mark_memory, 0, sizeof mark_memory);
+  mark_init (&mark, mark_memory, cfg.size, 65536, 65536, 2 * HOT_MAX_SPAN, 3);
+  cfg.mark = &mark;
+  if (empty) {
+    cfg.empty = cfg.unusable = true;
+    cfg.since = 0;
+    bits_fill (&mark.bits[1], true);
+  }
+  check (copy_init (&c, &cfg, 0) == NULL, "init");
+  hello.features = WIRE_FEATURE_TRACKING;
+  say_hello (1);
+  check (has (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.features == WIRE_FEATURE_TRACKING, "linked");
+  seq = 0;
+}
+
+static void
+marked (void)
+{
+  struct mark_block b;
+  while (mark_next (&mark, &b))
+    ;
+  done (COPY_OP_MARK, 0);
+}
+
+static void
+test_tracking (void)
+{
+  uint8_t map[META_BLOCK_PAYLOAD];
+  uint64_t of;
+  struct wire_record rec = { .tenure = 5, .generation = 4, .since = 2, .in_set = 7 };
+
+  linked_marked (false);
+  struct copy_event ev = { .kind = CE_FRAME, .conn = 1, .buf = 1 };
+  ev.frame = (struct wire_header){ .type = WIRE_WRITE, .tenure = 5, .seq = ++seq, .offset = 3 * 65536,
+                                   .length = 4096, .payload_len = 4096, .missing = 1u << 2 };
+  step (ev);
+  ok (has (CA_MARK) && !has (CA_SUBMIT), "a block waits until its region is hot on the disk");
+  marked ();
+  ok (has (CA_SUBMIT), "then it is written");
+  ok (bits_get (&mark.bits[2], 3) && mark.bits[2].n_set == 1, "R2: and noted for the site outside the set");
+  done (find (CA_SUBMIT)->op, 0);
+  is (copy_report (&c, 0, map, &of), 1, "it may differ in that region");
+  ok (map[0] == 8 && of == 16, "the fourth block of 16");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .seq = 1, .flags = WIRE_F_CLEAR } });
+  ok (has (CA_MARK) && mark.stage == MS_BITS, "stable: what the absent site lacks goes to the disk");
+  marked ();
+  ok (has (CA_MARK) && mark.stage == MS_HOT, "then the hot map without the mark");
+  marked ();
+  is (copy_report (&c, 0, map, &of), 0, "it can't differ any more");
+  step ((struct copy_event){ .kind = CE_RECORD, .conn = 0, .record = &rec });
+  is (mark.bits[2].n_set, 1, "a record that did not come in the stream clears nothing");
+  step ((struct copy_event){ .kind = CE_RECORD, .conn = 1, .record = &rec });
+  is (mark.bits[2].n_set, 0, "one in the stream with the site in the set does");
+  frame (WIRE_WRITE, 7 * 65536, 4096, 0);
+  marked ();
+  done (find (CA_SUBMIT)->op, 0);
+  rec.in_set = 3;
+  step ((struct copy_event){ .kind = CE_RECORD, .conn = 1, .record = &rec });
+  ok (bits_get (&mark.bits[2], 7), "R2: a site that leaves may lack what is hot");
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  say_hello (2);
+  is (copy_report (&c, 0, map, &of), 1, "a new link: what was hot is reported");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 2, .frame = { .seq = 0, .flags = WIRE_F_CLEAR } });
+  is (copy_report (&c, 0, map, &of), 1, "and no number of the new link clears it");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 2, .frame = { .seq = 0, .flags = WIRE_F_SETTLED } });
+  is (copy_report (&c, 0, map, &of), 0, "SETTLED does");
+
+  linked_marked (true);
+  is (copy_report (&c, 0, map, &of), 16, "a store that was never filled lacks everything");
+  frame (WIRE_RESYNC_WRITE, 0, 65536, 0);
+  ok (has (CA_MARK) && mark.stage == MS_BITS && !has (CA_SUPER), "first it notes on disk what it lacks");
+  marked ();
+  ok (has (CA_SUPER) && find (CA_SUPER)->filling && !has (CA_SUBMIT), "then that it is being filled");
+  while (mark.stage != MS_IDLE)
+    marked ();
+  done (COPY_OP_SUPER, 0);
+  ok (has (CA_SUBMIT), "then the block is written");
+  done (find (CA_SUBMIT)->op, 0);
+  is (mark.bits[1].n_set, 15, "and lacking no more");
+  frame (WIRE_ENTER, 0, 0, 0);
+  while (mark.stage != MS_IDLE)
+    marked ();
+  ok (has (CA_SUPER) && find (CA_SUPER)->since == 4 && !find (CA_SUPER)->filling && mark.persisted == mark.wanted,
+      "R3: ENTER's superblock comes when the maps are on disk");
+  done (COPY_OP_SUPER, 0);
+  is (mark.bits[1].n_set, 0, "entered: it lacks nothing");
+  done (COPY_OP_MARK, -EIO);
+  ok (has (CA_FAILED), "F4: a mark that can't be written");
+}
+
 int
 main (void)
 {
@@ -411,5 +510,6 @@ main (void)
   test_resync ();
   test_breaches ();
   test_end ();
+  test_tracking ();
   return tap_done ();
 }

@@ -743,6 +743,148 @@ test_many (void)
   is (repl_inflight (&r), REPL_MAX_SLOTS, "in flight");
 }
 
+/* --- tracking -------------------------------------------------------------------------------- */
+
+static struct mark mark;
+static uint8_t mark_memory[1 << 20];
+#define MIB (1024 * KIB)
+
+static void
+configure_mark (uint32_t in_set)
+{
+  configure (in_set);
+  check (mark_memory_bytes (SIZE, BLOCK, MIB, HOT_MIN_ENTRIES, 3) <= sizeof mark_memory, "memory");
+  memset (mark_memory, 0, sizeof mark_memory);
+  mark_init (&mark, mark_memory, SIZE, BLOCK, MIB, HOT_MIN_ENTRIES, 3);
+  cfg.mark = &mark;
+}
+
+/* The shell's part of RA_MARK: all blocks of the stage are written and flushed. */
+static void
+marked (void)
+{
+  struct mark_block b;
+  while (mark_next (&mark, &b))
+    ;
+  step ((struct repl_event){ .kind = RE_MARKED });
+}
+
+static void
+link_up_mapped (unsigned site)
+{
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = (uint8_t) site, .mapped = true,
+                             .window_bytes = LINK_WINDOW_BYTES,
+                             .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+}
+
+/* The flush that lets found marks go after a start, so that the next actions are the test's. */
+static void
+settled (unsigned site)
+{
+  tick (REPL_TICK_MS);
+  for (unsigned i = 0; i < 4 && r.slots[REPL_SLOT_SYNC].state != SL_FREE; i++) {
+    local (REPL_SLOT_SYNC, 0);
+    ack (site, r.sites[site].seq);
+  }
+}
+
+static void
+test_hot (void)
+{
+  configure_mark (3);
+  cfg.equal = true;
+  init ();
+  link_up_mapped (1);
+  settled (1);
+  request (0, RO_WRITE, 5 * MIB, 4096, 0);
+  ok (count_frames (1, WIRE_WRITE) == 1 && has (RA_MARK) && !has (RA_LOCAL),
+      "a write is sent while its region is being marked; the local part waits");
+  is (find (RA_SEND)->frame.missing, 4, "the frame names the site outside the set");
+  ack (1, find (RA_SEND)->frame.seq);
+  is (count (RA_COMPLETE), 0, "the copy's answer alone is not enough");
+  marked ();
+  ok (has (RA_LOCAL) && find (RA_LOCAL)->slot == 0, "marked: the local part goes");
+  local (0, 0);
+  ok (completed (0, 0), "and is answered");
+  request (0, RO_WRITE, 5 * MIB + 8192, 4096, 0);
+  ok (has (RA_LOCAL) && !has (RA_MARK), "a write to a hot region costs no mark");
+  local (0, 0);
+  ack (1, r.sites[1].seq);
+  request (1, RO_FLUSH, 0, 0, 0);
+  uint64_t seq = r.sites[1].seq;
+  local (1, 0);
+  is (count (RA_STABLE), 0, "STABLE is not said before the copy has flushed");
+  ack (1, seq);
+  ok (completed (1, 0) && has (RA_STABLE) && find (RA_STABLE)->frame.seq == seq - 1,
+      "a flush that all have confirmed lets the copy's marks go");
+  ok (hot_is_marked (&mark.hot, 5), "production's goes lazily");
+
+  request (0, RO_WRITE, 9 * MIB, 4096, 0);
+  marked ();
+  local (0, 0);
+  ack (1, r.sites[1].seq);
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cut" });
+  request (0, RO_WRITE, 20 * MIB, 4096, 0);
+  record (1, 8, UINT64_MAX);
+  ok (track_get (repl_track (&r, 1), 9 * 16 + 3) == TS_DIRTY,
+      "R2: answered and hot when the copy leaves the set: dirty for it, the whole region");
+  ok (track_get (repl_track (&r, 1), 20 * 16) == TS_DIRTY && bits_get (&mark.bits[1], 20 * 16),
+      "and what was under way");
+  ok (track_get (repl_track (&r, 1), 30 * 16) == TS_CLEAN, "and nothing else");
+  step ((struct repl_event){ .kind = RE_MARKED, .error = -EIO });
+  ok (has (RA_STORE_FAILED), "F4: a mark that can't be written");
+}
+
+static void
+test_guard (void)
+{
+  uint8_t map[META_BLOCK_PAYLOAD] = { 0 };
+
+  configure_mark (3);
+  hot_found (&mark.hot, 2); /* an unclean end: the third MiB */
+  init ();
+  ok (repl_is_guarded (&r), "after an unclean end reads are guarded");
+  request (0, RO_READ_WAIT, 40 * MIB, 4096, 0);
+  is (count (RA_COMPLETE), 0, "no read before the copy has said in what it may differ");
+  struct repl_wait waits[REPL_MAX_WAITS];
+  unsigned n = repl_waits (&r, now, waits);
+  ok (n == 1 && waits[0].owner == RW_EQUAL && waits[0].reason[0], "which is shown");
+  map[8 * 16 / 8] = 1; /* the copy: block 128 */
+  step ((struct repl_event){ .kind = RE_MAP, .site = 1, .map = map });
+  link_up_mapped (1);
+  step ((struct repl_event){ .kind = RE_MORE });
+  ok (completed (0, 0), "then reads of what is equal go on");
+  request (0, RO_READ_WAIT, 2 * MIB, 4096, 0);
+  request (1, RO_READ_WAIT, 8 * MIB, 4096, 0);
+  is (count (RA_COMPLETE), 0, "those of what was hot here or there wait");
+  is (track_behind_bytes (repl_track (&r, 1)), 17 * BLOCK, "hot of both sides is copied, and no more");
+  bool over = false;
+  for (unsigned i = 0; i < 40 && !over; i++) {
+    for (unsigned k = 0; k < r.cfg.n_rslots; k++)
+      if (r.rslots[k].state == RL_READING) {
+        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
+        over |= has (RA_GUARD);
+        check (count_frames (1, WIRE_RESYNC_WRITE) == 0, "a copy of the set stays usable");
+      }
+    ack (1, r.sites[1].seq);
+    over |= has (RA_GUARD);
+    tick (REPL_FLUSH_MS);
+    over |= has (RA_GUARD);
+  }
+  ok (over && !repl_is_guarded (&r), "equal: the guard ends");
+  ok (r.slots[0].state == SL_FREE && r.slots[1].state == SL_FREE, "and all reads are answered");
+
+  configure_mark (3);
+  init ();
+  request (0, RO_READ_WAIT, 0, 4096, 0);
+  tick (10000);
+  ok (has (RA_COPY_LOST), "a copy that does not come has to leave the set");
+  record (1, 8, UINT64_MAX);
+  ok (has (RA_GUARD) && out.more, "removed: the guard ends");
+  step ((struct repl_event){ .kind = RE_MORE });
+  ok (completed (0, 0), "and reads wait for it no more");
+}
+
 int
 main (void)
 {
@@ -759,5 +901,7 @@ main (void)
   test_bad_events ();
   test_many ();
   test_slow_entry ();
+  test_hot ();
+  test_guard ();
   return tap_done ();
 }
