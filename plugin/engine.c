@@ -394,7 +394,8 @@ look_for_work (struct engine *e)
 {
   if (has_work (e))
     return true;
-  ring_submit (&e->ring);
+  if (e->spin.budget_us > 0)
+    ring_submit (&e->ring);
   return spin_for (&e->spin, has_work, e);
 }
 
@@ -425,9 +426,13 @@ run_rounds (struct engine *e)
     control_round (e);
     flush_links (e);
 
-    if (e->answered_mask != 0) {
-      ring_submit (&e->ring); /* what goes to the copies first: they take longer */
-      wake_workers (e);
+    /* First what takes long.  A send that the socket took is over then; to learn that needs no call. */
+    if (e->ring.is_urgent)
+      ring_submit (&e->ring);
+    wake_workers (e);
+    if (ring_has_completions (&e->ring)) {
+      ring_reap (&e->ring, RING_CQ_ENTRIES);
+      continue;
     }
     wait_ms = e->task.kind != TASK_NONE ? 5 : (uint32_t) MIN (e->tick_ms - e->now_ms, (uint64_t) REPL_TICK_MS);
     if (wait_ms > 0 && look_for_work (e))

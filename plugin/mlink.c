@@ -238,6 +238,7 @@ mlink_flush (struct mlink *l)
   l->send_busy = true;
   sqe = link_sqe (l, &l->send_op);
   io_uring_prep_send (sqe, (int) l->index, data, len, MSG_NOSIGNAL);
+  l->ring->is_urgent = true;
   sqe->flags |= IOSQE_FIXED_FILE;
 }
 

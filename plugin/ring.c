@@ -68,6 +68,12 @@ ring_own (struct ring *r, struct io_uring_sqe *sqe, struct ring_op *op)
 }
 
 bool
+ring_has_completions (const struct ring *r)
+{
+  return io_uring_cq_ready (&r->u) > 0;
+}
+
+bool
 ring_is_ready (const struct ring *r)
 {
   return io_uring_cq_ready (&r->u) > 0 || (IO_URING_READ_ONCE (*r->u.sq.kflags) & IORING_SQ_TASKRUN);
@@ -76,6 +82,7 @@ ring_is_ready (const struct ring *r)
 void
 ring_submit (struct ring *r)
 {
+  r->is_urgent = false;
   if (io_uring_sq_ready (&r->u) > 0)
     io_uring_submit (&r->u);
 }
@@ -87,6 +94,7 @@ ring_wait (struct ring *r, uint32_t wait_ms)
                                   .tv_nsec = (long long) (wait_ms % 1000) * 1000000 };
   struct io_uring_cqe *cqe;
 
+  r->is_urgent = false;
   if (wait_ms == 0) {
     io_uring_submit (&r->u);
     io_uring_get_events (&r->u);

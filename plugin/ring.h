@@ -30,6 +30,7 @@ struct ring_op {
 struct ring {
   struct io_uring u;
   bool made;
+  bool is_urgent; /* what is queued leads to work elsewhere: at a copy, on a disk */
   unsigned pending; /* operations whose completion has not come */
 };
 
@@ -41,7 +42,9 @@ extern void ring_exit (struct ring *r);
 extern struct io_uring_sqe *ring_sqe (struct ring *r);
 extern void ring_own (struct ring *r, struct io_uring_sqe *sqe, struct ring_op *op);
 
-/* Has a completion come, or would the kernel hand one over?  Costs no system call. */
+/* Has a completion come? */
+extern bool ring_has_completions (const struct ring *r);
+/* ... or would the kernel hand one over?  Neither costs a system call. */
 extern bool ring_is_ready (const struct ring *r);
 /* Submits, and waits for nothing. */
 extern void ring_submit (struct ring *r);

@@ -189,6 +189,7 @@ step_submit (struct sop *op, struct io_uring_sqe *sqe)
 
   if (sqe != &op->sqe) {
     ring_own (env->ring, sqe, &op->ring);
+    env->ring->is_urgent = true;
     return;
   }
   op->memory_next = NULL;
