@@ -23,6 +23,7 @@
 #include "common/clock.h"
 #include "common/ident.h"
 #include "common/util-posix.h"
+#include "server/guard.h"
 #include "server/log.h"
 #include "server/script.h"
 
@@ -74,17 +75,12 @@ trouble (struct agent *a, const char *fmt, ...)
 /* ---- the record ------------------------------------------------------------------------ */
 
 static bool
-write_record (struct agent *a)
+write_record (struct agent *a, uint64_t stop_ms)
 {
-  char text[160], boot[IDENT_ID_TEXT_LEN];
-  CLEANUP_CLOSE int fd = open (a->record_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  int len;
+  struct guard_record r = { .tenure = a->want_tenure, .lease_ms = a->lease_ms, .stop_ms = stop_ms };
 
-  ident_id_to_text (a->spec.boot_id, boot);
-  /* Always as long, so that one write replaces it. */
-  len = snprintf (text, sizeof text, "%020llu %020llu %s\n", (unsigned long long) a->want_tenure,
-                  (unsigned long long) a->lease_ms, boot);
-  if (fd >= 0 && pwrite (fd, text, (size_t) len, 0) == len)
+  ident_id_to_text (a->spec.boot_id, r.boot);
+  if (guard_write (a->record_path, &r))
     return true;
   log_error ("%s: can't note in %s that it is started: %s", a->spec.name, a->record_path,
              strerror (errno));
@@ -94,19 +90,19 @@ write_record (struct agent *a)
 static bool
 read_record (struct agent *a, uint64_t *tenure, uint64_t *lease_ms)
 {
-  char text[160] = "", boot[64], mine[IDENT_ID_TEXT_LEN];
-  unsigned long long t, l;
+  char mine[IDENT_ID_TEXT_LEN];
+  struct guard_record r;
   CLEANUP_CLOSE int fd = open (a->record_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-  if (fd < 0 || read (fd, text, sizeof text - 1) <= 0)
+  if (fd < 0)
     return false;
   ident_id_to_text (a->spec.boot_id, mine);
-  if (sscanf (text, "%20llu %20llu %63s", &t, &l, boot) != 3 || strcmp (boot, mine) != 0) {
+  if (!guard_read (fd, &r) || strcmp (r.boot, mine) != 0) {
     unlink (a->record_path);
     return false;
   }
-  *tenure = t;
-  *lease_ms = l;
+  *tenure = r.tenure;
+  *lease_ms = r.lease_ms;
   return true;
 }
 
@@ -249,17 +245,17 @@ on_done (void *opaque, const struct script_result *r)
 
 /* ---- calls ----------------------------------------------------------------------------- */
 
-static void
-call (struct agent *a, enum call which)
-{
+struct vars {
   char text[AGENT_VARS][CRG_PATH_MAX + CRG_NAME_MAX + 64];
   char *env[AGENT_VARS + 1];
-  unsigned n = 0;
-  struct script_spec spec = { .path = a->spec.path, .argument = { verbs[which] }, .env = env,
-                              .timeout_ms = a->spec.timeout_ms };
-  const char *why = script_refusal (a->spec.path, false);
+};
 
-#define VAR(...) snprintf (text[n], sizeof text[n], __VA_ARGS__), env[n] = text[n], n++
+static void
+make_env (const struct agent *a, struct vars *v)
+{
+  unsigned n = 0;
+
+#define VAR(...) snprintf (v->text[n], sizeof v->text[n], __VA_ARGS__), v->env[n] = v->text[n], n++
   VAR ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   VAR ("LC_ALL=C");
   VAR ("CRG_NAME=%s", a->spec.crg);
@@ -271,7 +267,31 @@ call (struct agent *a, enum call which)
   VAR ("CRG_CONF_DIR=%s", a->spec.conf_dir);
   VAR ("CRG_RUN_DIR=%s", a->spec.run_dir);
 #undef VAR
-  env[n] = NULL;
+  v->env[n] = NULL;
+}
+
+/* From now on somebody else sees to its end, too. */
+static void
+set_guard (struct agent *a)
+{
+  struct vars v;
+  int r;
+
+  make_env (a, &v);
+  r = guard_start (a->record_path, a->spec.path, v.env, a->spec.timeout_ms);
+  if (r < 0)
+    log_error ("%s: no guard for its lease: %s", a->spec.name, strerror (-r));
+}
+
+static void
+call (struct agent *a, enum call which)
+{
+  struct vars v;
+  struct script_spec spec = { .path = a->spec.path, .argument = { verbs[which] }, .env = v.env,
+                              .timeout_ms = a->spec.timeout_ms };
+  const char *why = script_refusal (a->spec.path, false);
+
+  make_env (a, &v);
   snprintf (spec.label, sizeof spec.label, "%s: agent %s", a->spec.name, verbs[which]);
   a->call = which;
   a->script = why ? NULL : script_start (a->loop, &spec, on_done, a);
@@ -305,6 +325,7 @@ drive (struct agent *a)
       return;
     if (a->want_run && !a->start_failed)
       log_warning ("%s: the lease is over; it is stopped", a->spec.name);
+    write_record (a, now);
     call (a, CALL_STOP);
   }
   else if (!a->may_run && !a->want_run && a->want_answer)
@@ -315,8 +336,10 @@ drive (struct agent *a)
   }
   else if (run && !a->runs) {
     a->may_run = true;
-    if (write_record (a))
+    if (write_record (a, 0)) {
+      set_guard (a);
       call (a, CALL_START);
+    }
     else {
       a->may_run = false;
       a->start_failed = true;
@@ -389,6 +412,7 @@ agent_adopt (struct agent *a)
   if (!read_record (a, &a->want_tenure, &a->lease_ms))
     return false;
   a->may_run = a->adopt_due = true;
+  set_guard (a); /* the one that it had goes on, if it lives */
   return true;
 }
 
@@ -409,8 +433,8 @@ agent_set_lease (struct agent *a, uint64_t until_ms)
   if (until_ms <= a->lease_ms)
     return;
   a->lease_ms = until_ms;
-  if (a->may_run && a->want_run)
-    write_record (a);
+  if (a->may_run && a->want_run && a->call != CALL_STOP)
+    write_record (a, 0);
 }
 
 void

@@ -125,6 +125,22 @@ await 10 "it prints on without a lease" nowhere
 start_hub
 await 20 "it doesn't print again" prints_on p2
 
+# crgd of the host is dead, and the machine isn't: its guard stops the printer when the lease is over,
+# before another node starts it.  That one is in the way no more when crgd is back.
+rm -f "$tmp/c2/jam" "$tmp/p1/fails"
+await 15 "not active" is_active
+kill -KILL "${NODE_PID[p2]}"
+wait "${NODE_PID[p2]}" 2>/dev/null || :
+NODE_PID[p2]=
+sleep 1
+prints_on p2 || fail "it doesn't print on within the lease"
+elsewhere () { local n; for n in p1 c1 c2; do prints_on $n && return 0; done; return 1; }
+await 20 "no other node prints" elsewhere
+start_node p2
+wait_for 15 node_answers p2 || fail "crgd of p2"
+await 10 "not active" is_active
+elsewhere || fail "the return of p2 has moved the printer"
+
 ctl p2 end payroll || fail "end"
 await 10 "it prints on though the CRG was ended" nowhere
 [ ! -e "$tmp/violations" ] || { cat "$tmp/violations"; fail "two nodes printed"; }

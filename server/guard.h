@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The guard of a resource that an agent has started (L2): a process of its
+ * own, so that the resource is stopped when its lease is over though crgd is
+ * dead or stands still then, as a plugin holds its I/O by itself.  It reads
+ * the lease in the record that crgd renews, and is gone when the record is.
+ */
+#ifndef CRG_GUARD_H
+#define CRG_GUARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The record: one line of fixed length, written in one go. */
+struct guard_record {
+  uint64_t tenure;
+  uint64_t lease_ms; /* CLOCK_BOOTTIME */
+  uint64_t stop_ms;  /* crgd has begun to stop it then; 0: not */
+  char boot[64];     /* id of this boot, as text */
+};
+extern bool guard_write (const char *path, const struct guard_record *r);
+extern bool guard_read (int fd, struct guard_record *r);
+
+/* Starts one for the record at `path`; there is at most one for each, the
+ * others see that and end.  `agent` is called with `stop` and this environment.
+ * 0 or -errno.  Main loop's thread; returns at once. */
+extern int guard_start (const char *path, const char *agent, char *const *env,
+                        unsigned timeout_ms);
+
+#endif
