@@ -324,7 +324,8 @@ begin_open_record (struct wplugin *p)
   const bool production = p->opening_production;
 
   sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN | (production ? 0 : sb->flags & SUPER_F_FORK)
+  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN
+                          | (production ? 0 : sb->flags & SUPER_F_FORK)
                           | (p->restarted && !production ? SUPER_F_RESTARTED : 0));
   sb->tenure = p->rec.tenure;
   if (production) {
