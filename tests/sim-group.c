@@ -226,18 +226,22 @@ disturb (void)
     break;
   case 15:
     if (sim_random (&s, 4) == 0) {
+      bool up = s.node[n].machine_up; /* not those that were lost for good */
+
       if (s.cfg.one_machine)
         sim_leave (&s, n);
       else
         sim_power_off (&s, n);
-      s.node[n].machine_up = true;
+      s.node[n].machine_up = up;
       s.node[n].restart_ms = s.now_ms + 1 + sim_random (&s, 2000);
     }
     /* Everywhere at once, now and then. */
     if (!s.cfg.one_machine && sim_random (&s, 8) == 0)
       for (unsigned i = 0; i < s.n_nodes; i++) {
+        bool up = s.node[i].machine_up;
+
         sim_power_off (&s, i);
-        s.node[i].machine_up = true;
+        s.node[i].machine_up = up;
         s.node[i].restart_ms = s.now_ms + 1 + sim_random (&s, 8000);
       }
     break;

@@ -1210,8 +1210,8 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
         st->unusable = true;
         st->restarted = st->fork = false;
       }
-    } else if (mine->data >= st->data)
-      st->data = mine->data;
+    } else if (SET_SURVIVES_TAKEOVER || mine->data >= st->data)
+      st->data = mine->data; /* what was in flight is sent again, or taken back */
   }
   if (!s->node[n].running || s->node[n].paused)
     return;
@@ -1309,7 +1309,8 @@ accept_loss (struct sim *s, unsigned n, unsigned iasp)
   struct sim_store *st = &s->store[site_of_node (s, n)][iasp];
   const struct iasp_rec *r = &s->node[n].plugin[iasp].rec;
 
-  if (r->loss <= s->loss[iasp])
+  /* Not of a tenure that it only heard of. */
+  if (r->loss <= s->loss[iasp] || r->tenure != s->node[n].plugin[iasp].tenure)
     return;
   s->loss[iasp] = r->loss;
   st->lost = false;
@@ -1395,10 +1396,12 @@ do_fence (struct sim *s, unsigned n, const struct group_event *ask)
 
   ev.ok = !s->node[n].fence_fails && (s->cfg.calm || sim_random (s, 4) > 0);
   if (ev.ok) {
+    bool up = target->machine_up;
+
     sim_power_off (s, ask->node - 1);
     target->fenced++;
     if (!s->cfg.calm) {
-      target->machine_up = true;
+      target->machine_up = up;
       target->restart_ms = s->now_ms + 1 + sim_random (s, 8000);
     }
   } else
