@@ -192,8 +192,13 @@ place_left (const struct place_in *in, unsigned iasp, uint8_t site)
     return !in->node[n].returning || (in->links_down[iasp] & (1u << site));
   }
   h = said (in, (unsigned) n, iasp);
-  if (h == NULL || h->opened)
+  if (h == NULL)
     return false;
+  /* R4: named while its copy began to be filled: it can't become production,
+   * and there is nobody to fill it from. */
+  if (h->opened)
+    return site == s->rec[iasp].production_site && h->role != HOST_PRODUCTION
+           && h->store.unusable;
   /* What a host said of its store before it was named, or before the old host
    * had released it, says nothing. */
   if (site == s->rec[iasp].production_site && h->tenure != s->rec[iasp].tenure)

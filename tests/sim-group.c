@@ -265,6 +265,10 @@ repair_until_converged (void)
       continue;
     if (!c->started)
       sim_request (&s, at, GR_START, NO_NODE);
+    /* Nobody may take over, and nobody is awaited any more (R4). */
+    if (k >= 10 && k % 4 == 2
+        && (sim_production (&s, 0) < 0 || sim_production (&s, s.cfg.n_iasps - 1) < 0))
+      sim_force (&s, at, 1 + (uint32_t) sim_random (&s, s.n_nodes));
     for (unsigned i = 0; i < s.cfg.n_iasps; i++)
       for (unsigned site = 0; site < s.n_sites; site++) {
         struct sim_store *st = &s.store[site][i];

@@ -561,6 +561,29 @@ force (void)
       "R4, R6: which nobody opens when its node returns");
   end ("force");
 
+  /* The forced copy turns out to be no whole one: nobody serves it, the status
+   * says so, and an operator can take the other side again. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  sim_part (&s, cut);
+  sim_run (&s, 20000);
+  sim_power_off (&s, N1);
+  sim_power_off (&s, N2);
+  sim_heal (&s);
+  sim_run (&s, 20000);
+  sim_force (&s, N5, 3);
+  s.store[1][0].unusable = true;
+  sim_run (&s, 15000);
+  ok (sim_production (&s, 0) < 0 && state_production_host (state (N5)) == 3
+        && strstr (wait_text (N3), "no candidate") != NULL,
+      "R4: named, and not whole: nothing is served: %s", wait_text (N3));
+  sim_power_on (&s, N1);
+  sim_run (&s, 8000);
+  sim_force (&s, N5, 1);
+  sim_run (&s, 10000);
+  ok (s.node[N5].last_code == 0 && sim_production (&s, 0) == N1,
+      "R4: the other side is forced back: %s", s.node[N5].last_reason);
+  end ("forced copy not whole");
+
   /* A copy that was never filled can't be forced. */
   begin (false, TAKEOVER_SAME_SITE_FIRST);
   sim_boot (&s, N3);

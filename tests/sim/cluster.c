@@ -513,6 +513,11 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     }
     memcpy (st->lineage, c->lineage, CRG_ID_LEN);
   }
+  if (ask->role == HOST_PRODUCTION && st->unusable) {
+    stop_plugin (s, n, ask->iasp, true);
+    host_answer (s, n, ask, false, "its store was never filled, or its resync is not over (R4)");
+    return;
+  }
   if (!p->running) {
     struct store_info info;
 
