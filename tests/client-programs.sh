@@ -97,12 +97,13 @@ qemu_goes_on B "driver=nbd,server.type=inet,server.host=${NODE_ADDRESS[$host]},s
   --object "tls-creds-x509,id=t0,endpoint=client,dir=$CLIENT_TLS"
 
 # --- the order of changes (Y8): each is the last word when it is answered
-proxy_waits () { proxy_has a '.requests | .under_way + .behind' "$1"; }
+# One of them is with the host, the others wait behind it, in their order.
+proxy_waits () { proxy_has a '.requests | "\(.under_way) \(.behind)"' "1 $(($1 - 1))"; }
 kill -STOP "$(plugin_pid "$(production_node)")"
 for i in 1 2 3; do
   qemu-io -f raw -t writeback -c "write -P $i 6M 64k" "$u" >"order$i" 2>&1 &
   order[i]=$!
-  wait_for 10 proxy_waits $i
+  wait_for 5 proxy_waits $i || { proxy_status a .requests; fail "write $i is not behind the others (Y8)"; }
 done
 kill -CONT "$(plugin_pid "$(production_node)")"
 for i in 1 2 3; do wait "${order[i]}" || { cat "order$i"; fail "write $i"; }; done
