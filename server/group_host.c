@@ -35,7 +35,7 @@ static void
 forget_link (struct copy_link *l)
 {
   l->told_node = NO_NODE;
-  l->lost = l->ready = l->down = false;
+  l->lost = l->ready = l->down = l->told_gone = false;
 }
 
 /* A plugin that has (again) its role knows nothing yet. */
@@ -471,6 +471,38 @@ host_settled (const struct group *g, unsigned iasp)
   return true;
 }
 
+/* Production's plugin: nobody is to be mirrored to at that site.  Told once. */
+static void
+unmirror (struct group_actions *out, unsigned i, uint8_t s, struct copy_link *l,
+          const char *reason)
+{
+  struct group_action *a;
+
+  if (l->told_gone || !group_room (out))
+    return;
+  a = group_act (out, GA_UNMIRROR);
+  a->iasp = (uint8_t) i;
+  a->site = s;
+  a->node = l->told_node;
+  str_set (a->reason, sizeof a->reason, reason);
+  l->told_node = NO_NODE;
+  l->told_gone = true;
+  l->ready = false;
+}
+
+/* What an operator took out of the mirror is told before the record that it is out of the set:
+ * else production would begin to fill it, and leave it as the target of an unfinished resync. */
+static void
+settle_suspended (struct group *g, unsigned i, struct group_actions *out)
+{
+  const struct copy_rec *copies = g->committed.rec[i].copies;
+  struct hosting *h = &g->host[i];
+
+  for (uint8_t s = 0; s < g->committed.def.n_sites && h->told_role == HOST_PRODUCTION; s++)
+    if (copies[s].suspended || copies[s].detached)
+      unmirror (out, i, s, &h->link[s], copies[s].reason);
+}
+
 static void
 settle_record (struct group *g, unsigned i, struct group_actions *out)
 {
@@ -481,6 +513,7 @@ settle_record (struct group *g, unsigned i, struct group_actions *out)
 
   if (!h->open)
     return;
+  settle_suspended (g, i, out);
   /* R3: a wish that was granted is spent, whatever else is in flight: it must
    * not bring the copy back after somebody has it removed. */
   for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
@@ -561,24 +594,6 @@ tell_mirror (struct group_actions *out, unsigned i, uint8_t s, uint32_t node, ui
   a->sync = sync;
 }
 
-/* Once for each link that production was told of. */
-static void
-unmirror (struct group_actions *out, unsigned i, uint8_t s, struct copy_link *l,
-          const char *reason)
-{
-  struct group_action *a;
-
-  if (l->told_node == NO_NODE || !group_room (out))
-    return;
-  a = group_act (out, GA_UNMIRROR);
-  a->iasp = (uint8_t) i;
-  a->site = s;
-  a->node = l->told_node;
-  str_set (a->reason, sizeof a->reason, reason);
-  l->told_node = NO_NODE;
-  l->ready = false;
-}
-
 static void
 settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
              struct group_actions *out)
@@ -588,10 +603,8 @@ settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
   const struct peer *p = group_peer_const (g, r->copies[s].host);
   const struct peer *me = group_peer_const (g, g->cfg.node_id);
 
-  if (r->copies[s].suspended || r->copies[s].detached) {
-    unmirror (out, i, s, l, r->copies[s].reason);
-    return;
-  }
+  if (r->copies[s].suspended || r->copies[s].detached)
+    return; /* settle_suspended () told it */
   if (copy_is_open (g, p, i, HOST_MIRROR)) {
     bool reached = l->tenure == r->tenure && l->node == p->id && l->incarnation == p->incarnation;
 
@@ -602,13 +615,15 @@ settle_link (struct group *g, const struct place_in *in, unsigned i, uint8_t s,
         && group_room (out)) {
       tell_mirror (out, i, s, p->id, sync_kind (g, i, s, p));
       l->told_node = p->id;
+      l->told_gone = false;
       l->told_incarnation = p->incarnation;
       l->ready = false; /* of another link */
     }
     return;
   }
-  /* F3: only if no host is there for the copy is it suspended at once. */
-  if (l->told_node != NO_NODE && in->ready && place_left (in, i, s)
+  /* F3: only if no host is there for the copy is it suspended at once.  Production that has just
+   * opened is told so too of a copy of the set that it never had a link to. */
+  if ((l->told_node != NO_NODE || r->copies[s].in_set) && in->ready && place_left (in, i, s)
       && !place_can_take (in, i, s))
     unmirror (out, i, s, l, "no host for the copy is there");
 }

@@ -74,6 +74,7 @@ struct copy_link {
   uint64_t incarnation;     /* ... of this copy host */
   bool sent;                /* one is under way in this view */
   uint32_t told_node;       /* shell: mirror to this node; NO_NODE: not */
+  bool told_gone;           /* ... and that nobody hosts the copy */
   uint64_t told_incarnation;
   bool lost, ready;         /* what the plugin wants (R2, R3) */
   bool down;                /* F7: the plugin said that the link broke */

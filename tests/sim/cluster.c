@@ -597,6 +597,9 @@ take_record (struct sim *s, unsigned n, const struct group_action *a)
         s->store[k][a->iasp].generation = p->rec.generation;
       continue;
     }
+    /* It would begin to fill what an operator wants left as it is. */
+    if ((p->rec.copies[k].suspended || p->rec.copies[k].detached) && l->node >= 0)
+      sim_fail (s, "node %u is told that a copy is out, and not to mirror to it any more later", n + 1);
     /* R3: only a record that covers the event tells its outcome. */
     if (l->ready && a->seq >= l->ready_seq) {
       l->ready = false;
