@@ -492,21 +492,6 @@ apply_appoint (struct crg_state *s, const struct change *c)
     }
     r->production_site = c->site;
     copy->host = c->node;
-    if (!c->graceful && !SET_SURVIVES_TAKEOVER && s->def.iasps[i].type == RES_IASP) {
-      bool shrunk = false;
-
-      for (unsigned site = 0; site < s->def.n_sites; site++) {
-        struct copy_rec *other = &r->copies[site];
-
-        if (site == c->site || !other->in_set)
-          continue;
-        leave_set (other, c->at_ms, "production was taken over: the copy is filled again");
-        shrunk = true;
-      }
-      /* R2: generation rises whenever the set shrinks. */
-      if (shrunk)
-        r->generation++;
-    }
   }
   reorder (s, c);
 }

@@ -240,12 +240,6 @@ extern uint64_t state_tenure (const struct crg_state *s);
 extern uint32_t state_all_iasps (const struct crg_state *s); /* bit set */
 extern int stamp_compare (struct stamp a, struct stamp b);
 
-/* A takeover that isn't a graceful switchover leaves only the new production
- * copy in the set: which blocks the dead host had in flight is not known, as
- * hot regions aren't on disk yet.  With hot regions this becomes true: the
- * set survives, and hot regions are copied instead. */
-#define SET_SURVIVES_TAKEOVER false
-
 /* Byte-wise codec, bounded and checked; decode returns 0 or -EBADMSG (as a
  * negative constant of its own: cores know no errno.h).  A decoded state is
  * consistent: every index, count and string is in range. */

@@ -1218,7 +1218,7 @@ data_link (struct sim *s, unsigned n, unsigned iasp, unsigned site)
         st->unusable = true;
         st->restarted = st->fork = false;
       }
-    } else if (SET_SURVIVES_TAKEOVER || mine->data >= st->data)
+    } else
       st->data = mine->data; /* what was in flight is sent again, or taken back */
   }
   if (!s->node[n].running || s->node[n].paused)
