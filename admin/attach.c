@@ -190,10 +190,9 @@ make_spec (struct cli *cli, struct keeper_spec *spec)
   return CRG_EXIT_FINE;
 }
 
-int
-attach_command (struct cli *cli)
+static int
+attach (struct cli *cli, struct keeper_spec *spec)
 {
-  struct keeper_spec spec;
   off_t log_from;
   long wait_s;
   pid_t child;
@@ -203,24 +202,34 @@ attach_command (struct cli *cli)
     return list_command (cli);
   if (cli->n_words == 0)
     return cli_error (cli, CRG_EXIT_USAGE, "which IASP? or --list");
-  rc = make_spec (cli, &spec);
+  rc = make_spec (cli, spec);
   if (rc != CRG_EXIT_FINE)
     return rc;
   if (!cli_number (cli, OPT_WAIT, 1, 86400, 0, &wait_s))
     return CRG_EXIT_USAGE;
-  if ((mkdir (run_dir (cli), 0755) < 0 && errno != EEXIST) || (mkdir (spec.dir, 0700) < 0 && errno != EEXIST))
-    return cli_error (cli, CRG_EXIT_ERROR, "%s: %s", spec.dir, strerror (errno));
+  if ((mkdir (run_dir (cli), 0755) < 0 && errno != EEXIST) || (mkdir (spec->dir, 0700) < 0 && errno != EEXIST))
+    return cli_error (cli, CRG_EXIT_ERROR, "%s: %s", spec->dir, strerror (errno));
   if (cli->given[OPT_FOREGROUND])
-    return keeper_run (&spec);
-  if (keeper_pid (spec.dir) != 0)
-    return cli_error (cli, CRG_EXIT_REFUSED, "%s is attached already; see 'crgctl attach --list'", spec.iasp);
-  log_from = log_size (spec.dir);
+    return keeper_run (spec);
+  if (keeper_pid (spec->dir) != 0)
+    return cli_error (cli, CRG_EXIT_REFUSED, "%s is attached already; see 'crgctl attach --list'", spec->iasp);
+  log_from = log_size (spec->dir);
   child = fork ();
   if (child == 0)
-    _exit (become_keeper (&spec));
+    _exit (become_keeper (spec));
   if (child < 0)
     return cli_error (cli, CRG_EXIT_ERROR, "no process: %s", strerror (errno));
-  return await_device (cli, &spec, child, wait_s, log_from);
+  return await_device (cli, spec, child, wait_s, log_from);
+}
+
+int
+attach_command (struct cli *cli)
+{
+  struct keeper_spec spec = { .tls_dir = NULL };
+  int rc = attach (cli, &spec);
+
+  free (spec.tls_dir);
+  return rc;
 }
 
 /* ---- detach ------------------------------------------------------------------------------- */

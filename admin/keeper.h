@@ -24,7 +24,7 @@ struct keeper_spec {
   char iasp[CRG_NAME_MAX + 1];
   char dir[CRG_PATH_MAX + 1];     /* of this attachment */
   const char *nodes;              /* as the plugin wants it */
-  const char *tls_dir;            /* or NULL */
+  char *tls_dir;                  /* or NULL */
   const char *nbdkit, *plugin;    /* programs and files to use */
   int index;                      /* of /dev/nbdN; -1: any */
   unsigned connections;           /* of the kernel, and of the proxy */
