@@ -19,8 +19,8 @@
  * (unusable, fork, a higher tenure, removal from the set, open) is written to the one slot and
  * then the other, each flushed, before anybody relies on it: so damage to one slot later can
  * not bring back a more permissive past.  A change that allows something (clean, entering the
- * set) needs one slot.  Formatting first fills both slots with zeroes, flushed, then writes
- * sequence 1 to slot 0 and 2 to slot 1.
+ * set) needs one slot.  'crgctl iasp create' writes sequence 1 to slot 0 and 2 to slot 1;
+ * 'crgctl create' empties both and writes slot 0, and the first opening writes both.
  */
 #ifndef CRG_SUPER_H
 #define CRG_SUPER_H
