@@ -87,7 +87,6 @@ on_hosted (struct group *g, const struct group_event *ev)
     h->told_role = ev->role;
     h->told_tenure = ev->tenure;
     h->told_sites = g->applied.def.n_sites;
-    h->adopted = true;
     /* L3: it was opened when every lease before its tenure was over, which
      * stays so; this run need not wait for that again (F7). */
     if (ev->role == HOST_PRODUCTION && ev->tenure > g->lease.cleared)
@@ -379,7 +378,7 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
     h->told_export = g->committed.rec[i].copies[site_of (g, g->cfg.node_id)].exported;
   h->told_sites = g->committed.def.n_sites;
   h->pending = h->asked = true;
-  h->open = h->adopted = false;
+  h->open = false;
   h->start_told = h->record_told = false;
   for (unsigned s = 0; s < CRG_MAX_SITES; s++)
     forget_link (&h->link[s]);
@@ -784,6 +783,21 @@ settle_fence (struct group *g, const struct place_in *in, unsigned i, uint8_t si
   a->node = holder;
 }
 
+/* F6: an earlier run of crgd may have held the plugin and died; this run's group still names it.
+ * Whether the plugin was found before or after its role was asked for doesn't matter: one of a
+ * busy machine tells its status late.  To one that holds nothing it is nothing. */
+static void
+settle_held (struct group *g, unsigned i, uint8_t site, struct group_actions *out)
+{
+  struct hosting *h = &g->host[i];
+
+  if (h->let_go || !h->open || h->told_role != HOST_PRODUCTION || g->sw.phase != SWITCH_NONE
+      || wanted_role (g, i, site) != HOST_PRODUCTION || !group_room (out))
+    return;
+  group_act (out, GA_RESUME)->iasp = (uint8_t) i;
+  h->let_go = true;
+}
+
 void
 host_settle (struct group *g, struct group_actions *out)
 {
@@ -801,12 +815,7 @@ host_settle (struct group *g, struct group_actions *out)
     settle_mirrors (g, &in, i, site, out);
     if (site == NO_SITE)
       continue;
-    if (g->host[i].adopted && g->host[i].open && group_room (out)) {
-      /* F6: an earlier run may have held it; a later epoch still names it. */
-      if (wanted_role (g, i, site) == HOST_PRODUCTION)
-        group_act (out, GA_RESUME)->iasp = (uint8_t) i;
-      g->host[i].adopted = false;
-    }
+    settle_held (g, i, site, out);
     settle_config (g, i, site, out);
     settle_probe (g, i, site, out);
     settle_fence (g, &in, i, site, out);

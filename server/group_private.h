@@ -91,7 +91,7 @@ struct hosting {
   bool pending;             /* GE_HOSTED is awaited */
   bool asked;               /* a GA_HOST was given in this incarnation */
   bool open;                /* the plugin is open in told_role */
-  bool adopted;             /* found running: may be held by an earlier run */
+  bool let_go;              /* what an earlier run may have held, once (F6) */
   uint8_t closing;          /* enum host_role that HOST_NONE ends */
   bool failed;              /* couldn't host, in this view */
   uint64_t retry_ms;        /* not before */

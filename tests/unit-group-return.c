@@ -97,6 +97,23 @@ production_restarts (void)
   ok (sim_converged (&s), "served and mirrored as before");
   end ("crgd of the production host restarts");
 
+  /* Its last run died in the middle of a switchover, and what holds I/O tells its status when
+   * this run has asked for the role already. */
+  for (uint32_t ms = 1; ms <= 2500; ms += 357) {
+    struct sim_config late = wide;
+
+    late.adopt_ms = ms;
+    up (late);
+    for (unsigned i = 0; i < 2; i++)
+      s.node[N1].plugin[i].held = true;
+    sim_kill (&s, N1);
+    sim_boot (&s, N1);
+    sim_run (&s, 6000);
+    ok (!s.node[N1].plugin[0].held && !s.node[N1].plugin[1].held && sim_converged (&s),
+        "F6, S3: found after %u ms, held, it goes on", (unsigned) ms);
+    end ("crgd of the production host restarts in a switchover");
+  }
+
   up (wide);
   sim_kill (&s, N1);
   since = s.now_ms;

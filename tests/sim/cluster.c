@@ -369,9 +369,10 @@ later (struct sim *s, unsigned n, struct sim_pending p)
     sim_fail (s, "node %u: too many pending answers", n + 1);
     return;
   }
-  /* What is asked of one plugin is done in order. */
+  /* What is asked of one plugin is done in order; a probe asks the store. */
   for (unsigned i = 0; i < node->n_pending; i++)
-    if (node->pending[i].ev.iasp == p.ev.iasp && node->pending[i].due_ms > p.due_ms)
+    if (node->pending[i].ev.iasp == p.ev.iasp && node->pending[i].due_ms > p.due_ms
+        && !(p.kind == SIM_DO_PROBE && node->pending[i].kind == SIM_DO_ADOPT))
       p.due_ms = node->pending[i].due_ms;
   p.incarnation = node->incarnation;
   node->pending[node->n_pending++] = p;
@@ -440,7 +441,7 @@ reset_links (struct sim_plugin *p)
 {
   for (unsigned i = 0; i < SIM_SITES; i++)
     p->link[i] = (struct sim_link) { .node = -1 };
-  p->has_record = p->held = p->drain = p->broken = false;
+  p->has_record = p->held = p->drain = p->broken = p->found = false;
 }
 
 static void
@@ -463,6 +464,24 @@ stop_plugin (struct sim *s, unsigned n, unsigned iasp, bool graceful)
   p->lease_ms = 0;
 }
 
+/* S3: a plugin that this crgd found running tells what it is, once; then what it had to say. */
+static void
+is_known (struct sim *s, unsigned n, struct group_event *ask)
+{
+  struct sim_plugin *p = &s->node[n].plugin[ask->iasp];
+
+  if (!p->running || !p->found)
+    return;
+  for (unsigned i = 0; i < s->node[n].n_pending; i++)
+    if (s->node[n].pending[i].kind == SIM_DO_HOST && s->node[n].pending[i].ev.iasp == ask->iasp)
+      return; /* asked for already: that is answered */
+  p->found = false;
+  host_answer (s, n, ask, true, "");
+  p->broken_say = p->broken;
+  for (unsigned k = 0; k < SIM_SITES; k++)
+    p->link[k].say_again = true;
+}
+
 /* GA_HOST, carried out a little later. */
 static void
 do_host (struct sim *s, unsigned n, struct group_event *ask)
@@ -476,6 +495,13 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
     host_answer (s, n, ask, true, "");
     return;
   }
+  if (p->running && p->found && p->role == ask->role && p->tenure == ask->tenure) {
+    is_known (s, n, ask); /* it has it already, and is told nothing */
+    return;
+  }
+  if (p->running && p->found && p->role != ask->role
+      && (p->role != HOST_MIRROR || ask->role != HOST_PRODUCTION))
+    stop_plugin (s, n, ask->iasp, true); /* F6: a fresh process takes the other role */
   if (node->open_fails) {
     stop_plugin (s, n, ask->iasp, true);
     host_answer (s, n, ask, false, "the store is too small for the IASP (H8)");
@@ -882,11 +908,13 @@ sim_boot (struct sim *s, unsigned n)
       continue;
     /* S3: adopt, or end. */
     if (s->cfg.always_adopts || sim_random (s, 2) == 0) {
-      struct group_event ask = { .iasp = (uint8_t) i, .role = p->role, .tenure = p->tenure };
-      host_answer (s, n, &ask, true, "");
-      p->broken_say = p->broken;
-      for (unsigned k = 0; k < SIM_SITES; k++)
-        p->link[k].say_again = true;
+      struct sim_pending found = { .kind = SIM_DO_ADOPT,
+                                   .ev = { .iasp = (uint8_t) i, .role = p->role, .tenure = p->tenure } };
+
+      /* Its status may be known only when its role was asked for already. */
+      p->found = true;
+      found.due_ms = s->now_ms + (s->cfg.adopt_ms ? s->cfg.adopt_ms : delay (s, 20 << sim_random (s, 8)));
+      later (s, n, found);
     } else
       stop_plugin (s, n, i, false);
   }
@@ -1432,6 +1460,8 @@ run_pending (struct sim *s, unsigned n)
     node->n_pending--;
     if (p.kind == SIM_DO_FENCE)
       do_fence (s, n, &p.ev);
+    else if (p.kind == SIM_DO_ADOPT)
+      is_known (s, n, &p.ev);
     else if (p.kind == SIM_DO_PROBE)
       do_probe (s, n, &p.ev);
     else

@@ -28,6 +28,7 @@ struct sim_config {
   bool fence;            /* nodes can cut each other's power (S1 d) */
   bool calm;             /* fixed clocks, no delays beyond the order */
   uint32_t token_ms, lease_ms, start_wait_ms;
+  uint32_t adopt_ms;     /* until a plugin that was found tells its status; 0: any time */
   uint8_t votes[SIM_NODES]; /* zeroes: one each */
 };
 
@@ -54,6 +55,7 @@ struct sim_link {        /* of a production plugin, to a site */
 
 struct sim_plugin {
   bool running;
+  bool found;            /* S3: by a crgd that does not know what it is yet */
   uint8_t role;
   uint64_t tenure;
   uint64_t lease_ms;     /* local clock */
@@ -65,7 +67,7 @@ struct sim_plugin {
   struct sim_link link[SIM_SITES];
 };
 
-enum sim_pending_kind { SIM_DO_EVENT, SIM_DO_HOST, SIM_DO_PROBE, SIM_DO_FENCE };
+enum sim_pending_kind { SIM_DO_EVENT, SIM_DO_HOST, SIM_DO_ADOPT, SIM_DO_PROBE, SIM_DO_FENCE };
 struct sim_pending {
   enum sim_pending_kind kind;
   uint64_t due_ms;
