@@ -233,6 +233,22 @@ flags_json (uint16_t flags)
 }
 
 static json_t *
+sealed_json (uint32_t sealed)
+{
+  json_t *array = json_array ();
+  char name[16];
+
+  if (sealed & SUPER_SEALED_HOT)
+    json_array_append_new (array, json_string ("hot"));
+  for (unsigned s = 0; s < CRG_MAX_SITES; s++)
+    if (sealed & SUPER_SEALED_BITMAP (s)) {
+      snprintf (name, sizeof name, "bitmap-%u", s);
+      json_array_append_new (array, json_string (name));
+    }
+  return array;
+}
+
+static json_t *
 id_json (const uint8_t id[CRG_ID_LEN])
 {
   char text[IDENT_ID_TEXT_LEN];
@@ -279,6 +295,7 @@ super_json (const struct superblock *sb)
   put_u64 (o, "since", sb->since);
   put (o, "in_set", in_set);
   put_u64 (o, "loss", sb->loss);
+  put (o, "sealed", sealed_json (sb->sealed));
   put_u64 (o, "store_bytes", sb->store_bytes);
   put_u64 (o, "data_bytes", sb->data_bytes);
   put_u64 (o, "block_size", sb->block_size);

@@ -165,6 +165,18 @@ meta_block_check (const uint8_t block[META_BLOCK_SIZE], const struct meta_block_
   return 0;
 }
 
+int
+meta_block_check_sealed (const uint8_t block[META_BLOCK_SIZE], const struct meta_block_id *id,
+                         uint32_t sealed, uint64_t *sequence)
+{
+  const uint32_t bit = id->kind == META_HOT      ? SUPER_SEALED_HOT
+                       : id->kind == META_BITMAP ? SUPER_SEALED_BITMAP (id->site)
+                                                 : 0;
+  int r = meta_block_check (block, id, sequence);
+
+  return r == -ENODATA && (sealed & bit) ? -EBADMSG : r;
+}
+
 /* ---- superblock ----------------------------------------------------------------------------
  * Bytes:
  *    0 magic "nbd-crg\n" | 8 major u16 | 10 minor u16 | 12 slot u8 | 13 site u8 | 14 role u8
@@ -208,7 +220,8 @@ enum {
   O_IASP = 256,
   O_SITE_NAME = 320,
   O_OPEN_NODE = 384,
-  O_END = 448,
+  O_SEALED = 448,
+  O_END = 452,
   O_CRC = META_BLOCK_SIZE - 4,
 };
 
@@ -270,6 +283,7 @@ super_is_valid (const struct superblock *sb)
          && meta_layout (sb->store_bytes, sb->dirty_block_size, &layout) == 0
          && sb->data_bytes > 0 && sb->data_bytes <= layout.data_bytes
          && sb->since <= sb->generation && sb->in_set >> CRG_MAX_SITES == 0
+         && (sb->sealed & ~SUPER_SEALED_ALL) == 0
          && name_is_valid_or_empty (sb->crg) && name_is_valid_or_empty (sb->iasp)
          && name_is_valid_or_empty (sb->site_name) && name_is_valid_or_empty (sb->open_node)
          /* One that belongs to a CRG says to which; one that doesn't, plays no role. */
@@ -312,6 +326,7 @@ super_encode (const struct superblock *sb, unsigned slot, uint8_t block[META_BLO
   memcpy (block + O_IASP, sb->iasp, strlen (sb->iasp));
   memcpy (block + O_SITE_NAME, sb->site_name, strlen (sb->site_name));
   memcpy (block + O_OPEN_NODE, sb->open_node, strlen (sb->open_node));
+  put_le32 (block + O_SEALED, sb->sealed);
   put_le32 (block + O_CRC, crc32c (0, block, O_CRC));
 }
 
@@ -367,6 +382,7 @@ super_decode (const uint8_t block[META_BLOCK_SIZE], unsigned slot, struct superb
   good &= get_name_field (block + O_IASP, out.iasp);
   good &= get_name_field (block + O_SITE_NAME, out.site_name);
   good &= get_name_field (block + O_OPEN_NODE, out.open_node);
+  out.sealed = get_le32 (block + O_SEALED);
 
   if (!good || block[O_SLOT] != slot || !super_is_valid (&out))
     return SUPER_BAD_FIELD;
@@ -374,6 +390,8 @@ super_decode (const uint8_t block[META_BLOCK_SIZE], unsigned slot, struct superb
   if (out.minor <= SUPER_MINOR
       && (block[O_ZERO0] != 0 || get_le16 (block + O_ZERO1) != 0
           || !is_all_zero (block + O_END, O_CRC - O_END)))
+    return SUPER_BAD_FIELD;
+  if (out.minor == 0 && !is_all_zero (block + O_SEALED, O_END - O_SEALED))
     return SUPER_BAD_FIELD;
   *sb = out;
   return SUPER_OK;

@@ -95,9 +95,20 @@ extern void meta_block_seal (uint8_t block[META_BLOCK_SIZE], const struct meta_b
                              uint64_t sequence);
 
 /* Is it that block, whole?  0 and the sequence; -ENODATA for a block of zeroes (never
- * written); -EBADMSG otherwise. */
+ * written, if the superblock doesn't have its map as sealed); -EBADMSG otherwise. */
 extern int meta_block_check (const uint8_t block[META_BLOCK_SIZE],
                              const struct meta_block_id *id, uint64_t *sequence);
+
+/* The same for a block of a map of which the superblock says in `sealed` whether all its blocks
+ * were written: then zeroes are damage, -EBADMSG. */
+extern int meta_block_check_sealed (const uint8_t block[META_BLOCK_SIZE],
+                                    const struct meta_block_id *id, uint32_t sealed,
+                                    uint64_t *sequence);
+
+/* The maps of which every block has been written: there a block of zeroes is damage. */
+#define SUPER_SEALED_BITMAP(site) (1u << (site))
+#define SUPER_SEALED_HOT          (1u << CRG_MAX_SITES)
+#define SUPER_SEALED_ALL          ((1u << (CRG_MAX_SITES + 1)) - 1)
 
 /* ---- superblock -------------------------------------------------------------------------- */
 
@@ -105,7 +116,7 @@ extern int meta_block_check (const uint8_t block[META_BLOCK_SIZE],
  * that this release writes as zero and keeps out of its decisions); it is not written back by
  * an older release without the operator having been told. */
 #define SUPER_MAJOR 1
-#define SUPER_MINOR 0
+#define SUPER_MINOR 1
 
 enum super_role {
   SUPER_ROLE_NONE = 0,   /* formatted, never part of a record */
@@ -151,6 +162,7 @@ struct superblock {
   char open_node[CRG_NAME_MAX + 1];
   uint8_t open_boot_id[CRG_ID_LEN];
   uint64_t open_session;     /* wire_hello.session of that process */
+  uint32_t sealed;           /* SUPER_SEALED_*; minor 1 */
 };
 
 enum super_status {

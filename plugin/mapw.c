@@ -37,17 +37,41 @@ struct hot_found {
   uint64_t sequence;
 };
 
+/* Blocks that were never written are now, empty, so that from here on zeroes are known for damage.
+ * True: there were any. */
+static bool
+seal_empty (struct engine *e, uint8_t kind, unsigned site, uint64_t index, uint8_t *blocks, uint32_t n)
+{
+  bool any = false;
+
+  for (uint32_t k = 0; k < n; k++) {
+    uint8_t *block = blocks + (size_t) k * META_BLOCK_SIZE;
+    struct meta_block_id id = block_id (e, kind, (uint8_t) site, index + k);
+    uint64_t seq;
+
+    if (meta_block_check (block, &id, &seq) == -ENODATA) {
+      meta_block_seal (block, &id, 0);
+      any = true;
+    }
+  }
+  return any;
+}
+
 /* One copy of the hot map's first n blocks, or n blocks of a dirty map. */
 static int
 load_area (struct engine *e, uint8_t kind, unsigned site, uint64_t offset, uint64_t n, struct hot_found *found,
            uint8_t *buf)
 {
   struct mapw *w = &e->mapw;
+  const uint32_t sealed = e->meta.sb.sealed;
+  const bool seal = !(sealed & (kind == META_HOT ? SUPER_SEALED_HOT : SUPER_SEALED_BITMAP (site)));
 
   for (uint64_t at = 0; at < n;) {
     uint32_t count = (uint32_t) MIN ((uint64_t) LOAD_BYTES, (n - at) * META_BLOCK_SIZE);
     int r = store_pread (&e->ia->store, buf, count, offset + at * META_BLOCK_SIZE);
 
+    if (r == 0 && seal && seal_empty (e, kind, site, at, buf, count / META_BLOCK_SIZE))
+      r = store_pwrite (&e->ia->store, buf, count, offset + at * META_BLOCK_SIZE, 0);
     if (r < 0)
       return r;
     for (uint32_t k = 0; k < count / META_BLOCK_SIZE; k++, at++) {
@@ -55,7 +79,7 @@ load_area (struct engine *e, uint8_t kind, unsigned site, uint64_t offset, uint6
       struct meta_block_id id = block_id (e, kind, (uint8_t) site, at);
       uint64_t seq = 0;
 
-      r = meta_block_check (block, &id, &seq);
+      r = meta_block_check_sealed (block, &id, sealed, &seq);
       w->mark.sequence = MAX (w->mark.sequence, seq);
       if (kind == META_BITMAP) {
         if (r != -ENODATA)
@@ -83,6 +107,7 @@ load (struct engine *e, const struct meta_layout *l)
   const uint64_t n = w->mark.hot.n_blocks;
   CLEANUP_FREE struct hot_found *found = calloc (n, sizeof *found);
   CLEANUP_FREE uint8_t *buf = NULL;
+  uint32_t seals;
   void *p;
   int r;
 
@@ -100,10 +125,19 @@ load (struct engine *e, const struct meta_layout *l)
       mark_load_hot (&w->mark, i, found[i].whole ? w->load + i * META_BLOCK_PAYLOAD : NULL, found[i].both);
     w->n_damaged += found[i].damaged;
   }
+  seals = SUPER_SEALED_HOT;
   for (unsigned s = 0; s < e->rec.n_sites; s++) {
     r = load_area (e, META_BITMAP, s, l->bitmap[s].offset, w->mark.bits[s].n_blocks, NULL, buf);
     if (r < 0)
       return r;
+    seals |= SUPER_SEALED_BITMAP (s);
+  }
+  /* The superblock that says so is the one that is written next, before anybody uses the store. */
+  if (seals & ~e->meta.sb.sealed) {
+    r = store_flush (&e->ia->store);
+    if (r < 0)
+      return r;
+    e->meta.sb.sealed |= seals;
   }
   return 0;
 }

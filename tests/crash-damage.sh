@@ -11,7 +11,7 @@ requires_plugin
 requires_test_build
 cd "$tmp"
 mirror_size=$((8 << 20))
-samples=${CRG_DAMAGES:-24}
+samples=${CRG_DAMAGES:-25}
 RANDOM=${CRG_SEED:=1}
 echo "CRG_SEED=$CRG_SEED CRG_DAMAGES=$samples"
 
@@ -24,9 +24,9 @@ restore () { slots "$2"; dd if="$1" of="$2" bs=4096 seek=$((SLOT0 / 4096)) conv=
 damage ()
 {
   local file=$1 kind=$2 at bit byte
-  case $((kind % 4)) in
+  case $((kind % 5)) in
     0 | 1) # one bit; half of them in the fields
-      at=$((RANDOM % 2 * 4096 + RANDOM % (kind % 4 ? 448 : 4096)))
+      at=$((RANDOM % 2 * 4096 + RANDOM % (kind % 5 ? 452 : 4096)))
       bit=$((RANDOM % 8))
       byte=$(od -An -tu1 -j $at -N 1 "$file")
       printf "\\x$(printf %02x $((byte ^ 1 << bit)))" | dd of="$file" bs=1 seek=$at conv=notrunc status=none
@@ -40,6 +40,10 @@ damage ()
       at=$((RANDOM % 16))
       dd if=/dev/urandom of="$file" bs=512 seek=$at count=1 conv=notrunc status=none
       DAMAGE="garbage in sector $at" ;;
+    4) # a sector that the disk gives back as zeroes: the fields, as the others hold none
+      at=$((RANDOM % 2 * 8))
+      dd if=/dev/zero of="$file" bs=512 seek=$at count=1 conv=notrunc status=none
+      DAMAGE="zeroes in sector $at" ;;
   esac
 }
 

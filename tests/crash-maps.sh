@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Damage to the maps of a store: production has blocks that the copy lacks and regions that were hot when
-# it was killed; then a bit of a map is flipped or a sector of it is garbage, in the bitmap, in either
+# it was killed; then a bit of a map is flipped, or a sector of it is garbage or zeroes, in the bitmap, in either
 # copy of the hot map, in both.  Production opens, the copy comes back, and the two are equal byte for
-# byte: at most more was copied.  (unit-super has every bit and every tear of a map's block.)
+# byte: at most more was copied.  (unit-super has every bit, tear and zeroed sector of a map's block.)
 # timeout: 120
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
@@ -47,6 +47,7 @@ flip () # OFFSET
   byte=$(od -An -tu1 -j "$1" -N 1 n0/store)
   printf "\\x$(printf %02x $((byte ^ 1 << RANDOM % 8)))" | dd of=n0/store bs=1 seek="$1" conv=notrunc status=none
 }
+zeroes () { dd if=/dev/zero of=n0/store bs=512 seek=$(($1 / 512)) count=1 conv=notrunc status=none; }
 sector () { dd if=/dev/urandom of=n0/store bs=512 seek=$(($1 / 512)) count=1 conv=notrunc status=none; }
 
 damage () # WHAT
@@ -60,6 +61,8 @@ damage () # WHAT
     "a bit of the bitmap") flip $((bitmap + 64 + RANDOM % 64)) ;;
     "a bit of the bitmap's header") flip $((bitmap + RANDOM % 64)) ;;
     "garbage in the bitmap") sector $((bitmap + 512 * (1 + RANDOM % 7))) ;;
+    "a zeroed sector of the bitmap") zeroes $bitmap ;;
+    "a zeroed sector of both hot maps") zeroes $hot; zeroes $((hot + half)) ;;
     "a bit of one hot map") flip $((hot + 64 + RANDOM % 64)) ;;
     "a bit of the other hot map") flip $((hot + half + 64 + RANDOM % 64)) ;;
     "both hot maps") sector $hot; sector $((hot + half)) ;;
@@ -71,7 +74,8 @@ mirror_pair suspend-timeout-ms=500
 io "write -P 1 0 32M" flush
 i=0
 for what in nothing "a bit of the bitmap" "a bit of the bitmap's header" "garbage in the bitmap" \
-  "a bit of one hot map" "a bit of the other hot map" "both hot maps" "all of them"; do
+  "a zeroed sector of the bitmap" "a bit of one hot map" "a bit of the other hot map" "both hot maps" \
+  "a zeroed sector of both hot maps" "all of them"; do
   wait_for 20 is_cold n0 || fail "production stays hot: $ANSWER"
   # Hot on both sides, with writes that only production has; then degraded.
   kill_pid "$PID_n1"
@@ -79,6 +83,10 @@ for what in nothing "a bit of the bitmap" "a bit of the bitmap's header" "garbag
   io "write -P $((i + 2)) 3M 64k" "write -P $((i + 2)) 17M 64k"
   wait_for 8 left_set || fail "in the set without a copy: $ANSWER"
   io "write -P $((i + 3)) 25M 64k"
+  case $what in
+    "a zeroed sector of the bitmap") # which alone knows, once nothing is hot
+      wait_for 20 is_cold n0 || fail "production stays hot: $ANSWER" ;;
+  esac
   kill_pid "$PID_n0"
   kill_pid "$CTLPID_n0"
   damage "$what"

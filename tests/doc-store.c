@@ -156,6 +156,7 @@ superblock (void)
   sb.since = 0x3031323334353637;
   sb.loss = 0x4142434445464748;
   sb.open_session = 0x5152535455565758;
+  sb.sealed = SUPER_SEALED_HOT | 0x21;
   memset (sb.store_id, 0x61, CRG_ID_LEN);
   memset (sb.cluster_id, 0x62, CRG_ID_LEN);
   memset (sb.crg_id, 0x63, CRG_ID_LEN);
@@ -198,6 +199,7 @@ superblock (void)
   bytes (&t, "iasp", 64, sb.iasp, strlen ("the-iasp"));
   bytes (&t, "site_name", 64, sb.site_name, strlen ("the-site"));
   bytes (&t, "open_node", 64, sb.open_node, strlen ("the-node"));
+  number (&t, "sealed", 4, 0x121);
   number (&t, "crc", 4, crc32c (0, block, META_BLOCK_SIZE - 4));
   finish (&t, "superblock");
 

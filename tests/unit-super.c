@@ -165,6 +165,28 @@ map_blocks (void)
     check (meta_block_check (torn, &id, &sequence) == -EBADMSG, "torn after sector %u", i);
   }
   ok (tap_failed == 0, "every tear is seen");
+  for (i = 0; i < META_BLOCK_SIZE / 512; i++) {
+    static uint8_t zeroed[META_BLOCK_SIZE];
+
+    memcpy (zeroed, block, META_BLOCK_SIZE);
+    memset (zeroed + i * 512, 0, 512);
+    check (meta_block_check_sealed (zeroed, &id, SUPER_SEALED_ALL, &sequence) == -EBADMSG, "sector %u zeroed", i);
+  }
+  ok (tap_failed == 0, "every zeroed sector is seen");
+
+  /* A block without a bit, zeroed: only what was sealed shows it. */
+  memset (block, 0, sizeof block);
+  meta_block_seal (block, &id, 0);
+  ok (meta_block_check (block, &id, &sequence) == 0 && sequence == 0, "an empty block that was written");
+  memset (block, 0, 512);
+  is (meta_block_check_sealed (block, &id, SUPER_SEALED_BITMAP (3), &sequence), -EBADMSG, "zeroed in a sealed map: damage");
+  is (meta_block_check_sealed (block, &id, SUPER_SEALED_ALL & ~SUPER_SEALED_BITMAP (3), &sequence), -ENODATA,
+      "in one that isn't: never written");
+  other = id;
+  other.kind = META_HOT;
+  other.site = 0;
+  is (meta_block_check_sealed (block, &other, SUPER_SEALED_HOT, &sequence), -EBADMSG, "the hot map has a mark of its own");
+  is (meta_block_check_sealed (block, &other, SUPER_SEALED_BITMAP (0), &sequence), -ENODATA, "not that of a bitmap");
 }
 
 /* ---- superblock ---------------------------------------------------------------------------- */
@@ -199,6 +221,8 @@ sample (void)
   sb.in_set = 3;
   sb.loss = 1;
   sb.open_session = UINT64_C (0xfedcba9876543210);
+  sb.minor = SUPER_MINOR;
+  sb.sealed = SUPER_SEALED_HOT | 5;
   return sb;
 }
 
@@ -255,6 +279,16 @@ codec (void)
     check (super_decode (torn, 1, &out) == SUPER_EMPTY, "all but the first %u sectors", i);
   }
   ok (tap_failed == 0, "every tear is seen");
+  for (i = 0; i < META_BLOCK_SIZE / 512; i++) {
+    memcpy (torn, block, META_BLOCK_SIZE);
+    memset (torn + i * 512, 0, 512);
+    /* What was zeroes before is no other block. */
+    check (super_decode (torn, 1, &out) == (i == 0 ? SUPER_EMPTY
+                                            : memcmp (torn, block, META_BLOCK_SIZE) == 0 ? SUPER_OK
+                                                                                         : SUPER_BAD_CRC),
+           "sector %u zeroed", i);
+  }
+  ok (tap_failed == 0, "every zeroed sector is seen");
 
   put_le16 (block + 8, SUPER_MAJOR + 1);
   reseal (block);
@@ -268,6 +302,13 @@ codec (void)
   put_le16 (block + 10, SUPER_MINOR);
   reseal (block);
   is (super_decode (block, 1, &out), SUPER_BAD_FIELD, "the same bytes in this minor are refused");
+  super_encode (&sb, 1, block);
+  put_le16 (block + 10, 0);
+  reseal (block);
+  is (super_decode (block, 1, &out), SUPER_BAD_FIELD, "what minor 1 added is no part of minor 0");
+  put_le32 (block + 448, 0);
+  reseal (block);
+  ok (super_decode (block, 1, &out) == SUPER_OK && out.minor == 0 && out.sealed == 0, "minor 0: nothing is sealed");
 
   /* There and back with every length of name and random numbers. */
   for (i = 0; i < 2000; i++) {
@@ -287,6 +328,7 @@ codec (void)
     sb.site = (uint8_t) (rnd () % CRG_MAX_SITES);
     sb.role = (uint8_t) (rnd () % 4);
     sb.flags = (uint16_t) (rnd () & (SUPER_F_ALL & ~SUPER_F_OPEN));
+    sb.sealed = (uint32_t) rnd () & SUPER_SEALED_ALL;
     super_encode (&sb, i % 2, block);
     check (super_decode (block, i % 2, &out) == SUPER_OK && equal (&sb, &out), "random %u", i);
   }
@@ -328,7 +370,8 @@ senseless (void)
     { "no iasp name", 256, 64, 0 },
     { "bytes after a name", 192 + 40, 1, 'x' },
     { "name without end", 319, 1, 'x' },
-    { "bytes after the last field", 448, 1, 1 },
+    { "sealed", 448, 4, SUPER_SEALED_ALL + 1 },
+    { "bytes after the last field", 452, 1, 1 },
     { "bytes before the CRC", 4091, 1, 1 },
   };
   static uint8_t block[META_BLOCK_SIZE];

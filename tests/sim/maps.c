@@ -34,12 +34,45 @@ block_id (const struct wplugin *p, uint8_t kind, unsigned site, uint64_t index)
   return id;
 }
 
+/* mapw.c: seal_empty.  Stable at once; the superblock that is written next says so. */
+static void
+seal_empty (struct wplugin *p, uint8_t kind, unsigned site, unsigned copy, uint64_t index)
+{
+  struct wdisk *d = &w.disk[p->site][p->iasp];
+  const uint32_t k = block_of (d, kind, site, copy, index);
+  struct meta_block_id id = block_id (p, kind, site, index);
+  uint64_t seq;
+
+  if (meta_block_check (d->meta[k], &id, &seq) != -ENODATA)
+    return;
+  meta_block_seal (d->meta[k], &id, 0);
+  memcpy (d->meta_stable[k], d->meta[k], META_BLOCK_SIZE);
+  d->meta_unstable[k] = false;
+}
+
+static void
+seal_maps (struct wplugin *p)
+{
+  const struct mark *m = &p->mapw.mark;
+
+  for (uint64_t i = 0; i < m->hot.n_blocks && !(p->sb.sealed & SUPER_SEALED_HOT); i++)
+    for (unsigned copy = 0; copy < 2; copy++)
+      seal_empty (p, META_HOT, 0, copy, i);
+  p->sb.sealed |= SUPER_SEALED_HOT;
+  for (unsigned s = 0; s < p->rec.n_sites; s++) {
+    for (uint64_t i = 0; i < m->bits[s].n_blocks && !(p->sb.sealed & SUPER_SEALED_BITMAP (s)); i++)
+      seal_empty (p, META_BITMAP, s, 0, i);
+    p->sb.sealed |= SUPER_SEALED_BITMAP (s);
+  }
+}
+
 static void
 load (struct wplugin *p)
 {
   const struct wdisk *d = &w.disk[p->site][p->iasp];
   struct mark *m = &p->mapw.mark;
 
+  seal_maps (p);
   for (uint64_t i = 0; i < m->hot.n_blocks; i++) {
     const uint8_t *newest = NULL;
     uint64_t newest_seq = 0, seq[2] = { 0, 0 };
@@ -48,7 +81,7 @@ load (struct wplugin *p)
     for (unsigned copy = 0; copy < 2; copy++) {
       const uint8_t *block = d->meta[block_of (d, META_HOT, 0, copy, i)];
       struct meta_block_id id = block_id (p, META_HOT, 0, i);
-      int r = meta_block_check (block, &id, &seq[copy]);
+      int r = meta_block_check_sealed (block, &id, p->sb.sealed, &seq[copy]);
 
       whole[copy] = r == 0;
       damaged = damaged || r == -EBADMSG;
@@ -67,7 +100,7 @@ load (struct wplugin *p)
       const uint8_t *block = d->meta[block_of (d, META_BITMAP, s, 0, i)];
       struct meta_block_id id = block_id (p, META_BITMAP, s, i);
       uint64_t seq = 0;
-      int r = meta_block_check (block, &id, &seq);
+      int r = meta_block_check_sealed (block, &id, p->sb.sealed, &seq);
 
       m->sequence = MAX (m->sequence, r == 0 ? seq : 0);
       if (r != -ENODATA)
