@@ -320,7 +320,8 @@ start_recorder ()
 more_answers ()
 {
   local log=$1 n=$2 s=$3
-  "$RECORDER" wait --log "$log" --more "$n" --timeout $((s * 1000)) || {
+  "$RECORDER" wait --log "$log" --more "$n" --timeout $((s * patience * 1000)) || {
+    waited_in_vain=yes
     show_logs
     fail "no $n answers within $s s"
   }
