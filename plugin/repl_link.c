@@ -879,25 +879,6 @@ link_tick (struct repl *r, struct repl_actions *out)
   }
 }
 
-static enum repl_site_state
-site_state (const struct repl *r, unsigned site)
-{
-  const struct repl_site *x = &r->sites[site];
-  const bool in_set = r->in_set & 1u << site;
-
-  if (x->detached)
-    return SITE_DETACHED;
-  if (x->lost)
-    return SITE_SUSPENDED;
-  if (x->link_up)
-    return in_set ? SITE_MIRRORING : SITE_RESYNCING;
-  if (in_set)
-    return SITE_CONNECTING;
-  if (!x->mirror)
-    return x->was_linked || x->reason[0] ? SITE_SUSPENDED : SITE_IDLE;
-  return x->reason[0] ? SITE_SUSPENDED : SITE_CONNECTING;
-}
-
 /* What of its stream is stable wherever it must be, so that it lets go of its marks. */
 void
 link_tell (struct repl *r, struct repl_actions *out)
@@ -916,66 +897,4 @@ link_tell (struct repl *r, struct repl_actions *out)
       x->clear = false;
     }
   }
-}
-
-void
-link_states (struct repl *r, struct repl_actions *out)
-{
-  link_tell (r, out);
-  for (unsigned s = 0; s < r->cfg.n_sites; s++) {
-    struct repl_site *x = &r->sites[s];
-    enum repl_site_state now;
-    struct repl_action *a;
-
-    if (s == r->cfg.site || (now = site_state (r, s)) == x->state)
-      continue;
-    x->state = (uint8_t) now;
-    x->state_since_ms = r->now_ms;
-    a = act (out, RA_STATE);
-    a->site = (uint8_t) s;
-    a->op = (uint8_t) now;
-    a->reason = x->reason;
-  }
-}
-
-void
-repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
-                  struct repl_site_status *st)
-{
-  const struct repl_site *x;
-  uint64_t oldest;
-
-  memset (st, 0, sizeof *st);
-  st->reason = "";
-  st->eta_s = UINT64_MAX;
-  if (site >= r->cfg.n_sites || site == r->cfg.site)
-    return;
-  x = &r->sites[site];
-  st->state = (uint8_t) site_state (r, site);
-  st->in_set = r->in_set & 1u << site;
-  st->entering = x->enter != EN_NONE;
-  st->link_up = x->link_up;
-  st->lost = x->lost;
-  st->no = x->no;
-  if (x->lost || x->enter == EN_READY)
-    st->level = x->said;
-  st->reason = x->reason;
-  st->since_ms = x->state_since_ms;
-  st->dirty_bytes = x->map_valid ? track_behind_bytes (&x->track) : r->cfg.size;
-  if (st->dirty_bytes > r->cfg.size)
-    st->dirty_bytes = r->cfg.size;
-  if (!st->in_set) {
-    st->done_bytes = (x->track.cleaned - x->resync_base) * r->cfg.block_size;
-    st->total_bytes = st->done_bytes + st->dirty_bytes;
-    st->rate_bytes_s = x->rate_bytes_s;
-    if (st->dirty_bytes == 0)
-      st->eta_s = 0;
-    else if (x->link_up && x->rate_bytes_s > 0)
-      st->eta_s = (st->dirty_bytes + x->rate_bytes_s - 1) / x->rate_bytes_s;
-  }
-  st->resync_bytes = x->resync_bytes;
-  st->unacked_bytes = x->unacked_bytes;
-  st->unacked_frames = x->unacked_frames;
-  oldest = repl_oldest_pending_ms (r, site);
-  st->lag_ms = oldest && now_ms > oldest ? now_ms - oldest : 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of the replication core, laid open for those who embed it by value (the plugin's
- * engine, the simulator) and for repl.c, repl_link.c and repl_resync.c, which share it.  Nobody else reads or
- * writes a field.  No pointers but the maps given at init: a copy of the struct and of the
- * maps is a snapshot.
+ * engine, the simulator) and for repl.c, repl_link.c, repl_resync.c and repl_status.c, which share
+ * it.  Nobody else reads or writes a field.  No pointers but the maps given at init: a copy of the
+ * struct and of the maps is a snapshot.
  */
 #ifndef IASP_REPL_PRIVATE_H
 #define IASP_REPL_PRIVATE_H
@@ -170,14 +170,17 @@ struct repl {
 /* --- repl.c, for repl_link.c */
 extern void repl_check_done (struct repl *r, unsigned slot);
 extern void repl_rslot_release (struct repl *r, unsigned rslot);
-extern uint64_t repl_oldest_pending_ms (const struct repl *r, unsigned site); /* since, or 0 */
 extern void repl_set_reason (char *dst, const char *src);
 extern bool repl_lease_ok (const struct repl *r);
 
 extern void repl_flush_covered (struct repl *r, unsigned slot);
 extern uint64_t repl_bound (const struct repl *r, unsigned site);
 
-/* --- repl_link.c, for repl.c and repl_resync.c */
+/* --- repl_status.c, for repl.c and repl_link.c */
+extern uint64_t repl_oldest_pending_ms (const struct repl *r, unsigned site); /* since, or 0 */
+extern void link_states (struct repl *r, struct repl_actions *out);
+
+/* --- repl_link.c, for the other three */
 extern void link_init (struct repl *r, unsigned site);
 extern void link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
 extern void link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
@@ -186,7 +189,6 @@ extern void link_local_error (struct repl *r, unsigned slot);
 extern void link_pump (struct repl *r, struct repl_actions *out);
 extern void link_tick (struct repl *r, struct repl_actions *out);
 extern void link_tell (struct repl *r, struct repl_actions *out);
-extern void link_states (struct repl *r, struct repl_actions *out);
 extern bool link_fits (const struct repl_site *x, uint32_t bytes, uint32_t frames);
 extern struct repl_action *link_send (struct repl *r, unsigned site, enum wire_type type,
                                       enum flight_kind kind, uint64_t offset, uint64_t length,
