@@ -82,13 +82,15 @@ lab_wait_members 3 1
 refused () # CODE TEXT
 {
   local got=0
-  lab_in 1 timeout 20 "$CRGD" -c "$tmp/bad.conf" >"$tmp/bad.log" 2>&1 || got=$?
+  lab_in 1 timeout -k 5 20 "$CRGD" -c "$tmp/bad.conf" >"$tmp/bad.log" 2>&1 || got=$?
   [ $got = "$1" ] && grep -q "$2" "$tmp/bad.log" || { cat "$tmp/bad.log"; fail "crgd ended with $got, not $1 and '$2'"; }
 }
 { cat "$tmp/n1/crgd.conf"; printf '[lease]\nlease-ms = 2749\n'; } >"$tmp/bad.conf"
 refused 2 'lease-ms is 2749, and must be at least 1.25 times the 2200 ms'
 sed -e 's/^name = p1/name = p9/' -e "s,/pki/p1,/pki/p1," "$tmp/n1/crgd.conf" >"$tmp/bad.conf"
-lab_in 1 timeout 4 "$CRGD" -c "$tmp/bad.conf" >"$tmp/bad.log" 2>&1 || :
+got=0
+lab_in 1 timeout -k 20 4 "$CRGD" -c "$tmp/bad.conf" >"$tmp/bad.log" 2>&1 || got=$?
+[ $got != 137 ] || { cat "$tmp/bad.log"; fail "crgd did not end within 20 s of SIGTERM"; }
 grep -q "corosync.conf calls this node (nodeid 1) 'p1', crgd.conf calls it 'p9'" "$tmp/bad.log" ||
   { cat "$tmp/bad.log"; fail "a wrong name was not refused"; }
 [ "$(grep -c 'corosync.conf calls this node' "$tmp/bad.log")" = 1 ] || { cat "$tmp/bad.log"; fail "said again and again"; }

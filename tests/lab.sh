@@ -130,7 +130,10 @@ lab_start ()
 {
   local i
   for i; do
-    [ -z "${lab_corosync[i]-}" ] || wait "${lab_corosync[i]}" 2>/dev/null || :
+    if [ -n "${lab_corosync[i]-}" ]; then
+      wait_for 20 not_running "${lab_corosync[i]}" || fail "corosync of node $i does not end"
+      wait "${lab_corosync[i]}" 2>/dev/null || :
+    fi
     rm -f "$tmp/n$i/run/corosync.pid"
     HOSTNAME=n$i lab_exec $i corosync -f -c "$tmp/n$i/corosync.conf" >>"$tmp/n$i/corosync.out" 2>&1 &
     lab_corosync[i]=$!
@@ -149,7 +152,7 @@ lab_signal ()
 # lab_members I: how many nodes its corosync counts, 0 if it doesn't answer
 lab_members ()
 {
-  lab_in $1 corosync-quorumtool -s 2>/dev/null | awk '/^Nodes:/ { n = $2 } END { print n + 0 }'
+  lab_in $1 timeout -k 1 5 corosync-quorumtool -s 2>/dev/null | awk '/^Nodes:/ { n = $2 } END { print n + 0 }'
 }
 
 lab_has_members () { [ "$(lab_members $1)" = "$2" ]; }
