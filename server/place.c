@@ -105,16 +105,18 @@ restarted_must_wait (const struct place_in *in, unsigned node, unsigned iasp)
          && place_waits_for (in, iasp, in->state->def.nodes[node].site) >= 0;
 }
 
-/* S1: a store that isn't free because the present, but otherwise unable,
- * production host has it open: it releases it when it is named no more. */
+/* S1: a store that isn't free because its present host has it open, which
+ * releases it when it is named no more.  Of production that host is otherwise
+ * unable; that of a mirror copy is able, so it is asked to only if it must be. */
 static bool
-held_by_host (const struct place_in *in, unsigned iasp, uint8_t site)
+held_by_host (const struct place_in *in, unsigned iasp, uint8_t site, enum place_why why)
 {
   const struct crg_state *s = in->state;
-  int host = state_node_index (s, state_production_host (s));
+  int host = state_node_index (s, s->rec[iasp].copies[site].host);
   const struct group_host_status *h = host < 0 ? NULL : said (in, (unsigned) host, iasp);
 
-  return site == s->rec[iasp].production_site && h != NULL && in->node[host].present && h->opened;
+  return (site == s->rec[iasp].production_site || why == PLACE_TOGETHER) && h != NULL
+         && in->node[host].present && h->opened;
 }
 
 const char *
@@ -152,7 +154,7 @@ place_refusal (const struct place_in *in, unsigned node, enum place_why why)
       return "another node hosts the copy of its site: hand over to that one first";
     if (!h->probed)
       return "its store was not probed yet";
-    if (!h->opened && !h->can_host && !held_by_host (in, i, site))
+    if (!h->opened && !h->can_host && !held_by_host (in, i, site, why))
       return h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
     text = place_disagrees (s, i, site, &h->store);
     if (text != NULL)
@@ -298,6 +300,8 @@ place_production (const struct place_in *in, struct change *c)
     return false;
   n = candidate (in, PLACE_FOR_FAILOVER);
   if (n < 0)
+    n = candidate (in, PLACE_TOGETHER);
+  if (n < 0)
     return false;
   place_appointment (in, (unsigned) n, c);
   return true;
@@ -391,20 +395,36 @@ can_mirror (const struct place_in *in, unsigned node, unsigned iasp)
   return !h->store.has_super || h->store.agrees_ids;
 }
 
+/* Does it host another mirror copy of its site, so that it could take over only
+ * with this one? */
+static bool
+hosts_other (const struct crg_state *s, unsigned node, unsigned iasp, uint8_t site)
+{
+  for (unsigned i = 0; i < s->def.n_iasps; i++)
+    if (i != iasp && s->rec[i].copies[site].host == s->def.nodes[node].id)
+      return true;
+  return false;
+}
+
+/* The first in the backup order; before it one that hosts others of the site. */
 static int
 copy_candidate (const struct place_in *in, unsigned iasp, uint8_t site)
 {
   const struct crg_state *s = in->state;
+  int first = -1;
 
   for (unsigned place = 0; place < s->def.n_nodes; place++) {
     unsigned n = at_place (s, place);
 
-    if (s->def.nodes[n].site == site
-        && s->def.nodes[n].id != s->rec[iasp].copies[site].host
-        && can_mirror (in, n, iasp))
+    if (s->def.nodes[n].site != site || s->def.nodes[n].id == s->rec[iasp].copies[site].host
+        || !can_mirror (in, n, iasp))
+      continue;
+    if (hosts_other (s, n, iasp, site))
       return (int) n;
+    if (first < 0)
+      first = (int) n;
   }
-  return -1;
+  return first;
 }
 
 bool

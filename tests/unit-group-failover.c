@@ -645,6 +645,104 @@ partitions (void)
   end ("all apart");
 }
 
+/* ---- several IASPs, as one ----------------------------------------------- */
+
+static uint32_t
+mirror_host (unsigned iasp)
+{
+  return state (N5)->rec[iasp].copies[1].host;
+}
+
+static bool
+all_on_one (struct sim *sim)
+{
+  int n = sim_production (sim, 0);
+
+  for (unsigned i = 1; i < sim->cfg.n_iasps; i++)
+    if (sim_production (sim, i) != n)
+      return false;
+  return n >= 0;
+}
+
+static bool
+all_on_milan (struct sim *sim)
+{
+  return all_on_one (sim) && sim_production (sim, 0) > (int) N2;
+}
+
+/* n3 can't host one of the mirror copies for a while: n4 does, and n3 has the others. */
+static void
+begin_split (uint8_t takeover)
+{
+  struct sim_config cfg = {
+    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 3, .takeover = takeover,
+    .one_machine = true, .calm = true, .started = true, .token_ms = 1000, .lease_ms = 3000,
+    .start_wait_ms = 60000,
+  };
+
+  sim_init (&s, &cfg, 1);
+  boot_all ();
+  ok (sim_until (&s, sim_converged, 20000), "three IASPs: served and mirrored");
+  s.node[N3].open_fails = true;
+  sim_kill_plugin (&s, N3, 1);
+  sim_run (&s, 10000);
+  s.node[N3].open_fails = false;
+  ok (sim_until (&s, sim_converged, 20000), "... and so when n3 could not open one of them");
+}
+
+static void
+as_one (void)
+{
+  static const uint8_t orders[] = { TAKEOVER_SAME_SITE_FIRST, TAKEOVER_ORDER };
+
+  for (unsigned k = 0; k < ARRAY_SIZE (orders); k++) {
+    begin_split (orders[k]);
+    ok (mirror_host (0) == 3 && mirror_host (1) == 4 && mirror_host (2) == 3,
+        "F3: two nodes of one site host its copies");
+    sim_leave (&s, N1);
+    sim_leave (&s, N2);
+    ok (sim_until (&s, all_on_one, 15000), "F2: one of them takes over, with what the other has open: %s",
+        wait_text (N5));
+    sim_boot (&s, N1);
+    sim_boot (&s, N2);
+    ok (sim_until (&s, sim_converged, 30000), "... and is mirrored when the others are back");
+    end ("split copies, the production site is gone");
+
+    /* F4: no lease has to end, so the other's copies are still open when it is appointed. */
+    begin_split (orders[k]);
+    sim_store_fails (&s, N1, 0);
+    ok (sim_until (&s, all_on_milan, 15000), "F4: the same when production's store fails");
+    ok (state_tenure (state (N5)) == 2, "... at once: tenure %d", (int) state_tenure (state (N5)));
+    end ("split copies, production's store fails");
+  }
+}
+
+/* F3: a copy goes to who has another one of the site, not to the next in the order. */
+static void
+to_who_has_others (void)
+{
+  struct sim_config cfg = {
+    .n_sites = 2, .nodes_per_site = 3, .n_iasps = 3, .one_machine = true, .calm = true,
+    .started = true, .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
+  };
+
+  sim_init (&s, &cfg, 1);
+  for (unsigned n = 0; n < s.n_nodes; n++)
+    sim_boot (&s, n);
+  ok (sim_until (&s, sim_converged, 20000) && mirror_host (0) == 4, "3 + 3 nodes: served and mirrored");
+  s.node[3].open_fails = s.node[4].open_fails = true;
+  sim_kill_plugin (&s, 3, 1);
+  sim_run (&s, 15000);
+  s.node[3].open_fails = s.node[4].open_fails = false;
+  ok (sim_until (&s, sim_converged, 20000) && mirror_host (1) == 6, "n6 has what n4 and n5 could not open");
+  sim_leave (&s, 3);
+  ok (sim_until (&s, all_on_one, 5000), "n4 is gone: production serves on");
+  sim_run (&s, 10000);
+  ok (mirror_host (0) == 6 && mirror_host (2) == 6, "F3: ... and n6 has all three: n%u n%u", mirror_host (0),
+      mirror_host (2));
+  end ("to who has others");
+}
+
 /* ---- operators ---------------------------------------------------------- */
 
 static void
@@ -809,6 +907,8 @@ main (void)
   fencing ();
   verbs ();
   partitions ();
+  as_one ();
+  to_who_has_others ();
   requests ();
   switchover ();
   return tap_done ();

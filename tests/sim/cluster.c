@@ -929,17 +929,22 @@ sim_kill (struct sim *s, unsigned n)
 }
 
 void
+sim_kill_plugin (struct sim *s, unsigned n, unsigned iasp)
+{
+  struct group_event ev = { .kind = GE_HOSTED, .iasp = (uint8_t) iasp, .role = HOST_NONE };
+
+  if (!s->node[n].plugin[iasp].running)
+    return;
+  stop_plugin (s, n, iasp, false);
+  strcpy (ev.reason, "the plugin died");
+  feed (s, n, &ev);
+}
+
+void
 sim_kill_plugins (struct sim *s, unsigned n)
 {
-  for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
-    struct group_event ev = { .kind = GE_HOSTED, .iasp = (uint8_t) i, .role = HOST_NONE };
-
-    if (!s->node[n].plugin[i].running)
-      continue;
-    stop_plugin (s, n, i, false);
-    strcpy (ev.reason, "the plugin died");
-    feed (s, n, &ev);
-  }
+  for (unsigned i = 0; i < s->cfg.n_iasps; i++)
+    sim_kill_plugin (s, n, i);
 }
 
 void

@@ -165,6 +165,7 @@ extern uint64_t sim_random (struct sim *s, uint64_t below);
 extern void sim_boot (struct sim *s, unsigned n);      /* crgd starts and joins */
 extern void sim_kill (struct sim *s, unsigned n);      /* crgd dies; plugins live */
 extern void sim_kill_plugins (struct sim *s, unsigned n);
+extern void sim_kill_plugin (struct sim *s, unsigned n, unsigned iasp);
 extern void sim_power_off (struct sim *s, unsigned n); /* machine: all die */
 extern void sim_power_on (struct sim *s, unsigned n);
 extern void sim_leave (struct sim *s, unsigned n);     /* dies with its plugins */
