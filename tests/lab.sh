@@ -246,6 +246,8 @@ members_check ()
 # --- crgd on the nodes -----------------------------------------------------------------------
 
 lab_crgd=() # pid by node
+lab_iasps=payroll   # names; set before crg_up what shall differ
+lab_order=()        # by node: its place in the backup order; default: that of the nodes
 
 # crg_prepare CONF_LINE...: certificates, crgd.conf of each node, a store for each of the two
 # sites (nodes 1 2 and 3 4 share one each; node 5 is the replicate), and the definition of the
@@ -255,7 +257,6 @@ crg_prepare ()
   local i names=()
   for ((i = 1; i <= lab_nodes; i++)); do names+=("n$i=$(lab_address $i)"); done
   "$CRGCTL" init-pki "$tmp/pki" "${names[@]}" >"$tmp/pki.log" 2>&1 || { cat "$tmp/pki.log"; fail "init-pki"; }
-  truncate -s 72M "$tmp/rome.store" "$tmp/milan.store"
   for ((i = 1; i <= lab_nodes; i++)); do
     mkdir -p "$tmp/n$i/state" "$tmp/n$i/r"
     cat >"$tmp/n$i/crgd.conf" <<END
@@ -285,11 +286,19 @@ END
         3 | 4) printf 'site = milan\nrole = backup\n' ;;
         *) printf 'role = replicate\n' ;;
       esac
+      [ -z "${lab_order[i]-}" ] || printf 'order = %d\n' "${lab_order[i]}"
     done
-    printf '[iasp payroll]\nsize = 64M\nexport = unix:\nstore.rome = %s\nstore.milan = %s\n' \
-      "$tmp/rome.store" "$tmp/milan.store"
+    for i in $lab_iasps; do
+      truncate -s 72M "$(lab_store $i rome)" "$(lab_store $i milan)"
+      printf '[iasp %s]\nsize = 64M\nexport = unix:\nstore.rome = %s\nstore.milan = %s\n' \
+        $i "$(lab_store $i rome)" "$(lab_store $i milan)"
+    done
   } >"$tmp/payroll.conf"
 }
+
+# lab_store IASP SITE, lab_history IASP: 'payroll' has the short names
+lab_store () { [ $1 = payroll ] && echo "$tmp/$2.store" || echo "$tmp/$1.$2.store"; }
+lab_history () { [ $1 = payroll ] && echo "$tmp/history" || echo "$tmp/history-$1"; }
 
 # crgd_start I...
 crgd_start ()
@@ -328,11 +337,13 @@ crg_logs ()
   done
 }
 
-# plugin_pid I: the process that node I's daemon supervises, or nothing
+# plugin_pid I: the process that node I's daemon supervises (one for each IASP), or nothing
 plugin_pid ()
 {
-  local pid
-  pid=$(cat "$tmp/n$1/r/payroll.pid" 2>/dev/null) && is_running "$pid" && echo "$pid" || :
+  local pid i
+  for i in $lab_iasps; do
+    pid=$(cat "$tmp/n$1/r/$i.pid" 2>/dev/null) && is_running "$pid" && echo "$pid" || :
+  done
 }
 
 # kill_hard PID...: SIGKILL, those that are there; returns when they are gone
@@ -409,47 +420,69 @@ crg_up ()
 
 # crg_uri: the export, as the node with the latest state knows it.  A client that reaches every
 # node asks so: it isn't cut off when they are from each other, and would see two of them serve.
+# The command takes the IASP's name.
 crg_uri_command ()
 {
   cat >"$tmp/uri" <<END
 #!/bin/bash
+iasp=\${1-payroll}
 for i in 1 2 3 4 5; do
   "$CRGCTL" --timeout 1 --socket "$tmp/n\$i/r/crgd.sock" status --json 2>/dev/null
-done | jq -rs '[.[].crgs[0] | select(.has_state)] | max_by([.epoch, .version]) | .iasps[0].production_node |
-  select(.) | "nbd+unix:///payroll?socket=$tmp/\(.)/r/payroll.nbd"'
+done | jq -rs --arg i \$iasp '[.[].crgs[0] | select(.has_state)] | max_by([.epoch, .version]) | .iasps[] |
+  select(.name == \$i) | .production_node | select(.) | "nbd+unix:///\(\$i)?socket=$tmp/\(.)/r/\(\$i).nbd"'
 END
   chmod +x "$tmp/uri"
   echo "$tmp/uri"
 }
 
 recorder=$CRG_BUILD_DIR/tests/recorder/recorder
+recorder_pids=()
 
-# recorder_start SECONDS: it writes, reads and flushes from now on
+# recorder_start SECONDS: each IASP has one; it writes, reads and flushes from now on
 recorder_start ()
 {
-  "$recorder" run --log "$tmp/history" --uri-command "$(crg_uri_command)" --connections 3 --depth 4 \
-    --rate 600 --op-timeout 1500 --seconds "$1" >"$tmp/recorder.out" 2>"$tmp/recorder.err" &
-  recorder_pid=$!
-  record_pid $recorder_pid
-  wait_for 10 grep -qs ' connected' "$tmp/history" ||
-    { cat "$tmp/recorder.err"; crg_logs; fail "the recorder doesn't write"; }
+  local i log
+  crg_uri_command >/dev/null
+  for i in $lab_iasps; do
+    log=$(lab_history $i)
+    "$recorder" run --log "$log" --uri-command "$tmp/uri $i" --connections 3 --depth 4 \
+      --rate $((600 / $(wc -w <<<"$lab_iasps"))) --op-timeout 1500 --seconds "$1" >"$log.out" 2>"$log.err" &
+    recorder_pids+=($!)
+    record_pid $!
+  done
+  for i in $lab_iasps; do
+    log=$(lab_history $i)
+    wait_for 10 grep -qs ' connected' "$log" || { cat "$log.err"; crg_logs; fail "the recorder of $i doesn't write"; }
+  done
   recorder_goes_on 15 50
 }
 
-# recorder_goes_on SECONDS [N]: N more answers within that time; sets PAUSE to the ms it took
+# recorder_goes_on SECONDS [N]: N more answers of each within that time; sets PAUSE to the ms it took
 recorder_goes_on ()
 {
-  PAUSE=$("$recorder" wait --log "$tmp/history" --more "${2:-20}" --timeout $(($1 * 1000))) ||
-    { tail -n 5 "$tmp/recorder.err"; crg_logs 25; fail "no answers within $1 s"; }
+  local i log ms
+  PAUSE=0
+  for i in $lab_iasps; do
+    log=$(lab_history $i)
+    ms=$("$recorder" wait --log "$log" --more "${2:-20}" --timeout $(($1 * 1000))) ||
+      { tail -n 5 "$log.err"; crg_logs 25; fail "no answers from $i within $1 s"; }
+    PAUSE=$((PAUSE + ms))
+  done
 }
 
-# recorder_judge: ends it; every answered write is there, the history is linearizable, and the
+# recorder_judge: ends them; every answered write is there, the histories are linearizable, and the
 # copies are equal
 recorder_judge ()
 {
-  kill -TERM $recorder_pid
-  wait $recorder_pid || { cat "$tmp/recorder.out" "$tmp/recorder.err"; fail "the recorder"; }
-  cat "$tmp/recorder.out"
-  "$recorder" check --log "$tmp/history" --uri-command "$tmp/uri"
-  cmp -n $((64 << 20)) "$tmp/rome.store" "$tmp/milan.store" || fail "the copies differ"
+  local i log
+  kill -TERM "${recorder_pids[@]}"
+  for i in "${recorder_pids[@]}"; do
+    wait $i || { cat "$tmp"/history*.out "$tmp"/history*.err; fail "a recorder"; }
+  done
+  for i in $lab_iasps; do
+    log=$(lab_history $i)
+    cat "$log.out"
+    "$recorder" check --log "$log" --uri-command "$tmp/uri $i"
+    cmp -n $((64 << 20)) "$(lab_store $i rome)" "$(lab_store $i milan)" || fail "the copies of $i differ"
+  done
 }
