@@ -174,6 +174,9 @@
 #define REPL_ENTER_STALL_MS 2000
 /* ... doubled with each attempt, so often at most; the suspend timeout is the end of it. */
 #define REPL_ENTER_TRIES_MAX 6
+/* A copy outside the set that acknowledges nothing for the suspend timeout is cut off, and gets
+ * twice as long with each attempt, so often at most: 10 s become 21 minutes for one frame. */
+#define REPL_SLOW_MAX 7
 /* Hot marks are cleared, after a flush of production's own, when no client has written for this
  * time ... */
 #define REPL_HOT_IDLE_MS 2000

@@ -613,6 +613,8 @@ local_done (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   s = &r->slots[ev->slot];
   if (ev->error != 0) {
     bool flush = s->op == RO_FLUSH || (s->flags & RF_FUA);
+
+    s->error = ev->error;
     /* A copy may hold what production could not write: they differ now. */
     if (op_is_data (s->op))
       link_local_error (r, ev->slot);
@@ -625,7 +627,6 @@ local_done (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
     }
     if (flush)
       r->flush_failed = true;
-    s->error = ev->error;
   }
   s->local_done = true;
   repl_check_done (r, ev->slot);

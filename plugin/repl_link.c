@@ -229,6 +229,22 @@ send_slot_frame (struct repl *r, unsigned site, unsigned slot, unsigned i,
     r->sites[site].flight[r->sites[site].seq % LINK_WINDOW_FRAMES].slot = (uint16_t) slot;
 }
 
+/* All of a write is in the stream of a copy that is on its way into the set: if that comes to
+ * nothing, only a flush of the copy makes it clean there. */
+static void
+follow_entering (struct repl *r, unsigned site, const struct repl_slot *s)
+{
+  struct repl_site *x = &r->sites[site];
+
+  if (x->enter == EN_NONE || x->enter == EN_READY || (r->in_set & 1u << site) || !op_is_data (s->op)
+      || s->error != 0) /* production could not write it: it is dirty, and stays so */
+    return;
+  if (track_can_send (&x->track))
+    track_write_sent (&x->track, s->offset, s->length);
+  else
+    x->enter_blind = true;
+}
+
 /* What still waits for the copies that requests wait for, in order. */
 static void
 send_queued (struct repl *r, unsigned site, struct repl_actions *out)
@@ -255,6 +271,8 @@ send_queued (struct repl *r, unsigned site, struct repl_actions *out)
       return;
     }
     send_slot_frame (r, site, slot, s->sent[site]++, FL_SLOT, out);
+    if (s->sent[site] == s->n_frames)
+      follow_entering (r, site, s);
   }
 }
 
@@ -361,6 +379,8 @@ static void
 leave_must (struct repl *r, unsigned site)
 {
   struct repl_site *x = &r->sites[site];
+  /* From the set, or when it may have been in it: what it got and not flushed is only hot. */
+  const bool blind = (r->in_set & 1u << site) || x->enter == EN_READY || x->enter_blind;
 
   r->in_set &= ~(1u << site);
   x->enter = EN_NONE;
@@ -373,8 +393,10 @@ leave_must (struct repl *r, unsigned site)
     }
   clear_flights (x);
   x->sendq.n = 0;
-  link_mark_hot (r, site); /* answered or not, it may not be stable there */
-  new_resync (x);
+  if (blind) {
+    link_mark_hot (r, site); /* answered or not, it may not be stable there */
+    new_resync (x);
+  }
   if (x->link_up && !x->map_valid)
     mark_everything (r, x);
 }
@@ -506,6 +528,7 @@ try_enter (struct repl *r, unsigned site, struct repl_actions *out)
       return;
     /* First: every request granted from now on waits for it. */
     x->enter = EN_CLOSING;
+    x->enter_blind = false;
     x->untracked = true;
   }
   if ((x->enter != EN_CLOSING && x->enter != EN_MAPS) || open > 0 || x->n_rslots > 0)
@@ -545,6 +568,7 @@ entered (struct repl *r, unsigned site, struct repl_actions *out)
   track_all_stable (&x->track);
   if (x->track.count[TS_CLEAN] != x->track.n_blocks) {
     x->enter = EN_CLOSING; /* something was marked meanwhile: not yet */
+    x->enter_blind = true; /* and what it got behind ENTER counts as stable now */
     return;
   }
   x->enter = EN_READY;
@@ -576,6 +600,7 @@ link_record (struct repl *r, const struct repl_event *ev, struct repl_actions *o
       const bool ready = x->enter == EN_READY;
       r->in_set |= bit;
       x->enter = EN_NONE;
+      x->slow = 0;
       if (r->cfg.mark)
         mark_persist (r->cfg.mark); /* so that the disk forgets what it lacked */
       if (ready)
@@ -681,6 +706,8 @@ acked (struct repl *r, unsigned site, uint64_t seq, struct repl_actions *out)
 
   if (!x->link_up)
     return;
+  if (seq > x->acked_seq)
+    x->progress_ms = r->now_ms;
   if (seq > x->seq) {
     close_link (r, site, "the copy acknowledged what was never sent", out);
     return;
@@ -839,6 +866,21 @@ update_rate (struct repl *r, struct repl_site *x)
   x->rate_cleaned = x->track.cleaned;
 }
 
+/* Nobody waits for a copy outside the set, so a slow one gets longer each time, and in the end
+ * what it needs for one frame. */
+static bool
+makes_no_progress (const struct repl *r, const struct repl_site *x)
+{
+  uint64_t since;
+
+  if (!x->link_up || x->unacked_frames == 0)
+    return false;
+  since = x->flight[(x->acked_seq + 1) % LINK_WINDOW_FRAMES].sent_ms;
+  if (x->progress_ms > since)
+    since = x->progress_ms;
+  return r->now_ms - since >= (uint64_t) r->cfg.suspend_timeout_ms << x->slow;
+}
+
 void
 link_tick (struct repl *r, struct repl_actions *out)
 {
@@ -867,15 +909,18 @@ link_tick (struct repl *r, struct repl_actions *out)
       /* Longer with each attempt: a copy may be slow to flush, and has to get in once. */
       if (age >= (uint64_t) REPL_ENTER_STALL_MS << x->enter_tries || age >= limit) {
         leave_must (r, s);
+        repl_set_reason (x->reason, "a request waited too long for it while it was entering the set");
         if (x->enter_tries < REPL_ENTER_TRIES_MAX)
           x->enter_tries++;
       }
     }
     else if (x->enter == EN_READY && x->link_up && age >= limit)
       copy_lost (r, s, false, "a request waits for it longer than the suspend timeout", out);
-    if (!is_must (r, s) && x->link_up && x->unacked_frames > 0
-        && r->now_ms - x->flight[(x->acked_seq + 1) % LINK_WINDOW_FRAMES].sent_ms >= limit)
+    if (!is_must (r, s) && makes_no_progress (r, x)) {
       close_link (r, s, "the copy makes no progress", out);
+      if (x->slow < REPL_SLOW_MAX)
+        x->slow++;
+    }
   }
 }
 

@@ -100,6 +100,9 @@ struct repl_site {
   bool was_linked;
   uint8_t enter;                /* enum enter_phase */
   uint8_t enter_tries;          /* given up since a request waited for it too long */
+  bool enter_blind;             /* it got writes on its way in that no SENT state follows */
+  uint8_t slow;                 /* closed without progress so often: the next time it gets longer */
+  uint64_t progress_ms;         /* last acknowledgement of something new */
   uint8_t state;                /* enum repl_site_state, as last told */
   uint64_t state_since_ms;
   uint64_t down_ms;             /* link down since */

@@ -399,6 +399,65 @@ test_stall (void)
   ok (has (RA_CLOSE_LINK), "the hung link is given up");
 }
 
+/* All reads are over, those that an ended link has left behind first. */
+static void
+finish_reads (void)
+{
+  for (unsigned state = RL_CANCELLED; state >= RL_READING; state--)
+    for (unsigned k = 0; k < r.cfg.n_rslots; k++)
+      if (r.rslots[k].state == state)
+        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
+}
+
+/* A copy outside the set that needs longer than the suspend timeout for a single frame. */
+static void
+test_slow_copy (void)
+{
+  struct repl_site *x = &r.sites[1];
+  unsigned closed = 0;
+  uint64_t done;
+
+  start (1);
+  step ((struct repl_event){ .kind = RE_MIRROR, .site = 1, .sync = RS_FULL });
+  link_up (1);
+  for (unsigned i = 0; i < 4; i++)
+    step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) i, .length = BLOCK });
+  tick (9000);
+  ack (1, 1);
+  tick (9000);
+  ok (!has (RA_CLOSE_LINK) && x->acked_seq == 1, "a frame in 9 s, others wait for 18: it moves, and is left alone");
+  tick (1000);
+  ok (has (RA_CLOSE_LINK) && strcmp (x->reason, "the copy makes no progress") == 0, "nothing for 10 s: closed, and why");
+  /* From here on each frame takes it 35 s. */
+  for (unsigned i = 0; i < 8 && closed < 8; i++) {
+    link_up (1);
+    finish_reads ();
+    check (x->unacked_frames > 0, "something is sent");
+    tick (34900);
+    if (!x->link_up) {
+      closed++;
+      continue;
+    }
+    ack (1, 1);
+    tick (34900);
+    check (x->link_up, "it has moved");
+    break;
+  }
+  is (closed, 1, "35 s a frame: 10 and 20 s were not enough, 40 are");
+  ack (1, x->seq);
+  tick (REPL_FLUSH_MS);
+  ack (1, x->seq);
+  done = x->track.cleaned;
+  ok (done > 0, "and blocks become clean");
+  for (unsigned i = 0; i < 20; i++) {
+    link_up (1);
+    finish_reads ();
+    tick (10000u << REPL_SLOW_MAX);
+    check (!x->link_up, "a bound that no patience passes");
+  }
+  is (x->slow, REPL_SLOW_MAX, "patience has an end");
+}
+
 static void
 answer_reads (unsigned zero, unsigned *n)
 {
@@ -835,6 +894,56 @@ test_hot (void)
   ok (has (RA_STORE_FAILED), "F4: a mark that can't be written");
 }
 
+/* An entry that comes to nothing: what the copy got meanwhile is followed until it has flushed it, and
+ * what else is hot is none of its business. */
+static void
+test_entry_given_up (void)
+{
+  struct repl_site *x = &r.sites[1];
+  const struct track *t = &x->track;
+
+  for (unsigned cut = 0; cut < 2; cut++) {
+    configure_mark (1);
+    cfg.n_sites = 2;
+    cfg.equal = true;
+    init ();
+    step ((struct repl_event){ .kind = RE_HOLD, .reason = "test" });
+    link_up_mapped (1);
+    request (0, RO_WRITE, 20 * MIB, 4096, 0);
+    step ((struct repl_event){ .kind = RE_RESUME });
+    marked ();
+    is (x->enter, EN_CLOSING, "it waits for a write that is not for it, and new ones wait for it");
+    request (1, RO_WRITE, 30 * MIB, 4096, 0);
+    marked ();
+    local (1, 0);
+    ack (1, x->seq);
+    ok (completed (1, 0) && (track_get (t, 30 * 16) == TS_SENT_A || track_get (t, 30 * 16) == TS_SENT_B),
+        "one that it has answered is followed until it is stable there");
+    request (2, RO_WRITE, 40 * MIB, 4096, 0);
+    marked ();
+    local (2, 0);
+    if (cut)
+      step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cut" });
+    else
+      tick (REPL_ENTER_STALL_MS);
+    ok (x->enter == EN_NONE && completed (2, 0), "given up: nothing waits for it any more");
+    ok (track_get (t, 40 * 16) == (cut ? TS_DIRTY : TS_SYNCING) && bits_get (&mark.bits[1], 40 * 16),
+        "what it had not answered is dirty");
+    is (track_get (t, 40 * 16 + 1), TS_CLEAN, "but not all of its region");
+    is (t->count[TS_DIRTY] + t->count[TS_SYNCING], cut ? 3 : 1, "nor anything else that is hot");
+    ok (bits_get (&mark.bits[1], 30 * 16), "what is not stable there is on the disk as dirty");
+    if (cut) {
+      ok (track_get (t, 30 * 16) == TS_DIRTY, "the link is gone: what was not stable is dirty");
+      continue;
+    }
+    ok (x->reason[0] != '\0', "and why is shown");
+    ack (1, x->seq);
+    tick (REPL_FLUSH_MS);
+    ack (1, x->seq);
+    ok (track_get (t, 30 * 16) == TS_CLEAN && track_get (t, 20 * 16) == TS_CLEAN, "a flush makes the rest clean");
+  }
+}
+
 static void
 test_guard (void)
 {
@@ -894,6 +1003,7 @@ main (void)
   test_lease ();
   test_lost ();
   test_stall ();
+  test_slow_copy ();
   test_resync ();
   test_window ();
   test_hold ();
@@ -902,6 +1012,7 @@ main (void)
   test_many ();
   test_slow_entry ();
   test_hot ();
+  test_entry_given_up ();
   test_guard ();
   return tap_done ();
 }
