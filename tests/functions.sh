@@ -145,11 +145,25 @@ now_ms ()
 
 is_running ()
 {
-  local stat
-  { read -r stat < "/proc/$1/stat"; } 2>/dev/null || return 1
-  stat=${stat##*) }
-  [ "${stat:0:1}" != Z ]
+  process_stat "$1" && [ "${STAT[0]}" != Z ]
 }
+
+# process_stat PID: sets STAT to its state and what follows in /proc/PID/stat; STAT[19]: its start
+process_stat ()
+{
+  local line
+  { read -r line < "/proc/$1/stat"; } 2>/dev/null || return 1
+  read -ra STAT <<<"${line##*) }"
+}
+
+# is_ours PID: the one that was recorded runs.  On a busy machine its number is given to another
+# process within minutes of its end.
+declare -A started_at # of those in started_pids
+is_ours ()
+{
+  is_running "$1" && [ "${STAT[19]}" = "${started_at[$1]-${STAT[19]}}" ]
+}
+not_ours () { ! is_ours "$1"; }
 
 not_running ()
 {
@@ -160,25 +174,28 @@ not_running ()
 record_pid ()
 {
   started_pids+=("$1")
+  STAT=()
+  process_stat "$1" || :
+  started_at[$1]=${STAT[19]-ended}
 }
 
 # stop_pid PID [SIGNAL]: continue it if stopped, ask it to end, after 3 s kill it, and reap it
 stop_pid ()
 {
   local pid=$1
-  is_running "$pid" || { wait "$pid" 2>/dev/null || :; return 0; }
+  is_ours "$pid" || { wait "$pid" 2>/dev/null || :; return 0; }
   kill -"${2:-TERM}" "$pid" 2>/dev/null || :
   kill -CONT "$pid" 2>/dev/null || :
-  wait_for 3 not_running "$pid" || kill -KILL "$pid" 2>/dev/null || :
-  wait_for 3 not_running "$pid" || :
+  wait_for 3 not_ours "$pid" || kill -KILL "$pid" 2>/dev/null || :
+  wait_for 3 not_ours "$pid" || :
   wait "$pid" 2>/dev/null || :
 }
 
 # kill_pid PID: SIGKILL and reap, quietly
 kill_pid ()
 {
-  kill -KILL "$1" 2>/dev/null || :
-  wait_for 5 not_running "$1" || fail "process $1 survives SIGKILL"
+  not_ours "$1" || kill -KILL "$1" 2>/dev/null || :
+  wait_for 5 not_ours "$1" || fail "process $1 survives SIGKILL"
   wait "$1" 2>/dev/null || :
 }
 
