@@ -67,7 +67,7 @@ disk_op (struct wplugin *p, enum dop_what what, enum dop_for why, unsigned index
   }
   w.dop_next = k + 1;
   op->used = true;
-  op->void_ = false;
+  op->void_ = op->stray = false;
   op->what = (uint8_t) what;
   op->why = (uint8_t) why;
   op->node = p->node;
@@ -183,7 +183,8 @@ disk_done (unsigned k)
   if (op->stage & 0x80)
     error = -EIO;
   op->stage &= 0x7f;
-  d->in_flight--;
+  if (!op->stray)
+    d->in_flight--;
   if (p->running && p->life == op->life)
     plugin_disk_done (p, op, error);
   op->used = false;
@@ -200,6 +201,28 @@ disk_process_gone (struct wplugin *p)
     return;
   d->lock_dying = true;
   process_done (d);
+}
+
+/* S1: who has the lock, on another machine, is a process that is gone, and the only thing that it has
+ * on its way is the first slot of its open record.  Nobody can know of it, and nothing else was
+ * written under it: it lands when it lands, over one slot, whoever has the store open by then. */
+bool
+disk_let_stray (struct wdisk *d)
+{
+  struct dop *first = NULL;
+
+  if (!d->lock_dying || d->in_flight != 1)
+    return false;
+  for (unsigned k = 0; k < W_DOPS; k++)
+    if (w.dop[k].used && !w.dop[k].void_ && !w.dop[k].stray && w.dop[k].life == d->lock_life)
+      first = &w.dop[k];
+  if (first == NULL || first->why != DF_OPEN || first->what != DW_META || first->stage != 0)
+    return false;
+  first->stray = true;
+  d->in_flight = 0;
+  d->lock_dying = false;
+  d->lock_life = 0;
+  return true;
 }
 
 /* Called with all processes of the machine gone. */
@@ -219,7 +242,8 @@ disk_power_lost (unsigned machine)
       d->meta_unstable[op->block] = true; /* torn, below */
     }
     op->void_ = true;
-    d->in_flight--;
+    if (!op->stray)
+      d->in_flight--;
     process_done (d);
   }
 }

@@ -297,7 +297,7 @@ open_store (struct wplugin *p, const struct prec *r, bool production)
     if (why)
       return why;
   }
-  if (d->lock_life != 0)
+  if (d->lock_life != 0 && !disk_let_stray (d))
     world_fail ("n%u opens a store that n%u has open, or still writes to (S1)", p->node + 1,
                 d->lock_node + 1u);
   d->lock_life = p->life;

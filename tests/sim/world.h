@@ -111,6 +111,7 @@ enum dop_what { DW_READ, DW_WRITE, DW_FLUSH, DW_META, DW_FLUSH_META };
 
 struct dop { /* an operation on its way to a disk */
   bool used, void_;
+  bool stray;              /* of a process that is gone, under nobody's lock: see disk_let_stray () */
   uint8_t what, why, node, iasp, site, stage;
   bool fua;
   uint16_t index;
@@ -511,6 +512,7 @@ extern void disk_power_lost (unsigned machine);
 extern void disk_lose_power (struct wdisk *d);
 extern void disk_mark_fork (struct wdisk *d, struct superblock *sb, int newest);
 extern bool disk_is_locked (const struct wdisk *d, unsigned machine);
+extern bool disk_let_stray (struct wdisk *d);
 extern void disk_slot_block (const struct wdisk *d, unsigned slot, uint32_t *block);
 
 /* ---- clients.c ------------------------------------------------------------------------------ */
