@@ -206,9 +206,12 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
   repair = (r->in_set & 1u << p->site) || x->enter == EN_READY;
   unreserve (r, x);
   locked = p->run;
-  for (uint64_t n = 0; n < locked.n; n++)
-    if (track_get (&x->track, locked.first + n) != TS_SYNCING)
-      locked.n = n;
+  for (uint64_t n = 0; n < p->run.n; n++)
+    if (track_get (&x->track, p->run.first + n) != TS_SYNCING)
+      locked.n = n < locked.n ? n : locked.n;
+    else if (n > locked.n) /* behind one that was marked meanwhile: nobody else unlocks it */
+      track_mark (&x->track, (p->run.first + n) * r->cfg.block_size,
+                  run_bytes (r, (struct track_range) { p->run.first + n, 1 }));
   got = (struct track_range) { locked.first, 1 };
   offset = got.first * r->cfg.block_size;
   if (ev->error == 0 && ev->zero == RZ_HOLE && ev->length > 0) {

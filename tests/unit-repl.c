@@ -489,6 +489,37 @@ answer_reads (unsigned zero, unsigned *n)
   }
 }
 
+/* A block within a run that is being read as a hole is marked meanwhile: those behind it are not
+ * locked for ever. */
+static void
+test_hole_marked (void)
+{
+  struct repl_action read = { 0 };
+  struct track *t = &r.sites[1].track;
+
+  start (1);
+  link_up (1);
+  for (unsigned k = 0; k < 3 && read.length_max < 4 * BLOCK; k++) {
+    struct repl_action a = *nth (RA_RESYNC_READ, 0);
+    step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = a.rslot, .zero = RZ_HOLE, .length = a.length_max });
+    read = *nth (RA_RESYNC_READ, 0);
+  }
+  ok (read.length_max >= 4 * BLOCK, "a hole of several blocks is asked for: %llu", (unsigned long long) read.length_max / BLOCK);
+  const uint64_t first = read.offset / BLOCK;
+  track_mark (t, (first + 1) * BLOCK, BLOCK);
+  step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = read.rslot, .zero = RZ_HOLE, .length = read.length_max });
+  is (track_get (t, first), TS_SENT_A, "what was not marked is sent");
+  for (unsigned k = 0; k < 4096; k++) {
+    const unsigned i = k % cfg.n_rslots;
+
+    if (r.rslots[i].state == RL_READING)
+      step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) i, .zero = RZ_ZERO, .length = BLOCK });
+    ack (1, r.sites[1].seq);
+  }
+  is (t->count[TS_SYNCING], 0, "no block stays locked");
+  is (t->count[TS_DIRTY], 0, "and none is left out");
+}
+
 static void
 test_resync (void)
 {
@@ -1004,6 +1035,7 @@ main (void)
   test_lost ();
   test_stall ();
   test_slow_copy ();
+  test_hole_marked ();
   test_resync ();
   test_window ();
   test_hold ();
