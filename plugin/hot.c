@@ -222,6 +222,40 @@ hot_ready (const struct hot *h, uint64_t offset, uint64_t length)
   return true;
 }
 
+static uint16_t
+name_of (const struct hot *h, const struct hot_entry *e)
+{
+  return (uint16_t) (e - h->entry + 1);
+}
+
+/* What points at an entry in the list by age. */
+static uint16_t *
+link_older (struct hot *h, uint16_t name)
+{
+  return name ? &h->entry[name - 1].older : &h->newest;
+}
+
+static uint16_t *
+link_newer (struct hot *h, uint16_t name)
+{
+  return name ? &h->entry[name - 1].newer : &h->oldest;
+}
+
+static void
+list_remove (struct hot *h, const struct hot_entry *e)
+{
+  *link_newer (h, e->older) = e->newer;
+  *link_older (h, e->newer) = e->older;
+}
+
+static void
+list_append (struct hot *h, struct hot_entry *e)
+{
+  e->older = h->newest;
+  e->newer = 0;
+  *link_newer (h, e->older) = h->newest = name_of (h, e);
+}
+
 static struct hot_entry *
 new_entry (struct hot *h, uint64_t region)
 {
@@ -232,6 +266,7 @@ new_entry (struct hot *h, uint64_t region)
   e->region = region;
   h->n_entries++;
   h->index[region] = (uint16_t) h->n_entries;
+  list_append (h, e);
   return e;
 }
 
@@ -242,9 +277,10 @@ drop_entry (struct hot *h, struct hot_entry *e)
 
   assert (e->state == HS_COLD && e->writers == 0);
   h->index[e->region] = 0;
+  list_remove (h, e);
   if (e != last) {
     *e = *last;
-    h->index[e->region] = (uint16_t) (e - h->entry + 1);
+    h->index[e->region] = *link_newer (h, e->older) = *link_older (h, e->newer) = name_of (h, e);
   }
   h->n_entries--;
 }
@@ -268,38 +304,90 @@ hot_unlink (struct hot *h)
   }
 }
 
+static unsigned
+count_missing (const struct hot *h, uint64_t offset, uint64_t length)
+{
+  unsigned missing = 0;
+
+  for (uint64_t r = first_region (h, offset); r <= last_region (h, offset, length); r++)
+    missing += !find (h, r);
+  return missing;
+}
+
+bool
+hot_has_room (const struct hot *h, uint64_t offset, uint64_t length)
+{
+  return h->n_entries + count_missing (h, offset, length) <= h->max_entries;
+}
+
+static struct hot_entry *
+want (struct hot *h, uint64_t region)
+{
+  struct hot_entry *e = find (h, region);
+
+  if (!e)
+    e = new_entry (h, region);
+  else {
+    list_remove (h, e);
+    list_append (h, e);
+  }
+  if (e->state == HS_COLD && is_marked_whole (h, region) && !h->batch && !is_block_dirty (h, region)) {
+    /* Found hot at open: the mark is on stable storage already, as the block is as it is here. */
+    e->found = true;
+    move (h, e, HM_WANT);
+    move (h, e, HM_BATCH);
+    move (h, e, HM_MARKED);
+  }
+  else
+    move (h, e, HM_WANT);
+  return e;
+}
+
+/* Once for each region, and not if half of those behind it were marked already: so one batch serves
+ * several.  Only while there are entries to spare. */
+static void
+want_ahead (struct hot *h, uint64_t region)
+{
+  struct hot_entry *e = find (h, region);
+  const uint64_t end = MIN (region + HOT_AHEAD + 1, h->n_regions);
+
+  if (!e || e->led || e->filled < h->region_size / 2)
+    return;
+  e->led = true;
+  if (find (h, MIN (region + HOT_AHEAD / 2, end - 1)))
+    return;
+  for (uint64_t r = region + 1; r < end; r++)
+    if (!find (h, r)) {
+      if (h->n_entries >= h->clear_above + h->clear_above / 2)
+        return;
+      want (h, r);
+      h->ahead++;
+    }
+}
+
 bool
 hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
 {
-  uint64_t first = first_region (h, offset), last = last_region (h, offset, length);
-  unsigned missing = 0;
+  const uint64_t first = first_region (h, offset), last = last_region (h, offset, length);
   bool ready = true;
 
   assert (length > 0 && last < h->n_regions && last - first < HOT_MAX_SPAN);
-  *full = false;
-  for (uint64_t r = first; r <= last; r++)
-    missing += !find (h, r);
-  if (h->n_entries + missing > h->max_entries) {
-    *full = true;
+  *full = !hot_has_room (h, offset, length);
+  if (*full) {
     h->waits++;
     return false;
   }
   for (uint64_t r = first; r <= last; r++) {
-    struct hot_entry *e = find (h, r);
-    if (!e)
-      e = new_entry (h, r);
-    if (e->state == HS_COLD && is_marked_whole (h, r) && !h->batch && !is_block_dirty (h, r)) {
-      /* Found hot at open: the mark is on stable storage already, as the block is as it is here. */
-      e->found = true;
-      move (h, e, HM_WANT);
-      move (h, e, HM_BATCH);
-      move (h, e, HM_MARKED);
-    }
-    else
-      move (h, e, HM_WANT);
+    struct hot_entry *e = want (h, r);
+    const uint64_t from = MAX (offset, r * h->region_size);
+    const uint64_t to = MIN (offset + length, (r + 1) * h->region_size);
+
     e->writers++;
+    e->filled = (uint32_t) MIN (e->filled + (to - from), (uint64_t) h->region_size);
     ready &= e->state == HS_HOT;
   }
+  for (uint64_t r = first; r <= last; r++)
+    want_ahead (h, r);
   if (!ready)
     h->waits++;
   return ready;
@@ -312,6 +400,7 @@ hot_end (struct hot *h, uint64_t offset, uint64_t length, uint64_t stamp)
     struct hot_entry *e = find (h, r);
     assert (e && e->writers > 0);
     e->writers--;
+    h->n_ended += e->cycle < stamp;
     e->cycle = MAX (e->cycle, stamp);
   }
 }
@@ -389,6 +478,7 @@ uint64_t
 hot_flush_begin (struct hot *h)
 {
   /* What ends from here on carries the new number and is not covered. */
+  h->n_ended = 0;
   return h->cycle++;
 }
 
@@ -409,26 +499,30 @@ hot_clear (struct hot *h, bool all)
 {
   unsigned n = 0;
 
-  if (h->batch || h->n_entries == 0 || (!all && h->n_entries <= h->clear_above))
+  if (h->batch)
     return 0;
-  for (unsigned looked = h->n_entries; looked > 0 && h->n_entries > 0; looked--) {
-    if (!all && h->n_entries <= h->clear_above)
-      break;
-    if (h->hand >= h->n_entries)
-      h->hand = 0;
-    struct hot_entry *e = &h->entry[h->hand];
-    if (is_clearable (h, e)) {
-      move (h, e, HM_CLEAR);
-      if (!e->found) /* else its mark stays until it is settled; the entry is free */
-        set_bits (h, e->region, false);
-      drop_entry (h, e);
-      h->clears++;
-      n++;
-    }
-    else
-      h->hand++;
+  for (uint16_t next, i = h->oldest; i != 0 && (all || h->n_entries > h->clear_above); i = next) {
+    struct hot_entry *e = &h->entry[i - 1];
+
+    next = e->newer;
+    if (!is_clearable (h, e))
+      continue;
+    if (next == h->n_entries) /* the last one in memory takes the place of this */
+      next = i;
+    move (h, e, HM_CLEAR);
+    if (!e->found) /* else its mark stays until it is settled; the entry is free */
+      set_bits (h, e->region, false);
+    drop_entry (h, e);
+    h->clears++;
+    n++;
   }
   return n;
+}
+
+bool
+hot_wants_flush (const struct hot *h)
+{
+  return h->n_entries > h->clear_above + h->clear_above / 4 && h->n_ended > h->clear_above / 8;
 }
 
 unsigned

@@ -50,8 +50,11 @@ struct hot_entry {
   uint64_t region;
   uint64_t cycle;    /* the stamp of its last write */
   uint32_t writers;  /* writes granted or waiting, not yet ended */
+  uint32_t filled;   /* bytes written, to region_size */
   uint8_t state;     /* enum hot_state; HS_COLD: the entry is free */
   bool found;        /* hot when the store was opened: only hot_settle () lets go of it */
+  bool led;          /* the regions behind it were marked ahead */
+  uint16_t older, newer; /* entry + 1, or 0: in the order in which they were last asked for */
 };
 
 struct hot {
@@ -61,7 +64,7 @@ struct hot {
   uint64_t n_bits;
   unsigned max_entries, n_entries;
   unsigned n_state[HS_STATES];
-  unsigned clear_above;    /* lazily keep so many hot */
+  unsigned clear_above;    /* lazily keep so many hot: half the bound */
   uint16_t *index;         /* region -> entry + 1, or 0 */
   uint8_t *map;            /* payload of the map's blocks, as it is to be on disk */
   uint8_t *block_dirty;    /* one bit a block of the map */
@@ -69,9 +72,10 @@ struct hot {
   struct hot_entry *entry; /* max_entries */
   uint64_t cycle;          /* of flushes: rises when one begins */
   uint64_t cycle_done;     /* what has a stamp up to it is stable wherever it must be */
-  unsigned hand;           /* where the search for entries to clear goes on */
+  uint16_t oldest, newest; /* entry + 1 */
+  unsigned n_ended;        /* regions whose writes ended since the last flush began */
   bool batch;              /* one is on its way */
-  uint64_t marks, batches, clears, waits, illegal;
+  uint64_t marks, batches, clears, waits, ahead, illegal;
 };
 
 /* The region's size, so that `max_hot_bytes` (what a resync after a crash may cost) holds at
@@ -96,10 +100,15 @@ extern void hot_unlink (struct hot *h);
 /* The first marked bit at or after `from`, or n_bits; one bit is h->bit_size bytes. */
 extern uint64_t hot_next (const struct hot *h, uint64_t from);
 
+/* Is there an entry for all of its regions? */
+extern bool hot_has_room (const struct hot *h, uint64_t offset, uint64_t length);
 /* A write to [offset, offset + length) begins.  True: every region is hot, go.  False: a mark is
  * missing; ask again with hot_ready () after the next batch.  Either way the regions count one
  * writer more until hot_end ().  No entry free: *full, nothing is counted; ask again after
- * hot_clear () has found some (a flush is needed). */
+ * hot_clear () has found some (a flush is needed).
+ *
+ * A region half of which is written leads to the next HOT_AHEAD: they are wanted too, so that a
+ * sequential writer finds its marks on the disk, and one batch serves several regions. */
 extern bool hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full);
 extern bool hot_ready (const struct hot *h, uint64_t offset, uint64_t length);
 /* The write is answered by all that should have it, or dirty for those that lack it; or it never
@@ -122,11 +131,13 @@ extern const uint8_t *hot_block (const struct hot *h, uint64_t block);
 extern uint64_t hot_flush_begin (struct hot *h);
 /* ... was confirmed by all: what has a stamp up to this may be cleared. */
 extern void hot_stable (struct hot *h, uint64_t stamp);
-/* Clears what a flush covers, down to clear_above (or all, if `all`); of what was found only the
- * entry goes, not the mark.  Returns how many.  The
+/* Clears what a flush covers, down to clear_above (or all, if `all`), what was not asked for longest
+ * first; of what was found only the entry goes, not the mark.  Returns how many.  The
  * cleared marks reach the disk with a later batch.  Not while a batch is on its way. */
 extern unsigned hot_clear (struct hot *h, bool all);
-/* Hot regions that only wait for a flush: if many, the caller flushes. */
+/* Few entries are free, and a flush would free a batch of them: time for it, before a write waits. */
+extern bool hot_wants_flush (const struct hot *h);
+/* Hot regions that only wait for a flush. */
 extern unsigned hot_flushable (const struct hot *h);
 
 #endif

@@ -231,24 +231,45 @@ app_is_idle (const struct repl *r)
   return r->app_ms == 0 || r->now_ms - r->app_ms >= REPL_HOT_IDLE_MS;
 }
 
-/* A write is to be granted: counts in its regions.  False: none is free. */
 static bool
+has_hot_room (const struct repl *r, unsigned slot)
+{
+  return hot_has_room (&r->cfg.mark->hot, r->slots[slot].offset, r->slots[slot].length);
+}
+
+/* The next request that may be granted, or REPL_NONE.  A write for which no hot region is free
+ * waits, and all writes behind it, so that a long one gets its turn. */
+static unsigned
+next_runnable (struct repl *r)
+{
+  if (r->stalled.n > 0 && has_hot_room (r, queue_peek (&r->stalled))) {
+    const unsigned slot = queue_pop (&r->stalled);
+    r->slots[slot].stalled = false;
+    return slot;
+  }
+  while (r->runnable.n > 0) {
+    const unsigned slot = queue_pop (&r->runnable);
+    if (!r->cfg.mark || !op_is_data (r->slots[slot].op)
+        || (r->stalled.n == 0 && has_hot_room (r, slot)))
+      return slot;
+    r->slots[slot].stalled = true;
+    queue_push (&r->stalled, (uint16_t) slot);
+  }
+  return REPL_NONE;
+}
+
+/* A write is granted: counts in its regions. */
+static void
 take_hot (struct repl *r, unsigned slot)
 {
   struct repl_slot *s = &r->slots[slot];
   bool full;
 
   if (!r->cfg.mark || !op_is_data (s->op))
-    return true;
+    return;
   s->unmarked = !hot_begin (&r->cfg.mark->hot, s->offset, s->length, &full);
-  if (full) {
-    s->unmarked = false;
-    s->stalled = true;
-    queue_push (&r->stalled, (uint16_t) slot);
-    return false;
-  }
+  assert (!full);
   s->hot = true;
-  return true;
 }
 
 static void
@@ -356,7 +377,30 @@ marked (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
     store_failed (r, ev->error, "a write of the production store's metadata failed", out);
 }
 
-/* Lets go of what has its mark; clears, writes and flushes what has to be.  False: once more. */
+/* What a flush covers makes room, before the requests that may need it are granted. */
+static void
+pump_clears (struct repl *r)
+{
+  struct mark *m = r->cfg.mark;
+
+  if (!m || r->failed || m->stage != MS_IDLE)
+    return;
+  if (r->settle) {
+    r->settle = false;
+    r->settled = true;
+    mark_settle (m);
+    r->clear = 2;
+  }
+  if (r->clear != 0) {
+    mark_clear (m, r->clear == 2);
+    for (unsigned site = 0; site < r->cfg.n_sites; site++)
+      if (r->clear == 2 && r->sites[site].link_up)
+        r->sites[site].clear = true;
+    r->clear = 0;
+  }
+}
+
+/* Lets go of what has its mark; writes and flushes what has to be.  False: once more. */
 static bool
 pump_marks (struct repl *r, struct repl_actions *out)
 {
@@ -376,29 +420,6 @@ pump_marks (struct repl *r, struct repl_actions *out)
       r->n_unmarked--;
       local_part (r, i, out);
     }
-  if (m->stage != MS_IDLE)
-    return true;
-  if (r->settle) {
-    r->settle = false;
-    r->settled = true;
-    mark_settle (m);
-    r->clear = 2;
-  }
-  if (r->clear != 0) {
-    mark_clear (m, r->clear == 2);
-    for (unsigned site = 0; site < r->cfg.n_sites; site++)
-      if (r->clear == 2 && r->sites[site].link_up)
-        r->sites[site].clear = true;
-    r->clear = 0;
-  }
-  while (r->stalled.n > 0 && m->hot.n_entries + HOT_MAX_SPAN <= m->hot.max_entries) {
-    unsigned slot = queue_pop (&r->stalled);
-    r->slots[slot].stalled = false;
-    queue_push (&r->runnable, (uint16_t) slot);
-    out->more = true;
-    if (r->stalled.n > 0 && r->runnable.n >= m->hot.max_entries / HOT_MAX_SPAN)
-      break;
-  }
   if (mark_begin (m, idle))
     act (out, RA_MARK);
   return true;
@@ -571,10 +592,8 @@ wants_flush (const struct repl *r)
 
   if (!h || r->failed || r->flush_failed || r->hold || r->slots[REPL_SLOT_SYNC].state != SL_FREE)
     return false;
-  if (r->stalled.n > 0)
+  if (hot_wants_flush (h) || (r->stalled.n > 0 && (h->n_ended > 0 || age >= REPL_TICK_MS)))
     return true;
-  if (h->n_entries > h->clear_above + h->max_entries / 4)
-    return age >= REPL_TICK_MS;
   if (!r->settled && !r->settle && set_is_equal (r))
     return true;
   for (unsigned s = 0; s < r->cfg.n_sites; s++)
@@ -658,18 +677,21 @@ pump (struct repl *r, struct repl_actions *out)
       complete (r, slot, lease || r->slots[slot].error ? r->slots[slot].error : -EIO, out);
       again = true;
     }
-    while (r->runnable.n > 0 && !r->hold && !r->failed && (lease || r->lease_error)) {
+    pump_clears (r);
+    while (r->runnable.n + r->stalled.n > 0 && !r->hold && !r->failed && (lease || r->lease_error)) {
       unsigned slot;
       if (!has_space (out, need)) {
         out->more = true;
         return;
       }
-      slot = queue_pop (&r->runnable);
-      if (lease && !take_hot (r, slot))
-        continue;
+      slot = lease ? next_runnable (r) : queue_pop (&r->runnable);
+      if (slot == REPL_NONE)
+        break;
       r->n_blocked--;
-      if (lease)
+      if (lease) {
+        take_hot (r, slot);
         grant (r, slot, out);
+      }
       else { /* never begun */
         r->n_granted++;
         r->slots[slot].error = -EIO;

@@ -46,6 +46,19 @@ struct pending {
   uint64_t offset, length;
 };
 
+/* Each entry is in the list by age, once. */
+static bool
+is_listed (const struct hot *h)
+{
+  unsigned n = 0;
+  uint16_t older = 0;
+
+  for (uint16_t i = h->oldest; i != 0 && n <= h->n_entries; older = i, i = h->entry[i - 1].newer, n++)
+    if (i > h->n_entries || h->entry[i - 1].older != older || h->index[h->entry[i - 1].region] != i)
+      return false;
+  return n == h->n_entries && h->newest == older;
+}
+
 /* One life of a store between two opens. */
 struct model {
   bool stable[REGIONS];        /* marks on the medium */
@@ -91,8 +104,10 @@ run_model (uint64_t seed, struct hot *h, void *memory)
         bool full;
         p->offset = rnd (REGIONS * MIB - 4 * MIB);
         p->length = 1 + rnd (3 * MIB);
+        bool room = hot_has_room (h, p->offset, p->length);
         bool ready = hot_begin (h, p->offset, p->length, &full);
         check (!(ready && full), "ready and full");
+        check (room == !full, "full says what has_room said");
         if (!full) {
           *p = (struct pending) { .used = true, .offset = p->offset, .length = p->length };
           if (ready)
@@ -154,7 +169,12 @@ run_model (uint64_t seed, struct hot *h, void *memory)
       hot_clear (h, rnd (2));
       break;
     }
-    unsigned bad = count_violations (&m);
+    unsigned bad = count_violations (&m), marked = 0;
+    for (unsigned r = 0; r < REGIONS; r++)
+      marked += m.stable[r];
+    check (is_listed (h), "seed %llu step %u: the list by age is broken", (unsigned long long) seed, step);
+    check (marked <= ENTRIES, "seed %llu step %u: %u marks on the medium, the bound is %u", (unsigned long long) seed, step,
+           marked, ENTRIES);
     if (bad) {
       ok (false, "seed %llu step %u: %u regions written without a stable mark",
           (unsigned long long) seed, step, bad);
@@ -227,6 +247,123 @@ test_bound (struct hot *h, void *memory)
 }
 
 static void
+mark_all (struct hot *h)
+{
+  uint64_t blocks[4];
+
+  if (hot_batch (h, blocks, 4, false) > 0)
+    hot_batch_done (h, true);
+}
+
+/* A region half of which is written leads to the next ones. */
+static void
+test_ahead (struct hot *h, void *memory)
+{
+  bool full;
+  uint64_t batches;
+
+  memset (memory, 0, hot_memory_bytes (REGIONS * MIB, MIB, ENTRIES));
+  hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
+  for (unsigned i = 0; i < 7; i++) {
+    hot_begin (h, 3 * MIB + i * MIB / 16, MIB / 16, &full);
+    mark_all (h);
+    hot_end (h, 3 * MIB + i * MIB / 16, MIB / 16, h->cycle);
+  }
+  is (h->n_entries, 1, "less than half a region leads to no other");
+  hot_begin (h, 3 * MIB + 7 * MIB / 16, MIB / 16, &full);
+  is (h->n_state[HS_WANTED], HOT_AHEAD, "half of it leads to the next ones");
+  mark_all (h);
+  ok (hot_ready (h, 4 * MIB, HOT_AHEAD * MIB), "a sequential writer finds them marked");
+  ok (hot_begin (h, 4 * MIB, 1, &full), "and does not wait");
+  hot_begin (h, 3 * MIB, MIB, &full);
+  is (h->n_state[HS_WANTED], 0, "the same region leads only once");
+
+  /* On and on: a batch serves several regions, and no write waits. */
+  batches = h->batches;
+  unsigned waited = 0, n = 0;
+  for (uint64_t at = 4 * MIB; at < 100 * MIB; at += MIB / 4, n++) {
+    waited += !hot_begin (h, at, MIB / 4, &full);
+    check (!full, "there is room");
+    mark_all (h);
+    hot_end (h, at, MIB / 4, h->cycle);
+    if (hot_wants_flush (h)) {
+      hot_stable (h, hot_flush_begin (h));
+      hot_clear (h, false);
+    }
+  }
+  is (waited, 0, "no write of a sequential stream waits");
+  ok (h->batches - batches <= 96 / (HOT_AHEAD / 2) + 1, "one batch for %u regions: %llu for 96", HOT_AHEAD / 2,
+      (unsigned long long) (h->batches - batches));
+
+  memset (memory, 0, hot_memory_bytes (REGIONS * MIB, MIB, ENTRIES));
+  hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
+  hot_begin (h, (REGIONS - 3) * MIB, MIB, &full);
+  is (h->n_entries, 3, "not beyond the end");
+  hot_begin (h, (REGIONS - 100) * MIB, 66 * MIB - 1, &full);
+  ok (hot_ready (h, (REGIONS - 3) * MIB, 1) == false && h->n_entries > 69 && h->n_entries <= 69 + HOT_AHEAD,
+      "a long write leads from its end: %u regions", h->n_entries);
+  hot_begin (h, 10 * MIB, 22 * MIB, &full);
+  unsigned before = h->n_entries;
+  hot_begin (h, 40 * MIB, MIB, &full);
+  is (h->n_entries, before + 1, "and not while few entries are free");
+}
+
+/* What was not asked for longest goes first, and a flush is wanted before all are in use. */
+static void
+test_victims (struct hot *h, void *memory)
+{
+  bool full;
+
+  memset (memory, 0, hot_memory_bytes (REGIONS * MIB, MIB, ENTRIES));
+  hot_init (h, memory, REGIONS * MIB, MIB, ENTRIES);
+  for (unsigned i = 0; i < ENTRIES / 2 + 10; i++) {
+    hot_begin (h, i * MIB, 1, &full);
+    ok (!hot_wants_flush (h) || i > ENTRIES / 2, "no flush while more than half are free");
+    hot_end (h, i * MIB, 1, h->cycle);
+  }
+  mark_all (h);
+  hot_stable (h, hot_flush_begin (h));
+  ok (hot_clear (h, false) > 0, "a round of clearing");
+  is (h->n_entries, ENTRIES / 2, "down to a half");
+  /* All but the first ten that are left are asked for again; then ten new ones. */
+  bool old[REGIONS] = { false };
+  unsigned n_old = 0;
+  for (unsigned i = 0; i < ENTRIES / 2 + 10; i++)
+    if (hot_is_marked (h, i)) {
+      if (n_old < 10) {
+        old[i] = true;
+        n_old++;
+      }
+      else {
+        hot_begin (h, i * MIB, 1, &full);
+        hot_end (h, i * MIB, 1, h->cycle);
+      }
+    }
+  for (unsigned i = 0; i < 10; i++) {
+    hot_begin (h, (200 + i) * MIB, 1, &full);
+    hot_end (h, (200 + i) * MIB, 1, h->cycle);
+  }
+  mark_all (h);
+  ok (!hot_wants_flush (h), "enough is free");
+  hot_stable (h, hot_flush_begin (h));
+  is (hot_clear (h, false), 10, "the next round");
+  unsigned wrong = 0;
+  for (unsigned i = 0; i < ENTRIES / 2 + 10; i++)
+    wrong += old[i] && hot_is_marked (h, i);
+  is (wrong, 0, "takes those that nobody has asked for since");
+
+  for (unsigned i = 100; i < 100 + ENTRIES / 8 + 2; i++) {
+    hot_begin (h, i * MIB, 1, &full);
+    ok (!hot_wants_flush (h), "no flush that would free nothing");
+  }
+  for (unsigned i = 100; i < 100 + ENTRIES / 8 + 2; i++)
+    hot_end (h, i * MIB, 1, h->cycle);
+  ok (hot_wants_flush (h) && h->n_entries < ENTRIES, "a flush is wanted before all are in use");
+  hot_flush_begin (h);
+  ok (!hot_wants_flush (h), "once");
+}
+
+static void
 test_large_regions (void)
 {
   static struct hot h;
@@ -264,6 +401,8 @@ main (void)
   test_table ();
   test_found (&h, memory);
   test_bound (&h, memory);
+  test_ahead (&h, memory);
+  test_victims (&h, memory);
   test_large_regions ();
   unsigned failed = tap_failed;
   for (uint64_t seed = 1; seed <= 300; seed++)
