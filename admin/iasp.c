@@ -296,6 +296,7 @@ super_json (const struct superblock *sb)
   put (o, "in_set", in_set);
   put_u64 (o, "loss", sb->loss);
   put (o, "sealed", sealed_json (sb->sealed));
+  put_u64 (o, "resync_rate", sb->resync_rate);
   put_u64 (o, "store_bytes", sb->store_bytes);
   put_u64 (o, "data_bytes", sb->data_bytes);
   put_u64 (o, "block_size", sb->block_size);

@@ -70,6 +70,7 @@ static const struct key keys[] = {
   { SEC_CRG, "suspend-timeout-ms", T_NUMBER, C (suspend_timeout_ms), .min = 100, .max = 600000 },
   { SEC_CRG, "no-quorum-timeout-ms", T_NUMBER, C (no_quorum_timeout_ms), .min = 0, .max = CONF_MAX_TIMEOUT_MS },
   { SEC_CRG, "store-error", T_WORD, C (store_error), .words = store_error_words },
+  { SEC_CRG, "resync-share", T_NUMBER, C (resync_share), .min = 1, .max = 100 },
 
   { SEC_DOMAIN, "id", T_NUMBER, N (id), .required = true, .min = 1, .max = CONF_MAX_NODE_ID },
   { SEC_DOMAIN, "site", T_NAME, N (site) },
@@ -759,6 +760,7 @@ parse_crg (struct reader *r, char *text, size_t len)
 
   memset (c, 0, sizeof *c);
   c->suspend_timeout_ms = 10000;
+  c->resync_share = RESYNC_SHARE;
   r->allowed = SECTIONS_CRG;
   if (read_items (r, text, len) < 0)
     return -EINVAL;

@@ -100,6 +100,7 @@ struct conf_crg {
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0: never */
   uint32_t store_error;          /* enum conf_store_error */
+  uint32_t resync_share;         /* percent */
   unsigned n_nodes, n_iasps;
   struct conf_node nodes[CRG_MAX_NODES];
   struct conf_iasp iasps[CRG_MAX_IASPS];

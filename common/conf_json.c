@@ -19,11 +19,12 @@ conf_crg_to_json (const struct conf_crg *conf)
   json_t *def, *nodes, *iasps, *o, *list;
   unsigned i, j;
 
-  def = json_pack ("{s:s, s:s, s:I, s:I, s:s, s:[], s:[]}", "name", conf->name, "takeover",
+  def = json_pack ("{s:s, s:s, s:I, s:I, s:s, s:I, s:[], s:[]}", "name", conf->name, "takeover",
                    conf_takeover_name (conf->takeover), "suspend_timeout_ms",
                    (json_int_t) conf->suspend_timeout_ms, "no_quorum_timeout_ms",
                    (json_int_t) conf->no_quorum_timeout_ms, "store_error",
-                   conf_store_error_name (conf->store_error), "nodes", "iasps");
+                   conf_store_error_name (conf->store_error), "resync_share",
+                   (json_int_t) conf->resync_share, "nodes", "iasps");
   nodes = json_object_get (def, "nodes");
   iasps = json_object_get (def, "iasps");
   for (i = 0; i < conf->n_nodes; i++) {
@@ -274,7 +275,8 @@ int
 conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t errlen)
 {
   static const char *const known[]
-    = { "name", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms", "store_error", "nodes", "iasps", NULL };
+    = { "name", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms", "store_error", "resync_share", "nodes",
+        "iasps", NULL };
   struct reader r = { .err = err, .errlen = errlen };
   const json_t *nodes, *iasps;
   size_t i;
@@ -287,8 +289,11 @@ conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t 
       || get_u32 (&r, def, "suspend_timeout_ms", CONF_MAX_TIMEOUT_MS, &conf->suspend_timeout_ms) < 0
       || get_u32 (&r, def, "no_quorum_timeout_ms", CONF_MAX_TIMEOUT_MS,
                   &conf->no_quorum_timeout_ms) < 0
-      || get_word (&r, def, "store_error", conf_store_error_name, &conf->store_error) < 0)
+      || get_word (&r, def, "store_error", conf_store_error_name, &conf->store_error) < 0
+      || get_u32 (&r, def, "resync_share", 100, &conf->resync_share) < 0)
     return -EINVAL;
+  if (conf->resync_share == 0)
+    return fail (&r, "'resync_share' is 0; it is a percentage from 1 to 100");
   nodes = json_object_get (def, "nodes");
   iasps = json_object_get (def, "iasps");
   if (!json_is_array (nodes) || json_array_size (nodes) > CRG_MAX_NODES)

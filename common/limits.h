@@ -133,9 +133,14 @@
 #define HOT_REGION_SIZE_MAX (64 * 1024 * 1024)
 /* Regions of one store: 16 TiB at 4 MiB; the index of a map costs 2 bytes for each. */
 #define HOT_MAX_REGIONS (4 * 1024 * 1024)
-/* ... for production, which fewer hold: the target of a resync after a crash, in seconds, at this
- * rate.  A 1 GbE link does it. */
+/* ... for production, which fewer hold: the target of a resync after a crash, in seconds, at the
+ * rate of the last resync that took long enough to be measured; if none did, at this one.  A 1 GbE
+ * link does it. */
 #define HOT_RESYNC_BYTES_S (100 * 1024 * 1024)
+/* A measured rate is taken for no less, so that a bad day does not make every write wait for a
+ * mark, and for no more than any link has. */
+#define HOT_RESYNC_BYTES_S_MIN (4 * 1024 * 1024)
+#define HOT_RESYNC_BYTES_S_MAX (UINT64_C (8) * 1024 * 1024 * 1024)
 /* Fewer would be full with two writes. */
 #define HOT_MIN_ENTRIES 132
 /* Regions that are hot at one time; bounds the resync after a crash, and fits 16 bits. */
@@ -184,6 +189,10 @@
 #define REPL_HOT_IDLE_MS 2000
 /* ... and a flush lets the copies clear theirs at least this often while clients write. */
 #define REPL_HOT_FLUSH_MS 5000
+/* The part of the link's window and of the buffers that a resync may use while clients write, in
+ * percent: with the stream's order, about its part of what the link carries.  It has at least one
+ * block on its way in any case. */
+#define RESYNC_SHARE 30
 /* A resync block that the store could not read is tried again after this. */
 #define REPL_READ_RETRY_MS 5000
 /* One hole asked for at once: large enough to pass 1 TiB in 16 Ki steps, short enough for the

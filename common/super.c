@@ -221,7 +221,8 @@ enum {
   O_SITE_NAME = 320,
   O_OPEN_NODE = 384,
   O_SEALED = 448,
-  O_END = 452,
+  O_RESYNC_RATE = 452,
+  O_END = 460,
   O_CRC = META_BLOCK_SIZE - 4,
 };
 
@@ -327,6 +328,7 @@ super_encode (const struct superblock *sb, unsigned slot, uint8_t block[META_BLO
   memcpy (block + O_SITE_NAME, sb->site_name, strlen (sb->site_name));
   memcpy (block + O_OPEN_NODE, sb->open_node, strlen (sb->open_node));
   put_le32 (block + O_SEALED, sb->sealed);
+  put_le64 (block + O_RESYNC_RATE, sb->resync_rate);
   put_le32 (block + O_CRC, crc32c (0, block, O_CRC));
 }
 
@@ -383,6 +385,7 @@ super_decode (const uint8_t block[META_BLOCK_SIZE], unsigned slot, struct superb
   good &= get_name_field (block + O_SITE_NAME, out.site_name);
   good &= get_name_field (block + O_OPEN_NODE, out.open_node);
   out.sealed = get_le32 (block + O_SEALED);
+  out.resync_rate = get_le64 (block + O_RESYNC_RATE);
 
   if (!good || block[O_SLOT] != slot || !super_is_valid (&out))
     return SUPER_BAD_FIELD;

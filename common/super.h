@@ -163,6 +163,7 @@ struct superblock {
   uint8_t open_boot_id[CRG_ID_LEN];
   uint64_t open_session;     /* wire_hello.session of that process */
   uint32_t sealed;           /* SUPER_SEALED_*; minor 1 */
+  uint64_t resync_rate;      /* bytes/s, last measured as production; 0: never; minor 1 */
 };
 
 enum super_status {

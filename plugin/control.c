@@ -165,10 +165,11 @@ status_hot (struct engine *e)
     return json_null ();
   for (uint64_t i = hot_next (&m->hot, 0); i < m->hot.n_bits; i = hot_next (&m->hot, i + 1))
     bits++;
-  return json_pack ("{s:I, s:I, s:i, s:I, s:I, s:I, s:b}", "bytes", (json_int_t) (bits * m->hot.bit_size), "region_bytes",
+  return json_pack ("{s:I, s:I, s:i, s:I, s:I, s:I, s:b, s:I}", "bytes", (json_int_t) (bits * m->hot.bit_size), "region_bytes",
                     (json_int_t) m->hot.region_size, "max_regions", (int) m->hot.max_entries, "marks",
                     (json_int_t) m->hot.marks, "flushes", (json_int_t) m->stages, "blocks_written",
-                    (json_int_t) m->blocks_written, "guarded", atomic_load (&e->ia->gate.guarded));
+                    (json_int_t) m->blocks_written, "guarded", atomic_load (&e->ia->gate.guarded),
+                    "resync_rate_bytes_s", (json_int_t) e->meta.sb.resync_rate);
 }
 
 static json_t *
@@ -197,6 +198,7 @@ status (struct engine *e)
   json_object_set_new (s, "iasp", json_string (e->ia->p.name));
   json_object_set_new (s, "site", json_string (e->ia->p.site));
   json_object_set_new (s, "port", json_integer (e->copyside.port));
+  json_object_set_new (s, "resync_share", json_integer (e->ia->p.resync_share));
   json_object_set_new (s, "production", json_string (e->production));
   json_object_set_new (
     s, "store",

@@ -84,6 +84,7 @@ struct mapw_io {
 
 struct mapw {
   bool on;     /* the store's maps are loaded */
+  bool production; /* for production */
   bool active; /* a stage is being written */
   bool all;    /* ... and all of it is submitted */
   int error;
@@ -320,6 +321,8 @@ extern void mapw_free (struct engine *e);
  * forced: nobody knows what the other copies have.  0 or -errno, with a sentence. */
 extern int mapw_open (struct engine *e, bool production, bool forced, char *err, size_t errlen);
 extern void mapw_close (struct engine *e);
+/* How much may be hot: the resync target at the rate that the superblock has. */
+extern void mapw_bound (struct engine *e);
 extern struct mark *mapw_mark (struct engine *e); /* or NULL */
 extern void mapw_write (struct engine *e);
 extern bool mapw_is_idle (const struct engine *e);

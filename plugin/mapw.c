@@ -179,25 +179,20 @@ mapw_open (struct engine *e, bool production, bool forced, char *err, size_t err
 {
   struct mapw *w = &e->mapw;
   const struct params *p = &e->ia->p;
-  const uint64_t bound = (uint64_t) p->resync_target_s * HOT_RESYNC_BYTES_S;
-  const uint32_t region = hot_region_size (p->size, bound);
-  const unsigned limit
-    = (unsigned) MIN (MAX (bound / region, (uint64_t) HOT_MIN_ENTRIES), (uint64_t) HOT_MAX_ENTRIES / 2);
-  /* A copy takes what production marks, whatever its own bound would be. */
-  const unsigned entries = production ? limit : HOT_MAX_ENTRIES;
+  /* Not by the measured rate: both sides of a link have to have regions of one size. */
+  const uint32_t region = hot_region_size (p->size, (uint64_t) p->resync_target_s * HOT_RESYNC_BYTES_S);
   struct meta_layout l;
   int r;
 
   mapw_close (e);
   if (p->fault_no_tracking || e->rec.n_sites < 2)
     return 0;
-  w->memory = calloc (1, mark_memory_bytes (p->size, p->dirty_block, region, entries, e->rec.n_sites));
+  w->memory = calloc (1, mark_memory_bytes (p->size, p->dirty_block, region, HOT_MAX_ENTRIES, e->rec.n_sites));
   if (!w->memory) {
     snprintf (err, errlen, "no memory for the maps of the store");
     return -ENOMEM;
   }
-  mark_init (&w->mark, w->memory, p->size, p->dirty_block, region, entries, e->rec.n_sites);
-  w->mark.hot.clear_above = limit / 2;
+  mark_init (&w->mark, w->memory, p->size, p->dirty_block, region, HOT_MAX_ENTRIES, e->rec.n_sites);
   r = meta_layout (e->meta.sb.store_bytes, p->dirty_block, &l);
   if (r == 0)
     r = load (e, &l);
@@ -212,9 +207,30 @@ mapw_open (struct engine *e, bool production, bool forced, char *err, size_t err
   }
   w->layout = l;
   w->on = true;
+  w->production = production;
+  mapw_bound (e);
   if (w->n_damaged > 0)
     log_line ("store %s: %u damaged blocks in its maps; all that they cover counts as different", p->store, w->n_damaged);
   return 0;
+}
+
+void
+mapw_bound (struct engine *e)
+{
+  struct hot *h = &e->mapw.mark.hot;
+  const uint64_t measured = e->meta.sb.resync_rate;
+  const uint64_t rate = measured == 0 ? HOT_RESYNC_BYTES_S
+                                      : MIN (MAX (measured, (uint64_t) HOT_RESYNC_BYTES_S_MIN), HOT_RESYNC_BYTES_S_MAX);
+  uint64_t limit;
+
+  if (!e->mapw.on)
+    return;
+  limit = e->ia->p.resync_target_s * rate / h->region_size;
+  limit = MIN (MAX (limit, (uint64_t) HOT_MIN_ENTRIES), (uint64_t) HOT_MAX_ENTRIES / 2);
+  h->clear_above = (unsigned) limit / 2;
+  /* A copy takes what production marks, whatever its own bound would be. */
+  if (e->mapw.production)
+    h->max_entries = (unsigned) limit;
 }
 
 void

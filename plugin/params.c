@@ -16,7 +16,7 @@
 enum key {
   K_NAME, K_STORE, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
   K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
-  K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR, K_RESYNC_TARGET_S,
+  K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR, K_RESYNC_TARGET_S, K_RESYNC_SHARE,
 #ifdef CRG_TEST
   K_FAULT_NO_TRACKING,
 #endif
@@ -46,6 +46,7 @@ static const char *const keys[] = {
   [K_NO_QUORUM_TIMEOUT_MS] = "no-quorum-timeout-ms",
   [K_STORE_ERROR] = "store-error",
   [K_RESYNC_TARGET_S] = "resync-target-s",
+  [K_RESYNC_SHARE] = "resync-share",
 #ifdef CRG_TEST
   [K_FAULT_NO_TRACKING] = "fault-no-tracking",
 #endif
@@ -58,7 +59,7 @@ static const char *const keys[] = {
 #define LINK_ALL    (BIT (K_TLS_CA) | BIT (K_TLS_CERT) | BIT (K_TLS_KEY))
 #define CONTROL_ANY                                                                               \
   (CONTROL_ALL | LINK_ALL | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
-   | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S))
+   | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S) | BIT (K_RESYNC_SHARE))
 
 const char *
 params_key (unsigned i)
@@ -81,6 +82,7 @@ const char params_help[]
     "store-error=fail-over|return  An error of production's store: held until another copy\n"
     "                          serves (default), or returned to the client.\n"
     "resync-target-s=<N>       How long the resync after a crash may take, about [30].\n"
+    "resync-share=<PERCENT>    Of the link, for a resync while clients write [30].\n"
   ;
 
 void
@@ -90,6 +92,7 @@ params_init (struct params *p)
   p->suspend_timeout_ms = PARAMS_SUSPEND_TIMEOUT_MS;
   p->dirty_block = DIRTY_BLOCK_SIZE;
   p->resync_target_s = PARAMS_RESYNC_TARGET_S;
+  p->resync_share = RESYNC_SHARE;
 }
 
 static int
@@ -286,6 +289,18 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
     if (set_number (&n, key, value, 3600, err, errlen) < 0)
       return -EINVAL;
     p->resync_target_s = (uint32_t) n;
+    return 0;
+  }
+  case K_RESYNC_SHARE: {
+    uint64_t n;
+
+    if (set_number (&n, key, value, 100, err, errlen) < 0)
+      return -EINVAL;
+    if (n == 0) {
+      snprintf (err, errlen, "%s=%s: it must be a percentage from 1 to 100", key, value);
+      return -EINVAL;
+    }
+    p->resync_share = (uint32_t) n;
     return 0;
   }
 #ifdef CRG_TEST

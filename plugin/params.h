@@ -45,6 +45,7 @@ struct params {
   uint32_t no_quorum_timeout_ms; /* 0: never */
   bool return_store_error;       /* to the client, instead of holding it and failing over (F4) */
   uint32_t resync_target_s;      /* how long the resync after a crash may take: bounds the hot regions */
+  uint32_t resync_share;         /* percent of the link that a resync may use while clients write */
   bool fault_no_tracking;        /* the test build only: to measure what tracking costs */
 
   uint32_t seen; /* bit by index of the key */

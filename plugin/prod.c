@@ -211,6 +211,12 @@ carry_out (struct engine *e, const struct repl_action *a)
     tell_back (e, a->site);
     break;
   case RA_COPY_READY:
+    /* A resync is over: what it has shown bounds the next one.  The record that takes the copy in
+     * brings the superblock to the disk. */
+    if (repl_resync_rate (e->prod.core) != 0) {
+      e->meta.sb.resync_rate = repl_resync_rate (e->prod.core);
+      mapw_bound (e);
+    }
     x->told_no = a->no;
     x->told_generation = a->generation;
     log_line ("copy at %s is filled and flushed; it asks to enter the set", e->rec.site[a->site]);
@@ -742,7 +748,7 @@ prod_start (struct engine *e, bool equal, bool again, char *err, size_t errlen)
   const uint32_t others = ((1u << e->rec.n_sites) - 1) & ~(1u << e->site);
   struct repl_config cfg = {
     .size = pa->size, .block_size = pa->dirty_block, .site = e->site, .n_sites = e->rec.n_sites,
-    .n_rslots = PROD_RSLOTS, .share_percent = 30, .in_set = e->rec.in_set, .equal = equal,
+    .n_rslots = PROD_RSLOTS, .share_percent = (uint8_t) pa->resync_share, .in_set = e->rec.in_set, .equal = equal,
     .mark = mapw_mark (e), .unclean = equal ? 0 : others & e->rec.in_set,
     .entering = again ? others & ~e->rec.in_set : 0,
     .generation = e->rec.generation, .suspend_timeout_ms = pa->suspend_timeout_ms,

@@ -264,6 +264,8 @@ extern const struct repl_counters *repl_counters (const struct repl *r);
 extern bool repl_is_held (const struct repl *r, const char **reason); /* F6, lease, failed */
 extern unsigned repl_inflight (const struct repl *r); /* requests not yet completed */
 extern bool repl_is_guarded (const struct repl *r);
+/* Bytes a second of this production's resyncs, as far as they took seconds; 0: not known. */
+extern uint64_t repl_resync_rate (const struct repl *r);
 extern const struct track *repl_track (const struct repl *r, unsigned site);
 
 #endif

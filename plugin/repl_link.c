@@ -285,6 +285,8 @@ offer (struct repl *r, unsigned site, unsigned slot)
   const struct repl_slot *s = &r->slots[slot];
   const uint64_t payload = s->op == RO_WRITE ? s->length : 0;
   const uint32_t frames = s->op == RO_WRITE ? s->n_frames : 1;
+  /* However much clients write, the resync has room for a block. */
+  const bool floor = x->track.count[TS_DIRTY] > 0 && x->n_rslots == 0;
 
   /* The copy has to know that it is being resynchronised (and be marked unusable) before it
    * gets newer writes while it lacks older ones. */
@@ -292,7 +294,8 @@ offer (struct repl *r, unsigned site, unsigned slot)
          && (x->resync_begun
              || x->track.count[TS_DIRTY] + x->track.count[TS_SYNCING] == 0)
          && !track_all_dirty (&x->track, s->offset, s->length) && track_can_send (&x->track)
-         && link_fits (x, (uint32_t) payload + frames * WIRE_HEADER_LEN, frames);
+         && link_fits (x, (uint32_t) payload + frames * WIRE_HEADER_LEN + (floor ? resync_block_bytes (r) : 0),
+                       frames + (floor ? resync_block_frames (r) : 0));
 }
 
 void
@@ -862,6 +865,7 @@ update_rate (struct repl *r, struct repl_site *x)
     return;
   now = (x->track.cleaned - x->rate_cleaned) * r->cfg.block_size * 1000 / ms;
   x->rate_bytes_s = x->rate_bytes_s ? (x->rate_bytes_s * 3 + now) / 4 : now;
+  resync_measure (r, x, ms);
   x->rate_ms = r->now_ms;
   x->rate_cleaned = x->track.cleaned;
 }

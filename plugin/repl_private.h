@@ -132,6 +132,8 @@ struct repl_site {
   uint64_t resync_bytes;
   uint64_t resync_base;         /* track.cleaned when this resync began */
   uint64_t rate_bytes_s, rate_ms, rate_cleaned;
+  uint64_t rate_sent, rate_holes; /* resync_bytes, counters.hole_blocks when this second began */
+  bool rate_whole;              /* there was something to copy then */
   char reason[CRG_REASON_MAX + 1];
   struct track track;
 };
@@ -161,6 +163,7 @@ struct repl {
   bool settle;                  /* what was found may go, once the disk is free for it */
   bool settled;                 /* it has gone */
   uint8_t clear;                /* 1: some, 2: all that a flush covers */
+  uint64_t resync_rate;         /* measured, bytes/s; 0: not yet */
   uint64_t sync_ms;             /* the last flush that covered hot regions began */
   struct repl_counters counters;
   char hold_reason[CRG_REASON_MAX + 1];
@@ -203,6 +206,9 @@ extern void resync_read_done (struct repl *r, const struct repl_event *ev,
                               struct repl_actions *out);
 extern void resync_cancel (struct repl *r, unsigned site);
 extern void resync_pump (struct repl *r, struct repl_actions *out);
+extern void resync_measure (struct repl *r, struct repl_site *x, uint64_t ms);
+extern uint32_t resync_block_bytes (const struct repl *r);
+extern uint32_t resync_block_frames (const struct repl *r);
 
 /* --- small things, both */
 static inline void

@@ -46,16 +46,16 @@ run_bytes (const struct repl *r, struct track_range run)
   return bytes < r->cfg.size - offset ? bytes : r->cfg.size - offset;
 }
 
-static uint32_t
-block_frames (const struct repl *r)
+uint32_t
+resync_block_frames (const struct repl *r)
 {
   return (r->cfg.block_size + LINK_MAX_PAYLOAD - 1) / LINK_MAX_PAYLOAD;
 }
 
-static uint32_t
-block_cost (const struct repl *r)
+uint32_t
+resync_block_bytes (const struct repl *r)
 {
-  return r->cfg.block_size + block_frames (r) * WIRE_HEADER_LEN;
+  return r->cfg.block_size + resync_block_frames (r) * WIRE_HEADER_LEN;
 }
 
 static bool
@@ -67,8 +67,8 @@ app_is_busy (const struct repl *r)
 static void
 unreserve (const struct repl *r, struct repl_site *x)
 {
-  x->reserved_bytes -= block_cost (r);
-  x->reserved_frames -= block_frames (r);
+  x->reserved_bytes -= resync_block_bytes (r);
+  x->reserved_frames -= resync_block_frames (r);
   x->n_rslots--;
 }
 
@@ -140,9 +140,9 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
   if (x->n_rslots >= limit)
     return false;
   if (x->n_rslots + x->resync_unacked > 0
-      && (uint64_t) x->resync_unacked + x->reserved_bytes + block_cost (r) > bytes_limit)
+      && (uint64_t) x->resync_unacked + x->reserved_bytes + resync_block_bytes (r) > bytes_limit)
     return false;
-  if (!link_fits (x, block_cost (r), block_frames (r)) || !track_can_send (&x->track))
+  if (!link_fits (x, resync_block_bytes (r), resync_block_frames (r)) || !track_can_send (&x->track))
     return false;
   for (i = 0; i < r->cfg.n_rslots && r->rslots[i].state != RL_FREE; i++)
     ;
@@ -174,8 +174,8 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
   }
   r->n_rblocked++;
   x->n_rslots++;
-  x->reserved_bytes += block_cost (r);
-  x->reserved_frames += block_frames (r);
+  x->reserved_bytes += resync_block_bytes (r);
+  x->reserved_frames += resync_block_frames (r);
   if (p->blockers == 0)
     start_read (r, i, out);
   return true;
@@ -332,4 +332,28 @@ resync_pump (struct repl *r, struct repl_actions *out)
   for (unsigned s = 0; s < r->cfg.n_sites; s++)
     if (r->sites[s].link_up)
       resync_flush (r, s, out);
+}
+
+/* What a resync after a crash can be promised: the rate at which data (no holes) was sent in seconds
+ * in which there was something to copy all the time. */
+void
+resync_measure (struct repl *r, struct repl_site *x, uint64_t ms)
+{
+  const bool busy = x->link_up && !x->mute && x->track.count[TS_DIRTY] > 0;
+  const uint64_t sent = x->resync_bytes - x->rate_sent;
+  uint64_t now;
+
+  if (busy && x->rate_whole && sent > 0 && ms > 0 && ms <= 2000 && r->counters.hole_blocks == x->rate_holes) {
+    now = sent * 1000 / ms;
+    r->resync_rate = r->resync_rate ? (r->resync_rate * 3 + now) / 4 : now;
+  }
+  x->rate_whole = busy;
+  x->rate_sent = x->resync_bytes;
+  x->rate_holes = r->counters.hole_blocks;
+}
+
+uint64_t
+repl_resync_rate (const struct repl *r)
+{
+  return r->resync_rate;
 }

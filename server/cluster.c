@@ -311,6 +311,7 @@ build_state (struct making *mk)
   def.suspend_timeout_ms = conf->suspend_timeout_ms;
   def.no_quorum_timeout_ms = conf->no_quorum_timeout_ms;
   def.return_store_error = conf->store_error == CONF_STORE_ERROR_RETURN;
+  def.resync_share = (uint8_t) conf->resync_share;
   for (unsigned i = 0; i < conf->n_nodes; i++) {
     const struct conf_node *from = &conf->nodes[i];
     struct domain_node *to = &def.nodes[def.n_nodes++];

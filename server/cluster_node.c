@@ -33,6 +33,7 @@ conf_from_state (const struct crg_state *s, struct conf_crg *conf)
   conf->takeover = s->def.takeover == TAKEOVER_ORDER ? CONF_ORDER : CONF_SAME_SITE_FIRST;
   conf->suspend_timeout_ms = s->def.suspend_timeout_ms;
   conf->no_quorum_timeout_ms = s->def.no_quorum_timeout_ms;
+  conf->resync_share = s->def.resync_share ? s->def.resync_share : RESYNC_SHARE;
   conf->n_nodes = s->def.n_nodes;
   for (unsigned i = 0; i < s->def.n_nodes; i++) {
     const struct domain_node *n = &s->def.nodes[i];

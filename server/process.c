@@ -118,6 +118,8 @@ build_args (const struct plugin_spec *s, const struct process_place *place, stru
   arg_add (a, "suspend-timeout-ms=%u", s->suspend_timeout_ms);
   arg_add (a, "no-quorum-timeout-ms=%u", s->no_quorum_timeout_ms);
   arg_add (a, "store-error=%s", s->return_store_error ? "return" : "fail-over");
+  if (s->resync_share != 0)
+    arg_add (a, "resync-share=%u", s->resync_share);
   if (s->listen[0])
     arg_add (a, "listen=%s", s->listen);
   arg_add (a, "tls-ca=%s/ca.pem", s->tls_dir);

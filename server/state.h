@@ -83,6 +83,7 @@ struct crg_def {
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0 = never */
   bool return_store_error;       /* F4: production's to the client, instead of failing over */
+  uint8_t resync_share;          /* percent; 0: the plugin's default */
   uint8_t n_sites, n_nodes, n_iasps;
   char sites[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   struct domain_node nodes[CRG_MAX_NODES];

@@ -12,7 +12,7 @@
 #include "server/state.h"
 
 #define STATE_MAGIC 0x53475243u /* "CRGS" */
-#define STATE_VERSION 2
+#define STATE_VERSION 3
 
 static void
 w_id (struct writer *w, const uint8_t id[CRG_ID_LEN])
@@ -180,6 +180,7 @@ state_encode (const struct crg_state *s, uint8_t *buf, size_t len)
   w_u32 (&w, d->suspend_timeout_ms);
   w_u32 (&w, d->no_quorum_timeout_ms);
   w_u8 (&w, d->return_store_error);
+  w_u8 (&w, d->resync_share);
   w_u8 (&w, d->n_sites);
   w_u8 (&w, d->n_nodes);
   w_u8 (&w, d->n_iasps);
@@ -262,10 +263,11 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   d->suspend_timeout_ms = r_u32 (&r);
   d->no_quorum_timeout_ms = r_u32 (&r);
   d->return_store_error = r_bool (&r);
+  d->resync_share = r_u8 (&r);
   d->n_sites = r_u8 (&r);
   d->n_nodes = r_u8 (&r);
   d->n_iasps = r_u8 (&r);
-  if (r.bad || d->takeover > TAKEOVER_ORDER || d->n_sites == 0 || d->n_sites > CRG_MAX_SITES
+  if (r.bad || d->takeover > TAKEOVER_ORDER || d->resync_share > 100 || d->n_sites == 0 || d->n_sites > CRG_MAX_SITES
       || d->n_nodes == 0 || d->n_nodes > CRG_MAX_NODES || d->n_iasps == 0
       || d->n_iasps > CRG_MAX_IASPS)
     return -STATE_EBADMSG;

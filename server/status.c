@@ -484,6 +484,7 @@ status_crg (const struct member *m)
       json_array_append_new (iasps, iasp_json (m, s, i));
     json_object_set_new (out, "started", json_boolean (s->started));
     json_object_set_new (out, "store_error", json_string (s->def.return_store_error ? "return" : "fail-over"));
+    json_object_set_new (out, "resync_share", json_integer (s->def.resync_share ? s->def.resync_share : RESYNC_SHARE));
     json_object_set_new (out, "takeover",
                          json_string (s->def.takeover == TAKEOVER_ORDER ? "order" : "same-site-first"));
     json_object_set_new (out, "nodes", nodes_json (s, &st));

@@ -37,6 +37,7 @@ struct plugin_spec {
   uint32_t dirty_block;
   uint32_t suspend_timeout_ms, no_quorum_timeout_ms;
   bool return_store_error;
+  uint8_t resync_share; /* percent; 0: the plugin's default */
   char store[CRG_PATH_MAX + 1];
   char listen[CRG_MAX_ADDRS * (CRG_ADDR_MAX + 1) + 8]; /* ADDR[,ADDR]:PORT of the mirror link */
   char export_unix[CRG_PATH_MAX + 1]; /* else TCP: */

@@ -157,6 +157,7 @@ superblock (void)
   sb.loss = 0x4142434445464748;
   sb.open_session = 0x5152535455565758;
   sb.sealed = SUPER_SEALED_HOT | 0x21;
+  sb.resync_rate = 0x7172737475767778;
   memset (sb.store_id, 0x61, CRG_ID_LEN);
   memset (sb.cluster_id, 0x62, CRG_ID_LEN);
   memset (sb.crg_id, 0x63, CRG_ID_LEN);
@@ -200,6 +201,7 @@ superblock (void)
   bytes (&t, "site_name", 64, sb.site_name, strlen ("the-site"));
   bytes (&t, "open_node", 64, sb.open_node, strlen ("the-node"));
   number (&t, "sealed", 4, 0x121);
+  number (&t, "resync_rate", 8, sb.resync_rate);
   number (&t, "crc", 4, crc32c (0, block, META_BLOCK_SIZE - 4));
   finish (&t, "superblock");
 

@@ -242,6 +242,7 @@ test_good (void)
   is_str (c.name, "payroll", "its name");
   is (c.takeover, CONF_SAME_SITE_FIRST, "takeover by default");
   is (c.store_error, CONF_STORE_ERROR_FAIL_OVER, "errors of a store by default");
+  is (c.resync_share, 30, "the share of a resync by default");
   is (c.suspend_timeout_ms, 2000, "suspend-timeout-ms before a comment");
   is (c.n_nodes, 4, "nodes");
   is (c.n_iasps, 2, "IASPs and scripts");
@@ -454,6 +455,10 @@ test_json (void)
   refuse_json (copy, "bad CRG name");
   CHANGED (json_object_set_new (copy, "takeover", json_string ("?")));
   refuse_json (copy, "'takeover' is '?'");
+  CHANGED (json_object_set_new (copy, "resync_share", json_integer (0)));
+  refuse_json (copy, "'resync_share' is 0; it is a percentage from 1 to 100");
+  CHANGED (json_object_set_new (copy, "resync_share", json_integer (101)));
+  refuse_json (copy, "'resync_share'");
   CHANGED (json_object_set_new (copy, "store_error", json_string ("ignore")));
   refuse_json (copy, "'store_error' is 'ignore'");
   CHANGED (json_object_set_new (copy, "suspend_timeout_ms", json_integer (-1)));

@@ -748,6 +748,86 @@ test_bad_events (void)
   ok (repl_init (&r, &cfg, 0) != NULL, "a bad configuration is refused");
 }
 
+/* While clients write a resync has its share, and never less than one block on its way. */
+static void
+test_share (void)
+{
+  struct repl_site *x = &r.sites[1];
+  const unsigned shares[] = { 1, 50, 100 }, flying[] = { 1, 8, 16 };
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < ARRAY_SIZE (shares); i++) {
+    configure (1);
+    cfg.share_percent = (uint8_t) shares[i];
+    init ();
+    request (0, RO_WRITE, 1000 * BLOCK, 4096, 0);
+    link_up (1);
+    is (count (RA_RESYNC_READ), flying[i], "a client writes: the resync's share of the buffers");
+    for (unsigned k = 0; k < 40 && x->resync_unacked < 8 * BLOCK; k++)
+      for (unsigned s = 0; s < cfg.n_rslots; s++)
+        if (r.rslots[s].state == RL_READING)
+          step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) s, .length = BLOCK });
+    check (shares[i] > 1 || x->resync_unacked < 3 * BLOCK, "and of the window: %u", x->resync_unacked);
+  }
+
+  /* Writes that fit into the window of a copy that answers slowly take all but a block of it. */
+  start (1);
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .window_bytes = 10 * BLOCK,
+                             .window_frames = 64, .room_bytes = 1 << 30 });
+  for (unsigned k = 0; k < 3; k++) {
+    finish_reads ();
+    ack (1, x->seq);
+  }
+  ok (x->resync_begun && x->track.count[TS_DIRTY] > 0 && x->n_rslots > 0, "some blocks are there, others are read");
+  while (x->n_rslots > 0)
+    for (unsigned s = 0; s < cfg.n_rslots; s++)
+      if (r.rslots[s].state == RL_READING)
+        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) s, .error = -EIO });
+  ack (1, x->seq);
+  for (unsigned k = 0; k < 200; k++) { /* to the first blocks, which the copy has */
+    request (k, RO_WRITE, (k % 4) * BLOCK, 4096, 0);
+    n += count_frames (1, WIRE_WRITE);
+    local (k, 0);
+  }
+  ok (n > 20 && n < 200, "%u of 200 writes are sent to it at once, and fill the window", n);
+  tick (REPL_READ_RETRY_MS);
+  ok (has (RA_RESYNC_READ), "but for a block of the resync");
+}
+
+/* The rate of a resync that takes seconds is measured. */
+static void
+test_rate (void)
+{
+  struct repl_site *x = &r.sites[1];
+
+  start (1);
+  link_up (1);
+  is (repl_resync_rate (&r), 0, "nothing is known of it");
+  for (unsigned i = 0; i < 30; i++) { /* 20 blocks a second */
+    now += 100;
+    for (unsigned k = 0; k < 2; k++)
+      for (unsigned s = 0; s < cfg.n_rslots; s++)
+        if (r.rslots[s].state == RL_READING) {
+          step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) s, .length = BLOCK });
+          break;
+        }
+    ack (1, x->seq);
+    step ((struct repl_event){ .kind = RE_TICK });
+  }
+  ok (repl_resync_rate (&r) > 18 * BLOCK && repl_resync_rate (&r) < 22 * BLOCK, "20 blocks a second: %llu bytes",
+      (unsigned long long) repl_resync_rate (&r));
+  uint64_t before = repl_resync_rate (&r);
+  for (unsigned i = 0; i < 30; i++) {
+    now += 100;
+    for (unsigned s = 0; s < cfg.n_rslots; s++)
+      if (r.rslots[s].state == RL_READING)
+        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) s, .zero = RZ_HOLE, .length = BLOCK });
+    ack (1, x->seq);
+    step ((struct repl_event){ .kind = RE_TICK });
+  }
+  is (repl_resync_rate (&r), before, "holes are no measure");
+}
+
 /* A copy whose flush takes 3 s comes in, with a client that writes all the time. */
 static void
 test_slow_entry (void)
@@ -1042,6 +1122,8 @@ main (void)
   test_store ();
   test_bad_events ();
   test_many ();
+  test_share ();
+  test_rate ();
   test_slow_entry ();
   test_hot ();
   test_entry_given_up ();

@@ -223,6 +223,7 @@ sample (void)
   sb.open_session = UINT64_C (0xfedcba9876543210);
   sb.minor = SUPER_MINOR;
   sb.sealed = SUPER_SEALED_HOT | 5;
+  sb.resync_rate = 123456789;
   return sb;
 }
 
@@ -306,7 +307,7 @@ codec (void)
   put_le16 (block + 10, 0);
   reseal (block);
   is (super_decode (block, 1, &out), SUPER_BAD_FIELD, "what minor 1 added is no part of minor 0");
-  put_le32 (block + 448, 0);
+  memset (block + 448, 0, 12);
   reseal (block);
   ok (super_decode (block, 1, &out) == SUPER_OK && out.minor == 0 && out.sealed == 0, "minor 0: nothing is sealed");
 
@@ -371,7 +372,7 @@ senseless (void)
     { "bytes after a name", 192 + 40, 1, 'x' },
     { "name without end", 319, 1, 'x' },
     { "sealed", 448, 4, SUPER_SEALED_ALL + 1 },
-    { "bytes after the last field", 452, 1, 1 },
+    { "bytes after the last field", 460, 1, 1 },
     { "bytes before the CRC", 4091, 1, 1 },
   };
   static uint8_t block[META_BLOCK_SIZE];
