@@ -43,7 +43,7 @@ static const struct cli_command commands[] = {
   { "end", "CRG", 1, 1, 0, group_end_command, "let a CRG host nothing" },
   { "status", "[CRG]", 0, 1, CLI_BIT (JSON) | CLI_BIT (WATCH) | CLI_BIT (COUNT), status_command,
     "show CRGs, nodes, copies, and what waits for what" },
-  { "switchover", "CRG", 1, 1, CLI_BIT (TO) | CLI_BIT (DRY_RUN) | CLI_BIT (WAIT) | CLI_BIT (FORCE),
+  { "switchover", "CRG", 1, 1, CLI_BIT (TO) | CLI_BIT (IASP) | CLI_BIT (DRY_RUN) | CLI_BIT (WAIT) | CLI_BIT (FORCE),
     group_switchover_command, "move production to another node without losing a write" },
   { "mirror", "suspend|resume|detach|reattach|unbar IASP", 2, 2,
     CLI_BIT (FORCE) | CLI_BIT (SITE) | CLI_BIT (EXPORT), group_mirror_command,

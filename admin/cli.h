@@ -27,6 +27,7 @@
   X (DAYS, 0, "days", "N", "let the certificates be valid for N days (default 1825)")           \
   X (FORCE, 0, "force", NULL, "do it even if something is replaced or destroyed")               \
   X (TO, 0, "to", "NODE", "make this node the production host")                                 \
+  X (IASP, 0, "iasp", "NAME", "the resource that is to move, where each moves by itself")         \
   X (DRY_RUN, 0, "dry-run", NULL, "only say what would be done")                                \
   X (JSON, 0, "json", NULL, "print it as JSON")                                    \
   X (WATCH, 0, "watch", NULL, "print it again every second, until interrupted")                 \

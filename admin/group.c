@@ -287,8 +287,8 @@ group_switchover_command (struct cli *cli)
     return CRG_EXIT_USAGE;
   if (cli->given[OPT_FORCE] && !cli->given[OPT_TO])
     return cli_error (cli, CRG_EXIT_USAGE, "--force needs --to NODE: say whose copy is to be taken");
-  request = json_pack ("{s:s, s:s, s:s?, s:b, s:b, s:I}", "cmd", "switchover", "crg", cli->words[0], "to",
-                       cli->value[OPT_TO], "dry_run", (int) cli->given[OPT_DRY_RUN], "force",
+  request = json_pack ("{s:s, s:s, s:s?, s:s*, s:b, s:b, s:I}", "cmd", "switchover", "crg", cli->words[0], "to",
+                       cli->value[OPT_TO], "iasp", cli->value[OPT_IASP], "dry_run", (int) cli->given[OPT_DRY_RUN], "force",
                        (int) cli->given[OPT_FORCE], "wait_ms", (json_int_t) seconds * 1000);
   /* crgd keeps to wait_ms; it is down only if it doesn't even say so. */
   cli->timeout_ms = MAX (cli->timeout_ms, (int) seconds * 1000 + 5000);

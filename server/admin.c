@@ -47,6 +47,7 @@ struct client {
   uint64_t await_until_ms;
   qb_loop_timer_handle timer;
   char asked[2 * CRG_NAME_MAX + 64]; /* what an answer of the group is about; "" for others */
+  unsigned takeover_unit;
   char takeover_crg[CRG_NAME_MAX + 1]; /* switchover: what it would cost to force it */
   uint32_t takeover_node;
   bool broken;
@@ -156,7 +157,7 @@ on_reply (void *opaque, int code, const char *reason)
       size_t used = strlen (text);
 
       if (m)
-        status_lacks (m, c->takeover_node, text + used, sizeof text - used);
+        status_lacks (m, c->takeover_unit, c->takeover_node, text + used, sizeof text - used);
     }
     put_error (c, code, c->asked[0] ? text : reason);
   }
@@ -230,10 +231,10 @@ wait_ms (json_t *req, unsigned dflt)
 }
 
 static void
-ask_group (struct client *c, struct member *m, enum group_request request, uint32_t node,
-           json_t *req)
+ask_group (struct client *c, struct member *m, enum group_request request, unsigned iasp,
+           uint32_t node, json_t *req)
 {
-  struct member_about about = { .node = node };
+  struct member_about about = { .node = node, .iasp = (uint8_t) iasp };
   const char *node_name = NULL;
   const struct crg_state *s = member_state (m);
   int i = s && node != NO_NODE ? state_node_index (s, node) : -1;
@@ -328,7 +329,7 @@ cmd_group (struct client *c, json_t *req, const char *verb, enum group_request r
   struct member *m = find_crg (c, req, verb);
 
   if (m)
-    ask_group (c, m, request, NO_NODE, req);
+    ask_group (c, m, request, 0, NO_NODE, req);
 }
 
 static void
@@ -349,20 +350,56 @@ cmd_delete (struct client *c, json_t *req)
   cmd_group (c, req, "delete", GR_DELETE);
 }
 
+/* Which resource is to move: the one of that name; none is named where all move
+ * together, or there is one only. */
+static bool
+find_resource (struct client *c, const struct member *m, const char *name, unsigned *iasp)
+{
+  const struct crg_state *s = member_state (m);
+  char reason[2 * CRG_REASON_MAX];
+  unsigned i = 0;
+
+  *iasp = 0;
+  while (name && s && i < s->def.n_iasps && strcmp (s->def.iasps[i].name, name) != 0)
+    i++;
+  if (name && (s == NULL || i == s->def.n_iasps)) {
+    snprintf (reason, sizeof reason, "no resource %.63s in CRG %s", name, member_crg (m));
+    put_error (c, CRG_EXIT_NO_OBJECT, reason);
+    return false;
+  }
+  if (name && state_units (s) == 1 && s->def.n_iasps > 1) {
+    snprintf (reason, sizeof reason, "the resources of CRG %s move together: say it without --iasp",
+              member_crg (m));
+    put_error (c, CRG_EXIT_REFUSED, reason);
+    return false;
+  }
+  if (!name && s && state_units (s) > 1) {
+    snprintf (reason, sizeof reason, "the resources of CRG %s move one by one: say which, with --iasp",
+              member_crg (m));
+    put_error (c, CRG_EXIT_USAGE, reason);
+    return false;
+  }
+  *iasp = i;
+  return true;
+}
+
 static void
 cmd_switchover (struct client *c, json_t *req)
 {
   struct member *m = find_crg (c, req, "switchover");
   const char *to = json_string_value (json_object_get (req, "to"));
   uint32_t node = NO_NODE;
+  unsigned iasp = 0;
 
-  if (m == NULL || (to && (node = find_node (c, m, to)) == NO_NODE))
+  if (m == NULL || (to && (node = find_node (c, m, to)) == NO_NODE)
+      || !find_resource (c, m, json_string_value (json_object_get (req, "iasp")), &iasp))
     return;
+  c->takeover_unit = member_state (m) ? state_unit (member_state (m), iasp) : 0;
   snprintf (c->takeover_crg, sizeof c->takeover_crg, "%s", member_crg (m));
   c->takeover_node = node;
   if (!json_is_true (json_object_get (req, "dry_run")))
     snprintf (c->await, sizeof c->await, "%s", member_crg (m));
-  ask_group (c, m, GR_SWITCHOVER, node, req);
+  ask_group (c, m, GR_SWITCHOVER, iasp, node, req);
 }
 
 /* The index of a site that has a mirror copy of the IASP: that of the name, or the only one. */
@@ -459,7 +496,7 @@ cmd_mark_failed (struct client *c, json_t *req)
       put_error (c, CRG_EXIT_NO_OBJECT, "there is no CRG on this node");
   }
   if (m && (node = find_node (c, m, name)) != NO_NODE)
-    ask_group (c, m, GR_MARK_FAILED, node, req);
+    ask_group (c, m, GR_MARK_FAILED, 0, node, req);
 }
 
 /* C7 */

@@ -26,10 +26,13 @@ struct events {
   uint64_t made_ms, looked_ms;
   struct stamp stamp;       /* that was looked at */
   bool known;               /* the rest means something */
-  bool is_here;             /* `start` was told last */
-  bool here_told;
-  uint64_t tenure;
-  uint32_t host;
+  /* By unit of movement (state.h): */
+  struct {
+    bool is_here;           /* `start` was told last */
+    bool here_told;
+    uint64_t tenure;
+    uint32_t host;
+  } unit[CRG_MAX_IASPS];
   uint8_t sets[CRG_MAX_IASPS]; /* bit set of sites */
   /* Who is there: as it is seen now, since when, and as it was told. */
   uint16_t absent, absent_told;
@@ -69,12 +72,13 @@ node_name (const struct crg_state *s, uint32_t id)
   return n < 0 ? "" : s->def.nodes[n].name;
 }
 
-/* What every event carries. */
+/* What every event carries.  Which resource it is about, where each moves by
+ * itself. */
 static void
-begin (struct vars *v, const struct events *e, const struct crg_state *s)
+begin (struct vars *v, const struct events *e, const struct crg_state *s, unsigned unit)
 {
   const struct daemon *d = member_daemon (e->m);
-  uint32_t host = state_production_host (s);
+  uint32_t host = state_unit_host (s, unit);
   int self = member_self (e->m), p = state_node_index (s, host);
   uint8_t site = self < 0 ? NO_SITE : s->def.nodes[self].site;
 
@@ -85,8 +89,10 @@ begin (struct vars *v, const struct events *e, const struct crg_state *s)
   var (v, "CRG_PRODUCTION_NODE=%s", node_name (s, host));
   var (v, "CRG_PRODUCTION_SITE=%s", p < 0 || s->def.nodes[p].site >= s->def.n_sites
                                       ? "" : s->def.sites[s->def.nodes[p].site]);
-  var (v, "CRG_IS_PRODUCTION=%s", e->is_here ? "yes" : "no");
-  var (v, "CRG_TENURE=%llu", (unsigned long long) state_tenure (s));
+  var (v, "CRG_IS_PRODUCTION=%s", e->unit[unit].is_here ? "yes" : "no");
+  var (v, "CRG_TENURE=%llu", (unsigned long long) state_unit_tenure (s, unit));
+  if (s->def.placement == PLACEMENT_ACCESS)
+    var (v, "CRG_RESOURCE=%s", s->def.iasps[unit].name);
   var (v, "CRG_CONF_DIR=%s", d->conf_dir);
   var (v, "CRG_RUN_DIR=%s", d->conf.run_dir);
 }
@@ -103,54 +109,56 @@ tell (struct events *e, struct vars *v, const char *event)
 /* ---- production on this node ----------------------------------------------------------- */
 
 static void
-tell_here (struct events *e, const struct crg_state *s, bool here, const char *why)
+tell_here (struct events *e, const struct crg_state *s, unsigned unit, bool here, const char *why)
 {
   struct vars v;
 
-  e->is_here = here;
-  e->here_told = true;
-  begin (&v, e, s);
+  e->unit[unit].is_here = here;
+  e->unit[unit].here_told = true;
+  begin (&v, e, s, unit);
   var (&v, "CRG_REASON=%s", why);
   tell (e, &v, here ? "start" : "end");
 }
 
 static void
-look_here (struct events *e, const struct crg_state *s, const struct group_status *st,
-           uint64_t now_ms)
+look_here (struct events *e, const struct crg_state *s, unsigned unit,
+           const struct group_status *st, uint64_t now_ms)
 {
-  bool named = member_is_production (e->m), leased = named && st->lease_until_ms > now_ms;
+  bool named = member_is_production (e->m, unit);
+  bool leased = named && st->lease_until_ms[unit] > now_ms, is_here = e->unit[unit].is_here;
   bool stopping = member_daemon (e->m)->stopping;
 
   /* All is open; whether a client gets there may depend on a hook's address. */
-  if (!e->is_here && leased && !stopping && st->condition == COND_ACTIVE)
-    tell_here (e, s, true, "this node serves production");
-  else if (e->is_here && !leased)
-    tell_here (e, s, false,
+  if (!is_here && leased && !stopping && (st->served & (1u << unit)))
+    tell_here (e, s, unit, true, "this node serves production");
+  else if (is_here && !leased)
+    tell_here (e, s, unit, false,
                !s->started || s->deleted ? "the CRG was ended"
                : named                   ? "the lease is over: another node may serve"
                                          : "another node is production");
-  else if (e->is_here && stopping)
-    tell_here (e, s, false, "this node leaves");
+  else if (is_here && stopping)
+    tell_here (e, s, unit, false, "this node leaves");
   /* What an earlier run of crgd, or a crash, left behind is to be undone. */
-  else if (!e->here_told && !named && st->phase == PHASE_STARTED)
-    tell_here (e, s, false, "crgd has started, and this node is not production");
+  else if (!e->unit[unit].here_told && !named && st->phase == PHASE_STARTED)
+    tell_here (e, s, unit, false, "crgd has started, and this node is not production");
 }
 
 /* ---- what is committed ----------------------------------------------------------------- */
 
 static void
-look_tenure (struct events *e, const struct crg_state *s)
+look_tenure (struct events *e, const struct crg_state *s, unsigned unit)
 {
-  uint32_t host = state_production_host (s);
+  uint32_t host = state_unit_host (s, unit);
+  uint64_t tenure = state_unit_tenure (s, unit);
   struct vars v;
 
-  if (state_tenure (s) > e->tenure && host != e->host) {
-    begin (&v, e, s);
-    var (&v, "CRG_PREVIOUS_NODE=%s", node_name (s, e->host));
-    tell (e, &v, group_was_graceful (member_group (e->m)) ? "switchover" : "failover");
+  if (tenure > e->unit[unit].tenure && host != e->unit[unit].host) {
+    begin (&v, e, s, unit);
+    var (&v, "CRG_PREVIOUS_NODE=%s", node_name (s, e->unit[unit].host));
+    tell (e, &v, group_was_graceful (member_group (e->m), unit) ? "switchover" : "failover");
   }
-  e->tenure = state_tenure (s);
-  e->host = host;
+  e->unit[unit].tenure = tenure;
+  e->unit[unit].host = host;
 }
 
 static void
@@ -167,7 +175,7 @@ look_sets (struct events *e, const struct crg_state *s, bool say)
       e->sets[i] ^= bit;
       if (!say || s->def.iasps[i].type != RES_IASP || site == s->rec[i].production_site)
         continue;
-      begin (&v, e, s);
+      begin (&v, e, s, state_unit (s, i));
       var (&v, "CRG_IASP=%s", s->def.iasps[i].name);
       var (&v, "CRG_COPY_SITE=%s", s->def.sites[site]);
       var (&v, "CRG_COPY_NODE=%s", node_name (s, c->host));
@@ -205,7 +213,7 @@ look_nodes (struct events *e, const struct crg_state *s, const struct group_stat
 
       snprintf (names + len, sizeof names - len, "%s%s", len ? " " : "", s->def.nodes[i].name);
     }
-  begin (&v, e, s);
+  begin (&v, e, s, 0);
   var (&v, "CRG_MAJORITY=%s", e->majority ? "yes" : "no");
   var (&v, "CRG_ABSENT=%s", names);
   tell (e, &v, e->absent || !e->majority ? "partition" : "restore");
@@ -218,8 +226,11 @@ look_alone (struct events *e, uint64_t now_ms)
 {
   const struct crg_state *s = group_applied (member_group (e->m));
 
-  if (s && !e->here_told && now_ms >= e->made_ms + 2ull * member_daemon (e->m)->conf.lease_ms)
-    tell_here (e, s, false, "crgd has started, and there is no majority");
+  if (s == NULL || now_ms < e->made_ms + 2ull * member_daemon (e->m)->conf.lease_ms)
+    return;
+  for (unsigned u = 0; u < state_units (s); u++)
+    if (!e->unit[u].here_told)
+      tell_here (e, s, u, false, "crgd has started, and there is no majority");
 }
 
 void
@@ -236,13 +247,16 @@ events_look (struct events *e, bool all)
     return;
   e->looked_ms = now;
   group_status (member_group (e->m), now, &st);
-  if (!e->known) {
-    e->tenure = state_tenure (s);
-    e->host = state_production_host (s);
+  if (!e->known)
     e->majority_told = true;
+  for (unsigned u = 0; u < state_units (s); u++) {
+    if (!e->known) {
+      e->unit[u].tenure = state_unit_tenure (s, u);
+      e->unit[u].host = state_unit_host (s, u);
+    }
+    look_tenure (e, s, u);
+    look_here (e, s, u, &st, now);
   }
-  look_tenure (e, s);
-  look_here (e, s, &st, now);
   look_sets (e, s, e->known);
   look_nodes (e, s, &st, now);
   e->stamp = s->stamp;
@@ -266,7 +280,8 @@ events_free (struct events *e)
 {
   const struct crg_state *s = e ? group_committed (member_group (e->m)) : NULL;
 
-  if (s && e->is_here && s->deleted)
-    tell_here (e, s, false, "the CRG was deleted");
+  for (unsigned u = 0; s && s->deleted && u < state_units (s); u++)
+    if (e->unit[u].is_here)
+      tell_here (e, s, u, false, "the CRG was deleted");
   free (e);
 }

@@ -61,6 +61,12 @@ when (uint64_t wall_ms, char buf[64])
   return buf;
 }
 
+static uint32_t
+host_of (const struct page *p)
+{
+  return state_unit_host (p->s, state_unit (p->s, p->iasp));
+}
+
 static const char *
 name_of (const struct page *p, uint32_t node)
 {
@@ -190,9 +196,9 @@ say_takeover (const struct page *p, unsigned site, json_t *lines)
     const struct domain_node *n = &p->s->def.nodes[i];
     const char *why;
 
-    if (n->site != site || n->id == state_production_host (p->s) || !is_present (p, n->id))
+    if (n->site != site || n->id == host_of (p) || !is_present (p, n->id))
       continue;
-    why = group_refusal (member_group (p->m), n->id);
+    why = group_refusal (member_group (p->m), p->iasp, n->id);
     if (why == NULL)
       say (lines, "%s could take over.", n->name);
     else
@@ -239,7 +245,7 @@ waits_page (const struct page *p)
     add_wait (waits, "", p->st.wait_owner, p->st.wait_reason,
               (json_int_t) (now > p->st.wait_since_ms ? now - p->st.wait_since_ms : 0));
   json_array_foreach (json_object_get (p->report, "waits"), i, wait)
-    add_wait (waits, name_of (p, state_production_host (p->s)),
+    add_wait (waits, name_of (p, host_of (p)),
               json_string_value (json_object_get (wait, "owner")) ?: "?",
               json_string_value (json_object_get (wait, "reason")) ?: "", number (wait, "age_ms"));
   return waits;
@@ -248,8 +254,8 @@ waits_page (const struct page *p)
 static void
 say_production (const struct page *p, json_t *lines)
 {
-  uint32_t host = state_production_host (p->s);
-  bool served = p->st.condition == COND_ACTIVE
+  uint32_t host = host_of (p);
+  bool served = (p->st.served & (1u << state_unit (p->s, p->iasp)))
                 && json_is_true (json_object_get (p->report, "served"));
   char missing[CRG_MAX_NODES * (CRG_NAME_MAX + 2)] = "";
   size_t used = 0;
@@ -293,7 +299,7 @@ explain_iasp (const struct member *m, unsigned iasp)
   }
   p.r = &p.s->rec[iasp];
   group_status (member_group (m), clock_boottime_ms (), &p.st);
-  p.report = status_find_report (m, state_production_host (p.s), iasp, &p.report_age_ms);
+  p.report = status_find_report (m, host_of (&p), iasp, &p.report_age_ms);
   say_production (&p, lines);
   for (unsigned i = 0; i < p.s->def.n_sites && p.s->def.iasps[iasp].type == RES_IASP; i++)
     json_array_append_new (copies, copy_page (&p, i));

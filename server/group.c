@@ -110,7 +110,7 @@ group_peer (struct group *g, uint32_t id)
     if (p->id == NO_NODE)
       spare = p;
     else if (spare == NULL && !p->in_view && state_node_index (&g->applied, p->id) < 0
-             && !p->replied)
+             && p->replied == 0)
       spare = p;
   }
   if (spare == NULL || id == NO_NODE)
@@ -219,8 +219,10 @@ send_answer (struct group *g, struct group_actions *out)
   if (g->has_state)
     a->stamp = g->applied.stamp;
   a->promised = g->promised;
-  a->seen_renew = g->has_state && g->lease.seen_tenure != 0
-                  && g->lease.seen_tenure == state_tenure (&g->applied);
+  for (unsigned u = 0; g->has_state && u < state_units (&g->applied); u++)
+    if (g->lease[u].seen_tenure != 0
+        && g->lease[u].seen_tenure == state_unit_tenure (&g->applied, u))
+      a->seen_renew |= (uint8_t) (1u << u);
   if (g->has_state) {
     a->n_past = g->applied.n_past;
     memcpy (a->past, g->applied.past, sizeof a->past);
@@ -247,7 +249,8 @@ begin_round (struct group *g, uint32_t round, struct group_actions *out)
   for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
     struct peer *p = &g->peers[i];
 
-    p->answered = p->promised = p->persisted = p->hold_known = false;
+    p->answered = p->promised = p->persisted = false;
+    p->hold_known = 0;
   }
   g->counters.rounds++;
   send_answer (g, out);
@@ -268,15 +271,18 @@ on_view (struct group *g, const struct group_event *ev, struct group_actions *ou
     struct peer *p = &g->peers[i];
 
     p->in_view = p->spoke = p->announced = false;
-    p->answered = p->promised = p->persisted = p->hold_known = false;
+    p->answered = p->promised = p->persisted = false;
+    p->hold_known = 0;
     p->silent = 0;
   }
   if (ev->token_ms)
     g->cfg.token_ms = ev->token_ms;
   g->view = ev->view;
   g->phase = PHASE_NO_VIEW;
-  g->announced = g->lease.release_sent = false;
-  g->warm = false;
+  g->announced = false;
+  for (unsigned u = 0; u < CRG_MAX_IASPS; u++)
+    g->lease[u].release_sent = false;
+  g->warm = 0;
   host_on_view (g);
   if (!me) {
     g->counters.illegal++;
@@ -416,7 +422,7 @@ on_start (struct group *g, struct group_actions *out)
 }
 
 /* H2: the member with the highest stamp sends the state; among equals the
- * primary, then the lowest node id. */
+ * primary (of the first unit), then the lowest node id. */
 static uint32_t
 state_holder (const struct group *g)
 {
@@ -500,7 +506,9 @@ send_persisted (struct group *g, struct group_actions *out)
   persist (g, out);
   memset (m, 0, sizeof *m);
   m->stamp = g->applied.stamp;
-  m->hold_ms = lease_hold_ms (g);
+  m->n_units = (uint8_t) state_units (&g->applied);
+  for (unsigned u = 0; u < m->n_units; u++)
+    m->hold_ms[u] = lease_hold_ms (g, u);
   group_send (g, out, MSG_PERSISTED);
 }
 
@@ -535,7 +543,7 @@ on_group_state (struct group *g, struct peer *p, struct group_actions *out)
       g->counters.group_state++;
   }
   version_begins (g);
-  g->appoint_version = 0;
+  memset (g->appoint_version, 0, sizeof g->appoint_version);
   /* C1: a member persists nothing of an epoch other than its `promised`. */
   if (g->has_state && g->promised != g->epoch)
     return;
@@ -559,7 +567,7 @@ begin_start_wait (struct group *g)
     if (!p->in_view || !p->answered)
       continue;
     p->seen = true;
-    g->warm = g->warm || p->answer.seen_renew;
+    g->warm |= p->answer.seen_renew;
     if (p->answer.start_wait_ms < left)
       left = p->answer.start_wait_ms;
   }
@@ -623,11 +631,12 @@ on_persisted (struct group *g, struct peer *p, struct group_actions *out)
   if (!g->gs_delivered || m->stamp.epoch != g->epoch)
     return;
   /* L3: the new host opens when receipt + hold has passed at a majority. */
-  if (g->synced && m->stamp.version >= g->appoint_version
-      && m->stamp.version <= g->applied.stamp.version) {
-    p->hold_known = true;
-    p->open_ms = g->now_ms + m->hold_ms;
-  }
+  for (unsigned u = 0; g->synced && u < m->n_units; u++)
+    if (m->stamp.version >= g->appoint_version[u]
+        && m->stamp.version <= g->applied.stamp.version) {
+      p->hold_known |= (uint8_t) (1u << u);
+      p->open_ms[u] = g->now_ms + m->hold_ms[u];
+    }
   if (!g->synced) {
     /* Can't follow the versions; a late answer starts a new round. */
     return;
@@ -655,11 +664,14 @@ on_change (struct group *g, struct group_actions *out)
   g->counters.changes++;
   version_begins (g);
   if (c->kind == CH_APPOINT) {
-    g->appoint_version = g->applied.stamp.version;
-    g->appoint_tenure = state_tenure (&g->applied);
-    g->appoint_graceful = c->graceful;
+    unsigned u = state_change_unit (&g->applied, c); /* checked: there is one */
+    uint8_t bit = (uint8_t) (1u << u);
+
+    g->appoint_version[u] = g->applied.stamp.version;
+    g->appoint_tenure[u] = state_unit_tenure (&g->applied, u);
+    g->appoint_graceful = (uint8_t) (c->graceful ? g->appoint_graceful | bit : g->appoint_graceful & ~bit);
     for (unsigned i = 0; i < CRG_MAX_NODES; i++)
-      g->peers[i].hold_known = false;
+      g->peers[i].hold_known &= (uint8_t) ~bit;
   }
   send_persisted (g, out);
 }
@@ -734,12 +746,7 @@ on_msg (struct group *g, const struct group_event *ev, struct group_actions *out
   case MSG_ANNOUNCE: host_on_announce (g, p); break;
   case MSG_CONFIG: host_on_config (g, p, out); break;
   case MSG_MIRROR_START: host_on_mirror_start (g, p, out); break;
-  case MSG_RELEASED:
-    if (g->in.u.tenure > g->lease.released)
-      g->lease.released = g->in.u.tenure;
-    for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-      g->host[i].probe_stale = true; /* the store is free now (S1) */
-    break;
+  case MSG_RELEASED: lease_on_released (g); break;
   case MSG_ALIVE: lease_on_alive (g, p); break;
   case MSG_ROUND:
     if (g->in.u.round == g->round + 1 && !g->current_committed)

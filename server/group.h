@@ -152,7 +152,8 @@ enum group_action_kind {
                      connect; on the copy: expect.  Emitted again, to the end
                      concerned, after a plugin was restarted: level, not edge */
   GA_UNMIRROR,    /* host of iasp's copy at site is gone */
-  GA_LEASE,       /* until_ms: absolute CLOCK_BOOTTIME (L1) */
+  GA_LEASE,       /* until_ms: absolute CLOCK_BOOTTIME (L1); iasp: of which unit, so of
+                     its IASPs and no others */
   GA_HOLD,        /* hold, drain, flush iasp -> GE_DRAINED (F6) */
   GA_FENCE,       /* S1 d: cut `node` from its stores -> GE_FENCED */
   GA_RESUME,      /* switchover given up, named again (F6) */
@@ -213,8 +214,8 @@ extern void group_step (struct group *g, const struct group_event *ev,
 extern const struct crg_state *group_committed (const struct group *g); /* or NULL */
 extern const struct crg_state *group_applied (const struct group *g);   /* to persist */
 extern uint64_t group_promised (const struct group *g);
-/* Was the present tenure begun by a switchover?  False if this node can't know. */
-extern bool group_was_graceful (const struct group *g);
+/* Was the present tenure of a unit begun by a switchover?  False if this node can't know. */
+extern bool group_was_graceful (const struct group *g, unsigned unit);
 extern uint64_t group_next_tick_ms (const struct group *g); /* when TICK is due */
 extern size_t group_sizeof (void);  /* for a shell that allocates one */
 /* The last report of a node (GE_REPORT), or NULL; age_ms tells how old. */
@@ -232,8 +233,8 @@ enum group_phase {
 
 enum group_condition {
   COND_INACTIVE,   /* created, not started */
-  COND_WAITING,    /* started; production is not served: see the reason */
-  COND_ACTIVE,     /* production is served */
+  COND_WAITING,    /* started; production of some unit is not served: see the reason */
+  COND_ACTIVE,     /* production is served, of all units */
   COND_INDOUBT,    /* no view or no majority: nothing can change */
   COND_ENDED,      /* deleted */
 };
@@ -280,17 +281,21 @@ struct group_status {
   struct stamp applied, committed;
   unsigned n_nodes;
   struct group_node_status nodes[CRG_MAX_NODES];
-  uint32_t lease_holder;      /* as far as this node knows */
-  uint64_t lease_until_ms;    /* only on the holder itself; else 0 */
+  uint8_t served;             /* bit set of units whose production is served */
+  /* By unit: */
+  uint32_t lease_holder[CRG_MAX_IASPS];   /* as far as this node knows */
+  uint64_t lease_until_ms[CRG_MAX_IASPS]; /* only on the holder itself; else 0 */
   char wait_owner[CRG_NAME_MAX + 1]; /* who waits: "crg", an IASP, a copy */
   char wait_reason[2 * CRG_REASON_MAX + 2]; /* "" : nothing is waited for */
   uint64_t wait_since_ms;
   struct group_counters counters;
 };
-/* Why a node could not become production host now; NULL: it could. */
-extern const char *group_refusal (const struct group *g, uint32_t node);
+/* Why a node could not become production host of an IASP now; NULL: it could. */
+extern const char *group_refusal (const struct group *g, unsigned iasp, uint32_t node);
 extern void group_status (const struct group *g, uint64_t now_ms,
                           struct group_status *out);
+/* Fig. 4: did `node` say in this view that it has access to `iasp`? */
+extern bool group_has_access (const struct group *g, uint32_t node, uint8_t iasp);
 /* What `node` announced of `iasp` in this view, or NULL. */
 extern const struct group_host_status *group_announced (const struct group *g,
                                                         uint32_t node,

@@ -38,22 +38,32 @@ forget_link (struct copy_link *l)
   l->lost = l->ready = l->down = l->told_gone = false;
 }
 
+/* The unit of an IASP.  Which IASPs move together never changes, so any state says it. */
+static unsigned
+unit_of (const struct group *g, unsigned iasp)
+{
+  return state_unit (g->has_committed ? &g->committed : &g->applied, iasp);
+}
+
 /* A plugin that has (again) its role knows nothing yet. */
 static void
-tell_all_again (struct group *g, struct hosting *h)
+tell_all_again (struct group *g, unsigned iasp)
 {
+  struct hosting *h = &g->host[iasp];
+
   h->record_told = h->start_told = false;
   h->seq_seen = h->seq_told = 0;
   for (unsigned s = 0; s < CRG_MAX_SITES; s++)
     forget_link (&h->link[s]);
   if (h->told_role == HOST_PRODUCTION)
-    g->lease.told_ms = 0;
+    g->lease[unit_of (g, iasp)].told_ms = 0;
 }
 
 static void
 on_hosted (struct group *g, const struct group_event *ev)
 {
   struct hosting *h = &g->host[ev->iasp];
+  struct lease *l = &g->lease[unit_of (g, ev->iasp)];
 
   if (ev->role >= HOST_ROLE_END) {
     g->counters.illegal++;
@@ -88,9 +98,10 @@ on_hosted (struct group *g, const struct group_event *ev)
     h->told_tenure = ev->tenure;
     h->told_sites = g->applied.def.n_sites;
     /* L3: it was opened when every lease before its tenure was over, which
-     * stays so; this run need not wait for that again (F7). */
-    if (ev->role == HOST_PRODUCTION && ev->tenure > g->lease.cleared)
-      g->lease.cleared = ev->tenure;
+     * stays so; this run need not wait for that again (F7).  Without a state
+     * nobody knows whose lease that was. */
+    if (ev->role == HOST_PRODUCTION && ev->tenure > l->cleared && g->has_state)
+      l->cleared = ev->tenure;
   } else if (ev->role != h->told_role) {
     g->counters.illegal++;
     return;
@@ -103,7 +114,7 @@ on_hosted (struct group *g, const struct group_event *ev)
     h->store.can_host = true;
     h->probed = true;
     h->reason[0] = 0;
-    tell_all_again (g, h);
+    tell_all_again (g, ev->iasp);
   } else
     h->probe_stale = true;
 }
@@ -240,12 +251,17 @@ site_of (const struct group *g, uint32_t id)
 
 /* Who is to have the configuration of a resource: the members of the host's
  * site; of a script, which no site has more of than another, all that may ever
- * host it. */
+ * host it.  Fig. 4: of these the subgroup(R), who have said that they have
+ * access. */
 static bool
 has_access (const struct group *g, uint32_t node, unsigned iasp, uint8_t site)
 {
+  const struct peer *p = group_peer_const (g, node);
   uint8_t mine = site_of (g, node);
 
+  if (g->committed.def.placement == PLACEMENT_ACCESS
+      && !place_has_access (&g->committed, iasp, p != NULL && p->announced ? &p->announce : NULL))
+    return false;
   return mine != NO_SITE && (is_script (g, iasp) || mine == site);
 }
 
@@ -322,17 +338,17 @@ host_on_mirror_start (struct group *g, struct peer *from, struct group_actions *
 /* ---- wants -------------------------------------------------------------- */
 
 bool
-host_serves (const struct group *g, uint32_t node)
+host_serves (const struct group *g, unsigned unit)
 {
-  const struct peer *p = group_peer_const (g, node);
+  const struct peer *p = group_peer_const (g, state_unit_host (&g->committed, unit));
 
-  if (p == NULL || !group_present (g, p) || !p->announced
-      || state_production_host (&g->committed) != node)
+  if (p == NULL || !group_present (g, p) || !p->announced)
     return false;
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
-    if (i >= p->announce.n_iasps || p->announce.iasp[i].role != HOST_PRODUCTION
-        || !p->announce.iasp[i].opened
-        || p->announce.iasp[i].tenure != state_tenure (&g->committed))
+    if (state_unit (&g->committed, i) == unit
+        && (i >= p->announce.n_iasps || p->announce.iasp[i].role != HOST_PRODUCTION
+            || !p->announce.iasp[i].opened
+            || p->announce.iasp[i].tenure != state_unit_tenure (&g->committed, unit)))
       return false;
   return true;
 }
@@ -364,9 +380,9 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
   a = group_act (out, GA_HOST);
   a->iasp = (uint8_t) i;
   a->role = (uint8_t) role;
-  a->tenure = state_tenure (&g->committed);
+  a->tenure = g->committed.rec[i].tenure;
   if (role == HOST_PRODUCTION)
-    a->until_ms = g->lease.until_ms;
+    a->until_ms = g->lease[unit_of (g, i)].until_ms;
   if (role == HOST_NONE)
     h->closing = h->told_role;
   else
@@ -385,12 +401,16 @@ tell_role (struct group *g, struct group_actions *out, unsigned i, enum host_rol
 }
 
 static void
-settle_role (struct group *g, unsigned i, uint8_t site, struct group_actions *out)
+settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t site,
+             struct group_actions *out)
 {
   struct hosting *h = &g->host[i];
+  unsigned unit = unit_of (g, i);
+  const struct lease *l = &g->lease[unit];
+  uint64_t tenure = state_unit_tenure (&g->committed, unit);
   enum host_role want = wanted_role (g, i, site);
   /* C7: a plugin has a place for each site that there was when it opened. */
-  bool stale = (h->told_role == HOST_PRODUCTION && h->told_tenure != state_tenure (&g->committed))
+  bool stale = (h->told_role == HOST_PRODUCTION && h->told_tenure != tenure)
                || (h->told_role != HOST_NONE && h->told_sites != g->committed.def.n_sites
                    && !is_script (g, i));
 
@@ -417,7 +437,7 @@ settle_role (struct group *g, unsigned i, uint8_t site, struct group_actions *ou
   }
   /* S3, L3: released is said only when a process of an earlier run, of which
    * nobody told yet, is gone too. */
-  if (!h->asked && g->lease.releasing != 0) {
+  if (!h->asked && l->releasing != 0) {
     tell_role (g, out, i, HOST_NONE);
     return;
   }
@@ -429,12 +449,13 @@ settle_role (struct group *g, unsigned i, uint8_t site, struct group_actions *ou
   if (want == HOST_PRODUCTION) {
     /* L3: every earlier lease is over; L1: and this one is valid; R4, R6:
      * the disk agrees; S2. */
-    if (!lease_cleared (g) || g->lease.tenure != state_tenure (&g->committed)
-        || g->lease.until_ms <= g->now_ms
+    if (!lease_cleared (g, unit) || l->tenure != tenure || l->until_ms <= g->now_ms
         || place_disagrees (&g->committed, i, site, &h->store) != NULL)
       return;
     /* S1: looked at after the old host has released, or must have ended. */
-    if (h->told_role == HOST_NONE && h->judged_tenure != state_tenure (&g->committed))
+    if (h->told_role == HOST_NONE && h->judged_tenure != tenure)
+      return;
+    if (h->told_role == HOST_NONE && !place_may_begin (in, unit))
       return;
     /* S2: filled from a copy that took over, or accepted with its loss. */
     if (h->store.restarted && h->told_role == HOST_NONE
@@ -641,7 +662,7 @@ settle_mirrors (struct group *g, const struct place_in *in, unsigned i, uint8_t 
       if (s != site)
         settle_link (g, in, i, s, out);
   } else if (h->told_role == HOST_MIRROR && !h->start_told && h->start_tenure == r->tenure
-             && h->start_node == state_production_host (&g->committed) && group_room (out)) {
+             && h->start_node == state_unit_host (&g->committed, unit_of (g, i)) && group_room (out)) {
     h->start_told = true;
     tell_mirror (out, i, r->production_site, h->start_node, h->start_sync);
   }
@@ -689,7 +710,7 @@ all_is_hosted (const struct group *g, unsigned i, uint8_t site)
   const struct iasp_rec *r = &g->committed.rec[i];
   const struct peer *p = group_peer_const (g, r->copies[site].host);
 
-  if (!host_serves (g, state_production_host (&g->committed)))
+  if (!host_serves (g, unit_of (g, i)))
     return false;
   if (r->copies[site].detached)
     return r->copies[site].exported == DETACHED_CLOSED || copy_is_open (g, p, i, HOST_DETACHED);
@@ -700,14 +721,19 @@ static void
 settle_probe (struct group *g, unsigned i, uint8_t site, struct group_actions *out)
 {
   struct hosting *h = &g->host[i];
-  bool again = h->probed && g->now_ms >= h->probe_ms + PROBE_AGAIN_MS
-               && !all_is_hosted (g, i, site);
+  unsigned unit = unit_of (g, i);
+  uint64_t tenure = state_unit_tenure (&g->committed, unit);
+  uint64_t rest_ms = all_is_hosted (g, i, site) ? PROBE_ACCESS_MS : PROBE_AGAIN_MS;
+  /* Fig. 4: who has access may change at any time, and the subgroup with it. */
+  bool again = h->probed && g->now_ms >= h->probe_ms + rest_ms
+               && (rest_ms == PROBE_AGAIN_MS
+                   || (g->committed.def.placement == PLACEMENT_ACCESS && h->told_role == HOST_NONE));
 
   if (!g->committed.started || h->pending)
     return;
-  if (h->told_role == HOST_NONE && h->judged_tenure != state_tenure (&g->committed)
-      && wanted_role (g, i, site) == HOST_PRODUCTION && lease_cleared (g)
-      && !(h->probing && h->probe_tenure == state_tenure (&g->committed)))
+  if (h->told_role == HOST_NONE && h->judged_tenure != tenure
+      && wanted_role (g, i, site) == HOST_PRODUCTION && lease_cleared (g, unit)
+      && !(h->probing && h->probe_tenure == tenure))
     h->probe_stale = true;
   if (h->probing && g->now_ms < h->probe_ms + PROBE_LOST_MS)
     return;
@@ -718,8 +744,8 @@ settle_probe (struct group *g, unsigned i, uint8_t site, struct group_actions *o
   h->probe_stale = false;
   h->probe_ms = g->now_ms;
   h->probe_tenure = 0;
-  if (wanted_role (g, i, site) == HOST_PRODUCTION && lease_cleared (g))
-    h->probe_tenure = state_tenure (&g->committed);
+  if (wanted_role (g, i, site) == HOST_PRODUCTION && lease_cleared (g, unit))
+    h->probe_tenure = tenure;
 }
 
 /* Message 3: sent in each view, and whenever what it says changes. */
@@ -765,6 +791,7 @@ settle_fence (struct group *g, const struct place_in *in, unsigned i, uint8_t si
   const struct crg_state *s = &g->committed;
   uint32_t holder = g->host[i].store.held_by;
   int n = state_node_index (s, holder), me = group_me (g);
+  unsigned unit = unit_of (g, i);
   const struct peer *p = group_peer_const (g, holder);
   struct group_action *a;
 
@@ -776,7 +803,8 @@ settle_fence (struct group *g, const struct place_in *in, unsigned i, uint8_t si
     return;
   for (unsigned k = 0; k < s->def.n_nodes; k++)
     if (s->def.nodes[k].site == site && in->node[k].present
-        && s->def.nodes[k].order < s->def.nodes[me].order)
+        && (s->def.placement == PLACEMENT_SITE || place_has_access (s, i, in->node[k].announce))
+        && state_order (s, unit, k) < state_order (s, unit, (unsigned) me))
       return;
   g->fence.node = holder;
   a = group_act (out, GA_FENCE);
@@ -791,7 +819,8 @@ settle_held (struct group *g, unsigned i, uint8_t site, struct group_actions *ou
 {
   struct hosting *h = &g->host[i];
 
-  if (h->let_go || !h->open || h->told_role != HOST_PRODUCTION || g->sw.phase != SWITCH_NONE
+  if (h->let_go || !h->open || h->told_role != HOST_PRODUCTION
+      || (g->sw.phase != SWITCH_NONE && g->sw.unit == unit_of (g, i))
       || wanted_role (g, i, site) != HOST_PRODUCTION || !group_room (out))
     return;
   group_act (out, GA_RESUME)->iasp = (uint8_t) i;
@@ -810,7 +839,7 @@ host_settle (struct group *g, struct group_actions *out)
   place_gather (g, &in);
   site = site_of (g, g->cfg.node_id);
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
-    settle_role (g, i, site, out);
+    settle_role (g, &in, i, site, out);
     settle_record (g, i, out);
     settle_mirrors (g, &in, i, site, out);
     if (site == NO_SITE)

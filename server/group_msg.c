@@ -129,6 +129,7 @@ static void
 encode_request (struct writer *w, const struct msg_request *q)
 {
   w_u8 (w, q->request);
+  w_u8 (w, q->iasp);
   w_u64 (w, q->request_id);
   w_u32 (w, q->node);
   w_u8 (w, q->dry_run);
@@ -182,7 +183,9 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     break;
   case MSG_PERSISTED:
     w_stamp (&w, m->u.persisted.stamp);
-    w_u32 (&w, m->u.persisted.hold_ms);
+    w_u8 (&w, m->u.persisted.n_units);
+    for (unsigned i = 0; i < m->u.persisted.n_units && i < CRG_MAX_IASPS; i++)
+      w_u32 (&w, m->u.persisted.hold_ms[i]);
     break;
   case MSG_CHANGE:
     n = w.bad ? 0 : change_encode (&m->u.change, w.p + w.used, w.len - w.used);
@@ -191,6 +194,7 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     break;
   case MSG_RENEW:
   case MSG_RENEWED:
+    w_u8 (&w, m->u.renew.unit);
     w_u32 (&w, m->u.renew.host);
     w_u64 (&w, m->u.renew.tenure);
     w_u64 (&w, m->u.renew.sent_ms);
@@ -220,7 +224,8 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     w_u8 (&w, m->u.mirror_start.sync);
     break;
   case MSG_RELEASED:
-    w_u64 (&w, m->u.tenure);
+    w_u8 (&w, m->u.released.unit);
+    w_u64 (&w, m->u.released.tenure);
     break;
   case MSG_ALIVE:
     break;
@@ -267,7 +272,7 @@ decode_body (struct reader *r, struct msg *m)
     m->u.answer.has_state = r_bool (r);
     m->u.answer.stamp = r_stamp (r);
     m->u.answer.promised = r_u64 (r);
-    m->u.answer.seen_renew = r_bool (r);
+    m->u.answer.seen_renew = r_u8 (r);
     m->u.answer.start_wait_ms = r_u32 (r);
     m->u.answer.n_past = r_u8 (r);
     if (m->u.answer.n_past > CRG_MAX_PAST) {
@@ -300,7 +305,13 @@ decode_body (struct reader *r, struct msg *m)
     break;
   case MSG_PERSISTED:
     m->u.persisted.stamp = r_stamp (r);
-    m->u.persisted.hold_ms = r_u32 (r);
+    m->u.persisted.n_units = r_u8 (r);
+    if (m->u.persisted.n_units > CRG_MAX_IASPS) {
+      r->bad = true;
+      return;
+    }
+    for (unsigned i = 0; i < m->u.persisted.n_units; i++)
+      m->u.persisted.hold_ms[i] = r_u32 (r);
     break;
   case MSG_CHANGE:
     if (change_decode (&m->u.change, r->p + r->used, r->len - r->used) < 0)
@@ -309,6 +320,9 @@ decode_body (struct reader *r, struct msg *m)
     break;
   case MSG_RENEW:
   case MSG_RENEWED:
+    m->u.renew.unit = r_u8 (r);
+    if (m->u.renew.unit >= CRG_MAX_IASPS)
+      r->bad = true;
     m->u.renew.host = r_u32 (r);
     m->u.renew.tenure = r_u64 (r);
     m->u.renew.sent_ms = r_u64 (r);
@@ -347,7 +361,10 @@ decode_body (struct reader *r, struct msg *m)
       r->bad = true;
     break;
   case MSG_RELEASED:
-    m->u.tenure = r_u64 (r);
+    m->u.released.unit = r_u8 (r);
+    if (m->u.released.unit >= CRG_MAX_IASPS)
+      r->bad = true;
+    m->u.released.tenure = r_u64 (r);
     break;
   case MSG_ALIVE:
     break;
@@ -360,6 +377,9 @@ decode_body (struct reader *r, struct msg *m)
   case MSG_REQUEST:
   case MSG_REPLY:
     m->u.request.request = r_u8 (r);
+    m->u.request.iasp = r_u8 (r);
+    if (m->u.request.iasp >= CRG_MAX_IASPS)
+      r->bad = true;
     m->u.request.request_id = r_u64 (r);
     m->u.request.node = r_u32 (r);
     m->u.request.dry_run = r_bool (r);

@@ -11,7 +11,7 @@
 #include "server/group.h"
 
 #define MSG_MAGIC 0x47475243u /* "CRGG" */
-#define MSG_VERSION 2
+#define MSG_VERSION 3
 #define MSG_EBADMSG STATE_EBADMSG
 
 enum msg_type {
@@ -49,7 +49,8 @@ struct msg_answer {
   bool has_state;
   struct stamp stamp;
   uint64_t promised;
-  bool seen_renew;       /* of its present production host, since it started */
+  uint8_t seen_renew;    /* bit set of units: a RENEW of its present production
+                            host, since it started */
   uint32_t start_wait_ms;/* left of start-wait; UINT32_MAX: not begun */
   uint8_t n_past;        /* C9: lineages that its state was recovered from */
   uint8_t past[CRG_MAX_PAST][CRG_ID_LEN];
@@ -77,10 +78,12 @@ struct msg_group_state {
 
 struct msg_persisted {
   struct stamp stamp;
-  uint32_t hold_ms;      /* L3 */
+  uint8_t n_units;
+  uint32_t hold_ms[CRG_MAX_IASPS]; /* L3, by unit */
 };
 
 struct msg_renew {
+  uint8_t unit;
   uint32_t host;         /* RENEWED: whose */
   uint64_t tenure;
   uint64_t sent_ms;      /* the host's own clock, echoed */
@@ -115,8 +118,14 @@ struct msg_mirror_start {
   uint8_t sync;          /* H7: enum mirror_sync */
 };
 
+struct msg_released {
+  uint8_t unit;
+  uint64_t tenure;
+};
+
 struct msg_request {
   uint8_t request;
+  uint8_t iasp;          /* of the unit that it is about */
   uint64_t request_id;
   uint32_t node;         /* REQUEST: target or NO_NODE; REPLY: who asked */
   bool dry_run;
@@ -137,7 +146,7 @@ struct msg {
     struct announce announce;
     struct msg_config config;
     struct msg_mirror_start mirror_start;
-    uint64_t tenure;             /* RELEASED */
+    struct msg_released released;
     uint32_t round;              /* ROUND */
     struct msg_request request;  /* REQUEST, REPLY */
     struct {

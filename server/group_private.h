@@ -20,6 +20,8 @@
 #define ALIVE_SILENT 24
 /* A store is probed again so often while something isn't hosted. */
 #define PROBE_AGAIN_MS 1000
+/* ... and by who could have access to what another hosts (Fig. 4). */
+#define PROBE_ACCESS_MS 10000
 /* A probe that wasn't answered is asked again: the shell may have lost it. */
 #define PROBE_LOST_MS 10000
 /* A named host that failed tries again so often while nobody else can. */
@@ -49,17 +51,19 @@ struct peer {
   bool promised;
   struct stamp promised_stamp;
   bool persisted;           /* of the current version */
-  bool hold_known;          /* L3: its PERSISTED covers the appointment ... */
-  uint64_t open_ms;         /* ... and its hold ends then */
+  /* L3, by unit: */
+  uint8_t hold_known;       /* bit set: its PERSISTED covers the appointment ... */
+  uint64_t open_ms[CRG_MAX_IASPS]; /* ... and its hold ends then */
   uint32_t silent;          /* C8: own ALIVEs since its last */
   bool announced;
   struct announce announce;
   /* Of this incarnation of ours. */
   bool seen;                /* was in a committed view, or renewed a lease */
   uint64_t heard_ms;        /* F7: its last message */
-  bool replied;
-  uint64_t replied_ms;      /* L3: we answered its RENEW last */
-  uint64_t ack_ms;          /* L1: the newest RENEW of ours that it answered */
+  /* By unit: */
+  uint8_t replied;          /* bit set */
+  uint64_t replied_ms[CRG_MAX_IASPS]; /* L3: we answered its RENEW last */
+  uint64_t ack_ms[CRG_MAX_IASPS]; /* L1: the newest RENEW of ours that it answered */
   uint64_t config_got[CRG_MAX_IASPS]; /* its incarnation that got ours ... */
   uint32_t config_got_version[CRG_MAX_IASPS]; /* ... in this version */
   uint32_t report_len;
@@ -121,6 +125,7 @@ struct hosting {
   bool start_told;
 };
 
+/* Of one unit. */
 struct lease {
   uint64_t tenure;          /* that the acks are about; 0: not host */
   uint64_t until_ms, told_ms;
@@ -135,8 +140,10 @@ struct lease {
 
 enum switch_phase { SWITCH_NONE, SWITCH_HOLDING, SWITCH_APPOINTING, SWITCH_WAITING };
 
+/* One at a time. */
 struct switchover {
   uint8_t phase;            /* enum switch_phase */
+  uint8_t unit;             /* that moves */
   uint32_t target, origin;
   uint64_t request_id;
   uint64_t epoch, tenure;   /* in which it began */
@@ -151,7 +158,7 @@ struct request {
   uint8_t request;
   uint64_t request_id;
   uint32_t node;
-  uint8_t iasp, site, mode;
+  uint8_t iasp, site, mode; /* SWITCHOVER: iasp tells the unit */
   bool dry_run, forced;
   uint64_t tenure;          /* SWITCHOVER forced: when it was asked for */
   struct node_change node_change; /* NODE */
@@ -191,9 +198,10 @@ struct group {
   bool current_committed;   /* ... and the newest version */
   uint8_t change_kind;      /* of the newest version ... */
   uint64_t change_ms;       /* ... and when it was delivered */
-  uint64_t appoint_tenure;  /* of the last appointment that was delivered ... */
-  bool appoint_graceful;    /* ... which was a switchover (for hooks only) */
-  uint64_t appoint_version; /* L3: PERSISTED from here on carries the hold */
+  uint64_t appoint_tenure[CRG_MAX_IASPS]; /* by unit: of the last appointment that
+                               was delivered ... */
+  uint8_t appoint_graceful; /* bit set: ... which was a switchover (for hooks only) */
+  uint64_t appoint_version[CRG_MAX_IASPS]; /* L3: PERSISTED from here on carries the hold */
   uint64_t commit_ms;       /* of the GROUP-STATE */
   uint64_t domain_ms;       /* C7: of it, or of the last change of the domain */
   uint64_t asked_ms;        /* everybody was asked anew what it can host */
@@ -201,12 +209,12 @@ struct group {
 
   struct peer peers[CRG_MAX_NODES];
   struct hosting host[CRG_MAX_IASPS];
-  struct lease lease;
+  struct lease lease[CRG_MAX_IASPS]; /* by unit */
 
   uint64_t alive_ms;        /* next ALIVE */
   bool wait_set;
   uint64_t wait_until_ms;   /* start-wait */
-  bool warm;                /* an answer has seen a RENEW of this host */
+  uint8_t warm;             /* bit set of units: an answer has seen a RENEW of this host */
 
   struct announce announce_sent;
   bool announced;           /* in this view */
@@ -282,11 +290,12 @@ extern void want_settle (struct group *g, struct group_actions *out);
 
 /* lease.c */
 extern uint64_t lease_guard_ms (const struct group *g);
-extern uint32_t lease_hold_ms (const struct group *g);
+extern uint32_t lease_hold_ms (const struct group *g, unsigned unit);
 extern void lease_on_renew (struct group *g, struct peer *from, struct group_actions *out);
 extern void lease_on_renewed (struct group *g, struct peer *from, struct group_actions *out);
 extern void lease_on_alive (struct group *g, struct peer *from);
-extern bool lease_cleared (struct group *g);
+extern void lease_on_released (struct group *g);
+extern bool lease_cleared (struct group *g, unsigned unit);
 extern void lease_settle (struct group *g, struct group_actions *out);
 
 /* group_host.c */
@@ -300,7 +309,7 @@ extern void host_on_mirror_start (struct group *g, struct peer *from,
 extern void host_settle (struct group *g, struct group_actions *out);
 /* R3: nothing about this IASP is in flight. */
 extern bool host_settled (const struct group *g, unsigned iasp);
-extern bool host_serves (const struct group *g, uint32_t node); /* production, all IASPs */
+extern bool host_serves (const struct group *g, unsigned unit); /* production, all its IASPs */
 
 /* group_status.c */
 extern void group_age_wait (struct group *g);

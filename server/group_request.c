@@ -58,6 +58,13 @@ answer_origin (struct group *g, struct group_actions *out, uint32_t origin, uint
   group_send (g, out, MSG_REPLY);
 }
 
+/* The unit that a request is about. */
+static unsigned
+unit_of (const struct group *g, const struct request *r)
+{
+  return state_unit (&g->committed, r->iasp);
+}
+
 /* ---- switchover on the production host ---------------------------------- */
 
 static void
@@ -65,7 +72,8 @@ resume (struct group *g, struct group_actions *out)
 {
   /* Also where the plugin is gone meanwhile: the next one shall not be held. */
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
-    group_act (out, GA_RESUME)->iasp = (uint8_t) i;
+    if (state_unit (&g->committed, i) == g->sw.unit)
+      group_act (out, GA_RESUME)->iasp = (uint8_t) i;
 }
 
 static void
@@ -78,7 +86,7 @@ give_up (struct group *g, struct group_actions *out, const char *why)
 }
 
 static const char *
-switch_refusal (struct group *g, uint32_t node, int *target)
+switch_refusal (struct group *g, unsigned unit, uint32_t node, int *target)
 {
   struct place_in in;
 
@@ -87,12 +95,11 @@ switch_refusal (struct group *g, uint32_t node, int *target)
     return "the group is changing its members; try again";
   if (!g->committed.started)
     return "the CRG is not started";
-  if (state_production_host (&g->committed) != g->cfg.node_id
-      || !host_serves (g, g->cfg.node_id))
+  if (state_unit_host (&g->committed, unit) != g->cfg.node_id || !host_serves (g, unit))
     return "production is not served now, so there is nothing to switch over";
   place_gather (g, &in);
   if (node == NO_NODE) {
-    *target = place_target (&in);
+    *target = place_target (&in, unit);
     return *target < 0 ? "no node can take over: see the reasons in crgctl status" : NULL;
   }
   *target = state_node_index (&g->committed, node);
@@ -100,12 +107,12 @@ switch_refusal (struct group *g, uint32_t node, int *target)
     return "no such node in the recovery domain";
   if (node == g->cfg.node_id)
     return "it is the production host already";
-  return place_refusal (&in, (unsigned) *target, PLACE_FOR_SWITCHOVER);
+  return place_refusal (&in, unit, (unsigned) *target, PLACE_FOR_SWITCHOVER);
 }
 
 static void
 switch_begin (struct group *g, struct group_actions *out, uint32_t origin, uint64_t request_id,
-              uint32_t node, bool dry_run)
+              unsigned unit, uint32_t node, bool dry_run)
 {
   const char *why;
   int target;
@@ -115,7 +122,7 @@ switch_begin (struct group *g, struct group_actions *out, uint32_t origin, uint6
       answer_origin (g, out, origin, request_id, CODE_REFUSED, "another switchover is under way");
     return;
   }
-  why = switch_refusal (g, node, &target);
+  why = switch_refusal (g, unit, node, &target);
   if (why != NULL) {
     answer_origin (g, out, origin, request_id, CODE_REFUSED, why);
     return;
@@ -125,31 +132,40 @@ switch_begin (struct group *g, struct group_actions *out, uint32_t origin, uint6
     struct text t;
 
     text_begin (&t, text, sizeof text);
-    text_add (&t, "production would move to ");
+    text_add (&t, "production ");
+    if (g->committed.def.placement == PLACEMENT_ACCESS) {
+      text_add (&t, "of ");
+      text_add (&t, g->committed.def.iasps[unit].name);
+      text_add (&t, " ");
+    }
+    text_add (&t, "would move to ");
     text_add (&t, g->committed.def.nodes[target].name);
     answer_origin (g, out, origin, request_id, CODE_FINE, text);
     return;
   }
   memset (&g->sw, 0, sizeof g->sw);
   g->sw.phase = SWITCH_HOLDING;
+  g->sw.unit = (uint8_t) unit;
   g->sw.target = g->committed.def.nodes[target].id;
   g->sw.origin = origin;
   g->sw.request_id = request_id;
   g->sw.epoch = g->committed.stamp.epoch;
-  g->sw.tenure = state_tenure (&g->committed);
+  g->sw.tenure = state_unit_tenure (&g->committed, unit);
   /* F6: hold new I/O, drain, flush everywhere. */
-  for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
-    struct group_action *a = group_act (out, GA_HOLD);
+  for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
+    if (state_unit (&g->committed, i) == unit) {
+      struct group_action *a = group_act (out, GA_HOLD);
 
-    a->iasp = (uint8_t) i;
-    str_set (a->reason, sizeof a->reason, "switchover");
-  }
+      a->iasp = (uint8_t) i;
+      str_set (a->reason, sizeof a->reason, "switchover");
+    }
 }
 
 void
 request_on_drained (struct group *g, const struct group_event *ev, struct group_actions *out)
 {
-  if (g->sw.phase != SWITCH_HOLDING || ev->iasp >= g->committed.def.n_iasps) {
+  if (g->sw.phase != SWITCH_HOLDING || ev->iasp >= g->committed.def.n_iasps
+      || state_unit (&g->committed, ev->iasp) != g->sw.unit) {
     g->counters.illegal++;
     return;
   }
@@ -158,7 +174,7 @@ request_on_drained (struct group *g, const struct group_event *ev, struct group_
     return;
   }
   g->sw.drained |= 1u << ev->iasp;
-  if (g->sw.drained == state_all_iasps (&g->committed))
+  if (g->sw.drained == state_unit_iasps (&g->committed, g->sw.unit))
     g->sw.phase = SWITCH_APPOINTING;
 }
 
@@ -173,9 +189,9 @@ settle_switch (struct group *g, struct group_actions *out)
 
   if (sw->phase == SWITCH_NONE || !group_active (g))
     return;
-  host = state_production_host (&g->committed);
+  host = state_unit_host (&g->committed, sw->unit);
   if (sw->phase != SWITCH_WAITING) {
-    if (state_tenure (&g->committed) != sw->tenure) {
+    if (state_unit_tenure (&g->committed, sw->unit) != sw->tenure) {
       if (host == sw->target)
         sw->phase = SWITCH_WAITING;
       else {
@@ -193,7 +209,7 @@ settle_switch (struct group *g, struct group_actions *out)
       sw->phase = SWITCH_NONE;
       answer_origin (g, out, sw->origin, sw->request_id, CODE_ERROR,
                      "the target could not serve; production went on elsewhere");
-    } else if (host_serves (g, host)) {
+    } else if (host_serves (g, sw->unit)) {
       sw->phase = SWITCH_NONE;
       answer_origin (g, out, sw->origin, sw->request_id, CODE_FINE, "production was switched over");
     }
@@ -207,7 +223,8 @@ want_switch (struct group *g, struct change *c)
   struct place_in in;
   int n;
 
-  if (sw->phase != SWITCH_APPOINTING || state_production_host (&g->committed) != g->cfg.node_id)
+  if (sw->phase != SWITCH_APPOINTING
+      || state_unit_host (&g->committed, sw->unit) != g->cfg.node_id)
     return false;
   place_gather (g, &in);
   n = state_node_index (&g->committed, sw->target);
@@ -215,7 +232,7 @@ want_switch (struct group *g, struct change *c)
     return false; /* gone: settled by the next epoch */
   memset (c, 0, sizeof *c);
   c->kind = CH_APPOINT;
-  c->iasps = state_all_iasps (&g->committed);
+  c->iasps = state_unit_iasps (&g->committed, sw->unit);
   c->site = g->committed.def.nodes[n].site;
   c->node = sw->target;
   c->expect_node = g->cfg.node_id;
@@ -244,7 +261,8 @@ settle_target (struct group *g, struct group_actions *out)
     return;
   place_gather (g, &in);
   n = state_node_index (&g->committed, sw->target);
-  why = n < 0 ? "the target is gone" : place_refusal (&in, (unsigned) n, PLACE_FOR_SWITCHOVER);
+  why = n < 0 ? "the target is gone"
+              : place_refusal (&in, sw->unit, (unsigned) n, PLACE_FOR_SWITCHOVER);
   if (why != NULL)
     give_up (g, out, why);
 }
@@ -256,11 +274,14 @@ request_on_request (struct group *g, struct peer *from, struct group_actions *ou
 {
   const struct msg_request *m = &g->in.u.request;
   struct msg_request copy = *m; /* g->out may alias nothing of g->in, but answers reuse it */
+  unsigned unit;
 
-  if (copy.request != GR_SWITCHOVER || !g->has_committed
-      || state_production_host (&g->committed) != g->cfg.node_id || from->id == g->cfg.node_id)
+  if (copy.request != GR_SWITCHOVER || !g->has_committed || copy.iasp >= g->committed.def.n_iasps)
     return;
-  switch_begin (g, out, from->id, copy.request_id, copy.node, copy.dry_run);
+  unit = state_unit (&g->committed, copy.iasp);
+  if (state_unit_host (&g->committed, unit) != g->cfg.node_id || from->id == g->cfg.node_id)
+    return;
+  switch_begin (g, out, from->id, copy.request_id, unit, copy.node, copy.dry_run);
 }
 
 void
@@ -312,6 +333,10 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
       answer (out, ev->request_id, CODE_NO_OBJECT, "no such node in the recovery domain");
       return;
     }
+  if (ev->request == GR_SWITCHOVER && ev->iasp >= g->committed.def.n_iasps) {
+    answer (out, ev->request_id, CODE_NO_OBJECT, "no such resource in the CRG");
+    return;
+  }
   for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
     if (!g->requests[i].used)
       r = &g->requests[i];
@@ -329,7 +354,8 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
   r->dry_run = ev->dry_run;
   r->mode = ev->mode;
   r->forced = ev->forced;
-  r->tenure = state_tenure (&g->committed);
+  if (ev->request == GR_SWITCHOVER)
+    r->tenure = state_unit_tenure (&g->committed, unit_of (g, r));
   if (ev->request == GR_NODE) {
     r->node_change = *ev->node_change;
     r->until_ms = g->now_ms + DOMAIN_JOIN_MS;
@@ -358,14 +384,14 @@ add_age (struct text *t, uint64_t ms)
 /* What a forced takeover by this node would cost, as far as the record knows:
  * of the IASP whose copy has been out of the set for longest. */
 static void
-say_loss (const struct group *g, unsigned node, struct text *t)
+say_loss (const struct group *g, unsigned unit, unsigned node, struct text *t)
 {
   const struct crg_state *s = &g->committed;
   uint8_t site = s->def.nodes[node].site;
-  unsigned worst = 0;
+  unsigned worst = unit;
 
-  for (unsigned i = 1; i < s->def.n_iasps; i++)
-    if (!s->rec[i].copies[site].in_set
+  for (unsigned i = unit + 1; i < s->def.n_iasps; i++)
+    if (state_unit (s, i) == unit && !s->rec[i].copies[site].in_set
         && (s->rec[worst].copies[site].in_set
             || s->rec[i].copies[site].left_ms < s->rec[worst].copies[site].left_ms))
       worst = i;
@@ -393,14 +419,15 @@ want_force (struct group *g, const struct request *r, struct change *c)
 {
   struct place_in in;
   int n = state_node_index (&g->committed, r->node);
+  unsigned unit = unit_of (g, r);
 
-  if (!r->forced || r->dry_run || n < 0 || state_tenure (&g->committed) != r->tenure
-      || host_serves (g, state_production_host (&g->committed)))
+  if (!r->forced || r->dry_run || n < 0
+      || state_unit_tenure (&g->committed, unit) != r->tenure || host_serves (g, unit))
     return false;
   place_gather (g, &in);
-  if (place_force_refusal (&in, (unsigned) n) != NULL)
+  if (place_force_refusal (&in, unit, (unsigned) n) != NULL)
     return false;
-  place_appointment (&in, (unsigned) n, c);
+  place_appointment (&in, unit, (unsigned) n, c);
   c->forced = true;
   return true;
 }
@@ -411,7 +438,8 @@ static bool
 settle_force (struct group *g, struct request *r, struct group_actions *out)
 {
   const struct crg_state *s = &g->committed;
-  uint32_t host = state_production_host (s);
+  unsigned unit = unit_of (g, r);
+  uint32_t host = state_unit_host (s, unit);
   int n = state_node_index (s, r->node);
   char text[CRG_REASON_MAX + 1];
   struct place_in in;
@@ -419,14 +447,14 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
   struct text t;
   int code;
 
-  if (r->forced && host == r->node && s->rec[0].tenure > r->tenure) {
+  if (r->forced && host == r->node && state_unit_tenure (s, unit) > r->tenure) {
     r->used = false;
     answer (out, r->request_id, CODE_FINE, "production was taken over by force; loss has risen");
     return true;
   }
   if (n < 0 || !s->started || r->sent)
     return false;
-  if (host_serves (g, host)) {
+  if (host_serves (g, unit)) {
     if (!r->forced)
       return false;
     r->used = false;
@@ -434,7 +462,7 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
             "production is served: switch over without --force, and nothing is lost");
     return true;
   }
-  if (state_tenure (s) != r->tenure) {
+  if (state_unit_tenure (s, unit) != r->tenure) {
     r->used = false;
     answer (out, r->request_id, CODE_REFUSED, "production was taken over by another node meanwhile");
     return true;
@@ -442,7 +470,7 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
   place_gather (g, &in);
   if (!in.ready)
     return true; /* who is there hasn't said what it can host */
-  why = place_force_refusal (&in, (unsigned) n);
+  why = place_force_refusal (&in, unit, (unsigned) n);
   if (why == NULL && r->forced && !r->dry_run)
     return true; /* proposed, until it is so */
   text_begin (&t, text, sizeof text);
@@ -453,7 +481,7 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
     text_add (&t, why);
   } else {
     code = r->dry_run && r->forced ? CODE_FINE : CODE_NEEDS_FORCE;
-    say_loss (g, (unsigned) n, &t);
+    say_loss (g, unit, (unsigned) n, &t);
     if (code == CODE_NEEDS_FORCE)
       text_add (&t, "; --force takes over with it");
   }
@@ -532,13 +560,14 @@ static void
 settle_forwarded (struct group *g, struct request *r, struct group_actions *out)
 {
   struct msg_request *m = &g->out.u.request;
-  uint32_t host = state_production_host (&g->committed);
+  unsigned unit = unit_of (g, r);
+  uint32_t host = state_unit_host (&g->committed, unit);
 
   if (r->sent && g->committed.stamp.epoch == r->epoch)
     return;
   if (r->sent) {
     /* Its answer may have been lost with the old view. */
-    if (host == r->node && host_serves (g, host)) {
+    if (host == r->node && host_serves (g, unit)) {
       r->used = false;
       answer (out, r->request_id, CODE_FINE, "production was switched over");
     } else if (host != r->node || r->node == NO_NODE) {
@@ -550,10 +579,10 @@ settle_forwarded (struct group *g, struct request *r, struct group_actions *out)
   if (host == g->cfg.node_id) {
     r->sent = true;
     r->epoch = g->committed.stamp.epoch;
-    switch_begin (g, out, g->cfg.node_id, r->request_id, r->node, r->dry_run);
+    switch_begin (g, out, g->cfg.node_id, r->request_id, unit, r->node, r->dry_run);
     return;
   }
-  if (!host_serves (g, host)) {
+  if (!host_serves (g, unit)) {
     r->used = false;
     answer (out, r->request_id, CODE_UNAVAILABLE,
             "production is not served now: there is nothing to switch over");
@@ -563,6 +592,7 @@ settle_forwarded (struct group *g, struct request *r, struct group_actions *out)
     return;
   memset (m, 0, sizeof *m);
   m->request = r->request;
+  m->iasp = r->iasp;
   m->request_id = r->request_id;
   m->node = r->node;
   m->dry_run = r->dry_run;

@@ -30,10 +30,10 @@ group_promised (const struct group *g)
 }
 
 bool
-group_was_graceful (const struct group *g)
+group_was_graceful (const struct group *g, unsigned unit)
 {
-  return g->has_committed && g->appoint_graceful
-         && g->appoint_tenure == state_tenure (&g->committed);
+  return g->has_committed && (g->appoint_graceful & (1u << unit))
+         && g->appoint_tenure[unit] == state_unit_tenure (&g->committed, unit);
 }
 
 static void
@@ -63,8 +63,9 @@ group_next_tick_ms (const struct group *g)
       }
   if (g->start_delivered && !g->current_committed && !g->round_sent)
     sooner (&next, MAX (g->start_ms, g->change_ms) + token2);
-  if (g->lease.tenure != 0)
-    sooner (&next, g->lease.renew_ms);
+  for (unsigned u = 0; u < CRG_MAX_IASPS; u++)
+    if (g->lease[u].tenure != 0)
+      sooner (&next, g->lease[u].renew_ms);
   if (g->phase == PHASE_STARTED && g->has_committed) {
     for (unsigned i = 0; i < g->committed.def.n_iasps; i++) {
       if (g->host[i].probed && !g->host[i].probing)
@@ -92,8 +93,9 @@ group_next_tick_ms (const struct group *g)
         sooner (&next, group_return_until_ms (g, p));
     }
     for (unsigned i = 0; i < CRG_MAX_NODES; i++)
-      if (g->peers[i].hold_known && g->peers[i].open_ms > g->now_ms)
-        sooner (&next, g->peers[i].open_ms);
+      for (unsigned u = 0; g->peers[i].hold_known >> u; u++)
+        if ((g->peers[i].hold_known & (1u << u)) && g->peers[i].open_ms[u] > g->now_ms)
+          sooner (&next, g->peers[i].open_ms[u]);
   }
   return next > g->now_ms ? next : g->now_ms + 1;
 }
@@ -120,9 +122,19 @@ group_announced (const struct group *g, uint32_t node, uint8_t iasp)
            ? &p->announce.iasp[iasp] : NULL;
 }
 
-const char *
-group_refusal (const struct group *g, uint32_t node)
+bool
+group_has_access (const struct group *g, uint32_t node, uint8_t iasp)
 {
+  const struct peer *p = group_peer_const (g, node);
+
+  return p != NULL && p->in_view && p->announced && iasp < g->committed.def.n_iasps
+         && place_has_access (&g->committed, iasp, &p->announce);
+}
+
+const char *
+group_refusal (const struct group *g, unsigned iasp, uint32_t node)
+{
+  unsigned unit = state_unit (&g->committed, iasp);
   struct place_in in;
   int n = g->has_committed ? state_node_index (&g->committed, node) : -1;
 
@@ -131,20 +143,19 @@ group_refusal (const struct group *g, uint32_t node)
   if (!group_active (g))
     return "the group can't change anything now";
   place_gather (g, &in);
-  return place_refusal (&in, (unsigned) n,
-                        host_serves (g, state_production_host (&g->committed))
-                          ? PLACE_FOR_SWITCHOVER : PLACE_FOR_FAILOVER);
+  return place_refusal (&in, unit, (unsigned) n,
+                        host_serves (g, unit) ? PLACE_FOR_SWITCHOVER : PLACE_FOR_FAILOVER);
 }
 
-/* Why production isn't served by its named host, whom we still wait for. */
+/* Why production of a unit isn't served by its named host, whom we still wait for. */
 static void
-say_named (const struct group *g, const struct place_in *in, int n, uint64_t now_ms,
+say_named (const struct group *g, const struct place_in *in, unsigned unit, int n, uint64_t now_ms,
            struct text *t)
 {
   const struct crg_state *s = &g->committed;
   const char *name = s->def.nodes[n].name;
 
-  if (!in->node[n].present && in->node[n].waited_for) {
+  if (!in->node[n].present && in->node[n].waited_for && !(in->warm & (1u << unit))) {
     text_add (t, "waits for named host ");
     text_add (t, name);
     text_add (t, " (start-wait, ");
@@ -165,9 +176,10 @@ say_named (const struct group *g, const struct place_in *in, int n, uint64_t now
     text_add (t, "waits for ");
     text_add (t, name);
     text_add (t, " to say what it can host");
-  } else if (s->def.nodes[n].id == g->cfg.node_id && g->lease.cleared != state_tenure (s)) {
+  } else if (s->def.nodes[n].id == g->cfg.node_id
+             && g->lease[unit].cleared != state_unit_tenure (s, unit)) {
     text_add (t, "waits until every earlier lease is over (L3)");
-  } else if (s->def.nodes[n].id == g->cfg.node_id && g->lease.until_ms <= now_ms) {
+  } else if (s->def.nodes[n].id == g->cfg.node_id && g->lease[unit].until_ms <= now_ms) {
     text_add (t, "waits for a majority to renew the lease (L1)");
   } else {
     text_add (t, "waits for ");
@@ -178,12 +190,12 @@ say_named (const struct group *g, const struct place_in *in, int n, uint64_t now
 
 /* S2: for whose copy does a restarted store wait? */
 static void
-say_restarted (const struct place_in *in, unsigned node, struct text *t)
+say_restarted (const struct place_in *in, unsigned unit, unsigned node, struct text *t)
 {
   const struct crg_state *s = in->state;
 
   for (unsigned i = 0; i < s->def.n_iasps; i++) {
-    int site = place_is_restarted (in, node, i)
+    int site = state_unit (s, i) == unit && place_is_restarted (in, node, i)
                  ? place_waits_for (in, i, s->def.nodes[node].site) : -1;
     int host = site < 0 ? -1 : state_node_index (s, s->rec[i].copies[site].host);
 
@@ -200,9 +212,10 @@ say_restarted (const struct place_in *in, unsigned node, struct text *t)
 }
 
 static void
-say_candidates (const struct place_in *in, struct text *t)
+say_candidates (const struct place_in *in, unsigned unit, struct text *t)
 {
   const struct crg_state *s = in->state;
+  const char *why;
 
   text_add (t, "no candidate:");
   for (unsigned i = 0; i < s->def.n_nodes; i++) {
@@ -211,21 +224,48 @@ say_candidates (const struct place_in *in, struct text *t)
     text_add (t, " ");
     text_add (t, s->def.nodes[i].name);
     text_add (t, ": ");
-    text_add (t, place_refusal (in, i, PLACE_FOR_FAILOVER) == NULL
-                   ? "is being appointed" : place_refusal (in, i, PLACE_FOR_FAILOVER));
-    say_restarted (in, i, t);
+    why = place_refusal (in, unit, i, PLACE_FOR_FAILOVER);
+    text_add (t, why == NULL ? "is being appointed" : why);
+    say_restarted (in, unit, i, t);
     text_add (t, ";");
   }
+}
+
+/* The first unit that is to be served and isn't; -1: all are. */
+static int
+unserved (const struct group *g)
+{
+  for (unsigned u = 0; g->committed.started && u < state_units (&g->committed); u++)
+    if (!host_serves (g, u))
+      return (int) u;
+  return -1;
+}
+
+static void
+say_unserved (const struct group *g, unsigned unit, uint64_t now_ms, struct group_status *st,
+              struct text *t)
+{
+  const struct crg_state *s = &g->committed;
+  int n = state_node_index (s, state_unit_host (s, unit));
+  struct place_in in;
+
+  place_gather (g, &in);
+  if (s->def.placement == PLACEMENT_ACCESS)
+    str_set (st->wait_owner, sizeof st->wait_owner, s->def.iasps[unit].name);
+  if (n >= 0 && !place_unit_left (&in, unit))
+    say_named (g, &in, unit, n, now_ms, t);
+  else if (!in.ready)
+    text_add (t, "waits for every member to say what it can host");
+  else
+    say_candidates (&in, unit, t);
 }
 
 static void
 say_wait (const struct group *g, uint64_t now_ms, struct group_status *st)
 {
   const struct crg_state *s = &g->committed;
-  struct place_in in;
+  int unit = unserved (g);
   struct text t;
-  bool left = false;
-  int n;
 
   text_begin (&t, st->wait_reason, sizeof st->wait_reason);
   str_set (st->wait_owner, sizeof st->wait_owner, g->has_committed ? s->def.name : "crg");
@@ -239,18 +279,9 @@ say_wait (const struct group *g, uint64_t now_ms, struct group_status *st)
     text_add (&t, "no majority of the votes is there");
   else if (g->phase != PHASE_STARTED)
     text_add (&t, "the members of a new view are agreeing on the state (C2)");
-  else if (s->started && !host_serves (g, state_production_host (s))) {
-    place_gather (g, &in);
-    n = state_node_index (s, state_production_host (s));
-    for (unsigned i = 0; i < s->def.n_iasps; i++)
-      left = left || place_left (&in, i, s->rec[i].production_site);
-    if (n >= 0 && !left)
-      say_named (g, &in, n, now_ms, &t);
-    else if (!in.ready)
-      text_add (&t, "waits for every member to say what it can host");
-    else
-      say_candidates (&in, &t);
-  } else
+  else if (unit >= 0)
+    say_unserved (g, (unsigned) unit, now_ms, st, &t);
+  else
     st->wait_owner[0] = 0;
 }
 
@@ -301,22 +332,28 @@ group_status (const struct group *g, uint64_t now_ms, struct group_status *st)
   else if (!s->started)
     st->condition = COND_INACTIVE;
   else
-    st->condition = host_serves (g, state_production_host (s)) ? COND_ACTIVE : COND_WAITING;
-  if (st->condition == COND_ACTIVE || g->lease.tenure != 0)
-    st->lease_holder = s != NULL ? state_production_host (s) : NO_NODE;
-  if (g->lease.tenure != 0)
-    st->lease_until_ms = g->lease.until_ms;
+    st->condition = unserved (g) < 0 ? COND_ACTIVE : COND_WAITING;
+  for (unsigned u = 0; s != NULL && u < state_units (s); u++) {
+    st->served |= (uint8_t) ((s->started && g->phase == PHASE_STARTED && g->has_committed
+                              && host_serves (g, u)) << u);
+    if ((st->served & (1u << u)) || g->lease[u].tenure != 0)
+      st->lease_holder[u] = state_unit_host (s, u);
+    if (g->lease[u].tenure != 0)
+      st->lease_until_ms[u] = g->lease[u].until_ms;
+  }
 }
 
 /* What the wait is about, so that its age can be told. */
 static uint32_t
 wait_key (const struct group *g)
 {
+  int unit = g->phase == PHASE_STARTED ? unserved (g) : -1;
+
   if (g->phase != PHASE_STARTED)
     return 1 + (uint32_t) g->phase;
-  if (!g->committed.started || host_serves (g, state_production_host (&g->committed)))
+  if (unit < 0)
     return 100;
-  return 1000 + state_production_host (&g->committed);
+  return 1000 + (uint32_t) unit * 65536 + state_unit_host (&g->committed, (unsigned) unit);
 }
 
 void

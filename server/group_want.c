@@ -54,14 +54,14 @@ place_gather (const struct group *g, struct place_in *in)
 
   memset (in, 0, sizeof *in);
   in->state = &g->committed;
+  in->warm = g->warm;
   for (unsigned i = 0; i < g->committed.def.n_nodes; i++) {
     const struct domain_node *d = &g->committed.def.nodes[i];
     const struct peer *p = group_peer_const (g, d->id);
     struct place_node *n = &in->node[i];
 
     n->waited_for = !d->marked_failed && g->wait_set && g->now_ms < g->wait_until_ms
-                    && (p == NULL || !p->seen)
-                    && !(g->warm && d->id == state_production_host (&g->committed));
+                    && (p == NULL || !p->seen);
     /* F7: it may be a restart of its crgd alone, under which its plugin serves
      * on; within its lease nobody could take its place in any case. */
     n->returning = !d->marked_failed && (p == NULL || !p->in_view)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The lease (L1 to L3) and the heartbeats of C8, part of the group core: an
- * old production host must have stopped before a new one starts.  State lives
+ * old production host must have stopped before a new one starts.  Each unit
+ * (state.h) has a lease of its own.  State lives
  * in struct group; called by group.c only.  Time comes from the event, and a
  * lease is always counted from the sender's own clock at the RENEW that was
  * answered, never from a receipt.
@@ -21,21 +22,22 @@ lease_guard_ms (const struct group *g)
  * than the named one, or since it started, as it may have replied just
  * before. */
 uint32_t
-lease_hold_ms (const struct group *g)
+lease_hold_ms (const struct group *g, unsigned unit)
 {
   uint64_t guard = lease_guard_ms (g), until = 0;
-  uint32_t host = state_production_host (&g->applied);
+  uint32_t host = state_unit_host (&g->applied, unit);
 
   /* Tenure 1 is the first there ever was. */
-  if (state_tenure (&g->applied) <= 1)
+  if (state_unit_tenure (&g->applied, unit) <= 1)
     return 0;
   if (g->now_ms < g->started_ms + guard)
     until = g->started_ms + guard;
   for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
     const struct peer *p = &g->peers[i];
 
-    if (p->id != NO_NODE && p->id != host && p->replied && p->replied_ms + guard > until)
-      until = p->replied_ms + guard;
+    if (p->id != NO_NODE && p->id != host && (p->replied & (1u << unit))
+        && p->replied_ms[unit] + guard > until)
+      until = p->replied_ms[unit] + guard;
   }
   return until > g->now_ms ? (uint32_t) (until - g->now_ms) : 0;
 }
@@ -45,41 +47,43 @@ lease_on_renew (struct group *g, struct peer *from, struct group_actions *out)
 {
   const struct msg_renew *m = &g->in.u.renew;
   struct msg_renew *reply = &g->out.u.renew;
+  unsigned unit = m->unit;
 
   g->counters.renew++;
   /* L3: who has persisted an appointment answers no RENEW of an earlier
    * host.  `applied` is what is persisted, committed or not. */
   if (!g->has_state || m->host != from->id || !g->applied.started || g->applied.deleted
-      || state_production_host (&g->applied) != from->id
-      || state_tenure (&g->applied) != m->tenure)
+      || unit >= state_units (&g->applied)
+      || state_unit_host (&g->applied, unit) != from->id
+      || state_unit_tenure (&g->applied, unit) != m->tenure)
     return;
   /* C7: a host that counts by votes of the past gets no lease by them. */
   if (m->domain < g->applied.domain)
     return;
-  from->replied = true;
-  from->replied_ms = g->now_ms;
+  from->replied |= (uint8_t) (1u << unit);
+  from->replied_ms[unit] = g->now_ms;
   from->seen = true;
-  g->lease.seen_tenure = m->tenure;
-  *reply = (struct msg_renew) { m->host, m->tenure, m->sent_ms, m->domain };
+  g->lease[unit].seen_tenure = m->tenure;
+  *reply = *m;
   group_send (g, out, MSG_RENEWED);
 }
 
 /* L1: when a majority has replied, the lease runs until the RENEW's send time
  * + T: the newest send time that a majority has answered. */
 static uint64_t
-majority_ack (const struct group *g)
+majority_ack (const struct group *g, unsigned unit)
 {
   uint64_t best = 0;
 
   for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
-    uint64_t at = g->peers[i].ack_ms;
+    uint64_t at = g->peers[i].ack_ms[unit];
     uint32_t ids[CRG_MAX_NODES];
     unsigned n = 0;
 
     if (g->peers[i].id == NO_NODE || at <= best)
       continue;
     for (unsigned k = 0; k < CRG_MAX_NODES; k++)
-      if (g->peers[k].id != NO_NODE && g->peers[k].ack_ms >= at)
+      if (g->peers[k].id != NO_NODE && g->peers[k].ack_ms[unit] >= at)
         ids[n++] = g->peers[k].id;
     if (state_has_majority (&g->applied, ids, n))
       best = at;
@@ -91,19 +95,21 @@ void
 lease_on_renewed (struct group *g, struct peer *from, struct group_actions *out)
 {
   const struct msg_renew *m = &g->in.u.renew;
+  unsigned unit = m->unit;
+  struct lease *l = &g->lease[unit]; /* decoded: in range */
   uint64_t at;
 
   (void) out;
   g->counters.renewed++;
   /* A send time that was never ours would lengthen the lease. */
-  if (m->host != g->cfg.node_id || g->lease.tenure == 0 || m->tenure != g->lease.tenure
-      || m->sent_ms > g->lease.sent_ms)
+  if (m->host != g->cfg.node_id || l->tenure == 0 || m->tenure != l->tenure
+      || m->sent_ms > l->sent_ms)
     return;
-  if (m->sent_ms > from->ack_ms)
-    from->ack_ms = m->sent_ms;
-  at = majority_ack (g);
-  if (at > 0 && at + g->cfg.lease_ms > g->lease.until_ms)
-    g->lease.until_ms = at + g->cfg.lease_ms;
+  if (m->sent_ms > from->ack_ms[unit])
+    from->ack_ms[unit] = m->sent_ms;
+  at = majority_ack (g, unit);
+  if (at > 0 && at + g->cfg.lease_ms > l->until_ms)
+    l->until_ms = at + g->cfg.lease_ms;
 }
 
 /* C8: X is silent if 24 own ALIVEs were delivered and none of X's since. */
@@ -121,9 +127,32 @@ lease_on_alive (struct group *g, struct peer *from)
 }
 
 static bool
-hold_is_over (const struct group *g, const struct peer *p)
+holds_are_over (const struct group *g, unsigned unit)
 {
-  return p->in_view && p->hold_known && g->now_ms >= p->open_ms;
+  uint32_t ids[CRG_MAX_NODES];
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
+    const struct peer *p = &g->peers[i];
+
+    if (p->id != NO_NODE && p->in_view && (p->hold_known & (1u << unit))
+        && g->now_ms >= p->open_ms[unit])
+      ids[n++] = p->id;
+  }
+  return state_has_majority (&g->applied, ids, n);
+}
+
+void
+lease_on_released (struct group *g)
+{
+  const struct msg_released *m = &g->in.u.released;
+  struct lease *l = &g->lease[m->unit]; /* decoded: in range */
+
+  if (m->tenure > l->released)
+    l->released = m->tenure;
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if (state_unit (&g->committed, i) == m->unit)
+      g->host[i].probe_stale = true; /* the store is free now (S1) */
 }
 
 /* L3: may the named host (this node) open?  When, for members with a
@@ -131,14 +160,15 @@ hold_is_over (const struct group *g, const struct peer *p)
  * released; who released had been cleared itself, so all before it are over
  * too. */
 bool
-lease_cleared (struct group *g)
+lease_cleared (struct group *g, unsigned unit)
 {
-  uint64_t tenure = state_tenure (&g->committed);
+  uint64_t tenure = state_unit_tenure (&g->committed, unit);
+  struct lease *l = &g->lease[unit];
 
-  if (g->lease.cleared == tenure)
+  if (l->cleared == tenure)
     return true;
-  if (tenure <= 1 || g->lease.released + 1 == tenure || group_majority (g, hold_is_over)) {
-    g->lease.cleared = tenure;
+  if (tenure <= 1 || l->released + 1 == tenure || holds_are_over (g, unit)) {
+    l->cleared = tenure;
     return true;
   }
   return false;
@@ -146,85 +176,96 @@ lease_cleared (struct group *g)
 
 /* Is this node named, in what is committed and in what is only applied? (C5) */
 static bool
-is_named (const struct group *g)
+is_named (const struct group *g, unsigned unit)
 {
   return g->has_committed && g->phase != PHASE_NO_VIEW && g->committed.started
-         && g->applied.started && state_production_host (&g->committed) == g->cfg.node_id
-         && state_production_host (&g->applied) == g->cfg.node_id
-         && state_tenure (&g->applied) == state_tenure (&g->committed);
+         && g->applied.started && state_unit_host (&g->committed, unit) == g->cfg.node_id
+         && state_unit_host (&g->applied, unit) == g->cfg.node_id
+         && state_unit_tenure (&g->applied, unit) == state_unit_tenure (&g->committed, unit);
 }
 
 static void
-send_renew (struct group *g, struct group_actions *out)
+send_renew (struct group *g, unsigned unit, struct group_actions *out)
 {
   struct msg_renew *m = &g->out.u.renew;
+  struct lease *l = &g->lease[unit];
 
-  g->lease.sent_ms = g->now_ms;
-  g->lease.renew_ms = g->now_ms + g->cfg.lease_ms / LEASE_PARTS;
-  *m = (struct msg_renew) { g->cfg.node_id, g->lease.tenure, g->now_ms, g->applied.domain };
+  l->sent_ms = g->now_ms;
+  l->renew_ms = g->now_ms + g->cfg.lease_ms / LEASE_PARTS;
+  *m = (struct msg_renew) { (uint8_t) unit, g->cfg.node_id, l->tenure, g->now_ms, g->applied.domain };
   group_send (g, out, MSG_RENEW);
 }
 
 /* The old host tells that it has closed everything; again in each view until
  * the next one serves. */
 static void
-settle_released (struct group *g, struct group_actions *out)
+settle_released (struct group *g, unsigned unit, struct group_actions *out)
 {
-  uint64_t tenure = g->lease.releasing;
+  uint64_t tenure = g->lease[unit].releasing, now = state_unit_tenure (&g->committed, unit);
 
-  if (!group_active (g) || tenure == 0 || g->lease.release_sent)
+  if (!group_active (g) || tenure == 0 || g->lease[unit].release_sent)
     return;
-  if (state_tenure (&g->committed) != tenure + 1) {
-    if (state_tenure (&g->committed) > tenure + 1)
-      g->lease.releasing = 0;
+  if (now != tenure + 1) {
+    if (now > tenure + 1)
+      g->lease[unit].releasing = 0;
     return;
   }
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
-    if (!g->host[i].asked || g->host[i].told_role == HOST_PRODUCTION
-        || (g->host[i].told_role == HOST_NONE && g->host[i].pending))
+    if (state_unit (&g->committed, i) == unit
+        && (!g->host[i].asked || g->host[i].told_role == HOST_PRODUCTION
+            || (g->host[i].told_role == HOST_NONE && g->host[i].pending)))
       return;
   if (!group_room (out))
     return;
-  g->out.u.tenure = tenure;
+  g->out.u.released = (struct msg_released) { (uint8_t) unit, tenure };
   group_send (g, out, MSG_RELEASED);
-  g->lease.release_sent = true;
+  g->lease[unit].release_sent = true;
 }
 
-void
-lease_settle (struct group *g, struct group_actions *out)
+static void
+settle_unit (struct group *g, unsigned unit, struct group_actions *out)
 {
-  struct lease *l = &g->lease;
+  uint64_t tenure = state_unit_tenure (&g->committed, unit);
+  struct lease *l = &g->lease[unit];
 
-  if (group_active (g) && l->cleared != 0 && l->cleared < state_tenure (&g->committed)) {
+  if (group_active (g) && l->cleared != 0 && l->cleared < tenure) {
     /* Was host, is host no more (or anew): the tenure is to be released. */
     l->releasing = l->cleared;
     l->release_sent = false;
     l->cleared = 0;
   }
-  settle_released (g, out);
-  if (!is_named (g)) {
+  settle_released (g, unit, out);
+  if (!is_named (g, unit)) {
     if (group_active (g))
       l->tenure = 0;
     return;
   }
   /* C4: the first one of a view waits for the commit; after that, the same
    * host with the same tenure goes on renewing while a view forms. */
-  if (l->cleared != state_tenure (&g->committed)
-      && (!group_active (g) || !lease_cleared (g)))
+  if (l->cleared != tenure && (!group_active (g) || !lease_cleared (g, unit)))
     return;
-  if (l->tenure != state_tenure (&g->committed)) {
-    l->tenure = state_tenure (&g->committed);
+  if (l->tenure != tenure) {
+    l->tenure = tenure;
     l->until_ms = l->told_ms = l->renew_ms = 0;
     for (unsigned i = 0; i < CRG_MAX_NODES; i++)
-      g->peers[i].ack_ms = 0;
+      g->peers[i].ack_ms[unit] = 0;
   }
   if (g->now_ms >= l->renew_ms && group_room (out))
-    send_renew (g, out);
+    send_renew (g, unit, out);
   if (l->until_ms > l->told_ms && group_room (out)) {
     struct group_action *a = group_act (out, GA_LEASE);
 
+    a->iasp = (uint8_t) unit;
     a->until_ms = l->until_ms;
     a->tenure = l->tenure;
     l->told_ms = l->until_ms;
   }
+}
+
+void
+lease_settle (struct group *g, struct group_actions *out)
+{
+  /* Without a committed state there is one unit, that nobody hosts. */
+  for (unsigned u = 0; u < state_units (&g->committed); u++)
+    settle_unit (g, u, out);
 }

@@ -398,7 +398,9 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     return true;
   case GA_LEASE:
     for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-      if (m->iasps[i].plugin)
+      if (s == NULL || state_unit (s, i) != a->iasp)
+        continue;
+      else if (m->iasps[i].plugin)
         plugin_set_lease (m->iasps[i].plugin, a->until_ms);
       else if (m->iasps[i].agent)
         agent_set_lease (m->iasps[i].agent, a->until_ms);
@@ -485,7 +487,7 @@ end_unclaimed (struct member *m)
     }
     log_notice ("%s: the adopted plugin of %s is not this node's to run any more", m->crg,
                 s->def.iasps[i].name);
-    plugin_want (sh->plugin, HOST_NONE, state_tenure (s));
+    plugin_want (sh->plugin, HOST_NONE, s->rec[i].tenure);
   }
 }
 
@@ -847,11 +849,11 @@ member_is_idle (const struct member *m)
 }
 
 bool
-member_is_production (const struct member *m)
+member_is_production (const struct member *m, unsigned unit)
 {
   const struct crg_state *s = group_committed (m->g);
 
-  return s && s->started && s->def.n_iasps > 0 && state_production_host (s) == m->id;
+  return s && s->started && unit < state_units (s) && state_unit_host (s, unit) == m->id;
 }
 
 void

@@ -55,8 +55,9 @@ extern void member_forget_requests (struct member *m, void *opaque);
  * member_is_idle tells when all have ended. */
 extern void member_stop_plugins (struct member *m, bool mirrors);
 extern bool member_is_idle (const struct member *m);
-/* Is this node the production host, as committed? */
-extern bool member_is_production (const struct member *m);
+/* Is this node the production host of a unit (state.h), as committed?  False if
+ * there is no such unit. */
+extern bool member_is_production (const struct member *m, unsigned unit);
 
 /* A line for `trace`. */
 extern void member_note (struct member *m, const char *fmt, ...) UTIL_PRINTF (2, 3);

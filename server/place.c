@@ -15,6 +15,25 @@ said (const struct place_in *in, unsigned node, unsigned iasp)
   return a != NULL && iasp < a->n_iasps ? &a->iasp[iasp] : NULL;
 }
 
+/* The IASPs of a unit, one after the other. */
+#define FOR_UNIT(i, s, unit)                           \
+  for (unsigned i = 0; i < (s)->def.n_iasps; i++)      \
+    if (state_unit ((s), i) == (unit))
+
+bool
+place_has_access (const struct crg_state *s, unsigned iasp, const struct announce *a)
+{
+  const struct group_host_status *h = a != NULL && iasp < a->n_iasps ? &a->iasp[iasp] : NULL;
+
+  if (h == NULL || !h->probed)
+    return false;
+  if (h->opened || h->store.owned)
+    return true;
+  /* That another has a store open now (S1) doesn't make it unreachable. */
+  return s->def.iasps[iasp].type == RES_SCRIPT ? h->can_host
+                                               : h->store.has_super && h->store.agrees_ids;
+}
+
 const char *
 place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
                  const struct store_info *store)
@@ -120,7 +139,7 @@ held_by_host (const struct place_in *in, unsigned iasp, uint8_t site, enum place
 }
 
 const char *
-place_refusal (const struct place_in *in, unsigned node, enum place_why why)
+place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum place_why why)
 {
   const struct crg_state *s = in->state;
   uint8_t site = s->def.nodes[node].site;
@@ -131,7 +150,7 @@ place_refusal (const struct place_in *in, unsigned node, enum place_why why)
     return "it is not there";
   if (in->node[node].announce == NULL)
     return "it has not said yet what it can host";
-  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+  FOR_UNIT (i, s, unit) {
     const struct copy_rec *c = &s->rec[i].copies[site];
     const struct group_host_status *h = said (in, node, i);
     const char *text;
@@ -147,6 +166,10 @@ place_refusal (const struct place_in *in, unsigned node, enum place_why why)
       return "the copy at its site is not in the set";
     if (h->failed)
       return "it failed to host";
+    /* Fig. 4: only a member of the subgroup hosts it. */
+    if (s->def.placement == PLACEMENT_ACCESS && h->probed
+        && !place_has_access (s, i, in->node[node].announce))
+      return h->reason[0] != 0 ? h->reason : "it has no access to the resource";
     if (why == PLACE_FOR_SWITCHOVER && site == s->rec[i].production_site)
       continue; /* F6: the store is released first, and has just been in use */
     /* F6: the copy's host holds it open, and would have to let go first. */
@@ -167,10 +190,10 @@ place_refusal (const struct place_in *in, unsigned node, enum place_why why)
 
 /* The node at place `place` of the backup order. */
 static unsigned
-at_place (const struct crg_state *s, unsigned place)
+at_place (const struct crg_state *s, unsigned unit, unsigned place)
 {
   for (unsigned i = 0; i < s->def.n_nodes; i++)
-    if (s->def.nodes[i].order == place)
+    if (state_order (s, unit, i) == place)
       return i;
   return 0;
 }
@@ -188,7 +211,9 @@ place_left (const struct place_in *in, unsigned iasp, uint8_t site)
   if (c->barred)
     return true;
   if (!in->node[n].present) {
-    if (in->node[n].waited_for || in->node[n].maybe)
+    bool warm = (in->warm & (1u << state_unit (s, iasp))) && site == s->rec[iasp].production_site;
+
+    if ((in->node[n].waited_for && !warm) || in->node[n].maybe)
       return false;
     /* F7: the host may return, unless it is known that its process is gone. */
     return !in->node[n].returning || (in->links_down[iasp] & (1u << site));
@@ -231,18 +256,18 @@ present_mask (const struct place_in *in)
 /* The first in the backup order that isn't refused; of `site` only, unless
  * that is NO_SITE. */
 static int
-first_candidate (const struct place_in *in, uint8_t site, enum place_why why)
+first_candidate (const struct place_in *in, unsigned unit, uint8_t site, enum place_why why)
 {
   const struct crg_state *s = in->state;
 
   for (unsigned place = 0; place < s->def.n_nodes; place++) {
-    unsigned n = at_place (s, place);
+    unsigned n = at_place (s, unit, place);
 
-    if (s->def.nodes[n].id == state_production_host (s))
+    if (s->def.nodes[n].id == state_unit_host (s, unit))
       continue;
     if (site != NO_SITE && s->def.nodes[n].site != site)
       continue;
-    if (place_refusal (in, n, why) == NULL)
+    if (place_refusal (in, unit, n, why) == NULL)
       return (int) n;
   }
   return -1;
@@ -251,72 +276,118 @@ first_candidate (const struct place_in *in, uint8_t site, enum place_why why)
 /* F2: `order` takes the first backup, `same-site-first` looks at the
  * production site first. */
 static int
-candidate (const struct place_in *in, enum place_why why)
+candidate (const struct place_in *in, unsigned unit, enum place_why why)
 {
   const struct crg_state *s = in->state;
   int n = -1;
 
   if (s->def.takeover == TAKEOVER_SAME_SITE_FIRST)
-    n = first_candidate (in, s->rec[0].production_site, why);
-  return n >= 0 ? n : first_candidate (in, NO_SITE, why);
+    n = first_candidate (in, unit, s->rec[unit].production_site, why);
+  return n >= 0 ? n : first_candidate (in, unit, NO_SITE, why);
 }
 
 int
-place_target (const struct place_in *in)
+place_target (const struct place_in *in, unsigned unit)
 {
-  return candidate (in, PLACE_FOR_SWITCHOVER);
+  return candidate (in, unit, PLACE_FOR_SWITCHOVER);
+}
+
+int
+place_owner (const struct place_in *in, unsigned unit)
+{
+  const struct crg_state *s = in->state;
+  int host = state_node_index (s, state_unit_host (s, unit));
+  const struct group_host_status *h = host < 0 ? NULL : said (in, (unsigned) host, unit);
+
+  /* Later, what runs elsewhere is what a host of before has not stopped yet. */
+  if (s->def.placement != PLACEMENT_ACCESS || state_unit_tenure (s, unit) != 1
+      || (h != NULL && in->node[host].present && (h->opened || h->store.owned)))
+    return -1;
+  for (unsigned place = 0; place < s->def.n_nodes; place++) {
+    unsigned n = at_place (s, unit, place);
+
+    h = said (in, n, unit);
+    if ((int) n != host && h != NULL && h->probed && h->store.owned
+        && place_refusal (in, unit, n, PLACE_FOR_FAILOVER) == NULL)
+      return (int) n;
+  }
+  return -1;
+}
+
+bool
+place_may_begin (const struct place_in *in, unsigned unit)
+{
+  return in->state->def.placement != PLACEMENT_ACCESS || state_unit_tenure (in->state, unit) != 1
+         || (in->ready && place_owner (in, unit) < 0);
 }
 
 void
-place_appointment (const struct place_in *in, unsigned node, struct change *c)
+place_appointment (const struct place_in *in, unsigned unit, unsigned node, struct change *c)
 {
   const struct crg_state *s = in->state;
 
   memset (c, 0, sizeof *c);
   c->kind = CH_APPOINT;
-  c->iasps = state_all_iasps (s);
+  c->iasps = state_unit_iasps (s, unit);
   c->site = s->def.nodes[node].site;
   c->node = s->def.nodes[node].id;
-  c->expect_node = state_production_host (s);
-  c->expect_tenure = state_tenure (s);
+  c->expect_node = state_unit_host (s, unit);
+  c->expect_tenure = state_unit_tenure (s, unit);
   c->present = present_mask (in);
   memcpy (c->boot_id, in->node[node].announce->boot_id, CRG_ID_LEN);
   /* S2 b: who waits for nobody may open a restarted store, and loss rises. */
-  for (unsigned i = 0; i < s->def.n_iasps; i++)
+  FOR_UNIT (i, s, unit)
     if (place_is_restarted (in, node, i))
       c->loss_iasps |= 1u << i;
+}
+
+bool
+place_unit_left (const struct place_in *in, unsigned unit)
+{
+  const struct crg_state *s = in->state;
+  bool left = false;
+
+  FOR_UNIT (i, s, unit)
+    left = left || place_left (in, i, s->rec[i].production_site);
+  return left;
 }
 
 bool
 place_production (const struct place_in *in, struct change *c)
 {
   const struct crg_state *s = in->state;
-  bool left = false;
-  int n;
 
-  for (unsigned i = 0; i < s->def.n_iasps; i++)
-    left = left || place_left (in, i, s->rec[i].production_site);
-  if (!left || !in->ready)
-    return false;
-  n = candidate (in, PLACE_FOR_FAILOVER);
-  if (n < 0)
-    n = candidate (in, PLACE_TOGETHER);
-  if (n < 0)
-    return false;
-  place_appointment (in, (unsigned) n, c);
-  return true;
+  /* One resource that nobody can take must not keep another from being taken. */
+  for (unsigned unit = 0; unit < state_units (s) && in->ready; unit++) {
+    int host = state_node_index (s, state_unit_host (s, unit));
+    bool left = place_unit_left (in, unit);
+    int n = -1;
+
+    /* Fig. 4: if it owns R, it becomes host(R). */
+    if (left || (host >= 0 && in->node[host].present))
+      n = place_owner (in, unit);
+    if (n < 0 && left)
+      n = candidate (in, unit, PLACE_FOR_FAILOVER);
+    if (n < 0 && left)
+      n = candidate (in, unit, PLACE_TOGETHER);
+    if (n >= 0) {
+      place_appointment (in, unit, (unsigned) n, c);
+      return true;
+    }
+  }
+  return false;
 }
 
-bool
-place_restarted (const struct place_in *in, struct change *c)
+static bool
+unit_restarted (const struct place_in *in, unsigned unit, struct change *c)
 {
   const struct crg_state *s = in->state;
-  int n = state_node_index (s, state_production_host (s));
+  int n = state_node_index (s, state_unit_host (s, unit));
 
   if (n < 0 || !in->node[n].present || in->node[n].announce == NULL || !in->ready)
     return false;
   memset (c, 0, sizeof *c);
-  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+  FOR_UNIT (i, s, unit) {
     const struct group_host_status *h = said (in, (unsigned) n, i);
 
     /* Looked at as the named host; a fork or a store that disagrees is not
@@ -330,15 +401,24 @@ place_restarted (const struct place_in *in, struct change *c)
   if (c->iasps == 0)
     return false;
   c->kind = CH_RESTARTED;
-  c->site = s->rec[0].production_site;
+  c->site = s->rec[unit].production_site;
   c->node = s->def.nodes[n].id;
-  c->expect_tenure = state_tenure (s);
+  c->expect_tenure = state_unit_tenure (s, unit);
   memcpy (c->boot_id, in->node[n].announce->boot_id, CRG_ID_LEN);
   return true;
 }
 
+bool
+place_restarted (const struct place_in *in, struct change *c)
+{
+  for (unsigned unit = 0; unit < state_units (in->state); unit++)
+    if (unit_restarted (in, unit, c))
+      return true;
+  return false;
+}
+
 const char *
-place_force_refusal (const struct place_in *in, unsigned node)
+place_force_refusal (const struct place_in *in, unsigned unit, unsigned node)
 {
   const struct crg_state *s = in->state;
   uint8_t site = s->def.nodes[node].site;
@@ -350,7 +430,7 @@ place_force_refusal (const struct place_in *in, unsigned node)
     return "it is not there";
   if (in->node[node].announce == NULL)
     return "it has not said yet what it can host";
-  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+  FOR_UNIT (i, s, unit) {
     const struct iasp_rec *r = &s->rec[i];
     const struct copy_rec *c = &r->copies[site];
     const struct group_host_status *h = said (in, node, i);
@@ -401,7 +481,8 @@ static bool
 hosts_other (const struct crg_state *s, unsigned node, unsigned iasp, uint8_t site)
 {
   for (unsigned i = 0; i < s->def.n_iasps; i++)
-    if (i != iasp && s->rec[i].copies[site].host == s->def.nodes[node].id)
+    if (i != iasp && state_unit (s, i) == state_unit (s, iasp)
+        && s->rec[i].copies[site].host == s->def.nodes[node].id)
       return true;
   return false;
 }
@@ -414,7 +495,7 @@ copy_candidate (const struct place_in *in, unsigned iasp, uint8_t site)
   int first = -1;
 
   for (unsigned place = 0; place < s->def.n_nodes; place++) {
-    unsigned n = at_place (s, place);
+    unsigned n = at_place (s, state_unit (s, iasp), place);
 
     if (s->def.nodes[n].site != site || s->def.nodes[n].id == s->rec[iasp].copies[site].host
         || !can_mirror (in, n, iasp))

@@ -12,7 +12,7 @@
 
 struct place_node {
   bool present;
-  bool waited_for;          /* start-wait still runs for it */
+  bool waited_for;          /* start-wait still runs for it ... */
   bool returning;           /* F7: it left less than a lease ago */
   bool maybe;               /* in the view, silent for less than C8 allows */
   const struct announce *announce; /* of this view, or NULL */
@@ -21,6 +21,8 @@ struct place_node {
 struct place_in {
   const struct crg_state *state;
   struct place_node node[CRG_MAX_NODES]; /* by index in def.nodes */
+  uint8_t warm;             /* ... but not as host of these units (bit set), which a
+                               member has heard of since its start */
   uint8_t links_down[CRG_MAX_IASPS]; /* F7: bit set of sites: this node is
                                production, and its link to the copy broke */
   bool ready;               /* all present have announced, or time is up */
@@ -32,15 +34,22 @@ enum place_why {
   PLACE_TOGETHER,           /* ... or by whom hosts that mirror copy, as no node has all (F2) */
 };
 
-/* NULL if the node may become production host, else why not. */
-extern const char *place_refusal (const struct place_in *in, unsigned node,
+/* NULL if the node may become production host of a unit, else why not. */
+extern const char *place_refusal (const struct place_in *in, unsigned unit, unsigned node,
                                   enum place_why why);
+/* Fig. 4: has it access(R), as it announced?  It is then in the subgroup of R. */
+extern bool place_has_access (const struct crg_state *s, unsigned iasp, const struct announce *a);
+/* Fig. 4: the member that own(R) says a unit runs at, which nobody has hosted yet; -1: nobody,
+ * or the named host. */
+extern int place_owner (const struct place_in *in, unsigned unit);
+/* May the named host begin?  Before the first opening of all it is seen who owns it. */
+extern bool place_may_begin (const struct place_in *in, unsigned unit);
 /* Does a store agree with the record of its site (R2, R4, R6)?  NULL or why
  * not. */
 extern const char *place_disagrees (const struct crg_state *s, unsigned iasp,
                                     uint8_t site, const struct store_info *store);
 /* R4: NULL if an operator may force the node to take over, else why not. */
-extern const char *place_force_refusal (const struct place_in *in, unsigned node);
+extern const char *place_force_refusal (const struct place_in *in, unsigned unit, unsigned node);
 /* R5, S2: is the store of this node a restarted one that nobody has filled,
  * or accepted, in this boot of its machine? */
 extern bool place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp);
@@ -49,15 +58,18 @@ extern int place_waits_for (const struct place_in *in, unsigned iasp, uint8_t si
 /* S2 b: true and a change if the restarted production store may be opened. */
 extern bool place_restarted (const struct place_in *in, struct change *c);
 /* The change that appoints a node which may take over (F2, R4). */
-extern void place_appointment (const struct place_in *in, unsigned node, struct change *c);
-/* F2: true and a change if production needs another host and one is there. */
+extern void place_appointment (const struct place_in *in, unsigned unit, unsigned node,
+                               struct change *c);
+/* F2: true and a change if production of a unit needs another host and one is there. */
 extern bool place_production (const struct place_in *in, struct change *c);
 /* F3: the same for the copies. */
 extern bool place_copies (const struct place_in *in, struct change *c);
 /* The best target of a switchover, or -1. */
-extern int place_target (const struct place_in *in);
+extern int place_target (const struct place_in *in, unsigned unit);
 /* Is the named host gone, or unable?  Nobody waits for it any more. */
 extern bool place_left (const struct place_in *in, unsigned iasp, uint8_t site);
+/* The same of the production of any IASP of a unit. */
+extern bool place_unit_left (const struct place_in *in, unsigned unit);
 /* Could any present node of `site` take its copy? */
 extern bool place_can_take (const struct place_in *in, unsigned iasp, uint8_t site);
 

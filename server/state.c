@@ -37,18 +37,64 @@ state_all_iasps (const struct crg_state *s)
   return (1u << s->def.n_iasps) - 1;
 }
 
-uint32_t
-state_production_host (const struct crg_state *s)
+unsigned
+state_units (const struct crg_state *s)
 {
-  const struct iasp_rec *r = &s->rec[0];
+  return s->def.placement == PLACEMENT_ACCESS ? s->def.n_iasps : 1;
+}
+
+unsigned
+state_unit (const struct crg_state *s, unsigned iasp)
+{
+  return s->def.placement == PLACEMENT_ACCESS ? iasp : 0;
+}
+
+uint32_t
+state_unit_iasps (const struct crg_state *s, unsigned unit)
+{
+  return s->def.placement == PLACEMENT_ACCESS ? 1u << unit : state_all_iasps (s);
+}
+
+uint32_t
+state_unit_host (const struct crg_state *s, unsigned unit)
+{
+  const struct iasp_rec *r = &s->rec[unit];
 
   return r->production_site == NO_SITE ? NO_NODE : r->copies[r->production_site].host;
 }
 
 uint64_t
+state_unit_tenure (const struct crg_state *s, unsigned unit)
+{
+  return s->rec[unit].tenure;
+}
+
+uint8_t
+state_order (const struct crg_state *s, unsigned unit, unsigned node)
+{
+  return s->def.placement == PLACEMENT_ACCESS ? s->def.iasps[unit].order[node]
+                                              : s->def.nodes[node].order;
+}
+
+bool
+state_hosts_production (const struct crg_state *s, uint32_t node)
+{
+  for (unsigned u = 0; u < state_units (s); u++)
+    if (state_unit_host (s, u) == node)
+      return true;
+  return false;
+}
+
+uint32_t
+state_production_host (const struct crg_state *s)
+{
+  return state_unit_host (s, 0);
+}
+
+uint64_t
 state_tenure (const struct crg_state *s)
 {
-  return s->rec[0].tenure;
+  return state_unit_tenure (s, 0);
 }
 
 bool
@@ -114,6 +160,24 @@ check_nodes (const struct crg_def *d)
   return votes == 0 ? "no node has a vote" : NULL;
 }
 
+/* ACCESS: each resource has an order of its own. */
+static const char *
+check_orders (const struct crg_def *d)
+{
+  for (unsigned k = 0; k < d->n_iasps && d->placement == PLACEMENT_ACCESS; k++) {
+    uint16_t orders = 0;
+
+    for (unsigned i = 0; i < d->n_nodes; i++) {
+      uint8_t order = d->iasps[k].order[i];
+
+      if (order >= d->n_nodes || (orders & (1u << order)))
+        return "the backup order of a resource does not name each place once";
+      orders |= (uint16_t) (1u << order);
+    }
+  }
+  return NULL;
+}
+
 static const char *
 check_def (const struct crg_def *d)
 {
@@ -123,11 +187,15 @@ check_def (const struct crg_def *d)
     return "the CRG has no name";
   if (d->takeover > TAKEOVER_ORDER)
     return "unknown takeover order";
+  if (d->placement > PLACEMENT_ACCESS)
+    return "unknown placement";
   if (d->n_sites == 0 || d->n_sites > CRG_MAX_SITES)
     return "a CRG needs 1 to 8 sites";
   if (d->n_iasps == 0 || d->n_iasps > CRG_MAX_IASPS)
     return "a CRG needs 1 to 8 IASPs";
   why = check_nodes (d);
+  if (why == NULL)
+    why = check_orders (d);
   if (why != NULL)
     return why;
   for (unsigned s = 0; s < d->n_sites; s++) {
@@ -155,19 +223,30 @@ check_def (const struct crg_def *d)
   return NULL;
 }
 
-/* The node of `site` (NO_SITE: any) that comes first in the current backup
- * order, or -1. */
-static int
-first_in_order (const struct crg_def *d, uint8_t site)
+/* Could this node ever host that IASP?  With SITE whoever has a site can, as
+ * far as the definition tells; with ACCESS only who has a store for it. */
+static bool
+has_store (const struct crg_state *s, unsigned iasp, unsigned node)
 {
+  const struct crg_def *d = &s->def;
+
+  return d->nodes[node].site != NO_SITE
+         && (d->placement == PLACEMENT_SITE || d->iasps[iasp].type == RES_SCRIPT
+             || d->iasps[iasp].store[node][0] != 0);
+}
+
+/* The node of `site` (NO_SITE: any) that comes first in the IASP's current
+ * backup order, or -1. */
+static int
+first_in_order (const struct crg_state *s, unsigned iasp, uint8_t site)
+{
+  unsigned unit = state_unit (s, iasp);
   int best = -1;
 
-  for (unsigned i = 0; i < d->n_nodes; i++) {
-    const struct domain_node *n = &d->nodes[i];
-
-    if (n->site == NO_SITE || (site != NO_SITE && n->site != site))
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    if (!has_store (s, iasp, i) || (site != NO_SITE && s->def.nodes[i].site != site))
       continue;
-    if (best < 0 || n->order < d->nodes[best].order)
+    if (best < 0 || state_order (s, unit, i) < state_order (s, unit, (unsigned) best))
       best = (int) i;
   }
   return best;
@@ -178,7 +257,6 @@ state_create (struct crg_state *s, const struct crg_def *def,
               const uint8_t lineage[CRG_ID_LEN])
 {
   const char *why = check_def (def);
-  int primary;
 
   if (why != NULL)
     return why;
@@ -188,14 +266,14 @@ state_create (struct crg_state *s, const struct crg_def *def,
   s->def = *def;
   for (unsigned i = 0; i < s->def.n_nodes; i++)
     s->def.nodes[i].new_votes = s->def.nodes[i].votes;
-  primary = first_in_order (def, NO_SITE);
-  if (primary < 0)
-    return "no node can host: every node is a replicate";
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
     s->rec[i].production_site = NO_SITE;
   for (unsigned i = 0; i < def->n_iasps; i++) {
     struct iasp_rec *r = &s->rec[i];
+    int primary = first_in_order (s, i, NO_SITE);
 
+    if (primary < 0)
+      return "no node can host: every node is a replicate, or has no store";
     r->tenure = 1;
     r->generation = 1;
     r->production_site = def->nodes[primary].site;
@@ -206,8 +284,13 @@ state_create (struct crg_state *s, const struct crg_def *def,
       r->copies[r->production_site].host = def->nodes[primary].id;
       continue;
     }
-    for (uint8_t site = 0; site < def->n_sites; site++)
-      r->copies[site].host = def->nodes[first_in_order (def, site)].id;
+    for (uint8_t site = 0; site < def->n_sites; site++) {
+      int host = first_in_order (s, i, site);
+
+      if (host < 0)
+        return "a site has no store for one of the IASPs";
+      r->copies[site].host = def->nodes[host].id;
+    }
     /* R3: at create only production is in the set. */
     r->copies[r->production_site].in_set = true;
     r->copies[r->production_site].since = 1;
@@ -223,22 +306,38 @@ can_ever_host (const struct crg_state *s, int node)
   return node >= 0 && s->def.nodes[node].site != NO_SITE;
 }
 
+unsigned
+state_change_unit (const struct crg_state *s, const struct change *c)
+{
+  unsigned iasp = 0;
+
+  while (iasp < CRG_MAX_IASPS && !(c->iasps & (1u << iasp)))
+    iasp++;
+  return state_unit (s, iasp);
+}
+
 static const char *
 check_appoint (const struct crg_state *s, const struct change *c)
 {
   int node = state_node_index (s, c->node);
+  unsigned unit = state_change_unit (s, c);
 
-  if (c->iasps != state_all_iasps (s))
-    return "all IASPs of a CRG move together";
+  if (unit >= state_units (s) || c->iasps != state_unit_iasps (s, unit))
+    return s->def.placement == PLACEMENT_SITE ? "all IASPs of a CRG move together"
+                                              : "each resource of this CRG moves by itself";
   if (!can_ever_host (s, node) || s->def.nodes[node].site != c->site)
     return "the named node cannot host at that site";
-  if (c->expect_node != state_production_host (s))
+  if (c->expect_node != state_unit_host (s, unit))
     return "production has another host by now";
   if (c->node == c->expect_node)
     return "it is the production host already";
   for (unsigned i = 0; i < s->def.n_iasps; i++) {
     const struct copy_rec *copy = &s->rec[i].copies[c->site];
 
+    if (!(c->iasps & (1u << i)))
+      continue;
+    if (!has_store (s, i, (unsigned) node))
+      return "the named node has no store for it";
     if (c->expect_tenure != s->rec[i].tenure)
       return "the tenure is another by now";
     if (copy->barred)
@@ -274,7 +373,8 @@ check_copy (const struct crg_state *s, const struct change *c, unsigned iasp)
     if (c->node == NO_NODE)
       return NULL;
     node = state_node_index (s, c->node);
-    if (!can_ever_host (s, node) || s->def.nodes[node].site != c->site)
+    if (!can_ever_host (s, node) || s->def.nodes[node].site != c->site
+        || !has_store (s, iasp, (unsigned) node))
       return "the named node cannot host at that site";
     if (copy->detached && copy->exported == DETACHED_CLOSED)
       return "the copy is detached";
@@ -387,13 +487,35 @@ state_check (const struct crg_state *s, const struct change *c)
 
 /* ---- apply -------------------------------------------------------------- */
 
+static uint8_t *
+order_of (struct crg_state *s, unsigned unit, unsigned node)
+{
+  return s->def.placement == PLACEMENT_ACCESS ? &s->def.iasps[unit].order[node]
+                                              : &s->def.nodes[node].order;
+}
+
+void
+state_move_place (struct crg_state *s, unsigned unit, unsigned node, uint8_t to)
+{
+  uint8_t from = state_order (s, unit, node);
+
+  for (unsigned i = 0; i < s->def.n_nodes; i++) {
+    uint8_t *order = order_of (s, unit, i);
+
+    if (*order > from)
+      (*order)--;
+    if (i != node && *order >= to)
+      (*order)++;
+  }
+  *order_of (s, unit, node) = to;
+}
+
 /* F5: the new production host becomes the first, the old one the last backup:
  * the last of all after failover, the last of those present after switchover
  * (the absent ones stay behind it).  The others keep their sequence. */
 static void
-reorder (struct crg_state *s, const struct change *c)
+reorder (struct crg_state *s, unsigned unit, const struct change *c)
 {
-  struct domain_node *nodes = s->def.nodes;
   unsigned n = s->def.n_nodes, count = 0;
   uint8_t list[CRG_MAX_NODES]; /* node indices in their new order */
   int first = state_node_index (s, c->node);
@@ -403,7 +525,7 @@ reorder (struct crg_state *s, const struct change *c)
   list[count++] = (uint8_t) first;
   for (unsigned place = 0; place < n; place++)
     for (unsigned i = 0; i < n; i++)
-      if (nodes[i].order == place && (int) i != first && (int) i != old)
+      if (state_order (s, unit, i) == place && (int) i != first && (int) i != old)
         list[count++] = (uint8_t) i;
   if (old >= 0) {
     for (unsigned k = 0; k < count; k++)
@@ -415,7 +537,7 @@ reorder (struct crg_state *s, const struct change *c)
     count++;
   }
   for (unsigned k = 0; k < count; k++)
-    nodes[list[k]].order = (uint8_t) k;
+    *order_of (s, unit, list[k]) = (uint8_t) k;
 }
 
 /* R2: the one place where a copy leaves the set.  The caller raises the
@@ -462,6 +584,8 @@ apply_appoint (struct crg_state *s, const struct change *c)
     uint8_t old_site = r->production_site;
     struct copy_rec *copy = &r->copies[c->site];
 
+    if (!(c->iasps & (1u << i)))
+      continue;
     /* R1: tenure rises only when the production host changes. */
     r->tenure++;
     r->forced = !copy->in_set || (c->forced && (c->loss_iasps & (1u << i)));
@@ -493,7 +617,7 @@ apply_appoint (struct crg_state *s, const struct change *c)
     r->production_site = c->site;
     copy->host = c->node;
   }
-  reorder (s, c);
+  reorder (s, state_change_unit (s, c), c);
 }
 
 static void

@@ -31,6 +31,13 @@ enum takeover_order {
   TAKEOVER_ORDER,           /* F2, the patent family's rule */
 };
 
+/* How roles come about. */
+enum placement {
+  PLACEMENT_SITE,   /* Fig. 5: from the recovery domain; all resources move as one */
+  PLACEMENT_ACCESS, /* Fig. 4: from what each member finds that it owns or can
+                       access; each resource has a backup order and moves by itself */
+};
+
 enum member_role {
   MEMBER_PRIMARY,   /* preferred production host */
   MEMBER_BACKUP,
@@ -73,12 +80,15 @@ struct iasp_def {
   bool tls;                     /* of the export */
   char export[CRG_PATH_MAX + 1]; /* "unix:", "unix:PATH", "tcp:ADDR:PORT" */
   char store[CRG_MAX_NODES][CRG_PATH_MAX + 1]; /* by index in nodes[] */
+  uint8_t order[CRG_MAX_NODES]; /* ACCESS: its backup order, as nodes[].order is the
+                                   group's; by index in nodes[] */
 };
 
 struct crg_def {
   char name[CRG_NAME_MAX + 1];
   uint8_t cluster_id[CRG_ID_LEN];
   uint8_t id[CRG_ID_LEN];
+  uint8_t placement;            /* enum placement, never changes */
   uint8_t takeover;             /* enum takeover_order */
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0 = never */
@@ -148,7 +158,7 @@ enum change_kind {
   CH_START = 1,   /* operator: host things */
   CH_END,         /* operator: host nothing */
   CH_DELETE,
-  CH_APPOINT,     /* new production host: L3, F2, F6.  All IASPs in mask */
+  CH_APPOINT,     /* new production host of a unit: L3, F2, F6.  Its IASPs in mask */
   CH_HOST,        /* new host of a mirror copy, or none: F3 */
   CH_SHRINK,      /* a copy leaves the set: R2 */
   CH_ENTER,       /* a copy enters the set: R3 */
@@ -225,6 +235,8 @@ extern bool state_has_majority (const struct crg_state *s,
 extern bool state_votes_change (const struct crg_state *s);
 extern const char *state_check_node (const struct crg_state *s, const struct node_change *c);
 extern void state_apply_node (struct crg_state *s, const struct node_change *c);
+/* Moves a node of a unit's backup order to `to`; the others keep their sequence. */
+extern void state_move_place (struct crg_state *s, unsigned unit, unsigned node, uint8_t to);
 extern int state_site_index (const struct crg_state *s, const char *site); /* or -1 */
 /* C9: a new history without the nodes of the bit set `dead` (indices), in
  * which only `self` votes; `epoch`: the highest that it has promised.  NULL,
@@ -233,12 +245,27 @@ extern const char *state_recover (struct crg_state *s, uint32_t self, uint16_t d
                                   uint64_t epoch, const uint8_t lineage[CRG_ID_LEN]);
 /* Was the group recovered from this lineage, at some time? */
 extern bool state_is_past (const struct crg_state *s, const uint8_t lineage[CRG_ID_LEN]);
+/* The unit that an appointment is about: of the first IASP in its mask. */
+extern unsigned state_change_unit (const struct crg_state *s, const struct change *c);
 extern int state_node_index (const struct crg_state *s, uint32_t id);
-/* All IASPs of a CRG move together, so one node hosts the production of all
- * of them.  NO_NODE: nobody is named. */
+extern uint32_t state_all_iasps (const struct crg_state *s); /* bit set */
+/* A movement unit: what has one production host, one tenure, one lease and one
+ * backup order.  With PLACEMENT_SITE all IASPs of a CRG are one, unit 0; with
+ * PLACEMENT_ACCESS each is one of its own.  So the number of a unit is the index
+ * of its first IASP, whose record speaks for it. */
+extern unsigned state_units (const struct crg_state *s);
+extern unsigned state_unit (const struct crg_state *s, unsigned iasp);
+extern uint32_t state_unit_iasps (const struct crg_state *s, unsigned unit); /* bit set */
+/* NO_NODE: nobody is named. */
+extern uint32_t state_unit_host (const struct crg_state *s, unsigned unit);
+extern uint64_t state_unit_tenure (const struct crg_state *s, unsigned unit);
+/* The place of a node (index) in the backup order of a unit (F5). */
+extern uint8_t state_order (const struct crg_state *s, unsigned unit, unsigned node);
+/* Is the production of any unit at this node? */
+extern bool state_hosts_production (const struct crg_state *s, uint32_t node);
+/* Of the first unit. */
 extern uint32_t state_production_host (const struct crg_state *s);
 extern uint64_t state_tenure (const struct crg_state *s);
-extern uint32_t state_all_iasps (const struct crg_state *s); /* bit set */
 extern int stamp_compare (struct stamp a, struct stamp b);
 
 /* Byte-wise codec, bounded and checked; decode returns 0 or -EBADMSG (as a

@@ -79,8 +79,10 @@ encode_iasp (struct writer *w, const struct iasp_def *d, unsigned n_nodes)
   w_u16 (w, d->mirror_port);
   w_u8 (w, d->tls);
   w_str (w, d->export, CRG_PATH_MAX);
-  for (unsigned i = 0; i < n_nodes; i++)
+  for (unsigned i = 0; i < n_nodes; i++) {
     w_str (w, d->store[i], CRG_PATH_MAX);
+    w_u8 (w, d->order[i]);
+  }
 }
 
 static void
@@ -98,8 +100,10 @@ decode_iasp (struct reader *r, struct iasp_def *d, unsigned n_nodes)
   d->mirror_port = r_u16 (r);
   d->tls = r_bool (r);
   r_str (r, d->export, sizeof d->export);
-  for (unsigned i = 0; i < n_nodes; i++)
+  for (unsigned i = 0; i < n_nodes; i++) {
     r_str (r, d->store[i], sizeof d->store[i]);
+    d->order[i] = r_u8 (r);
+  }
 }
 
 static void
@@ -176,6 +180,7 @@ state_encode (const struct crg_state *s, uint8_t *buf, size_t len)
   w_str (&w, d->name, CRG_NAME_MAX);
   w_id (&w, d->cluster_id);
   w_id (&w, d->id);
+  w_u8 (&w, d->placement);
   w_u8 (&w, d->takeover);
   w_u32 (&w, d->suspend_timeout_ms);
   w_u32 (&w, d->no_quorum_timeout_ms);
@@ -216,12 +221,19 @@ consistent (const struct crg_state *s)
   if (orders != (1u << d->n_nodes) - 1 || votes == 0 || new_votes == 0)
     return false;
   for (unsigned i = 0; i < d->n_iasps; i++) {
-    const struct iasp_rec *r = &s->rec[i];
+    const struct iasp_rec *r = &s->rec[i], *first = &s->rec[state_unit (s, i)];
+    uint32_t places = 0;
 
-    /* All IASPs move together. */
-    if (r->tenure != s->rec[0].tenure || r->production_site != s->rec[0].production_site
-        || r->copies[r->production_site].host
-             != s->rec[0].copies[s->rec[0].production_site].host)
+    /* All IASPs of a unit move together. */
+    if (r->tenure != first->tenure || r->production_site != first->production_site
+        || r->copies[r->production_site].host != first->copies[first->production_site].host)
+      return false;
+    for (unsigned k = 0; k < d->n_nodes && d->placement == PLACEMENT_ACCESS; k++) {
+      if (d->iasps[i].order[k] >= d->n_nodes)
+        return false;
+      places |= 1u << d->iasps[i].order[k];
+    }
+    if (d->placement == PLACEMENT_ACCESS && places != (1u << d->n_nodes) - 1)
       return false;
     for (unsigned site = 0; site < d->n_sites; site++) {
       uint32_t host = r->copies[site].host;
@@ -259,6 +271,7 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   r_str (&r, d->name, sizeof d->name);
   r_id (&r, d->cluster_id);
   r_id (&r, d->id);
+  d->placement = r_u8 (&r);
   d->takeover = r_u8 (&r);
   d->suspend_timeout_ms = r_u32 (&r);
   d->no_quorum_timeout_ms = r_u32 (&r);
@@ -267,7 +280,8 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   d->n_sites = r_u8 (&r);
   d->n_nodes = r_u8 (&r);
   d->n_iasps = r_u8 (&r);
-  if (r.bad || d->takeover > TAKEOVER_ORDER || d->resync_share > 100 || d->n_sites == 0 || d->n_sites > CRG_MAX_SITES
+  if (r.bad || d->placement > PLACEMENT_ACCESS || d->takeover > TAKEOVER_ORDER
+      || d->resync_share > 100 || d->n_sites == 0 || d->n_sites > CRG_MAX_SITES
       || d->n_nodes == 0 || d->n_nodes > CRG_MAX_NODES || d->n_iasps == 0
       || d->n_iasps > CRG_MAX_IASPS)
     return -STATE_EBADMSG;

@@ -84,8 +84,11 @@ check_add (const struct crg_state *s, const struct node_change *c)
     if (n->preferred_role != MEMBER_BACKUP)
       return "the first node of a site has to be able to host its copy";
   }
+  /* ACCESS: it has access to what it has a store for; a new site has all. */
   for (unsigned i = 0; i < s->def.n_iasps && may_host (n->preferred_role); i++)
-    if (s->def.iasps[i].type == RES_IASP && c->store[i][0] == 0)
+    if (s->def.iasps[i].type == RES_IASP && c->store[i][0] == 0
+        && (s->def.placement == PLACEMENT_SITE || state_site_index (s, c->site) < 0
+            || nodes_at (s, (uint8_t) state_site_index (s, c->site)) == 0))
       return "a node that can host needs a store for each IASP";
   return NULL;
 }
@@ -97,6 +100,24 @@ takes_copy_along (const struct crg_state *s, unsigned node)
   uint8_t site = s->def.nodes[node].site;
 
   return site != NO_SITE && nodes_at (s, site) == 1;
+}
+
+/* ACCESS: a site that stays, and a copy there that nobody could open. */
+static bool
+is_last_with_store (const struct crg_state *s, unsigned node)
+{
+  const struct crg_def *d = &s->def;
+
+  for (unsigned k = 0; k < d->n_iasps && !takes_copy_along (s, node); k++) {
+    bool other = d->iasps[k].store[node][0] == 0;
+
+    for (unsigned i = 0; i < d->n_nodes; i++)
+      other = other || (i != node && d->nodes[i].site == d->nodes[node].site
+                        && d->iasps[k].store[i][0] != 0);
+    if (!other && d->placement == PLACEMENT_ACCESS)
+      return true;
+  }
+  return false;
 }
 
 static const char *
@@ -112,10 +133,13 @@ check_remove (const struct crg_state *s, const struct node_change *c)
     return "the node has a vote: that goes first (C7)";
   if (s->def.n_nodes == 1)
     return "it is the last node: delete the CRG instead";
-  if (state_production_host (s) == n->id)
+  if (state_hosts_production (s, n->id))
     return "it is the production host: switch over first";
-  if (n->site != NO_SITE && n->site == s->rec[0].production_site && takes_copy_along (s, (unsigned) i))
-    return "it is the last node of the production site: switch over first";
+  for (unsigned k = 0; k < s->def.n_iasps; k++)
+    if (n->site != NO_SITE && n->site == s->rec[k].production_site && takes_copy_along (s, (unsigned) i))
+      return "it is the last node of the production site: switch over first";
+  if (is_last_with_store (s, (unsigned) i))
+    return "it is the last node of its site with a store for one of the IASPs: nobody could host that";
   if (takes_copy_along (s, (unsigned) i))
     return c->drop_copy ? NULL
            : "it is the last node of its site, so its copy would leave the CRG: say --drop-copy";
@@ -150,7 +174,8 @@ check_set (const struct crg_state *s, const struct node_change *c)
         if (n->site != NO_SITE && s->rec[k].copies[n->site].host == n->id)
           return "it hosts a copy: hand it over first";
     for (unsigned k = 0; k < s->def.n_iasps && may_host (c->node.preferred_role); k++)
-      if (s->def.iasps[k].type == RES_IASP && s->def.iasps[k].store[i][0] == 0)
+      if (s->def.placement == PLACEMENT_SITE && s->def.iasps[k].type == RES_IASP
+          && s->def.iasps[k].store[i][0] == 0)
         return "it has no store, so it can't host: remove it and add it anew";
   }
   if (c->fields & NODE_SET_VOTES) {
@@ -164,6 +189,8 @@ check_set (const struct crg_state *s, const struct node_change *c)
   if (c->fields & NODE_SET_ORDER) {
     if (c->node.order >= s->def.n_nodes)
       return "there is no such place in the backup order";
+    if (s->def.placement == PLACEMENT_ACCESS)
+      return "each resource of this CRG has a backup order of its own, which moves with it (F5)";
     if (n->id == state_production_host (s) || c->node.order == 0)
       return "the first place in the backup order is the production host's: switch over instead";
   }
@@ -222,6 +249,7 @@ apply_add (struct crg_state *s, const struct node_change *c)
   }
   for (unsigned i = 0; i < d->n_iasps; i++) {
     str_set (d->iasps[i].store[at], sizeof d->iasps[i].store[at], c->store[i]);
+    d->iasps[i].order[at] = (uint8_t) at;
     if (new_copy) {
       struct copy_rec *copy = &s->rec[i].copies[n->site];
 
@@ -271,9 +299,15 @@ apply_remove (struct crg_state *s, const struct node_change *c)
   memmove (&d->nodes[at], &d->nodes[at + 1], (d->n_nodes - at) * sizeof d->nodes[0]);
   memset (&d->nodes[d->n_nodes], 0, sizeof d->nodes[0]);
   for (unsigned i = 0; i < d->n_iasps; i++) {
+    uint8_t *order = d->iasps[i].order, place = order[at];
+
     memmove (d->iasps[i].store[at], d->iasps[i].store[at + 1],
              (d->n_nodes - at) * sizeof d->iasps[i].store[0]);
     memset (d->iasps[i].store[d->n_nodes], 0, sizeof d->iasps[i].store[0]);
+    memmove (order + at, order + at + 1, d->n_nodes - at);
+    order[d->n_nodes] = 0;
+    for (unsigned k = 0; k < d->n_nodes; k++)
+      order[k] = (uint8_t) (order[k] - (order[k] > place));
   }
   /* Somebody is the preferred primary, if anybody can host at all. */
   if (gone.preferred_role == MEMBER_PRIMARY)
@@ -283,22 +317,6 @@ apply_remove (struct crg_state *s, const struct node_change *c)
           d->nodes[i].preferred_role = MEMBER_PRIMARY;
           return;
         }
-}
-
-/* Moves one node of a permutation to `to`; the others keep their sequence. */
-static void
-move_place (struct crg_state *s, unsigned node, uint8_t to)
-{
-  struct domain_node *nodes = s->def.nodes;
-  uint8_t from = nodes[node].order;
-
-  for (unsigned i = 0; i < s->def.n_nodes; i++) {
-    if (nodes[i].order > from)
-      nodes[i].order--;
-    if (i != node && nodes[i].order >= to)
-      nodes[i].order++;
-  }
-  nodes[node].order = to;
 }
 
 static void
@@ -317,7 +335,7 @@ apply_set (struct crg_state *s, const struct node_change *c)
   if (c->fields & NODE_SET_VOTES)
     n->new_votes = c->node.votes; /* C7: the old ones count as well */
   if (c->fields & NODE_SET_ORDER)
-    move_place (s, at, c->node.order);
+    state_move_place (s, 0, at, c->node.order);
   if (c->fields & NODE_SET_ADDRESSES) {
     n->n_addresses = c->node.n_addresses;
     memcpy (n->addresses, c->node.addresses, sizeof n->addresses);
@@ -352,10 +370,11 @@ site_is_dead (const struct crg_state *s, uint8_t site, uint16_t dead)
   return true;
 }
 
-/* Production moves to a copy of the set whose site lives. */
+/* Production of a unit moves to a copy of the set whose site lives. */
 static const char *
-recover_production (struct crg_state *s, uint16_t dead)
+recover_production (struct crg_state *s, unsigned unit, uint16_t dead)
 {
+  uint32_t iasps = state_unit_iasps (s, unit);
   int best = -1;
 
   for (unsigned i = 0; i < s->def.n_nodes; i++) {
@@ -365,9 +384,12 @@ recover_production (struct crg_state *s, uint16_t dead)
     for (unsigned k = 0; k < s->def.n_iasps && fits; k++) {
       const struct copy_rec *c = &s->rec[k].copies[n->site];
 
-      fits = c->in_set && !c->barred && !c->detached; /* R4 */
+      if (iasps & (1u << k))
+        fits = c->in_set && !c->barred && !c->detached /* R4 */
+               && (s->def.placement == PLACEMENT_SITE || s->def.iasps[k].type == RES_SCRIPT
+                   || s->def.iasps[k].store[i][0] != 0);
     }
-    if (fits && (best < 0 || n->order < s->def.nodes[best].order))
+    if (fits && (best < 0 || state_order (s, unit, i) < state_order (s, unit, (unsigned) best)))
       best = (int) i;
   }
   if (best < 0)
@@ -375,11 +397,13 @@ recover_production (struct crg_state *s, uint16_t dead)
   for (unsigned k = 0; k < s->def.n_iasps; k++) {
     struct iasp_rec *r = &s->rec[k];
 
+    if (!(iasps & (1u << k)))
+      continue;
     r->tenure++;
     r->production_site = s->def.nodes[best].site;
     r->copies[r->production_site].host = s->def.nodes[best].id;
   }
-  move_place (s, (unsigned) best, 0);
+  state_move_place (s, unit, (unsigned) best, 0);
   return NULL;
 }
 
@@ -398,8 +422,9 @@ state_recover (struct crg_state *s, uint32_t self, uint16_t dead, uint64_t epoch
     return "no node is named as dead: nothing is lost";
   if (dead & (1u << me))
     return "this node can't be dead";
-  if (s->rec[0].production_site != NO_SITE && site_is_dead (s, s->rec[0].production_site, dead))
-    why = recover_production (s, dead);
+  for (unsigned u = 0; u < state_units (s) && why == NULL; u++)
+    if (s->rec[u].production_site != NO_SITE && site_is_dead (s, s->rec[u].production_site, dead))
+      why = recover_production (s, u, dead);
   if (why != NULL)
     return why;
   for (unsigned i = 0; i < s->def.n_nodes; i++) {

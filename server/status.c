@@ -300,7 +300,7 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
     snprintf (reason, reason_len, "this node is not in a majority of the group: %s", st.wait_reason);
     return false;
   }
-  host = state_production_host (s);
+  host = state_unit_host (s, state_unit (s, iasp));
   i = state_node_index (s, host);
   if (!s->started || i < 0 || (!script && !member_spec (m, iasp, (unsigned) i, &spec))) {
     snprintf (reason, reason_len, "%s",
@@ -323,7 +323,7 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
 }
 
 void
-status_lacks (const struct member *m, uint32_t node, char *buf, size_t len)
+status_lacks (const struct member *m, unsigned unit, uint32_t node, char *buf, size_t len)
 {
   const struct crg_state *s = member_state (m);
   int n = s ? state_node_index (s, node) : -1;
@@ -336,12 +336,14 @@ status_lacks (const struct member *m, uint32_t node, char *buf, size_t len)
 
   if (n < 0)
     return;
-  text = group_report (member_group (m), state_production_host (s), clock_boottime_ms (), &text_len,
+  text = group_report (member_group (m), state_unit_host (s, unit), clock_boottime_ms (), &text_len,
                        &age_ms);
   if (text)
     root = json_loadb ((const char *) text, text_len, 0, NULL);
   json_array_foreach (json_object_get (root, "iasps"), i, item) {
     link = find_link (item, s->def.nodes[n].site);
+    if (state_unit (s, (unsigned) number (item, "iasp")) != unit)
+      continue;
     known = known || link;
     bytes += number (link, "dirty");
   }
@@ -351,6 +353,24 @@ status_lacks (const struct member *m, uint32_t node, char *buf, size_t len)
               (unsigned long long) age_ms / 1000, (unsigned long long) bytes);
   else
     snprintf (buf, len, "; how much that is nobody here knows");
+}
+
+/* Fig. 4: who can host it, in its backup order; of those that are not there, or have
+ * not said so in this view, nobody knows. */
+static json_t *
+subgroup_json (const struct member *m, const struct crg_state *s, unsigned iasp)
+{
+  json_t *list = json_array ();
+
+  for (unsigned place = 0; place < s->def.n_nodes; place++)
+    for (unsigned i = 0; i < s->def.n_nodes; i++) {
+      const struct domain_node *n = &s->def.nodes[i];
+
+      if (state_order (s, state_unit (s, iasp), i) == place
+          && group_has_access (member_group (m), n->id, (uint8_t) iasp))
+        json_array_append_new (list, json_string (n->name));
+    }
+  return list;
 }
 
 static json_t *
@@ -384,6 +404,8 @@ iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
   json_object_set_new (out, "reported_by", report && name_of (s, host) ? json_string (name_of (s, host)) : json_null ());
   json_object_set_new (out, "report_age_ms", json_integer ((json_int_t) age_ms));
   json_object_set_new (out, "copies", copies);
+  if (s->def.placement == PLACEMENT_ACCESS)
+    json_object_set_new (out, "subgroup", subgroup_json (m, s, iasp));
   if (json_is_array (json_object_get (report, "waits")))
     json_object_set (out, "waits", json_object_get (report, "waits"));
   json_decref (report);
@@ -395,7 +417,6 @@ nodes_json (const struct crg_state *s, const struct group_status *st)
 {
   static const char *const roles[] = { "primary", "backup", "peer", "replicate" };
   json_t *list = json_array ();
-  uint32_t production = state_production_host (s);
 
   for (unsigned i = 0; i < s->def.n_nodes; i++) {
     const struct domain_node *n = &s->def.nodes[i];
@@ -414,7 +435,7 @@ nodes_json (const struct crg_state *s, const struct group_status *st)
       json_array_append_new (addresses, json_string (n->addresses[k]));
     snprintf (text, sizeof text, "%016llx", (unsigned long long) incarnation);
     current = n->site >= s->def.n_sites ? "replicate"
-              : n->id == production     ? "primary"
+              : state_hosts_production (s, n->id) ? "primary"
               : n->preferred_role == MEMBER_PEER ? "peer"
                                                  : "backup";
     out = json_pack ("{s:s, s:i, s:s?, s:s, s:s, s:i, s:i, s:i, s:b, s:s, s:o}", "name", n->name, "id",
@@ -477,7 +498,7 @@ status_crg (const struct member *m)
     json_object_set_new (out, "wait", json_null ());
   json_object_set_new (out, "counters", counters_json (&st.counters));
   if (s) {
-    const char *holder = name_of (s, st.lease_holder);
+    const char *holder = name_of (s, st.lease_holder[0]);
 
     ident_id_to_text (s->lineage, lineage);
     for (unsigned i = 0; i < s->def.n_iasps; i++)
@@ -487,11 +508,13 @@ status_crg (const struct member *m)
     json_object_set_new (out, "resync_share", json_integer (s->def.resync_share ? s->def.resync_share : RESYNC_SHARE));
     json_object_set_new (out, "takeover",
                          json_string (s->def.takeover == TAKEOVER_ORDER ? "order" : "same-site-first"));
+    json_object_set_new (out, "strategy",
+                         json_string (s->def.placement == PLACEMENT_ACCESS ? "access" : "site"));
     json_object_set_new (out, "nodes", nodes_json (s, &st));
     json_object_set_new (lease, "holder", holder ? json_string (holder) : json_null ());
-    if (st.lease_until_ms)
+    if (st.lease_until_ms[0])
       json_object_set_new (lease, "left_ms",
-                           json_integer ((json_int_t) (st.lease_until_ms > now ? st.lease_until_ms - now : 0)));
+                           json_integer ((json_int_t) (st.lease_until_ms[0] > now ? st.lease_until_ms[0] - now : 0)));
   }
   else
     json_object_set_new (out, "nodes", json_array ());

@@ -23,7 +23,8 @@ extern json_t *status_find_report (const struct member *m, uint32_t node, unsign
                                    uint64_t *age_ms);
 /* R4: appends how much the copies of this node's site lacked when production
  * last told, and when that was. */
-extern void status_lacks (const struct member *m, uint32_t node, char *buf, size_t len);
+extern void status_lacks (const struct member *m, unsigned unit, uint32_t node, char *buf,
+                          size_t len);
 /* The URI of an IASP's production and its node's name; false with a reason if
  * it isn't served anywhere. */
 extern bool status_uri (const struct member *m, unsigned iasp, char *uri, size_t len,

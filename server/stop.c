@@ -29,10 +29,11 @@
 
 enum phase { STOP_IDLE, STOP_HANDING, STOP_PRODUCTION, STOP_MIRRORS };
 
-/* One switchover that was asked for. */
+/* The switchovers of one CRG: of one unit after the other. */
 struct handing {
   struct stopper *st;
   char crg[CRG_NAME_MAX + 1];
+  unsigned unit;           /* that was asked for last */
 };
 
 struct stopper {
@@ -115,6 +116,30 @@ handed (struct stopper *st)
   end_plugins (st);
 }
 
+static void on_handed (void *opaque, int code, const char *reason);
+
+/* Hands over the next unit of the CRG that this node hosts, if there is one. */
+static void
+hand_next (struct handing *h, struct member *m, unsigned unit)
+{
+  const struct crg_state *s = m ? member_state (m) : NULL;
+  struct stopper *st = h->st;
+  char text[2 * CRG_REASON_MAX];
+
+  while (s && unit < state_units (s) && !member_is_production (m, unit))
+    unit++;
+  if (s == NULL || unit >= state_units (s))
+    return;
+  h->unit = unit;
+  snprintf (text, sizeof text, "CRG %s: handing production%s%s over", h->crg,
+            s->def.placement == PLACEMENT_ACCESS ? " of " : "",
+            s->def.placement == PLACEMENT_ACCESS ? s->def.iasps[unit].name : "");
+  progress (st, text);
+  st->n_handing++;
+  member_request (m, GR_SWITCHOVER, &(struct member_about){ .node = NO_NODE, .iasp = (uint8_t) unit },
+                  false, false, STOP_HAND_OVER_MS, on_handed, h);
+}
+
 static void
 on_handed (void *opaque, int code, const char *reason)
 {
@@ -130,6 +155,7 @@ on_handed (void *opaque, int code, const char *reason)
   if (code != CRG_EXIT_FINE && st->refusal[0] == '\0')
     snprintf (st->refusal, sizeof st->refusal, "%s", text);
   progress (st, text);
+  hand_next (h, daemon_find (st->d, h->crg), h->unit + 1);
   handed (st);
 }
 
@@ -142,17 +168,12 @@ hand_over (struct stopper *st)
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
     struct member *m = st->d->members[i];
     struct handing *h = &st->handing[i];
-    char text[2 * CRG_REASON_MAX];
 
-    if (m == NULL || !member_is_production (m))
+    if (m == NULL)
       continue;
     *h = (struct handing){ .st = st };
     snprintf (h->crg, sizeof h->crg, "%s", member_crg (m));
-    snprintf (text, sizeof text, "CRG %s: handing production over", h->crg);
-    progress (st, text);
-    st->n_handing++;
-    member_request (m, GR_SWITCHOVER, &(struct member_about){ .node = NO_NODE }, false, false,
-                    STOP_HAND_OVER_MS, on_handed, h);
+    hand_next (h, m, 0);
   }
   st->n_handing--;
   handed (st);

@@ -3,7 +3,8 @@
  * The oracle of the join: every order in which the nodes join ends in the
  * same group state, and each message of the join is counted.  2 + 2 nodes:
  * exactly 3 GROUP-STATE, 2 CONFIG, 1 MIRROR-START, and nothing is hosted
- * before a majority is there.  Also with a replicate, and with 3 and 4 sites.
+ * before a majority is there.  Also with a replicate, with 3 and 4 sites, and
+ * with resources that are hosted by different members (Fig. 4).
  * Each order runs twice: each join settled before the next, and overlapping.
  */
 #include <inttypes.h>
@@ -102,14 +103,18 @@ next_order (unsigned *a, unsigned n)
 
 static void
 all_orders (const char *name, unsigned sites, unsigned per_site, unsigned replicates,
-            unsigned limit, bool overlap)
+            unsigned resources, unsigned limit, bool overlap)
 {
+  /* Fig. 4, where there are more resources than one: each hears message 5 of its
+   * subgroups by itself, and has a message 6 to each of its copies. */
   struct sim_config cfg = {
-    .n_sites = sites, .nodes_per_site = per_site, .n_replicates = replicates, .n_iasps = 1,
+    .n_sites = sites, .nodes_per_site = per_site, .n_replicates = replicates,
+    .n_iasps = resources, .access = resources > 1, .scripts = sites == 1 ? 4 : 0,
     .started = true, .one_machine = true, .calm = !overlap,
     .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
   };
   static struct result first, r;
+  unsigned config = resources * sites * (per_site - 1), start = resources * (sites - 1);
   unsigned n = sites * per_site + replicates, count = 0, good = 0, order[SIM_NODES];
   uint64_t rng = 42;
 
@@ -133,8 +138,8 @@ all_orders (const char *name, unsigned sites, unsigned per_site, unsigned replic
     fine = run_order (&cfg, order, count + 1, overlap, &r);
     if (count == 0)
       first = r;
-    fine = fine && r.group_state == n - 1 && r.config == sites * (per_site - 1)
-           && r.mirror_start == sites - 1 && r.len == first.len
+    fine = fine && r.group_state == n - 1 && r.config == config
+           && r.mirror_start == start && r.len == first.len
            && memcmp (r.state, first.state, r.len) == 0;
     /* Not only received once: sent once, if no view dropped it (H5). */
     fine = fine && s.sent[MSG_CONFIG] <= (overlap ? 3 : 1) * r.config
@@ -156,18 +161,19 @@ all_orders (const char *name, unsigned sites, unsigned per_site, unsigned replic
   } while (limit > 0 ? count < limit : next_order (order, n));
   ok (good == count && count > 0,
       "%s, %s: %u of %u orders: same state, %u GROUP-STATE, %u CONFIG, %u MIRROR-START", name,
-      overlap ? "overlapping" : "one by one", good, count, n - 1, sites * (per_site - 1),
-      sites - 1);
+      overlap ? "overlapping" : "one by one", good, count, n - 1, config, start);
 }
 
 int
 main (void)
 {
   for (unsigned overlap = 0; overlap < 2; overlap++) {
-    all_orders ("2 + 2 nodes", 2, 2, 0, 0, overlap);
-    all_orders ("2 + 2 nodes and a replicate", 2, 2, 1, 0, overlap);
-    all_orders ("3 sites of 2 nodes", 3, 2, 0, 40, overlap);
-    all_orders ("4 sites of 2 nodes", 4, 2, 0, 20, overlap);
+    all_orders ("2 + 2 nodes", 2, 2, 0, 1, 0, overlap);
+    all_orders ("2 + 2 nodes and a replicate", 2, 2, 1, 1, 0, overlap);
+    all_orders ("3 sites of 2 nodes", 3, 2, 0, 1, 40, overlap);
+    all_orders ("4 sites of 2 nodes", 4, 2, 0, 1, 20, overlap);
+    all_orders ("Fig. 4, 3 nodes with access to 2 stores and a printer", 1, 3, 0, 3, 0, overlap);
+    all_orders ("Fig. 4, 2 + 2 nodes, 3 mirrored IASPs", 2, 2, 0, 3, 0, overlap);
   }
   return tap_done ();
 }

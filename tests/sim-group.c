@@ -32,6 +32,15 @@ choose_config (struct sim_config *cfg, uint64_t seed)
   *cfg = shapes[seed % ARRAY_SIZE (shapes)];
   cfg->n_iasps = seed % 5 == 0 ? 2 : 1;
   cfg->scripts = seed % 10 == 0 ? 2 : 0;
+  /* Fig. 4: up to three resources, that move one by one; what isn't mirrored is
+   * not in reach of everybody. */
+  if (seed % 4 == 2) {
+    cfg->access = true;
+    cfg->n_iasps = 1 + (unsigned) (seed / 4 % 3);
+    cfg->scripts = (unsigned) (seed / 12 % 8);
+    if (cfg->n_sites == 1 && !(cfg->scripts & 1u))
+      cfg->no_store[0] = 1u << seed / 24 % 3;
+  }
   cfg->takeover = seed % 3 == 0 ? TAKEOVER_ORDER : TAKEOVER_SAME_SITE_FIRST;
   cfg->started = true;
   cfg->one_machine = seed % 2 == 0;
@@ -138,7 +147,7 @@ disturb (void)
   unsigned n = (unsigned) sim_random (&s, s.n_nodes);
   unsigned part[SIM_NODES] = { 0 };
 
-  switch (sim_random (&s, 29)) {
+  switch (sim_random (&s, s.cfg.access ? 31 : 29)) {
   case 27:
   case 28:
     sim_mute (&s, n, !s.node[n].mute);
@@ -197,8 +206,15 @@ disturb (void)
     break;
   case 13:
   case 14:
-    sim_request (&s, n, GR_SWITCHOVER,
-                 sim_random (&s, 2) ? NO_NODE : 1 + (uint32_t) sim_random (&s, s.n_nodes));
+    sim_switch (&s, n, s.cfg.access ? (unsigned) sim_random (&s, s.cfg.n_iasps) : 0,
+                sim_random (&s, 2) ? NO_NODE : 1 + (uint32_t) sim_random (&s, s.n_nodes), false);
+    break;
+  case 29:
+    /* Out of reach, or again in reach; what runs goes on. */
+    s.node[n].jams ^= 1u << sim_random (&s, s.cfg.n_iasps);
+    break;
+  case 30:
+    s.node[n].owns ^= 1u << sim_random (&s, s.cfg.n_iasps);
     break;
   case 20:
   case 21:
@@ -207,7 +223,8 @@ disturb (void)
               (enum detached_export) sim_random (&s, DETACHED_END), sim_random (&s, 2));
     break;
   case 22:
-    sim_force (&s, n, 1 + (uint32_t) sim_random (&s, s.n_nodes));
+    sim_switch (&s, n, s.cfg.access ? (unsigned) sim_random (&s, s.cfg.n_iasps) : 0,
+                1 + (uint32_t) sim_random (&s, s.n_nodes), true);
     break;
   case 16:
     sim_store_fails (&s, n, (unsigned) sim_random (&s, s.cfg.n_iasps));
@@ -266,9 +283,9 @@ repair_until_converged (void)
     if (!c->started)
       sim_request (&s, at, GR_START, NO_NODE);
     /* Nobody may take over, and nobody is awaited any more (R4). */
-    if (k >= 10 && k % 4 == 2
-        && (sim_production (&s, 0) < 0 || sim_production (&s, s.cfg.n_iasps - 1) < 0))
-      sim_force (&s, at, 1 + (uint32_t) sim_random (&s, s.n_nodes));
+    for (unsigned i = 0; i < s.cfg.n_iasps && k >= 10 && k % 4 == 2; i++)
+      if (sim_production (&s, i) < 0)
+        sim_switch (&s, at, i, 1 + (uint32_t) sim_random (&s, s.n_nodes), true);
     for (unsigned i = 0; i < s.cfg.n_iasps; i++)
       for (unsigned site = 0; site < s.n_sites; site++) {
         struct sim_store *st = &s.store[site][i];
@@ -324,6 +341,7 @@ run_seed (uint64_t seed, bool trace)
   for (unsigned n = 0; n < s.n_nodes && !s.failed; n++) {
     s.node[n].persist_fails = 0;
     s.node[n].machine_up = true;
+    s.node[n].jams = 0;
     sim_pause (&s, n, false);
     sim_mute (&s, n, false);
     sim_boot (&s, n);

@@ -105,6 +105,8 @@ new_view (unsigned n)
   step (&ev);
 }
 
+static bool access_placement; /* of what boot_as makes: two resources, two units */
+
 static void
 boot_as (uint32_t id, bool has_state, uint64_t promised)
 {
@@ -128,6 +130,19 @@ boot_as (uint32_t id, bool has_state, uint64_t promised)
     def.nodes[i].preferred_role = i == 4 ? MEMBER_REPLICATE : MEMBER_BACKUP;
     def.nodes[i].votes = 1;
     def.nodes[i].order = (uint8_t) i;
+  }
+  if (access_placement) {
+    def.placement = PLACEMENT_ACCESS;
+    def.n_iasps = 2;
+    strcpy (def.iasps[1].name, "k");
+    def.iasps[1].size = 1;
+    /* The second is preferred at node 2. */
+    for (unsigned i = 0; i < 5; i++) {
+      def.iasps[0].order[i] = (uint8_t) i;
+      def.iasps[1].order[i] = (uint8_t) ((i + 4) % 5);
+      strcpy (def.iasps[0].store[i], i == 4 ? "" : "/s");
+      strcpy (def.iasps[1].store[i], i == 4 ? "" : "/s");
+    }
   }
   static const uint8_t lineage[CRG_ID_LEN] = { 5 };
   if (state_create (&created, &def, lineage) != NULL)
@@ -184,7 +199,7 @@ static void
 persisted (uint32_t from, struct stamp stamp, uint32_t hold_ms)
 {
   memset (&m, 0, sizeof m);
-  m.u.persisted = (struct msg_persisted) { stamp, hold_ms };
+  m.u.persisted = (struct msg_persisted) { stamp, 1, { hold_ms } };
   peer (from, MSG_PERSISTED);
 }
 
@@ -539,7 +554,7 @@ static void
 renewed (uint32_t from, uint64_t tenure, uint64_t sent_ms)
 {
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { g.cfg.node_id, tenure, sent_ms, 0 };
+  m.u.renew = (struct msg_renew) { 0, g.cfg.node_id, tenure, sent_ms, 0 };
   peer (from, MSG_RENEWED);
 }
 
@@ -552,8 +567,8 @@ leases (void)
   commit_view ();
   tick (10);
   loop_back ();
-  ok (g.lease.tenure == 1 && g.lease.sent_ms != 0, "L1: the production host renews");
-  at = g.lease.sent_ms;
+  ok (g.lease[0].tenure == 1 && g.lease[0].sent_ms != 0, "L1: the production host renews");
+  at = g.lease[0].sent_ms;
   ok (lease_until == 0, "L1: its own reply is no majority");
   now += 100;
   renewed (2, 1, at);
@@ -567,7 +582,7 @@ leases (void)
   ok (lease_until == at + 3000, "L1: with a majority: RENEW's send time + T, not the receipt's");
   tick (300);
   ok (sent (MSG_RENEW), "L1: every T / 12");
-  uint64_t second = g.lease.sent_ms;
+  uint64_t second = g.lease[0].sent_ms;
   loop_back ();
   renewed (2, 1, second);
   ok (lease_until == at + 3000, "L1: each RENEW needs its majority");
@@ -580,21 +595,21 @@ leases (void)
   n_queue = 0;
   now += 10000;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0 };
   peer (1, MSG_RENEW);
   ok (sent (MSG_RENEWED) && m.u.renew.sent_ms == 12345, "L1: a member echoes the send time");
   n_queue = 0;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 3, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 0, 3, 1, 12345, 0 };
   peer (3, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L1: only to the named host");
   g.applied.domain++;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 12345, g.applied.domain - 1 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain - 1 };
   peer (1, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "C7: a host that counts by older votes gets no lease by them");
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 12345, g.applied.domain };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain };
   peer (1, MSG_RENEW);
   ok (sent (MSG_RENEWED), "C7: ... one that counts by the same does");
   g.applied.domain--;
@@ -604,12 +619,12 @@ leases (void)
   m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 1, .site = 0, .node = 2,
                                  .expect_node = 1, .expect_tenure = 1, .base = g.applied.stamp };
   peer (3, MSG_CHANGE);
-  ok (sent (MSG_PERSISTED) && m.u.persisted.hold_ms == 2150,
+  ok (sent (MSG_PERSISTED) && m.u.persisted.hold_ms[0] == 2150,
       "L3: hold is what is left of T x 1.05 since the last reply to another host: %u ms",
-      m.u.persisted.hold_ms);
+      m.u.persisted.hold_ms[0]);
   n_queue = 0;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 13345, 0 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 13345, 0 };
   peer (1, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L3: who has persisted an appointment answers no earlier host");
 
@@ -617,20 +632,20 @@ leases (void)
   persisted (2, g.applied.stamp, 2150);
   persisted (3, g.applied.stamp, 500);
   persisted (1, g.applied.stamp, 900);
-  ok (group_active (&g) && g.committed.rec[0].tenure == 2 && !lease_cleared (&g),
+  ok (group_active (&g) && g.committed.rec[0].tenure == 2 && !lease_cleared (&g, 0),
       "L3: committed, and not open yet");
   tick (950);
-  ok (!lease_cleared (&g), "L3: two holds are over: no majority");
+  ok (!lease_cleared (&g, 0), "L3: two holds are over: no majority");
   tick (1150);
-  ok (!lease_cleared (&g), "L3: 50 ms of the third are left");
+  ok (!lease_cleared (&g, 0), "L3: 50 ms of the third are left");
   tick (100);
-  ok (lease_cleared (&g), "L3: receipt + hold has passed for a majority");
+  ok (lease_cleared (&g, 0), "L3: receipt + hold has passed for a majority");
 
   boot_as (2, true, 1);
   commit_view ();
   now += 10000;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 1 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 1 };
   peer (1, MSG_RENEW);
   memset (&m, 0, sizeof m);
   m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 1, .site = 0, .node = 2,
@@ -640,21 +655,82 @@ leases (void)
   persisted (3, g.applied.stamp, 3150);
   persisted (1, g.applied.stamp, 3150);
   memset (&m, 0, sizeof m);
-  m.u.tenure = 7;
-  ok (!lease_cleared (&g), "held");
+  m.u.released.tenure = 7;
+  ok (!lease_cleared (&g, 0), "held");
   memset (&m, 0, sizeof m);
-  m.u.tenure = 1;
+  m.u.released.tenure = 1;
   peer (1, MSG_RELEASED);
-  ok (lease_cleared (&g), "L3: or the old host has released");
+  ok (lease_cleared (&g, 0), "L3: or the old host has released");
 
   /* A member that just started may have replied just before. */
   boot_as (2, true, 1);
   created.rec[0].tenure = 4;
   g.applied.rec[0].tenure = 4;
   g.now_ms += 1000;
-  ok (lease_hold_ms (&g) == 2150, "L3: T x 1.05 since its start: %u ms", lease_hold_ms (&g));
+  ok (lease_hold_ms (&g, 0) == 2150, "L3: T x 1.05 since its start: %u ms", lease_hold_ms (&g, 0));
   g.now_ms = g.started_ms + 3150;
-  ok (lease_hold_ms (&g) == 0, "L3: and no more");
+  ok (lease_hold_ms (&g, 0) == 0, "L3: and no more");
+}
+
+/* Fig. 4: each unit has a lease, holds and a release of its own. */
+static void
+units (void)
+{
+  access_placement = true;
+  boot_as (2, true, 1);
+  commit_view ();
+  n_queue = 0;
+  tick (300);
+  ok (sent (MSG_RENEW) && m.u.renew.unit == 1 && g.lease[0].tenure == 0 && g.lease[1].tenure == 1,
+      "L1: the host of the second unit renews that one");
+  n_queue = 0;
+  now += 10000;
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 1, 1, 1, 12345, 0 };
+  peer (1, MSG_RENEW);
+  ok (!sent (MSG_RENEWED), "L1: a host of one unit gets no lease of another");
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 7, 1, 1, 12345, 0 };
+  peer (1, MSG_RENEW);
+  ok (!sent (MSG_RENEWED), "L1: nor of one that isn't there");
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0 };
+  peer (1, MSG_RENEW);
+  ok (sent (MSG_RENEWED) && m.u.renew.unit == 0, "L1: but of its own");
+  n_queue = 0;
+  /* The second unit goes to node 1, in the same view; everybody says that
+   * nothing is held. */
+  persisted (1, g.applied.stamp, 0);
+  ok (group_peer_const (&g, 1)->hold_known == 1, "L3: a hold is known of the units that it was said of");
+  for (uint32_t id = 1; id <= 3; id++) {
+    memset (&m, 0, sizeof m);
+    m.u.persisted = (struct msg_persisted) { g.applied.stamp, 2, { 0, 0 } };
+    peer (id, MSG_PERSISTED);
+  }
+  ok (group_peer_const (&g, 3)->hold_known == 3, "L3: ... of both");
+  memset (&m, 0, sizeof m);
+  m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 2, .site = 0, .node = 1,
+                                 .expect_node = 2, .expect_tenure = 1, .base = g.applied.stamp };
+  peer (3, MSG_CHANGE);
+  ok (group_peer_const (&g, 3)->hold_known == 1 && group_peer_const (&g, 1)->hold_known == 1,
+      "L3: an appointment voids what was said of its unit, and of no other");
+  ok (sent (MSG_PERSISTED) && m.u.persisted.n_units == 2 && m.u.persisted.hold_ms[0] == 0,
+      "L3: who answered the host that stays holds nothing back");
+  ok (g.applied.rec[1].tenure == 2 && g.applied.rec[0].tenure == 1
+        && state_unit_host (&g.applied, 0) == 1 && state_unit_host (&g.applied, 1) == 1,
+      "one moves, the other stays");
+  n_queue = 0;
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 1, 2, 1, 12345, 0 };
+  peer (2, MSG_RENEW);
+  ok (!sent (MSG_RENEWED), "L3: the earlier host of that unit gets no answer");
+  /* The first unit's release says nothing of the second's lease. */
+  g.lease[1].cleared = 0;
+  memset (&m, 0, sizeof m);
+  m.u.released = (struct msg_released) { 0, 1 };
+  peer (3, MSG_RELEASED);
+  ok (g.lease[0].released == 1 && g.lease[1].released == 0, "L3: a release is of one unit");
+  access_placement = false;
 }
 
 int
@@ -666,5 +742,6 @@ main (void)
   without_state ();
   silence ();
   leases ();
+  units ();
   return tap_done ();
 }

@@ -26,7 +26,7 @@ fill (uint8_t type)
   m.h.lineage[0] = 1;
   switch (type) {
   case MSG_ANSWER:
-    m.u.answer = (struct msg_answer) { 2, true, { 5, 6 }, 7, true, 9 };
+    m.u.answer = (struct msg_answer) { 2, true, { 5, 6 }, 7, 3, 9 };
     break;
   case MSG_START:
     m.u.start = (struct msg_start) { 2, 8, 3, { 1, 2, 3 } };
@@ -38,7 +38,7 @@ fill (uint8_t type)
     m.u.group_state = (struct msg_group_state) { 2, 8, blob, sizeof blob };
     break;
   case MSG_PERSISTED:
-    m.u.persisted = (struct msg_persisted) { { 5, 6 }, 3150 };
+    m.u.persisted = (struct msg_persisted) { { 5, 6 }, 2, { 3150, 7 } };
     break;
   case MSG_CHANGE:
     m.u.change = (struct change) { .kind = CH_SHRINK, .iasps = 1, .site = 1 };
@@ -46,7 +46,7 @@ fill (uint8_t type)
     break;
   case MSG_RENEW:
   case MSG_RENEWED:
-    m.u.renew = (struct msg_renew) { 1, 2, 3 };
+    m.u.renew = (struct msg_renew) { 1, 1, 2, 3 };
     break;
   case MSG_ANNOUNCE:
     m.u.announce.n_iasps = 2;
@@ -64,7 +64,7 @@ fill (uint8_t type)
     m.u.mirror_start.sync = SYNC_FULL;
     break;
   case MSG_RELEASED:
-    m.u.tenure = 6;
+    m.u.released = (struct msg_released) { 2, 6 };
     break;
   case MSG_ROUND:
     m.u.round = 3;
@@ -75,6 +75,7 @@ fill (uint8_t type)
     break;
   case MSG_REQUEST:
   case MSG_REPLY:
+    m.u.request.iasp = 2;
     m.u.request.request_id = 8;
     strcpy (m.u.request.reason, "fine");
     break;

@@ -420,6 +420,101 @@ bytes (void)
   ok (change_encode (&c, buf, CHANGE_ENCODED_MAX) > 0, "the largest change fits");
 }
 
+static void
+access_def (void)
+{
+  base_def ();
+  def.placement = PLACEMENT_ACCESS;
+  def.n_iasps = 2;
+  strcpy (def.iasps[1].name, "more");
+  def.iasps[1].size = 4096;
+  for (unsigned i = 0; i < 5; i++) {
+    def.iasps[0].order[i] = (uint8_t) i;
+    def.iasps[1].order[i] = (uint8_t) (4 - i); /* the replicate first: it can't host */
+    for (unsigned k = 0; k < 2 && i < 4; k++)
+      strcpy (def.iasps[k].store[i], "/store");
+  }
+}
+
+/* Fig. 4: each resource is a unit. */
+static void
+units (void)
+{
+  static uint8_t text[16 * 1024];
+  static struct crg_state d;
+  struct node_change gone = { .op = NODE_REMOVE };
+  struct change c;
+  size_t n;
+
+  fresh ();
+  ok (state_units (&s) == 1 && state_unit (&s, 0) == 0 && state_unit_iasps (&s, 0) == 1,
+      "SITE: all is one unit");
+  access_def ();
+  def.iasps[1].order[3] = 0;
+  ok (state_create (&s, &def, lineage) != NULL, "ACCESS: one place twice");
+  access_def ();
+  def.iasps[1].order[3] = 9;
+  ok (state_create (&s, &def, lineage) != NULL, "ACCESS: a place that isn't there");
+  access_def ();
+  strcpy (def.iasps[1].store[2], "");
+  strcpy (def.iasps[1].store[3], "");
+  ok (state_create (&s, &def, lineage) != NULL, "ACCESS: a site without a store");
+  access_def ();
+  memset (def.iasps[1].store[3], 0, sizeof def.iasps[1].store[3]);
+  ok (state_create (&s, &def, lineage) == NULL && state_unit_host (&s, 0) == 10
+        && state_unit_host (&s, 1) == 12 && s.rec[1].production_site == 1
+        && s.rec[1].copies[0].host == 11,
+      "ACCESS: each resource at the first of its order that has a store");
+  n = state_encode (&s, text, sizeof text);
+  ok (n > 0 && state_decode (&d, text, n) == 0 && memcmp (&d, &s, sizeof d) == 0, "... round trip");
+  s.def.iasps[1].order[0] = s.def.iasps[1].order[1];
+  n = state_encode (&s, text, sizeof text);
+  ok (state_decode (&d, text, n) < 0, "... not with one place twice");
+  s.def.iasps[1].order[0] = 4;
+
+  c = (struct change) { .kind = CH_APPOINT, .iasps = 3, .node = 11, .site = 0, .expect_node = 10,
+                        .expect_tenure = 1 };
+  ok (try (c) != NULL, "ACCESS: no two resources at once");
+  c.iasps = 4;
+  ok (try (c) != NULL, "... none that isn't there");
+  c.iasps = 0;
+  ok (try (c) != NULL, "... nor nothing");
+  c.iasps = 1;
+  ok (try (c) == NULL && state_unit_host (&s, 0) == 11 && state_unit_tenure (&s, 0) == 2
+        && state_unit_host (&s, 1) == 12 && state_unit_tenure (&s, 1) == 1,
+      "ACCESS: one moves, the other stays");
+  ok (state_order (&s, 0, 1) == 0 && state_order (&s, 0, 0) == 4 && state_order (&s, 1, 0) == 4
+        && s.def.nodes[1].order == 1,
+      "F5: in its own backup order only");
+  ok (state_hosts_production (&s, 11) && state_hosts_production (&s, 12)
+        && !state_hosts_production (&s, 10), "two nodes host production");
+  s.rec[1].copies[1].in_set = true;
+  c = (struct change) { .kind = CH_APPOINT, .iasps = 2, .node = 13, .site = 1, .expect_node = 12,
+                        .expect_tenure = 1 };
+  ok (try (c) != NULL, "ACCESS: who has no store for it doesn't host it");
+  c = (struct change) { .kind = CH_HOST, .iasps = 2, .node = 10, .site = 0, .expect_node = 11 };
+  ok (try (c) == NULL, "... nor its copy, but who has");
+  n = state_encode (&s, text, sizeof text);
+  ok (n > 0 && state_decode (&d, text, n) == 0, "a state with two hosts is consistent");
+
+  /* C7 */
+  s.def.nodes[2].votes = s.def.nodes[2].new_votes = 0;
+  gone.node.id = 12;
+  c = (struct change) { .kind = CH_NODE, .node_change = gone };
+  ok (try (c) != NULL, "C7: a host of any resource stays");
+  s.def.nodes[3].votes = s.def.nodes[3].new_votes = 0;
+  s.rec[1].production_site = 0;
+  s.rec[1].copies[1].host = NO_NODE;
+  ok (try (c) != NULL, "C7: so does the last with a store for one");
+  c.node_change.node.id = 13;
+  ok (try (c) == NULL && s.def.iasps[0].order[3] == 2 && s.def.iasps[1].order[3] == 0
+        && s.def.iasps[1].order[0] == 3 && s.def.iasps[1].order[2] == 1,
+      "C7: who goes leaves the order of each resource");
+  c.node_change = (struct node_change) { .op = NODE_SET, .fields = NODE_SET_ORDER,
+                                         .node = { .id = 12, .order = 2 } };
+  ok (try (c) != NULL, "ACCESS: the group has no order");
+}
+
 int
 main (void)
 {
@@ -430,5 +525,6 @@ main (void)
   copies ();
   lifecycle ();
   bytes ();
+  units ();
   return tap_done ();
 }

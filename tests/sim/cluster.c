@@ -74,6 +74,14 @@ is_script (const struct sim *s, unsigned iasp)
   return (s->cfg.scripts & (1u << iasp)) != 0;
 }
 
+/* access(R), as far as the machine goes. */
+static bool
+reaches (const struct sim *s, unsigned n, unsigned iasp)
+{
+  return site_of_node (s, n) >= 0 && !(s->cfg.no_store[iasp] & (1u << n))
+         && !(s->node[n].jams & (1u << iasp));
+}
+
 static int
 machine_of (const struct sim *s, unsigned n)
 {
@@ -98,6 +106,7 @@ make_def (const struct sim *s, struct crg_def *d)
   memset (d->cluster_id, 1, CRG_ID_LEN);
   memset (d->id, 2, CRG_ID_LEN);
   d->takeover = c->takeover;
+  d->placement = c->access ? PLACEMENT_ACCESS : PLACEMENT_SITE;
   d->suspend_timeout_ms = 10000;
   d->n_sites = (uint8_t) c->n_sites;
   d->n_nodes = (uint8_t) s->n_nodes;
@@ -120,6 +129,9 @@ make_def (const struct sim *s, struct crg_def *d)
   for (unsigned i = 0; i < c->n_iasps; i++) {
     snprintf (d->iasps[i].name, sizeof d->iasps[i].name, "iasp%u", i);
     memset (d->iasps[i].id, 10 + (int) i, CRG_ID_LEN);
+    /* Each is preferred elsewhere. */
+    for (unsigned k = 0; k < s->n_nodes && c->access; k++)
+      d->iasps[i].order[k] = (uint8_t) ((k + (s->n_nodes - i % s->n_nodes)) % s->n_nodes);
     if (is_script (s, i)) {
       d->iasps[i].type = RES_SCRIPT;
       strcpy (d->iasps[i].agent, "/agent");
@@ -131,7 +143,7 @@ make_def (const struct sim *s, struct crg_def *d)
     d->iasps[i].mirror_port = (uint16_t) (10810 + i);
     strcpy (d->iasps[i].export, "unix:");
     for (unsigned k = 0; k < s->n_nodes; k++)
-      if (site_of_node (s, k) >= 0)
+      if (site_of_node (s, k) >= 0 && !(c->no_store[i] & (1u << k)))
         strcpy (d->iasps[i].store[k], "/store");
   }
 }
@@ -181,7 +193,7 @@ sim_init (struct sim *s, const struct sim_config *cfg, uint64_t seed)
       st->clean = true;
       /* As `create` formats them. */
       st->has_super = true;
-      st->unusable = site != 0;
+      st->unusable = site != s->created.rec[i].production_site;
       st->generation = 1;
     }
 }
@@ -389,9 +401,11 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
   bool own = st->open_by == (int) n;
 
   memset (info, 0, sizeof *info);
+  if (!own && !reaches (s, n, iasp))
+    return;
   if (is_script (s, iasp)) {
     info->can_host = true;
-    info->owned = s->node[n].plugin[iasp].running;
+    info->owned = s->node[n].plugin[iasp].running || (s->node[n].owns & (1u << iasp));
     return;
   }
   info->has_super = st->has_super;
@@ -502,7 +516,9 @@ do_host (struct sim *s, unsigned n, struct group_event *ask)
   if (p->running && p->found && p->role != ask->role
       && (p->role != HOST_MIRROR || ask->role != HOST_PRODUCTION))
     stop_plugin (s, n, ask->iasp, true); /* F6: a fresh process takes the other role */
-  if (node->open_fails) {
+  if (s->cfg.no_store[ask->iasp] & (1u << n))
+    sim_fail (s, "node %u is told to host what it has no store for", n + 1);
+  if (node->open_fails || (!p->running && !reaches (s, n, ask->iasp))) {
     stop_plugin (s, n, ask->iasp, true);
     host_answer (s, n, ask, false, "the store is too small for the IASP (H8)");
     return;
@@ -751,7 +767,8 @@ do_action (struct sim *s, unsigned n, const struct group_action *a)
     break;
   case GA_LEASE:
     for (unsigned i = 0; i < s->cfg.n_iasps; i++)
-      if (a->until_ms > node->plugin[i].lease_ms)
+      if (state_unit (group_committed (node->g), i) == a->iasp
+          && a->until_ms > node->plugin[i].lease_ms)
         node->plugin[i].lease_ms = a->until_ms;
     break;
   case GA_HOLD:
@@ -799,12 +816,15 @@ check_commit (struct sim *s, unsigned n)
     return;
   node->seen_serial = node->g->serial;
   len = state_encode (c, buf, sizeof buf);
-  new = (struct sim_commit) { c->stamp, UINT64_C (1469598103934665603), state_tenure (c),
-                              state_production_host (c) };
+  new = (struct sim_commit) { c->stamp, UINT64_C (1469598103934665603), { 0 }, { 0 } };
+  for (unsigned u = 0; u < state_units (c); u++) {
+    new.tenure[u] = state_unit_tenure (c, u);
+    new.host[u] = state_unit_host (c, u);
+  }
   for (size_t i = 0; i < len; i++)
     new.hash = (new.hash ^ buf[i]) * UINT64_C (1099511628211);
   TRACE (s, "n%u commits %" PRIu64 ".%" PRIu64 " tenure %" PRIu64 " host %u", n + 1,
-         c->stamp.epoch, c->stamp.version, new.tenure, new.host);
+         c->stamp.epoch, c->stamp.version, new.tenure[0], new.host[0]);
   for (unsigned i = s->n_commits; i-- > 0;) {
     const struct sim_commit *o = &s->commits[i];
     int cmp = stamp_compare (o->stamp, new.stamp);
@@ -815,11 +835,19 @@ check_commit (struct sim *s, unsigned n)
                   new.stamp.epoch, new.stamp.version);
       return;
     }
-    /* R1: tenure rises exactly when the production host changes. */
-    if (o->tenure == new.tenure && o->host != new.host)
-      sim_fail (s, "two hosts in tenure %" PRIu64, new.tenure);
-    if ((cmp < 0 && o->tenure > new.tenure) || (cmp > 0 && o->tenure < new.tenure))
-      sim_fail (s, "tenure goes back");
+    unsigned moved = 0;
+
+    for (unsigned u = 0; u < state_units (c); u++) {
+      /* R1: tenure rises exactly when the production host changes. */
+      if (o->tenure[u] == new.tenure[u] && o->host[u] != new.host[u])
+        sim_fail (s, "two hosts in tenure %" PRIu64 " of unit %u", new.tenure[u], u);
+      if ((cmp < 0 && o->tenure[u] > new.tenure[u]) || (cmp > 0 && o->tenure[u] < new.tenure[u]))
+        sim_fail (s, "tenure of unit %u goes back", u);
+      moved += o->tenure[u] != new.tenure[u];
+    }
+    /* Fig. 4: resources move one by one. */
+    if (o->stamp.epoch == new.stamp.epoch && o->stamp.version + 1 == new.stamp.version && moved > 1)
+      sim_fail (s, "%u units moved at once", moved);
   }
   if (s->n_commits == ARRAY_SIZE (s->commits)) {
     memmove (s->commits, s->commits + 1024, (s->n_commits - 1024) * sizeof s->commits[0]);
@@ -932,9 +960,18 @@ void
 sim_kill_plugin (struct sim *s, unsigned n, unsigned iasp)
 {
   struct group_event ev = { .kind = GE_HOSTED, .iasp = (uint8_t) iasp, .role = HOST_NONE };
+  struct sim_node *node = &s->node[n];
 
   if (!s->node[n].plugin[iasp].running)
     return;
+  /* For good, so whatever it was to become is given up with it. */
+  for (unsigned k = node->n_pending; k-- > 0;)
+    if (node->pending[k].kind == SIM_DO_HOST && node->pending[k].ev.iasp == iasp
+        && node->pending[k].ev.role != HOST_NONE) {
+      memmove (node->pending + k, node->pending + k + 1,
+               (node->n_pending - k - 1) * sizeof node->pending[0]);
+      node->n_pending--;
+    }
   stop_plugin (s, n, iasp, false);
   strcpy (ev.reason, "the plugin died");
   feed (s, n, &ev);
@@ -1028,13 +1065,19 @@ sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node)
 }
 
 void
-sim_force (struct sim *s, unsigned n, uint32_t node)
+sim_switch (struct sim *s, unsigned n, unsigned iasp, uint32_t node, bool forced)
 {
-  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER,
-                            .request_id = s->steps + 1, .node = node, .forced = true };
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .iasp = (uint8_t) iasp,
+                            .request_id = s->steps + 1, .node = node, .forced = forced };
 
   s->node[n].last_code = -1;
   feed (s, n, &ev);
+}
+
+void
+sim_force (struct sim *s, unsigned n, uint32_t node)
+{
+  sim_switch (s, n, 0, node, true);
 }
 
 void
@@ -1570,7 +1613,8 @@ sim_step (struct sim *s)
     if (s->node[n].running && s->node[n].n_out > 0 && !s->node[n].mute)
       busy[n_busy++] = SIM_NODES + n;
   }
-  if (n_busy == 0 || (!s->cfg.calm && sim_random (s, 20) == 0)) {
+  /* Each unit's host renews its lease: three units say three times as much. */
+  if (n_busy == 0 || (!s->cfg.calm && sim_random (s, s->cfg.access ? 60 : 20) == 0)) {
     pass_time (s);
     return !s->failed;
   }
@@ -1660,7 +1704,7 @@ sim_converged (struct sim *s)
       bool any = false;
 
       for (unsigned n = 0; n < s->n_nodes; n++)
-        any = any || (s->node[n].running && site_of_node (s, n) == (int) site);
+        any = any || (s->node[n].running && site_of_node (s, n) == (int) site && reaches (s, n, i));
       if (!any)
         continue;
       if (host == NO_NODE || !first->rec[i].copies[site].in_set

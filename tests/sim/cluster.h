@@ -21,6 +21,8 @@
 struct sim_config {
   unsigned n_sites, nodes_per_site, n_replicates, n_iasps;
   uint8_t takeover;
+  bool access;           /* Fig. 4: each resource moves by itself */
+  unsigned no_store[SIM_IASPS]; /* bit sets of nodes that have no store for it */
   unsigned scripts;      /* bit set: these resources are agents, not disks */
   bool started;          /* the CRG was started before the first node came */
   bool one_machine;      /* all nodes share a boot id (S1 b) */
@@ -121,14 +123,16 @@ struct sim_node {
   uint64_t action_count;
   bool open_fails, drain_fails; /* its plugins say no */
   bool fence_fails;
+  unsigned jams;         /* bit set: resources that it can't reach, or start, now */
+  unsigned owns;         /* bit set: scripts that run there, and nobody here started */
   unsigned fenced;       /* so often by others */
   char config[SIM_IASPS][32];   /* messages 4 and 5: of a script, the last */
 };
 
 struct sim_commit {
   struct stamp stamp;
-  uint64_t hash, tenure;
-  uint32_t host;
+  uint64_t hash, tenure[SIM_IASPS]; /* by unit */
+  uint32_t host[SIM_IASPS];
 };
 
 struct sim {
@@ -175,6 +179,8 @@ extern void sim_heal (struct sim *s);
 extern void sim_mute (struct sim *s, unsigned n, bool mute);
 extern void sim_request (struct sim *s, unsigned n, enum group_request r, uint32_t node);
 extern void sim_force (struct sim *s, unsigned n, uint32_t node); /* R4 */
+/* A switchover of the unit of an IASP. */
+extern void sim_switch (struct sim *s, unsigned n, unsigned iasp, uint32_t node, bool forced);
 /* GR_SUSPEND to GR_REATTACH. */
 extern void sim_copy (struct sim *s, unsigned n, enum group_request r, unsigned iasp, unsigned site,
                       enum detached_export mode, bool forced);

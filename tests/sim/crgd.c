@@ -717,6 +717,8 @@ carry_out (unsigned n, const struct group_action *a)
     for (unsigned i = 0; i < w.mix.n_iasps; i++) {
       struct sup *x = &node->sup[i];
 
+      if (s == NULL || state_unit (s, i) != a->iasp)
+        continue;
       x->lease_until_ms = a->until_ms;
       x->lease_due = true;
       if (x->phase == PH_READY && x->told_role == HOST_PRODUCTION)
