@@ -87,7 +87,7 @@ static const struct type_rule rules[WIRE_TYPE_END] = {
   [WIRE_DIGEST] = { "DIGEST", 0, PAYLOAD_DIGESTS, true, false, true },
   [WIRE_BYE] = { "BYE", 0, PAYLOAD_NONE },
   [WIRE_MAP] = { "MAP", WIRE_F_ALL | WIRE_F_END, PAYLOAD_MAP, false, false, true, true },
-  [WIRE_STABLE] = { "STABLE", WIRE_F_SETTLED | WIRE_F_CLEAR, PAYLOAD_NONE, false, false, true },
+  [WIRE_STABLE] = { "STABLE", WIRE_F_SETTLED | WIRE_F_CLEAR | WIRE_F_SYNC, PAYLOAD_NONE, false, false, true },
 };
 
 const char *

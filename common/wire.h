@@ -48,7 +48,10 @@ enum wire_type {
                       * differ from production; END, without payload, is the last.  From
                       * production, an operation: blocks that the one site in 'missing' lacks; ALL
                       * with the copy's own site: it lacks everything */
-  WIRE_STABLE,       /* what was sent up to seq is stable wherever it must be: hot marks of it may go */
+  WIRE_STABLE,       /* from production: what was sent up to seq is stable wherever it must be, hot
+                      * marks of it may go; SYNC: and flush now.  From the copy, the answer to SYNC:
+                      * every operation up to and with seq is stable here.  Not in the order of the
+                      * ACKs, so that nothing that was sent behind waits for the flush */
   WIRE_TYPE_END,
 };
 
@@ -59,6 +62,7 @@ enum wire_type {
 #define WIRE_F_CLEAR    0x0008 /* STABLE: nobody writes now, clear all marks that may go */
 #define WIRE_F_ALL      0x0010 /* MAP */
 #define WIRE_F_END      0x0020 /* MAP */
+#define WIRE_F_SYNC     0x0040 /* STABLE, from production: flush, and say so with a STABLE */
 
 /* The header, 64 bytes, little-endian:
  *    0 magic u32 | 4 version u8 | 5 type u8 | 6 flags u16 | 8 tenure u64 | 16 seq u64
@@ -118,6 +122,7 @@ extern enum wire_status wire_decode_header (const uint8_t *buf, size_t len,
 /* Feature bits, offered in HELLO and answered with their intersection. */
 #define WIRE_FEATURE_TRACKING UINT64_C (0x1) /* hot marks and dirty maps on the copy; MAP, STABLE */
 #define WIRE_FEATURE_DIGEST   UINT64_C (0x2) /* answers DIGEST_REQ */
+#define WIRE_FEATURE_SYNC     UINT64_C (0x4) /* answers STABLE with SYNC; only with TRACKING */
 
 struct wire_hello {
   uint16_t proto_min, proto_max;

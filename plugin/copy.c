@@ -223,7 +223,7 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     c->hello_waits = true;
     c->hello_conn = ev->conn;
     c->hello_tenure = h->tenure;
-    c->hello_features = h->features & (c->cfg.mark ? WIRE_FEATURE_TRACKING : 0);
+    c->hello_features = h->features & (c->cfg.mark ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0);
     c->production_site = h->site;
     if (h->tenure > c->tenure) {
       /* R1: on disk before the answer. */
@@ -410,12 +410,41 @@ stable (struct copy *c, const struct copy_event *ev)
 {
   if (!c->cfg.mark || !c->linked || ev->conn != c->conn || ev->frame.seq > c->seq)
     return;
+  c->sync_wanted = c->sync_wanted || (ev->frame.flags & WIRE_F_SYNC);
   hot_stable (&c->cfg.mark->hot, ev->frame.seq);
   c->settle = c->settle || (ev->frame.flags & WIRE_F_SETTLED);
   if (ev->frame.flags & WIRE_F_CLEAR)
     c->clear = 2;
   else if (c->clear == 0)
     c->clear = 1;
+}
+
+/* What is done now will be stable.  Later operations go on meanwhile, and their ACKs. */
+static void
+pump_sync (struct copy *c, struct copy_actions *out)
+{
+  if (!c->sync_wanted || c->sync_busy || !c->linked || c->failed)
+    return;
+  c->sync_wanted = false;
+  c->sync_busy = true;
+  c->sync_conn = c->conn;
+  c->sync_seq = c->done_seq;
+  act (out, CA_SYNC)->op = COPY_OP_SYNC;
+}
+
+static void
+sync_done (struct copy *c, int error, struct copy_actions *out)
+{
+  struct copy_action *a;
+
+  c->sync_busy = false;
+  if (error != 0)
+    store_failed (c, 0, error, out);
+  else if (c->linked && c->conn == c->sync_conn) {
+    a = act (out, CA_STABLE);
+    a->conn = c->conn;
+    a->seq = c->sync_seq;
+  }
 }
 
 uint64_t
@@ -622,6 +651,13 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     super_done (c, ev->error, out);
     return;
   }
+  if (ev->op == COPY_OP_SYNC) {
+    if (c->sync_busy)
+      sync_done (c, ev->error, out);
+    else
+      c->status.illegal++;
+    return;
+  }
   if (ev->op == COPY_OP_MARK) {
     if (!c->cfg.mark || c->cfg.mark->stage == MS_IDLE) {
       c->status.illegal++;
@@ -702,7 +738,8 @@ pump (struct copy *c, struct copy_actions *out)
       o->state = OP_FREE;
       c->n_blocked--;
     }
-    if (c->closing && c->n_submitted == 0 && c->super == SUPER_IDLE) {
+    c->sync_wanted = false;
+    if (c->closing && c->n_submitted == 0 && !c->sync_busy && c->super == SUPER_IDLE) {
       for (unsigned i = 0; i < COPY_MAX_OPS; i++)
         c->ops[i].state = OP_FREE;
       if (c->cfg.mark)
@@ -733,6 +770,7 @@ pump (struct copy *c, struct copy_actions *out)
     }
   }
   pump_marks (c, out);
+  pump_sync (c, out);
   /* Also without a link: what the next one is told has to be on the disk. */
   if (c->want_unusable && c->super == SUPER_IDLE && !c->failed
       && (!c->cfg.mark || c->cfg.mark->persisted >= c->lack_ticket))
@@ -742,7 +780,7 @@ pump (struct copy *c, struct copy_actions *out)
     write_super (c, SUPER_TENURE, false, out);
   }
   if (c->stopped && !c->idle_said && !c->closing && c->super == SUPER_IDLE
-      && c->n_submitted == 0 && (!c->cfg.mark || c->failed || c->cfg.mark->stage == MS_IDLE)) {
+      && c->n_submitted == 0 && !c->sync_busy && (!c->cfg.mark || c->failed || c->cfg.mark->stage == MS_IDLE)) {
     c->idle_said = true;
     act (out, CA_IDLE);
   }

@@ -56,13 +56,15 @@ enum copy_event_kind {
                     shell's.  buf: the shell's name of the payload's buffer */
   CE_RECORD,     /* record: a RECORD frame's payload with its conn, or (conn 0) the role command's */
   CE_STABLE,     /* conn, frame: a STABLE frame */
-  CE_DONE,       /* op, error: CA_SUBMIT is done.  CA_SUPER: op = COPY_OP_SUPER; CA_MARK: COPY_OP_MARK */
+  CE_DONE,       /* op, error: CA_SUBMIT is done.  CA_SUPER: op = COPY_OP_SUPER; CA_MARK: COPY_OP_MARK;
+                    CA_SYNC: COPY_OP_SYNC */
   CE_POLL,       /* the shell has fed all that it has: acknowledge what is done */
   CE_CLOSED,     /* conn, reason: the connection ended */
   CE_STOP,       /* role taken: refuse, finish what was submitted -> CA_IDLE */
 };
 #define COPY_OP_SUPER COPY_MAX_OPS
 #define COPY_OP_MARK  (COPY_MAX_OPS + 1)
+#define COPY_OP_SYNC  (COPY_MAX_OPS + 2)
 
 struct copy_event {
   uint8_t kind;                /* enum copy_event_kind */
@@ -90,6 +92,8 @@ enum copy_action_kind {
                     copy_report () follows, as MAPs, then END */
   CA_REFUSE,     /* conn, refuse: answer, then close */
   CA_ACK,        /* conn, seq */
+  CA_SYNC,       /* flush the data -> CE_DONE with op COPY_OP_SYNC.  One at a time; nothing waits for it */
+  CA_STABLE,     /* conn, seq: answer with STABLE */
   CA_ERROR,      /* conn, seq, failure: send ERROR, then close */
   CA_CLOSE,      /* conn: an earlier link that a new HELLO has made moot */
   CA_RECORD,     /* generation: write it to the superblock, lazily (R2) */

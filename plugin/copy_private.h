@@ -39,6 +39,9 @@ struct copy {
   uint16_t super_op;       /* SUPER_ENTER: its operation */
   bool want_unusable;      /* operations wait for it ... */
   uint64_t lack_ticket;    /* ... and it for the map of what is lacking */
+  bool sync_wanted, sync_busy; /* a flush aside of the stream; it is on its way, ... */
+  uint32_t sync_conn;          /* ... for this link, ... */
+  uint64_t sync_seq;           /* ... and covers this */
   unsigned n_hot_wait;
   bool settle, idle;       /* to do when the disk is free for it: see CE_STABLE */
   uint8_t clear;           /* 1: some, 2: all */

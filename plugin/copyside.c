@@ -99,6 +99,15 @@ op_done (struct sop *op, int error)
 }
 
 static void
+sync_done (struct sop *op, int error)
+{
+  struct engine *e = container_of (op, struct engine, copyside.sync);
+  struct copy_event ev = { .kind = CE_DONE, .op = COPY_OP_SYNC, .error = error };
+
+  feed (e, &ev);
+}
+
+static void
 submit (struct engine *e, const struct copy_action *a)
 {
   struct copyside *c = &e->copyside;
@@ -169,6 +178,9 @@ carry_out (struct engine *e, const struct copy_action *a)
   case CA_SUBMIT:
     submit (e, a);
     break;
+  case CA_SYNC:
+    sop_start (&c->sync, SOP_FLUSH, 0, 0, NULL, false, false);
+    break;
   case CA_SUPER:
     metaw_super (e, a);
     break;
@@ -210,6 +222,10 @@ carry_out (struct engine *e, const struct copy_action *a)
   case CA_ACK:
     if (l)
       send_control (e, l, WIRE_ACK, l->tenure, a->seq, NULL, 0);
+    break;
+  case CA_STABLE:
+    if (l)
+      send_control (e, l, WIRE_STABLE, l->tenure, a->seq, NULL, 0);
     break;
   case CA_ERROR:
     if (!l)
@@ -522,6 +538,8 @@ copyside_init (struct engine *e)
   c->acts = calloc (1, sizeof *c->acts);
   if (!c->core || !c->acts)
     return -ENOMEM;
+  if (sop_init (&c->sync, &e->env, sync_done) < 0)
+    return -ENOMEM;
   for (unsigned i = 0; i < COPY_MAX_OPS; i++) {
     c->ops[i].e = e;
     c->ops[i].index = (uint16_t) i;
@@ -546,6 +564,7 @@ copyside_free (struct engine *e)
 
   for (unsigned i = 0; i < COPY_MAX_OPS; i++)
     sop_free (&c->ops[i].sop);
+  sop_free (&c->sync);
   drop_arena (c);
   free (c->core);
   free (c->acts);
@@ -653,7 +672,7 @@ copyside_is_idle (struct engine *e)
   for (unsigned i = 0; i < COPY_MAX_OPS; i++)
     if (c->ops[i].sop.busy)
       return false;
-  return c->idle;
+  return c->idle && !c->sync.busy;
 }
 
 void

@@ -179,6 +179,7 @@ struct copyside {
   struct copy *core;
   struct copy_actions *acts;
   struct copy_io ops[COPY_MAX_OPS];
+  struct sop sync; /* CA_SYNC */
   uint8_t *arena; /* page aligned */
   uint8_t used[COPY_ARENA_PAGES];
   uint32_t pages[COPY_ARENA_PAGES]; /* length of the run that begins here */

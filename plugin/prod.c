@@ -243,9 +243,10 @@ carry_out (struct engine *e, const struct repl_action *a)
   case RA_STABLE: {
     struct wire_header h = a->frame;
 
-    /* If there is no room the next one says it too. */
+    /* If there is no room the next one says it too, but what is asked for has to arrive. */
     h.tenure = e->rec.tenure;
-    mlink_send (&e->links[a->site], &h, NULL);
+    if (mlink_send (&e->links[a->site], &h, NULL) == -ENOBUFS && (h.flags & WIRE_F_SYNC))
+      mlink_close (&e->links[a->site], "the copy does not read what it is asked");
     break;
   }
   case RA_GUARD:
@@ -355,7 +356,7 @@ link_up (struct mlink *l)
   m.tenure = e->rec.tenure;
   m.generation = e->rec.generation;
   m.size = p->size;
-  m.features = e->mapw.on ? WIRE_FEATURE_TRACKING : 0;
+  m.features = e->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0;
   m.block_size = e->meta.sb.block_size;
   m.dirty_block_size = p->dirty_block;
   m.site = e->site;
@@ -449,6 +450,7 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
   ev.unusable = m.flags & WIRE_OK_UNUSABLE;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
+  ev.syncs = e->mapw.on && (m.features & WIRE_FEATURE_SYNC);
   x->link_up = ev;
   x->mapping = e->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
   if (!x->mapping)
@@ -497,6 +499,10 @@ link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
   switch (h->type) {
   case WIRE_ACK:
     ev.kind = RE_ACK;
+    prod_feed (e, &ev);
+    break;
+  case WIRE_STABLE:
+    ev.kind = RE_STABLE;
     prod_feed (e, &ev);
     break;
   case WIRE_ERROR:

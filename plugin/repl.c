@@ -225,8 +225,8 @@ request_is_valid (const struct repl *r, const struct repl_event *ev)
 
 /* --- hot regions ----------------------------------------------------------------------------- */
 
-static bool
-app_is_idle (const struct repl *r)
+bool
+repl_app_is_idle (const struct repl *r)
 {
   return r->app_ms == 0 || r->now_ms - r->app_ms >= REPL_HOT_IDLE_MS;
 }
@@ -280,72 +280,6 @@ leave_hot (struct repl *r, unsigned slot)
   if (s->hot)
     hot_end (&r->cfg.mark->hot, s->offset, s->length, r->cfg.mark->hot.cycle);
   s->hot = false;
-}
-
-/* All of the link's stream up to this is of writes that are complete. */
-uint64_t
-repl_bound (const struct repl *r, unsigned site)
-{
-  uint64_t bound = r->sites[site].seq;
-
-  for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
-    const struct repl_slot *s = &r->slots[i];
-    if (op_is_data (s->op) && s->first_seq[site] != 0 && s->first_seq[site] <= bound)
-      bound = s->first_seq[site] - 1;
-  }
-  return bound;
-}
-
-/* A flush of the own store and of all in `must` begins: notes what it will cover. */
-static void
-flush_begins (struct repl *r, unsigned slot)
-{
-  struct repl_slot *s = &r->slots[slot];
-  uint32_t earlier = 0;
-
-  if (!r->cfg.mark)
-    return;
-  s->cycle = hot_flush_begin (&r->cfg.mark->hot);
-  r->sync_ms = r->now_ms;
-  if (!set_is_equal (r))
-    return;
-  for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next)
-    if (op_is_data (r->slots[i].op))
-      earlier |= r->slots[i].earlier;
-  s->settles = 1u << r->cfg.site;
-  for (unsigned site = 0; site < r->cfg.n_sites; site++) {
-    const struct repl_site *x = &r->sites[site];
-    if (site == r->cfg.site || !x->link_up || x->mute)
-      continue;
-    s->bound[site] = repl_bound (r, site);
-    /* What came on an earlier link, if all of that is complete. */
-    if ((r->in_set & 1u << site) && !(earlier & 1u << site))
-      s->settles |= 1u << site;
-  }
-}
-
-/* ... and is over, confirmed by all of them. */
-void
-repl_flush_covered (struct repl *r, unsigned slot)
-{
-  const struct repl_slot *s = &r->slots[slot];
-
-  if (!r->cfg.mark || s->cycle == 0)
-    return;
-  hot_stable (&r->cfg.mark->hot, s->cycle);
-  if ((s->settles & 1u << r->cfg.site) && !r->settled)
-    r->settle = true;
-  for (unsigned site = 0; site < r->cfg.n_sites; site++) {
-    struct repl_site *x = &r->sites[site];
-    if (s->bound[site] > x->stable)
-      x->stable = s->bound[site];
-    if (site != r->cfg.site && (s->settles & 1u << site))
-      x->settled = true;
-  }
-  if (slot >= REPL_MAX_SLOTS && (app_is_idle (r) || r->hold))
-    r->clear = 2;
-  else if (r->clear == 0)
-    r->clear = 1;
 }
 
 static void
@@ -405,7 +339,7 @@ static bool
 pump_marks (struct repl *r, struct repl_actions *out)
 {
   struct mark *m = r->cfg.mark;
-  const bool idle = app_is_idle (r) || r->hold;
+  const bool idle = repl_app_is_idle (r) || r->hold;
 
   if (!m || r->failed)
     return true;
@@ -466,7 +400,7 @@ complete (struct repl *r, unsigned slot, int error, struct repl_actions *out)
 
   if (slot >= REPL_MAX_SLOTS) {
     if (error == 0)
-      repl_flush_covered (r, slot);
+      stable_flush_covered (r, slot);
     slot_release (r, slot);
     r->n_granted--;
     if (slot == REPL_SLOT_DRAIN && r->hold && r->drain_of_hold && error == 0)
@@ -483,7 +417,7 @@ complete (struct repl *r, unsigned slot, int error, struct repl_actions *out)
   if (r->slots[slot].op != RO_READ_WAIT)
     r->n_granted--;
   if (r->slots[slot].op == RO_FLUSH && error == 0)
-    repl_flush_covered (r, slot);
+    stable_flush_covered (r, slot);
   leave_hot (r, slot);
   slot_release (r, slot);
 }
@@ -565,7 +499,7 @@ grant (struct repl *r, unsigned slot, struct repl_actions *out)
     local_part (r, slot, out);
   s->must = s->pending = must_mask (r);
   if (s->op == RO_FLUSH)
-    flush_begins (r, slot);
+    stable_flush_begins (r, slot);
   link_grant (r, slot, out);
 }
 
@@ -602,7 +536,7 @@ wants_flush (const struct repl *r)
       return true;
   if (h->n_entries == 0)
     return false;
-  return app_is_idle (r) ? age >= REPL_TICK_MS : age >= REPL_HOT_FLUSH_MS;
+  return repl_app_is_idle (r) ? age >= REPL_TICK_MS : age >= REPL_HOT_FLUSH_MS;
 }
 
 static void
@@ -728,7 +662,7 @@ pump (struct repl *r, struct repl_actions *out)
   if (r->hold && r->drain_done && !r->drained && !r->failed
       && (!r->cfg.mark || (r->cfg.mark->stage == MS_IDLE && !r->settle && r->clear == 0))) {
     r->drained = true;
-    link_tell (r, out);
+    stable_tell (r, out);
     act (out, RA_DRAINED);
   }
   /* A resync read that turned out needless may have let a write go on. */
@@ -755,6 +689,7 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
   case RE_LINK_UP:
   case RE_LINK_DOWN:
   case RE_ACK:
+  case RE_STABLE:
   case RE_COPY_ERROR:
   case RE_ROOM:
   case RE_MAP:

@@ -61,7 +61,7 @@ enum repl_event_kind {
   /* slot, error (0 or -errno): the local part is done, its flush included for RO_FLUSH and
    * RF_FUA. */
   RE_LOCAL_DONE,
-  /* site, restarted, empty, unusable, mapped, window_bytes, window_frames (HELLO_OK), room_bytes: a
+  /* site, restarted, empty, unusable, mapped, syncs, window_bytes, window_frames (HELLO_OK), room_bytes: a
    * link is up, its sequence begins with 1.  mapped: all of its map came with RE_MAP before.
    * room_bytes: plaintext bytes (headers and payloads) of operations that the link's out buffer
    * takes now; the shell keeps room of its own for HELLO, PING, PONG, RECORD, STABLE, BYE.  An up
@@ -69,6 +69,7 @@ enum repl_event_kind {
   RE_LINK_UP,
   RE_LINK_DOWN,   /* site, reason (PING deadline, TLS error, closed, REFUSE ...) */
   RE_ACK,         /* site, seq: all up to seq are done */
+  RE_STABLE,      /* site, seq: the copy's answer to RA_STABLE with WIRE_F_SYNC: they are stable */
   RE_COPY_ERROR,  /* site, seq, reason: WIRE_ERROR came; the copy does no later operation */
   RE_ROOM,        /* site, room_bytes: fits in the link's out buffer now, all actions so far
                      carried out */
@@ -107,6 +108,7 @@ struct repl_event {
   bool empty;           /* nothing in it is of use */
   bool unusable;        /* its disk says: target of a resync that did not end */
   bool mapped;          /* its map of what may differ came before */
+  bool syncs;           /* it answers STABLE with SYNC */
   const uint8_t *map;   /* META_BLOCK_PAYLOAD bytes, only during the step */
   uint16_t slot, rslot;
   uint32_t flags;       /* RF_* */
@@ -152,7 +154,8 @@ enum repl_action_kind {
   RA_STATE,       /* site: its repl_site_state or reason changed (for log and status) */
   RA_MARK,        /* write what mark_next () of the configuration's mark yields, each block stable
                      -> RE_MARKED.  The payloads are taken while this is carried out */
-  RA_STABLE,      /* site, frame (WIRE_STABLE): tell it; harmless if it can't be sent now */
+  RA_STABLE,      /* site, frame (WIRE_STABLE): tell it; harmless if it can't be sent now, but with
+                     WIRE_F_SYNC: then the link has to be closed */
   RA_GUARD,       /* error 0 or 1: 1: every read goes through RE_REQUEST from now on, 0: no more.
                      It stands when the core begins if repl_is_guarded () says so */
 };

@@ -263,6 +263,15 @@ send_queued (struct repl *r, unsigned site, struct repl_actions *out)
       queue_pop (&x->sendq);
       continue;
     }
+    if (slot == REPL_SLOT_SYNC && x->syncs) {
+      if (!has_space (out, 1)) {
+        out->more = true;
+        return;
+      }
+      stable_ask (r, site, out);
+      s->sent[site] = 1;
+      continue;
+    }
     frame_of (s, s->sent[site], &type, &offset, &length, &payload_len, &flags);
     if (!link_fits (x, WIRE_HEADER_LEN + payload_len, 1))
       return;
@@ -652,6 +661,7 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   x->window_bytes = bytes;
   x->window_frames = frames;
   x->room = ev->room_bytes;
+  x->syncs = ev->syncs;
   x->flush_ms = r->now_ms;
   x->read_retry_ms = 0;
   if (frames < 8 || bytes < least || bytes < r->cfg.block_size + 4 * WIRE_HEADER_LEN) {
@@ -790,6 +800,7 @@ void
 link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
 {
   struct repl_site *x = &r->sites[ev->site];
+  const char *why;
 
   switch ((enum repl_event_kind) ev->kind) {
   case RE_LINK_UP:
@@ -802,6 +813,11 @@ link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
     break;
   case RE_ACK:
     acked (r, ev->site, ev->seq, out);
+    break;
+  case RE_STABLE:
+    why = stable_answer (r, ev->site, ev->seq);
+    if (why)
+      close_link (r, ev->site, why, out);
     break;
   case RE_COPY_ERROR:
     copy_error (r, ev, out);
@@ -924,26 +940,6 @@ link_tick (struct repl *r, struct repl_actions *out)
       close_link (r, s, "the copy makes no progress", out);
       if (x->slow < REPL_SLOW_MAX)
         x->slow++;
-    }
-  }
-}
-
-/* What of its stream is stable wherever it must be, so that it lets go of its marks. */
-void
-link_tell (struct repl *r, struct repl_actions *out)
-{
-  for (unsigned s = 0; s < r->cfg.n_sites; s++) {
-    struct repl_site *x = &r->sites[s];
-
-    if (r->cfg.mark && x->link_up && !x->mute
-        && (x->stable != x->told_stable || x->settled != x->told_settled || x->clear)) {
-      struct repl_action *a = act (out, RA_STABLE);
-      a->site = (uint8_t) s;
-      a->frame.type = WIRE_STABLE;
-      a->frame.seq = x->told_stable = x->stable;
-      a->frame.flags = (uint16_t) ((x->settled ? WIRE_F_SETTLED : 0) | (x->clear ? WIRE_F_CLEAR : 0));
-      x->told_settled = x->settled;
-      x->clear = false;
     }
   }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of the replication core, laid open for those who embed it by value (the plugin's
- * engine, the simulator) and for repl.c, repl_link.c, repl_resync.c and repl_status.c, which share
+ * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c and repl_status.c, which share
  * it.  Nobody else reads or writes a field.  No pointers but the maps given at init: a copy of the
  * struct and of the maps is a snapshot.
  */
@@ -128,6 +128,8 @@ struct repl_site {
   uint64_t stable, told_stable; /* WIRE_STABLE */
   bool settled, told_settled;
   bool clear;                   /* tell it to clear its marks now */
+  bool syncs;                   /* flushes aside of the stream, for REPL_SLOT_SYNC */
+  uint64_t sync_need;           /* ... and its answer has to cover this */
 
   uint64_t resync_bytes;
   uint64_t resync_base;         /* track.cleaned when this resync began */
@@ -178,9 +180,16 @@ extern void repl_check_done (struct repl *r, unsigned slot);
 extern void repl_rslot_release (struct repl *r, unsigned rslot);
 extern void repl_set_reason (char *dst, const char *src);
 extern bool repl_lease_ok (const struct repl *r);
+extern bool repl_app_is_idle (const struct repl *r);
 
-extern void repl_flush_covered (struct repl *r, unsigned slot);
-extern uint64_t repl_bound (const struct repl *r, unsigned site);
+/* --- repl_stable.c, for repl.c, repl_link.c and repl_resync.c: what a flush covers, and who is told */
+extern void stable_flush_begins (struct repl *r, unsigned slot);
+extern void stable_flush_covered (struct repl *r, unsigned slot);
+extern uint64_t stable_bound (const struct repl *r, unsigned site);
+extern void stable_ask (struct repl *r, unsigned site, struct repl_actions *out);
+extern void stable_tell (struct repl *r, struct repl_actions *out);
+/* The copy's answer.  Why it can't be right, or NULL. */
+extern const char *stable_answer (struct repl *r, unsigned site, uint64_t seq);
 
 /* --- repl_status.c, for repl.c and repl_link.c */
 extern uint64_t repl_oldest_pending_ms (const struct repl *r, unsigned site); /* since, or 0 */
@@ -194,7 +203,6 @@ extern void link_grant (struct repl *r, unsigned slot, struct repl_actions *out)
 extern void link_local_error (struct repl *r, unsigned slot);
 extern void link_pump (struct repl *r, struct repl_actions *out);
 extern void link_tick (struct repl *r, struct repl_actions *out);
-extern void link_tell (struct repl *r, struct repl_actions *out);
 extern bool link_fits (const struct repl_site *x, uint32_t bytes, uint32_t frames);
 extern struct repl_action *link_send (struct repl *r, unsigned site, enum wire_type type,
                                       enum flight_kind kind, uint64_t offset, uint64_t length,

@@ -300,7 +300,7 @@ resync_flush (struct repl *r, unsigned site, struct repl_actions *out)
     return;
   }
   link_send (r, site, WIRE_FLUSH, FL_FLUSH, 0, 0, 0, out);
-  x->flight[x->seq % LINK_WINDOW_FRAMES].bound = !set_is_equal (r) ? 0 : repl_bound (r, site);
+  x->flight[x->seq % LINK_WINDOW_FRAMES].bound = !set_is_equal (r) ? 0 : stable_bound (r, site);
   track_flush_sent (&x->track);
   x->flush_ms = r->now_ms;
 }

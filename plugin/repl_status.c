@@ -33,7 +33,7 @@ site_state (const struct repl *r, unsigned site)
 void
 link_states (struct repl *r, struct repl_actions *out)
 {
-  link_tell (r, out);
+  stable_tell (r, out);
   for (unsigned s = 0; s < r->cfg.n_sites; s++) {
     struct repl_site *x = &r->sites[s];
     enum repl_site_state now;

@@ -87,7 +87,7 @@ struct msg { /* a frame, or what goes back */
   uint64_t since, generation; /* ENTER */
   uint32_t in_set;            /* RECORD */
   uint8_t *map;               /* MAP, HELLO_OK; NULL: all */
-  uint8_t back;               /* 1 ACK, 2 ERROR, 3 HELLO_OK, 4 REFUSE */
+  uint8_t back;               /* 1 ACK, 2 ERROR, 3 HELLO_OK, 4 REFUSE, 5 STABLE */
   struct wire_hello_ok ok;
   char reason[64];
   stamp_t *data; /* units of the operation */
@@ -874,11 +874,14 @@ copy_actions (unsigned s, struct copy_actions *out)
     struct sev *e;
     switch (a->kind) {
     case CA_SUBMIT:
+    case CA_SYNC:
     case CA_SUPER:
       o = calloc (1, sizeof *o);
       o->super = a->kind == CA_SUPER;
       o->op = a->op;
       o->h = a->frame;
+      if (a->kind == CA_SYNC)
+        o->h.type = WIRE_FLUSH;
       o->since = a->since;
       o->generation = a->generation;
       o->tenure = a->tenure;
@@ -920,6 +923,13 @@ copy_actions (unsigned s, struct copy_actions *out)
       m->back = 4;
       m->conn = a->conn;
       snprintf (m->reason, sizeof m->reason, "%.63s", a->refuse.reason);
+      go_back (s, m);
+      break;
+    case CA_STABLE:
+      m = new_msg ();
+      m->back = 5;
+      m->conn = a->conn;
+      m->h.seq = a->seq;
       go_back (s, m);
       break;
     case CA_ACK:
@@ -1565,6 +1575,8 @@ deliver_fwd (const struct sev *e)
   }
   if (m->h.type == WIRE_HELLO) {
     struct wire_hello h = { .proto_min = 1, .proto_max = 1, .features = w.track ? WIRE_FEATURE_TRACKING : 0 };
+    if (w.track && seed % 5 != 0) /* an older release does not know it */
+      h.features |= WIRE_FEATURE_SYNC;
     h.tenure = w.tenure;
     h.generation = w.generation;
     h.size = SIZE;
@@ -1622,6 +1634,11 @@ deliver_back (const struct sev *e)
     ev.seq = m->h.seq;
     feed (&ev);
     break;
+  case 5:
+    ev.kind = RE_STABLE;
+    ev.seq = m->h.seq;
+    feed (&ev);
+    break;
   case 2:
     ev.kind = RE_COPY_ERROR;
     ev.reason = m->reason;
@@ -1646,6 +1663,7 @@ deliver_back (const struct sev *e)
     ev.kind = RE_LINK_UP;
     ev.restarted = m->ok.flags & WIRE_OK_RESTARTED;
     ev.empty = m->ok.flags & WIRE_OK_EMPTY;
+    ev.syncs = m->ok.features & WIRE_FEATURE_SYNC;
     ev.window_bytes = m->ok.window_bytes;
     ev.window_frames = m->ok.window_frames;
     ev.room_bytes = x->out_size;

@@ -50,7 +50,7 @@ struct disk {
   uint64_t new_index[MARK_MAX_HOT]; /* on its way */
   uint8_t new_map[MARK_MAX_HOT][META_BLOCK_PAYLOAD];
   unsigned n_new;
-  uint64_t op_began[COPY_MAX_OPS + REPL_SLOTS + 2];
+  uint64_t op_began[COPY_MAX_OPS + REPL_SLOTS + 3];
 };
 
 struct load {
@@ -301,8 +301,16 @@ copy_action (const struct copy_action *a)
       write_begins (COPY, a->frame.offset, a->frame.length);
     after (about (a->frame.type == WIRE_FLUSH ? FLUSH_US : WRITE_US), E_COPYOP, a->op)->h = a->frame;
     break;
+  case CA_SYNC:
+    w.disk[COPY].op_began[a->op] = w.now;
+    w.disk[COPY].flushes++;
+    after (about (FLUSH_US), E_COPYOP, a->op)->h = (struct wire_header) { .type = WIRE_FLUSH };
+    break;
   case CA_MARK:
     marks_go (COPY, &w.cm);
+    break;
+  case CA_STABLE:
+    send_back (WIRE_STABLE, a->seq);
     break;
   case CA_ACK:
     send_back (WIRE_ACK, a->seq);
@@ -379,7 +387,7 @@ handle (const struct ev *e)
     copy_feed (&ce);
     break;
   case E_BACK:
-    re.kind = RE_ACK;
+    re.kind = e->h.type == WIRE_STABLE ? RE_STABLE : RE_ACK;
     re.site = 1;
     re.seq = e->h.seq;
     feed (&re);
@@ -421,7 +429,8 @@ run (struct load load)
   struct copy_config ccfg = { .site = 1, .size = load.size, .block_size = 512, .dirty_block_size = DIRTY_BLOCK_SIZE,
                               .session = 1, .tenure = 1, .generation = 1, .since = 1, .clean = true,
                               .window_bytes = LINK_WINDOW_BYTES, .window_frames = COPY_MAX_OPS, .node = "n1" };
-  struct wire_hello hello = { .proto_min = 1, .proto_max = 1, .features = load.tracking ? WIRE_FEATURE_TRACKING : 0,
+  struct wire_hello hello = { .proto_min = 1, .proto_max = 1,
+                              .features = load.tracking ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0,
                               .tenure = 1, .generation = 1, .size = load.size, .block_size = 4096,
                               .dirty_block_size = DIRTY_BLOCK_SIZE, .site = 0, .peer_site = 1, .node = "n0" };
   struct result res = { 0 };
@@ -450,7 +459,8 @@ run (struct load load)
   feed (&(struct repl_event) { .kind = RE_LEASE, .until_ms = UINT64_MAX });
   feed (&(struct repl_event) { .kind = RE_MIRROR, .site = 1 });
   copy_feed (&(struct copy_event) { .kind = CE_HELLO, .conn = 1, .hello = &hello, .peer = "n0" });
-  feed (&(struct repl_event) { .kind = RE_LINK_UP, .site = 1, .mapped = true, .window_bytes = LINK_WINDOW_BYTES,
+  feed (&(struct repl_event) { .kind = RE_LINK_UP, .site = 1, .mapped = true, .syncs = true,
+                               .window_bytes = LINK_WINDOW_BYTES,
                                .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
   for (unsigned i = 0; i < load.depth; i++)
     next_request (i);
@@ -484,7 +494,7 @@ int
 main (int argc, char **argv)
 {
   struct load random = { .name = "random 4k", .size = 1024 * MIB, .length = 4096, .cpu_us = 63, .run_us = 3000000, .bound = 132,
-                         .depth = 32, .least = 0.75 };
+                         .depth = 32, .least = 0.80 };
   struct load seq = { .name = "sequential 64k", .sequential = true, .size = 1024 * MIB, .length = 65536, .cpu_us = 112,
                       .run_us = 3000000, .bound = 132, .depth = 32, .least = 0.98 };
 

@@ -421,9 +421,9 @@ linked_marked (bool empty)
     bits_fill (&mark.bits[1], true);
   }
   check (copy_init (&c, &cfg, 0) == NULL, "init");
-  hello.features = WIRE_FEATURE_TRACKING;
+  hello.features = WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC;
   say_hello (1);
-  check (has (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.features == WIRE_FEATURE_TRACKING, "linked");
+  check (has (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.features == hello.features, "linked");
   seq = 0;
 }
 
@@ -434,6 +434,52 @@ marked (void)
   while (mark_next (&mark, &b))
     ;
   done (COPY_OP_MARK, 0);
+}
+
+/* STABLE with SYNC: a flush aside of the stream. */
+static void
+test_sync (void)
+{
+  const struct copy_event ask = { .kind = CE_STABLE, .conn = 1, .frame = { .flags = WIRE_F_SYNC } };
+
+  linked_marked (false);
+  frame (WIRE_WRITE, 0, 4096, 0);
+  marked ();
+  done (0 + 1, 0);
+  frame (WIRE_WRITE, 8192, 4096, 0);
+  ok (has (CA_SUBMIT), "a second write is on its way");
+  step (ask);
+  ok (has (CA_SYNC) && find (CA_SYNC)->op == COPY_OP_SYNC, "production asks for a flush: it begins at once");
+  done (2, 0);
+  step ((struct copy_event){ .kind = CE_POLL });
+  ok (has (CA_ACK) && find (CA_ACK)->seq == 2, "a write that is done meanwhile is acknowledged before the flush is over");
+  step (ask);
+  ok (!has (CA_SYNC), "one at a time");
+  done (COPY_OP_SYNC, 0);
+  ok (has (CA_STABLE) && find (CA_STABLE)->seq == 1 && find (CA_STABLE)->conn == 1,
+      "the answer covers what was done when the flush began, not what was done meanwhile");
+  ok (has (CA_SYNC), "and the next one begins");
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  say_hello (2);
+  ok (has (CA_REFUSE), "R1: no new link while the old one's flush is on its way");
+  done (COPY_OP_SYNC, 0);
+  ok (!has (CA_STABLE), "nobody is told of a flush whose link is gone");
+  say_hello (3);
+  ok (has (CA_HELLO_OK), "then the new one is taken");
+  done (COPY_OP_SYNC, 0);
+  is (c.status.illegal, 1, "the end of a flush that is not on its way is counted");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .flags = WIRE_F_SYNC } });
+  ok (!has (CA_SYNC), "a late question of the old link starts none");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 3, .frame = { .flags = WIRE_F_SYNC } });
+  step ((struct copy_event){ .kind = CE_STOP });
+  ok (!has (CA_IDLE), "F6: a role is over when the flush is");
+  done (COPY_OP_SYNC, 0);
+  ok (has (CA_IDLE), "now");
+
+  linked_marked (false);
+  step (ask);
+  done (COPY_OP_SYNC, -5);
+  ok (has (CA_FAILED) && has (CA_ERROR) && !has (CA_STABLE), "F4: a flush that fails is the end of the store");
 }
 
 static void
@@ -510,6 +556,7 @@ main (void)
   test_resync ();
   test_breaches ();
   test_end ();
+  test_sync ();
   test_tracking ();
   return tap_done ();
 }

@@ -1005,6 +1005,91 @@ test_hot (void)
   ok (has (RA_STORE_FAILED), "F4: a mark that can't be written");
 }
 
+#define REGION (128 * KIB)
+
+static void
+configure_regions (uint32_t in_set)
+{
+  configure_mark (in_set);
+  check (mark_memory_bytes (SIZE, BLOCK, REGION, HOT_MIN_ENTRIES, 3) <= sizeof mark_memory, "memory");
+  memset (mark_memory, 0, sizeof mark_memory);
+  mark_init (&mark, mark_memory, SIZE, BLOCK, REGION, HOT_MIN_ENTRIES, 3);
+}
+
+/* The flush that lets hot marks go is asked for aside of the stream, if the copy can. */
+static void
+test_sync (void)
+{
+  configure_regions (3);
+  cfg.equal = true;
+  init ();
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .mapped = true, .syncs = true,
+                             .window_bytes = LINK_WINDOW_BYTES, .window_frames = LINK_WINDOW_FRAMES,
+                             .room_bytes = 1 << 30 });
+  ok (has (RA_STABLE) && (find (RA_STABLE)->frame.flags & WIRE_F_SYNC) && count_frames (1, WIRE_FLUSH) == 0,
+      "no FLUSH in the stream");
+  local (REPL_SLOT_SYNC, 0);
+  step ((struct repl_event){ .kind = RE_STABLE, .site = 1, .seq = 0 });
+  is (r.slots[REPL_SLOT_SYNC].state, SL_FREE, "the copy's answer ends it");
+
+  /* All regions but a few are in use: a flush before a write has to wait. */
+  unsigned asked = 0;
+  for (unsigned i = 0; i < HOT_MIN_ENTRIES && !asked; i++) {
+    request (0, RO_WRITE, i * REGION, 4096, 0);
+    asked = has (RA_STABLE) && (find (RA_STABLE)->frame.flags & WIRE_F_SYNC) ? i : 0;
+    marked ();
+    local (0, 0);
+    ack (1, r.sites[1].seq);
+    check (completed (0, 0), "write %u", i);
+  }
+  ok (asked > HOT_MIN_ENTRIES / 2 && asked < HOT_MIN_ENTRIES - 10, "a flush is asked for before all are in use: at %u of %u",
+      asked, HOT_MIN_ENTRIES);
+  const uint64_t seq = r.sites[1].seq - 1; /* the last that was answered then */
+  request (0, RO_WRITE, 2 * REGION, 4096, 0);
+  local (0, 0);
+  ack (1, r.sites[1].seq);
+  ok (completed (0, 0), "what is sent behind it does not wait for it");
+  local (REPL_SLOT_SYNC, 0);
+  step ((struct repl_event){ .kind = RE_STABLE, .site = 1, .seq = seq - 1 });
+  is (r.slots[REPL_SLOT_SYNC].state, SL_ACTIVE, "an answer that covers less than was acknowledged is an old one");
+  step ((struct repl_event){ .kind = RE_STABLE, .site = 1, .seq = seq });
+  is (r.slots[REPL_SLOT_SYNC].state, SL_FREE, "the right one ends it");
+  ok (has (RA_STABLE) && find (RA_STABLE)->frame.seq == seq, "and lets the copy's marks go, up to where it was asked");
+  is (mark.hot.n_entries, HOT_MIN_ENTRIES / 2, "half of them are kept");
+  ok (hot_is_marked (&mark.hot, 2), "the one that was written since among them");
+  step ((struct repl_event){ .kind = RE_STABLE, .site = 1, .seq = seq });
+  ok (r.sites[1].link_up, "once more does no harm");
+  step ((struct repl_event){ .kind = RE_STABLE, .site = 1, .seq = r.sites[1].seq + 1 });
+  ok (has (RA_CLOSE_LINK), "a copy that calls stable what was never sent is not listened to");
+}
+
+/* A write for which no region is free waits, and those behind it, in their order. */
+static void
+test_stalled (void)
+{
+  configure_regions (1);
+  init ();
+  request (0, RO_ZERO, 0, 63 * REGION, 0);
+  request (1, RO_ZERO, 70 * REGION, 63 * REGION, 0);
+  ok (r.slots[0].state == SL_ACTIVE && r.slots[1].state == SL_ACTIVE, "two long ones are granted");
+  request (2, RO_ZERO, 140 * REGION, 63 * REGION, 0);
+  request (3, RO_WRITE, 220 * REGION, 4096, 0);
+  request (4, RO_FLUSH, 0, 0, 0);
+  ok (r.slots[2].stalled && r.slots[3].stalled && r.slots[4].state == SL_ACTIVE,
+      "a third waits, and a short one behind it, but no flush");
+  marked ();
+  local (0, 0);
+  ok (r.slots[REPL_SLOT_SYNC].state == SL_ACTIVE || r.slots[4].state == SL_ACTIVE, "a flush is on its way");
+  local (4, 0);
+  if (mark.stage != MS_IDLE)
+    marked ();
+  local (REPL_SLOT_SYNC, 0);
+  ok (r.slots[2].stalled && r.slots[3].stalled && r.slots[REPL_SLOT_SYNC].state == SL_ACTIVE,
+      "one that began before a write ended frees nothing: another is on its way");
+  local (REPL_SLOT_SYNC, 0);
+  ok (!r.slots[2].stalled && !r.slots[3].stalled, "what the flush frees lets them go on at once");
+}
+
 /* An entry that comes to nothing: what the copy got meanwhile is followed until it has flushed it, and
  * what else is hot is none of its business. */
 static void
@@ -1126,6 +1211,8 @@ main (void)
   test_rate ();
   test_slow_entry ();
   test_hot ();
+  test_sync ();
+  test_stalled ();
   test_entry_given_up ();
   test_guard ();
   return tap_done ();

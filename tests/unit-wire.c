@@ -214,7 +214,7 @@ rules (void)
     bool ranged = changes || all_types[i] == WIRE_DIGEST_REQ || all_types[i] == WIRE_DIGEST;
     uint16_t allowed = (uint16_t) ((changes ? WIRE_F_FUA : 0) | (is_zero ? WIRE_F_MAY_TRIM : 0)
                                    | (is_map ? WIRE_F_ALL | WIRE_F_END : 0)
-                                   | (all_types[i] == WIRE_STABLE ? WIRE_F_SETTLED | WIRE_F_CLEAR : 0));
+                                   | (all_types[i] == WIRE_STABLE ? WIRE_F_SETTLED | WIRE_F_CLEAR | WIRE_F_SYNC : 0));
 
     for (flag = 0; flag < 16; flag++) {
       h = sample (all_types[i]);

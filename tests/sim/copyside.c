@@ -102,6 +102,10 @@ carry_out (struct wplugin *p, const struct copy_action *a)
   case CA_SUBMIT:
     submit (p, a);
     break;
+  case CA_SYNC:
+    p->busy_copy++;
+    disk_op (p, DW_FLUSH, DF_COPY, a->op, 0, 0, false);
+    break;
   case CA_SUPER:
     metaw_super (p, a);
     break;
@@ -129,6 +133,10 @@ carry_out (struct wplugin *p, const struct copy_action *a)
     TRACE ("n%u refuses: %s", p->node + 1, a->refuse.reason);
     send_control (c, WIRE_REFUSE, a->refuse.tenure, 0, &a->refuse);
     net_close (c, false, "refused");
+    break;
+  case CA_STABLE:
+    if (c)
+      send_control (c, WIRE_STABLE, c->copy_tenure, a->seq, NULL);
     break;
   case CA_ACK:
     if (c)

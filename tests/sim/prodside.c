@@ -330,7 +330,7 @@ send_hello (struct wplugin *p, struct wconn *c)
   memcpy (m.iasp_id, p->sb.iasp_id, CRG_ID_LEN);
   node_boot_id (p->node, m.boot_id);
   m.session = p->session;
-  m.features = p->mapw.on ? WIRE_FEATURE_TRACKING : 0;
+  m.features = p->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0;
   m.tenure = p->rec.tenure;
   m.generation = p->rec.generation;
   m.size = W_SIZE;
@@ -402,6 +402,7 @@ hello_ok (struct wplugin *p, struct wconn *c, const struct wire_header *h, const
   ev.unusable = m.flags & WIRE_OK_UNUSABLE;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
+  ev.syncs = p->mapw.on && (m.features & WIRE_FEATURE_SYNC);
   x->link_up = ev;
   x->mapping = p->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
   if (!x->mapping)
@@ -456,6 +457,10 @@ prod_frame (struct wconn *c, struct wframe *f)
   switch (h.type) {
   case WIRE_ACK:
     ev.kind = RE_ACK;
+    prod_feed (p, &ev);
+    break;
+  case WIRE_STABLE:
+    ev.kind = RE_STABLE;
     prod_feed (p, &ev);
     break;
   case WIRE_ERROR:
