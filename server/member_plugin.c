@@ -201,6 +201,12 @@ on_probed (void *opaque, const void *result, const char *reason)
     reason = probe->reason;
   }
   set_reason (&ev, reason);
+  /* Who was removed can't be marked failed. */
+  if (probe && probe->held_by[0] && ev.store.held_by == NO_NODE) {
+    snprintf (ev.reason, sizeof ev.reason, "its store was not released by node %s, which is no more in the recovery "
+              "domain (S1): add a node of that name (crgctl node add), which may open it", probe->held_by);
+    reason = ev.reason;
+  }
   if (reason && reason[0])
     member_note (sh->m, "probe of IASP %u: %s", sh->index, reason);
   member_step (sh->m, &ev);

@@ -429,7 +429,9 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
       && st->boot != boot_of (s, (unsigned) st->machine)) {
     const struct crg_state *c = group_committed (s->node[n].g);
 
-    info->can_host = c != NULL && c->def.nodes[st->machine].marked_failed;
+    int opener = c == NULL ? -1 : state_node_index (c, s->node[st->machine].id);
+
+    info->can_host = opener >= 0 && c->def.nodes[opener].marked_failed;
   }
   if (!info->can_host)
     info->held_by = (uint32_t) (st->open_by >= 0 ? st->open_by : st->machine) + 1;
