@@ -217,7 +217,7 @@ static const struct {
 } flag_words[] = {
   { SUPER_F_OPEN, "open" },     { SUPER_F_CLEAN, "clean" },   { SUPER_F_UNUSABLE, "unusable" },
   { SUPER_F_FORK, "fork" },     { SUPER_F_DIRECT, "direct" }, { SUPER_F_FILLING, "filling" },
-  { SUPER_F_RESTARTED, "restarted" },
+  { SUPER_F_RESTARTED, "restarted" }, { SUPER_F_TRACKED, "tracked" },
 };
 
 static json_t *

@@ -133,7 +133,8 @@ extern const char *super_role_name (uint8_t role);
 #define SUPER_F_DIRECT   0x0010 /* R5: last opened without the page cache */
 #define SUPER_F_RESTARTED 0x0020 /* R5: a mirror copy that was opened restarted, and not filled since */
 #define SUPER_F_FILLING  0x0040 /* with UNUSABLE: the bitmap of the own site says what is lacking */
-#define SUPER_F_ALL      0x007f
+#define SUPER_F_TRACKED  0x0080 /* all that it was written as a fork is in its maps */
+#define SUPER_F_ALL      0x00ff
 
 struct superblock {
   uint16_t minor;    /* as read; encode writes SUPER_MINOR */

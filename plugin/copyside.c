@@ -580,9 +580,9 @@ copyside_start (struct engine *e, char *err, size_t errlen)
     .site = e->site, .size = p->size, .block_size = sb->block_size, .dirty_block_size = p->dirty_block,
     .session = e->session, .tenure = MAX (sb->tenure, e->rec.tenure), .generation = sb->generation, .since = sb->since,
     .clean = e->was_clean, .restarted = e->restarted,
-    /* R6: no bitmap of production's knows what a fork was written. */
+    /* R6: production doesn't know what a fork was written; its own maps may. */
     .empty = ((sb->flags & SUPER_F_UNUSABLE) && sb->since == 0 && !(sb->flags & SUPER_F_FILLING))
-             || (e->rec.diverged >> e->site & 1),
+             || ((e->rec.diverged >> e->site & 1) && !(sb->flags & SUPER_F_TRACKED)),
     .unusable = sb->flags & SUPER_F_UNUSABLE, .fork = (sb->flags & SUPER_F_FORK) && !(e->rec.fork >> e->site & 1),
     .window_bytes = LINK_WINDOW_BYTES, .window_frames = COPY_MAX_OPS,
     .mark = mapw_mark (e), .filling = sb->flags & SUPER_F_FILLING,

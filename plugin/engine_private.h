@@ -332,7 +332,7 @@ extern bool mapw_is_idle (const struct engine *e);
 extern int prod_init (struct engine *e);
 extern void prod_free (struct engine *e);
 /* equal: the copies of the set are.  again: an earlier process of this tenure ended uncleanly, and
- * may have asked for the entry of a copy. */
+ * may have asked for the entry of a copy.  For a detached copy (R6): without links, to track. */
 extern int prod_start (struct engine *e, bool equal, bool again, char *err, size_t errlen);
 extern void prod_stop (struct engine *e); /* answers what is left, closes the links */
 extern bool prod_is_idle (struct engine *e);

@@ -38,6 +38,9 @@ apply_super (struct engine *e)
   /* R5, R6: being filled, or filled. */
   if (a->unusable || a->flush_data)
     sb->flags = (uint16_t) (sb->flags & ~(SUPER_F_RESTARTED | SUPER_F_FORK));
+  /* Until it is filled the record has it as a fork, whose map counts. */
+  if (a->flush_data)
+    sb->flags = (uint16_t) (sb->flags & ~SUPER_F_TRACKED);
   sb->flags = (uint16_t) ((sb->flags & ~(SUPER_F_UNUSABLE | SUPER_F_FILLING)) | (a->unusable ? SUPER_F_UNUSABLE : 0)
                           | (a->filling ? SUPER_F_FILLING : 0));
 }

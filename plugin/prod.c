@@ -325,7 +325,7 @@ prod_request (struct engine *e, unsigned slot)
 
     /* F4: held, if a copy that has the data can take over.  Else the rest of the store is worth
      * more than its silence. */
-    if (!(e->rec.in_set & ~(1u << e->site))) {
+    if (e->role == ROLE_DETACHED || !(e->rec.in_set & ~(1u << e->site))) {
       log_line ("store %s: a read at %llu failed: %s", e->ia->p.store, (unsigned long long) s->rq.offset,
                 strerror (-s->rq.store_error));
       engine_answer (e, slot, s->rq.store_error);
@@ -407,7 +407,8 @@ static void
 link_map (struct engine *e, struct mlink *l, const struct wire_header *h, const uint8_t *payload)
 {
   struct prod_site *x = &e->prod.sites[l->site];
-  struct repl_event ev = { .kind = RE_MAP, .site = l->site, .empty = x->link_up.empty, .offset = h->offset,
+  struct repl_event ev = { .kind = RE_MAP, .site = l->site, .empty = x->link_up.empty,
+                           .forked = x->link_up.forked, .offset = h->offset,
                            .map = payload };
 
   if (!x->mapping) {
@@ -448,6 +449,7 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
   ev.restarted = m.flags & WIRE_OK_RESTARTED;
   ev.empty = m.flags & WIRE_OK_EMPTY;
   ev.unusable = m.flags & WIRE_OK_UNUSABLE;
+  ev.forked = e->rec.diverged >> l->site & 1;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
   ev.syncs = e->mapw.on && (m.features & WIRE_FEATURE_SYNC);
@@ -752,13 +754,15 @@ prod_start (struct engine *e, bool equal, bool again, char *err, size_t errlen)
   struct prod *p = &e->prod;
   const struct params *pa = &e->ia->p;
   const uint32_t others = ((1u << e->rec.n_sites) - 1) & ~(1u << e->site);
+  const bool fork = e->role == ROLE_DETACHED; /* R6: nobody gets what it is written, and all that is tracked */
   struct repl_config cfg = {
     .size = pa->size, .block_size = pa->dirty_block, .site = e->site, .n_sites = e->rec.n_sites,
-    .n_rslots = PROD_RSLOTS, .share_percent = (uint8_t) pa->resync_share, .in_set = e->rec.in_set, .equal = equal,
+    .n_rslots = PROD_RSLOTS, .share_percent = (uint8_t) pa->resync_share, .equal = equal,
+    .in_set = fork ? 0 : e->rec.in_set,
     .mark = mapw_mark (e), .unclean = equal ? 0 : others & e->rec.in_set,
     .entering = again ? others & ~e->rec.in_set : 0,
     .generation = e->rec.generation, .suspend_timeout_ms = pa->suspend_timeout_ms,
-    .no_quorum_timeout_ms = pa->no_quorum_timeout_ms, .return_store_error = pa->return_store_error,
+    .no_quorum_timeout_ms = pa->no_quorum_timeout_ms, .return_store_error = fork || pa->return_store_error,
   };
   const char *refused;
 

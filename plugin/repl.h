@@ -61,8 +61,8 @@ enum repl_event_kind {
   /* slot, error (0 or -errno): the local part is done, its flush included for RO_FLUSH and
    * RF_FUA. */
   RE_LOCAL_DONE,
-  /* site, restarted, empty, unusable, mapped, syncs, window_bytes, window_frames (HELLO_OK), room_bytes: a
-   * link is up, its sequence begins with 1.  mapped: all of its map came with RE_MAP before.
+  /* site, restarted, empty, unusable, mapped, syncs, forked, window_bytes, window_frames (HELLO_OK),
+   * room_bytes: a link is up, its sequence begins with 1.  mapped: all of its map came with RE_MAP before.
    * room_bytes: plaintext bytes (headers and payloads) of operations that the link's out buffer
    * takes now; the shell keeps room of its own for HELLO, PING, PONG, RECORD, STABLE, BYE.  An up
    * link that comes up again was down between. */
@@ -88,7 +88,7 @@ enum repl_event_kind {
                      first `length` bytes are a hole (1 block to RA's length_max); else length
                      is RA's length */
   RE_STORE_FAILED,/* reason: the shell saw the production store fail elsewhere */
-  RE_MAP,         /* site, empty, offset, map: a piece of the copy's own map, META_BLOCK_BITS blocks from
+  RE_MAP,         /* site, empty, forked, offset, map: a piece of the copy's own map, META_BLOCK_BITS blocks from
                      offset on; NULL: all of them are set */
   RE_MARKED,      /* error: the stage that RA_MARK opened is written and flushed, or not */
   RE_TICK,        /* time passed: feed one every REPL_TICK_MS */
@@ -109,6 +109,7 @@ struct repl_event {
   bool unusable;        /* its disk says: target of a resync that did not end */
   bool mapped;          /* its map of what may differ came before */
   bool syncs;           /* it answers STABLE with SYNC */
+  bool forked;          /* RE_LINK_UP, RE_MAP: R6, it went its own way, and its map says where */
   const uint8_t *map;   /* META_BLOCK_PAYLOAD bytes, only during the step */
   uint16_t slot, rslot;
   uint32_t flags;       /* RF_* */

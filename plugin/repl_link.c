@@ -670,10 +670,11 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   }
   if (!is_must (r, site)) {
     /* With a map of its own, a copy says itself what it lacks. */
-    if (!x->map_valid || (x->map_needed && !ev->mapped) || (ev->empty && !ev->mapped)
+    if (!x->map_valid || (x->map_needed && !ev->mapped) || ((ev->empty || ev->forked) && !ev->mapped)
         || (ev->restarted && x->untracked && !r->cfg.mark))
       mark_everything (r, x);
     x->map_needed = false;
+    x->fork_taken = ev->forked;
     x->reason[0] = '\0';
     return;
   }
@@ -783,7 +784,8 @@ map_piece (struct repl *r, const struct repl_event *ev)
   struct repl_site *x = &r->sites[ev->site];
   const uint64_t first = ev->offset / r->cfg.block_size;
 
-  if (!r->cfg.mark || (!x->map_needed && (!ev->empty || is_must (r, ev->site)))
+  if (!r->cfg.mark
+      || (!x->map_needed && !(ev->forked && !x->fork_taken) && (!ev->empty || is_must (r, ev->site)))
       || first >= x->track.n_blocks || ev->offset % r->cfg.block_size != 0)
     return;
   for (uint64_t i = 0; i < META_BLOCK_BITS && first + i < x->track.n_blocks; i++) {
@@ -838,6 +840,7 @@ link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   case RE_UNMIRROR:
   case RE_DETACHED:
     x->mirror = false;
+    x->fork_taken = false;
     x->map_needed = x->map_needed || (r->cfg.mark && ev->kind == RE_DETACHED);
     x->detached = ev->kind == RE_DETACHED;
     close_link (r, ev->site, ev->reason, out);

@@ -95,6 +95,7 @@ struct repl_site {
   bool untracked;               /* has writes that no SENT state follows: a restart of its
                                    machine may have lost them */
   bool map_needed;              /* its own map has not come since this production began */
+  bool fork_taken;              /* that of the fork that it was has come */
   bool lack_owed, lack_said;    /* it has to note that it lacks everything; told on this link */
   bool resync_begun;            /* a RESYNC frame was sent on this link */
   bool was_linked;

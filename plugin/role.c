@@ -289,10 +289,14 @@ write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
   bool production = role == ROLE_PRODUCTION;
   int r;
 
+  /* R6: from its first opening as a fork on, all that it is written is in its maps. */
+  if (role == ROLE_DETACHED && sb->role == SUPER_ROLE_MIRROR && e->mapw.on)
+    sb->flags |= SUPER_F_TRACKED;
   sb->role = production ? SUPER_ROLE_PRODUCTION : role == ROLE_MIRROR ? SUPER_ROLE_MIRROR : SUPER_ROLE_DETACHED;
   sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN
                           | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
-                          | (production ? 0 : sb->flags & SUPER_F_FORK) | (role == ROLE_DETACHED ? SUPER_F_FORK : 0)
+                          | (production ? 0 : sb->flags & (SUPER_F_FORK | SUPER_F_TRACKED))
+                          | (role == ROLE_DETACHED ? SUPER_F_FORK : 0)
                           | (e->restarted && !production ? SUPER_F_RESTARTED : 0));
   /* R1: a detached copy takes part in no tenure. */
   if (role != ROLE_DETACHED)
@@ -404,7 +408,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
 }
 
 /* R6: a fork, for clients of its own: no lease, no copies, and on its disk a fork before the first
- * of them comes. */
+ * of them comes.  What they write is tracked as if all copies were away. */
 static void
 start_detached (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
 {
@@ -425,16 +429,18 @@ start_detached (struct engine *e, json_t *request, json_int_t id, const struct r
   e->rec = *r;
   e->site = site;
   e->store_told = false;
-  if (write_open_record (e, ROLE_DETACHED, err, sizeof err) < 0) {
+  e->lease_until_ms = UINT64_MAX;
+  e->role = ROLE_DETACHED;
+  if (mapw_open (e, true, false, err, sizeof err) < 0 || write_open_record (e, ROLE_DETACHED, err, sizeof err) < 0
+      || (!read_only && e->mapw.on && prod_start (e, true, false, err, sizeof err) < 0)) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
     return;
   }
-  e->role = ROLE_DETACHED;
   atomic_store (&e->ia->detached, true);
   atomic_store (&e->ia->read_only, read_only);
   atomic_store (&e->ia->gate.lease_until_ms, UINT64_MAX);
-  gate_set (&e->ia->gate, GATE_FAST, true);
+  gate_set (&e->ia->gate, e->prod.on ? GATE_ENGINE : GATE_FAST, true);
   engine_set_open (e, true, "");
   log_line ("detached copy of site %s, exported %s, generation %llu%s", e->ia->p.site, export,
             (unsigned long long) e->meta.sb.generation, e->restarted ? ", restarted" : "");
@@ -602,7 +608,7 @@ role_task (struct engine *e, enum task_kind kind, json_t *request, json_int_t id
   t->deadline_ms = e->now_ms + wait_ms;
   t->request = json_incref (request);
   t->phase = TP_STOP;
-  if (e->role == ROLE_PRODUCTION) {
+  if (e->role == ROLE_PRODUCTION || (e->role == ROLE_DETACHED && e->prod.on && kind != TASK_HOLD)) {
     t->phase = TP_DRAIN;
     if (atomic_load (&e->ia->gate.mode) == GATE_FAST) {
       gate_set (&e->ia->gate, GATE_ENGINE, false);

@@ -184,8 +184,8 @@ say_why (const struct page *p, unsigned site, json_t *lines)
          c->fork == FORK_DIVERGED ? "it may hold writes that production has not"
                                   : "it was not written since");
   else if (c->fork == FORK_DIVERGED)
-    say (lines, "Until it is in the set again it is filled from the start: what it holds is in no "
-         "bitmap of production.");
+    say (lines, "Until it is in the set again it gets what it was written as a fork or, if that was not "
+         "tracked, all anew: what it holds beyond production's is lost.");
 }
 
 /* Whether each node of the site could be production, and why not. */

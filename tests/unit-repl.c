@@ -1140,6 +1140,42 @@ test_entry_given_up (void)
   }
 }
 
+/* R6: a copy that went its own way comes back with a map of what it was written. */
+static void
+test_fork (void)
+{
+  struct repl_event up = { .kind = RE_LINK_UP, .site = 1, .mapped = true, .forked = true,
+                           .window_bytes = LINK_WINDOW_BYTES, .window_frames = LINK_WINDOW_FRAMES,
+                           .room_bytes = 1 << 30 };
+  uint8_t map[META_BLOCK_PAYLOAD] = { 0 };
+  const struct track *t = repl_track (&r, 1);
+
+  configure_mark (1);
+  cfg.n_sites = 2;
+  cfg.equal = true;
+  init ();
+  link_up_mapped (1);
+  step ((struct repl_event){ .kind = RE_UNMIRROR, .site = 1, .reason = "detached" });
+  request (0, RO_WRITE, 20 * BLOCK, 4096, 0);
+  marked ();
+  local (0, 0);
+  map[40 / 8] = 3;
+  step ((struct repl_event){ .kind = RE_MAP, .site = 1, .map = map });
+  is (track_behind_bytes (t), BLOCK, "its map is not asked for if it was only away");
+  step ((struct repl_event){ .kind = RE_MAP, .site = 1, .forked = true, .map = map });
+  is (track_behind_bytes (t), 3 * BLOCK, "a fork's adds to what production knows");
+  step (up);
+  is (count (RA_RESYNC_READ), 3, "and that is copied");
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cut" });
+  map[48 / 8] = 0xff;
+  step ((struct repl_event){ .kind = RE_MAP, .site = 1, .forked = true, .map = map });
+  is (track_behind_bytes (t), 3 * BLOCK, "only once: nothing is copied again after a new link");
+  step ((struct repl_event){ .kind = RE_UNMIRROR, .site = 1, .reason = "detached" });
+  up.mapped = false;
+  step (up);
+  is (track_behind_bytes (t), SIZE, "a fork without a map is filled as a whole");
+}
+
 static void
 test_guard (void)
 {
@@ -1214,6 +1250,7 @@ main (void)
   test_sync ();
   test_stalled ();
   test_entry_given_up ();
+  test_fork ();
   test_guard ();
   return tap_done ();
 }
