@@ -186,6 +186,65 @@ judge (struct view *v)
     judge_as (v, CRG_EXIT_FINE, "fine");
 }
 
+/* ---- maps ------------------------------------------------------------------------------- */
+
+/* Adds to *n_damaged those of the first n blocks of a map that are not what their place says. */
+static int
+look_at_map (struct view *v, int fd, uint8_t kind, unsigned site, uint64_t offset, uint64_t n, uint64_t *n_damaged)
+{
+  static _Alignas (META_BLOCK_SIZE) uint8_t blocks[64][META_BLOCK_SIZE];
+  const struct timespec pause = { 0, READ_PAUSE_MS * 1000000L };
+  struct meta_block_id id = { .kind = kind, .site = (uint8_t) site };
+  uint64_t sequence;
+  int r = 0;
+
+  memcpy (id.store_id, v->chosen.store_id, CRG_ID_LEN);
+  while (id.index < n) {
+    const uint64_t at = offset + id.index * META_BLOCK_SIZE;
+    const unsigned count = (unsigned) MIN (n - id.index, (uint64_t) ARRAY_SIZE (blocks));
+
+    r = pread_all (fd, blocks[0], (size_t) count * META_BLOCK_SIZE, at);
+    for (unsigned k = 0; k < count && r == 0; k++, id.index++) {
+      bool whole = false;
+
+      /* One that a plugin writes just now is read again. */
+      for (unsigned try = 0; r == 0 && !whole && try < (v->is_open ? READ_TRIES : 1); try++) {
+        if (try > 0) {
+          nanosleep (&pause, NULL);
+          r = pread_all (fd, blocks[k], META_BLOCK_SIZE, at + k * META_BLOCK_SIZE);
+        }
+        whole = r == 0 && meta_block_check_sealed (blocks[k], &id, v->chosen.sealed, &sequence) != -EBADMSG;
+      }
+      *n_damaged += !whole;
+    }
+    if (r < 0)
+      return cli_error (v->cli, CRG_EXIT_ERROR, "cannot read the maps of %s, at byte %" PRIu64 ": %s", v->path, at,
+                        strerror (-r));
+  }
+  return CRG_EXIT_FINE;
+}
+
+/* The maps that were written as a whole; another was never in use. */
+static int
+look_at_maps (struct view *v, int fd)
+{
+  const struct meta_layout *l = &v->layout;
+  const uint64_t hot = div_round_up (div_round_up (v->chosen.data_bytes, HOT_REGION_SIZE_MIN), META_BLOCK_BITS);
+  const uint64_t bits = div_round_up (div_round_up (v->chosen.data_bytes, v->chosen.dirty_block_size), META_BLOCK_BITS);
+  uint64_t damaged = 0;
+  int r = CRG_EXIT_FINE;
+
+  for (unsigned copy = 0; copy < 2 && r == CRG_EXIT_FINE && (v->chosen.sealed & SUPER_SEALED_HOT); copy++)
+    r = look_at_map (v, fd, META_HOT, 0, l->hot.offset + copy * (l->hot.blocks / 2) * META_BLOCK_SIZE, hot, &damaged);
+  for (unsigned s = 0; s < CRG_MAX_SITES && r == CRG_EXIT_FINE; s++)
+    if (v->chosen.sealed & SUPER_SEALED_BITMAP (s))
+      r = look_at_map (v, fd, META_BITMAP, s, l->bitmap[s].offset, bits, &damaged);
+  if (r == CRG_EXIT_FINE && damaged > 0 && v->code == CRG_EXIT_FINE)
+    judge_as (v, CRG_EXIT_DEGRADED, "%" PRIu64 " damaged block%s in its maps: what they cover counts as different, and is "
+              "copied", damaged, damaged == 1 ? "" : "s");
+  return r;
+}
+
 /* Fills *v, or prints an error.  Returns EXIT_FINE if there is something to show. */
 static int
 look (struct view *v)
@@ -206,7 +265,7 @@ look (struct view *v)
   if (v->status == SUPER_OK)
     v->has_layout = meta_layout (v->chosen.store_bytes, v->chosen.dirty_block_size, &v->layout) == 0;
   judge (v);
-  return CRG_EXIT_FINE;
+  return v->has_layout && v->code == CRG_EXIT_FINE ? look_at_maps (v, fd) : CRG_EXIT_FINE;
 }
 
 /* ---- dump ------------------------------------------------------------------------------- */

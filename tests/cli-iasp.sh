@@ -116,6 +116,20 @@ has 'slot 0: no superblock; slot 1 is used'
 dd if=/dev/zero of=hurt bs=4096 seek=$((slot1 / 4096)) count=1 conv=notrunc status=none
 exits 10 "$CRGCTL" iasp check hurt
 
+# --- the maps: a bit of one, a block of the other that reads as zeroes
+area () { jq -r ".layout.areas[] | select(.name == \"$1\").offset" d.json; }
+json 0 n0/store
+bitmap=$(area bitmap-1) hot=$(area hot)
+cp --no-preserve=mode n0/store hurt
+flip hurt $((bitmap + 2000))
+exits 4 "$CRGCTL" iasp check hurt
+has '1 damaged block in its maps: what they cover counts as different'
+dd if=/dev/zero of=hurt bs=4096 seek=$((hot / 4096)) count=1 conv=notrunc status=none
+exits 4 "$CRGCTL" iasp check hurt
+has '2 damaged blocks in its maps'
+json 4 hurt
+want '.code == 4 and (.verdict | startswith("2 damaged blocks"))'
+
 # --- a slot in the other's place, and a store whose end was moved
 cp --no-preserve=mode n0/store hurt
 dd if=n0/store of=hurt bs=4096 skip=$((slot0 / 4096)) seek=$((slot1 / 4096)) count=1 conv=notrunc status=none
