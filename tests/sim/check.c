@@ -82,6 +82,46 @@ check_commit (unsigned n)
   w.has_top = true;
 }
 
+/* C1, C2: called before the state file of node n is replaced. */
+void
+check_persist (unsigned n)
+{
+  const struct wnode *node = &w.node[n];
+  const struct group *g = &node->g;
+  const uint64_t epoch = g->applied.stamp.epoch;
+  struct wepoch *e = &w.epochs[epoch % W_COMMITS];
+
+  if (g->promised < node->promised)
+    world_fail ("n%u promises backwards (C1)", n + 1);
+  if (epoch <= 1 || (node->has_state && node->state.stamp.epoch == epoch))
+    return;
+  if (g->promised != epoch)
+    world_fail ("n%u stores a state of epoch %llu, and has promised %llu (C1)", n + 1, (unsigned long long) epoch,
+                (unsigned long long) g->promised);
+  if (e->epoch == epoch && (e->view != g->view || e->round != g->round))
+    world_fail ("epoch %llu belongs to two rounds: view %llu round %u, view %llu round %u (C2)",
+                (unsigned long long) epoch, (unsigned long long) e->view, e->round, (unsigned long long) g->view,
+                g->round);
+  *e = (struct wepoch) { epoch, g->view, g->round };
+}
+
+/* C4: a copy is opened in a view that holds a majority of what it was committed with. */
+void
+check_host (unsigned n, const struct group_action *a)
+{
+  const struct crg_state *c = group_committed (&w.node[n].g);
+  uint32_t ids[W_NODES];
+  unsigned k = 0;
+
+  if (a->role == HOST_NONE)
+    return;
+  for (unsigned i = 0; i < w.n_nodes; i++)
+    if (w.node[n].view_members & 1u << i)
+      ids[k++] = w.node[i].id;
+  if (c == NULL || !state_has_majority (c, ids, k))
+    world_fail ("n%u is told to host in a view without a majority (C4)", n + 1);
+}
+
 /* ---- answers -------------------------------------------------------------------------------- */
 
 static bool
@@ -89,6 +129,34 @@ can_answer (const struct wplugin *p)
 {
   return p->running && !p->paused && p->role == HOST_PRODUCTION && p->prod_on && p->is_open_to_clients
          && !p->core.failed && plugin_ms (p) < p->gate_lease_ms;
+}
+
+/* L4: its machine was stopped, with its clocks, and its lease may be of before that. */
+static bool
+is_outside_lease (const struct wplugin *p)
+{
+  return plugin_ms (p) < w.machine[w.node[p->node].machine].old_lease_ms;
+}
+
+/* L4: the tenure at the copies still stops its writes; its reads may be stale.  What is answered has
+ * come to the copies before, so to whoever took over. */
+static void
+check_late_answer (const struct wplugin *p, const struct wclient *c)
+{
+  const struct iasp_rec *r = top_rec (p->iasp);
+  const struct wdisk *d = &w.disk[r->production_site][p->iasp];
+  const unsigned first = (unsigned) (c->offset / W_UNIT), n = (unsigned) (c->length / W_UNIT);
+
+  /* R4: an operator took production from a set of one, and was told. */
+  if (c->is_read || c->op == RO_FLUSH || (p->rec.in_set & ~(1u << p->site)) == 0)
+    return;
+  for (unsigned i = first; i < first + n; i++)
+    if (d->cur[i] < c->stamp) {
+      world_fail ("n%u, stopped and continued, answers write %u in tenure %llu; production of tenure %llu has %u in unit "
+                  "%u (R1, L4)", p->node + 1, c->stamp, (unsigned long long) p->rec.tenure,
+                  (unsigned long long) r->tenure, d->cur[i], i);
+      return;
+    }
 }
 
 void
@@ -103,6 +171,10 @@ check_answer (struct wplugin *p, struct wclient *c)
            n, first, c->is_read ? c->data[first] : c->stamp);
   if (plugin_ms (p) >= p->lease_until_ms)
     world_fail ("n%u answers without a lease (L2)", p->node + 1);
+  if (p->rec.tenure < w.top_tenure[iasp] && is_outside_lease (p)) {
+    check_late_answer (p, c);
+    return;
+  }
   if (p->rec.tenure < w.top_tenure[iasp])
     world_fail ("n%u answers in tenure %llu after an answer in %llu: two productions (R1, L3)", p->node + 1,
                 (unsigned long long) p->rec.tenure, (unsigned long long) w.top_tenure[iasp]);
@@ -120,7 +192,8 @@ check_answer (struct wplugin *p, struct wclient *c)
   for (unsigned s = 0; s < w.mix.n_sites; s++) {
     const struct wdisk *d = &w.disk[s][iasp];
 
-    if (s != p->site && !r->copies[s].in_set)
+    /* R4: what is answered before the one that was forced opens is lost to it. */
+    if (s != p->site && (!r->copies[s].in_set || (r->forced && p->rec.tenure < r->tenure)))
       continue;
     if (c->op == RO_FLUSH) {
       for (unsigned i = 0; i < W_UNITS; i++)
@@ -159,8 +232,10 @@ check_opened (struct wplugin *p)
   struct wdisk *d = &w.disk[p->site][p->iasp];
   const bool loss = p->rec.loss > w.loss[p->iasp];
 
-  if (p->rec.tenure < top_rec (p->iasp)->tenure)
-    return; /* superseded, and does not know; what it may still answer is judged then */
+  /* Superseded, and does not know: what it may still answer is judged then.  But if it was told of
+   * a loss, it answers by that while it has its lease. */
+  if (p->rec.tenure < top_rec (p->iasp)->tenure && !(loss && plugin_ms (p) < p->lease_until_ms))
+    return;
   for (unsigned i = 0; i < W_UNITS; i++) {
     if (p->rec.forced && loss) /* R4 */
       w.ffloor[p->iasp][i] = MIN (w.ffloor[p->iasp][i], d->cur[i]);
@@ -203,6 +278,50 @@ is_flying (const struct wplugin *p, unsigned unit)
       return true;
   }
   return false;
+}
+
+/* A write to it: hot, with all of its region. */
+void
+check_differs (unsigned iasp, unsigned site, uint64_t offset, uint64_t length)
+{
+  const uint64_t end = MIN (round_up (offset + length, HOT_REGION_SIZE_MIN), W_SIZE);
+
+  for (uint64_t at = round_down (offset, HOT_REGION_SIZE_MIN); at < end; at += W_BLOCK)
+    w.may_differ[iasp][site][at / W_BLOCK] = true;
+}
+
+/* The resync is not larger than hot and dirty: what was written since the copy had it, and no more. */
+void
+check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length)
+{
+  /* A superblock that rotted: the one before it counts, which may say more. */
+  for (uint64_t at = offset; at < offset + length && !w.disk[site][p->iasp].rotten; at += W_BLOCK)
+    if (!w.may_differ[p->iasp][site][at / W_BLOCK]) {
+      world_fail ("n%u: block %u is resynchronised to site %u, and was neither hot nor dirty", p->node + 1,
+                  (unsigned) (at / W_BLOCK), site);
+      return;
+    }
+  for (unsigned s = 0; s < w.mix.n_sites; s++) /* it makes the region hot on the copy */
+    check_differs (p->iasp, s, offset, length);
+}
+
+/* Clean, and no disk says otherwise: nothing has to copy it again before the next write. */
+static void
+settle_differs (const struct wplugin *p, unsigned s)
+{
+  const struct repl_site *x = &p->core.sites[s];
+
+  if (!x->link_up || !x->map_valid || x->map_needed || w.disk[s][p->iasp].restarted
+      || !top_rec (p->iasp)->copies[s].in_set)
+    return;
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (plugin_of (n, p->iasp)->mapw.active)
+      return; /* what is on its way to a disk may say that it is dirty */
+  for (unsigned b = 0; b < W_BLOCKS; b++)
+    if (w.may_differ[p->iasp][s][b] && track_get (&x->track, b) == TS_CLEAN
+        && !hot_is_marked (&p->mapw.mark.hot, (uint64_t) b * W_BLOCK / HOT_REGION_SIZE_MIN)
+        && !map_says (p->iasp, s, b))
+      w.may_differ[p->iasp][s][b] = false;
 }
 
 /* Where a copy differs from production the block is not clean, or a request is in flight. */
@@ -249,8 +368,11 @@ check_copies (void)
       if (p->rec.tenure != top_rec (i)->tenure || w.disk[p->site][i].errors > 0)
         continue;
       for (unsigned s = 0; s < w.mix.n_sites; s++)
-        if (s != p->site)
+        if (s != p->site) {
           check_site (p, s);
+          if (w.st.steps % 256 == 0)
+            settle_differs (p, s);
+        }
     }
 }
 
@@ -261,7 +383,7 @@ check_step (void)
     unsigned able = 0;
 
     for (unsigned n = 0; n < w.n_nodes; n++)
-      able += can_answer (plugin_of (n, i));
+      able += can_answer (plugin_of (n, i)) && !is_outside_lease (plugin_of (n, i));
     if (able > 1)
       world_fail ("two productions could answer for iasp %u", i);
   }
@@ -285,6 +407,8 @@ check_healthy (char *why, size_t len)
   for (unsigned n = 0; n < w.n_nodes; n++) {
     const struct wnode *node = &w.node[n];
 
+    if (node->gone)
+      NOT_YET ("n%u is not in the domain", n + 1);
     if (!node->running || node->paused)
       NOT_YET ("n%u does not run", n + 1);
     if (!group_active (&node->g))

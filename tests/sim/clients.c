@@ -111,6 +111,8 @@ client_stamp (struct wplugin *p, unsigned slot)
   w.next_stamp[p->iasp] += 2;
   c->stamp = w.next_stamp[p->iasp] | (c->op != RO_WRITE ? W_ZERO : 0);
   c->stamped = true;
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    check_differs (p->iasp, s, c->offset, c->length);
   if (!c->busy || c->life != p->life)
     world_fail ("n%u: a local part of a request that nobody made", p->node + 1);
 }

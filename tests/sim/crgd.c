@@ -590,7 +590,8 @@ crgd_probed (unsigned n, unsigned iasp)
     set_reason (&ev, "another process on this machine has it open");
   else if (!is_open || same_boot || sb.open_node[1] == (char) ('1' + n))
     info->can_host = true; /* S1 a, b */
-  else if (s != NULL && s->def.nodes[sb.open_node[1] - '1'].marked_failed)
+  else if (s != NULL && state_node_index (s, (uint32_t) (sb.open_node[1] - '0')) >= 0
+           && s->def.nodes[state_node_index (s, (uint32_t) (sb.open_node[1] - '0'))].marked_failed)
     info->can_host = true; /* S1 d */
   else
     set_reason (&ev, "another node had it open and did not release it");
@@ -617,6 +618,7 @@ make_record (const struct crg_state *s, unsigned n, unsigned iasp, struct prec *
   r->loss = rec->loss;
   r->production_site = rec->production_site;
   r->n_sites = s->def.n_sites;
+  r->exported = site >= 0 ? rec->copies[site].exported : DETACHED_CLOSED;
   for (unsigned k = 0; k < s->def.n_sites; k++) {
     r->since[k] = rec->copies[k].since;
     r->host[k] = rec->copies[k].host;
@@ -629,8 +631,8 @@ make_record (const struct crg_state *s, unsigned n, unsigned iasp, struct prec *
   }
   /* tell_role_extra */
   for (unsigned i = 0; i < s->def.n_nodes; i++)
-    if (s->def.nodes[i].marked_failed && i != n)
-      r->fenced |= 1u << i;
+    if (s->def.nodes[i].marked_failed && s->def.nodes[i].id != n + 1)
+      r->fenced |= 1u << (s->def.nodes[i].id - 1);
   node_boot_id (n, boot);
   r->accept_loss = own && memcmp (rec->copies[site].boot_id, boot, CRG_ID_LEN) == 0;
   r->forced = own && rec->forced;
@@ -644,6 +646,58 @@ set_record (unsigned n, unsigned iasp, const struct crg_state *s, uint64_t seq)
   make_record (s, n, iasp, &p->record);
   p->has_record = p->record_due = true;
   p->record_seq = seq;
+}
+
+/* member.c: removed from the domain (C7): its plugins end, and it forgets the CRG. */
+static void
+forget (unsigned n)
+{
+  crgd_die (n, false);
+  for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    plugin_die (plugin_of (n, i), "its node was removed");
+  w.node[n].has_state = false;
+  w.node[n].promised = 0;
+  w.node[n].gone = true;
+}
+
+static void
+forget_later (unsigned n)
+{
+  struct wev *e = after_us (1 + world_random (MS (20)), EV_FORGET);
+
+  e->node = (uint8_t) n;
+  e->life = w.node[n].life;
+}
+
+/* cluster.c: hello.  A node that a committed state names comes; one that a newer domain does not
+ * name forgets. */
+void
+tell_cluster (void)
+{
+  for (unsigned a = 0; a < w.n_nodes; a++) {
+    const struct crg_state *c = w.node[a].running && !w.node[a].paused ? group_committed (&w.node[a].g) : NULL;
+
+    for (unsigned b = 0; c != NULL && b < w.n_nodes; b++) {
+      struct wnode *node = &w.node[b];
+
+      if (a == b || !(w.reach[a] & 1u << b) || !(w.reach[b] & 1u << a))
+        continue;
+      if (node->gone && state_node_index (c, node->id) >= 0) {
+        node->gone = false;
+        after_us (1 + world_random (MS (50)), EV_BOOT)->node = (uint8_t) b;
+      }
+      else if (node->running && node->g.has_state && c->domain > node->g.applied.domain
+               && state_node_index (c, node->id) < 0)
+        forget_later (b);
+    }
+  }
+}
+
+void
+crgd_forget (unsigned n)
+{
+  if (w.has_top && state_node_index (&w.top, w.node[n].id) < 0)
+    forget (n);
 }
 
 static bool
@@ -664,8 +718,7 @@ carry_out (unsigned n, const struct group_action *a)
       crgd_die (n, true);
       return false;
     }
-    if (group_promised (&node->g) < node->promised)
-      world_fail ("n%u promises backwards (C1)", n + 1);
+    check_persist (n);
     node->has_state = true;
     node->state = *group_applied (&node->g);
     node->promised = group_promised (&node->g);
@@ -680,6 +733,7 @@ carry_out (unsigned n, const struct group_action *a)
     TRACE ("n%u host iasp %u: role %u tenure %llu", n + 1, a->iasp, a->role,
            (unsigned long long) a->tenure);
     p->claimed = true;
+    check_host (n, a);
     if (site_of_node (n) < 0) {
       ev.ok = a->role == HOST_NONE;
       crgd_feed (n, &ev);
@@ -744,6 +798,10 @@ carry_out (unsigned n, const struct group_action *a)
   case GA_LEAVE:
     TRACE ("n%u leaves: %s", n + 1, a->reason);
     node->left = true;
+    node->left_kind = a->role;
+    return true;
+  case GA_DOMAIN:
+    tell_cluster ();
     return true;
   case GA_NOTE:
     TRACE ("n%u: %s", n + 1, a->reason);
@@ -849,10 +907,14 @@ crgd_feed (unsigned n, struct group_event *ev)
   if (!node->running || node->life != life)
     return;
   if (node->left) {
-    bool deleted = group_committed (&node->g) != NULL && group_committed (&node->g)->deleted;
-
     node->left = false;
-    crgd_die (n, !deleted);
+    if (node->left_kind == LEAVE_REMOVED)
+      forget (n);
+    else {
+      crgd_die (n, node->left_kind != LEAVE_DELETED);
+      if (node->left_kind == LEAVE_LINEAGE)
+        node->has_state = false;
+    }
     return;
   }
   arm (n);
@@ -895,7 +957,7 @@ crgd_boot (unsigned n)
   struct wnode *node = &w.node[n];
   struct group_config cfg;
 
-  if (node->running || !w.machine[node->machine].up)
+  if (node->running || node->gone || !w.machine[node->machine].up || w.machine[node->machine].frozen_us)
     return;
   memset (&cfg, 0, sizeof cfg);
   cfg.node_id = node->id;
@@ -912,6 +974,7 @@ crgd_boot (unsigned n)
   node->life = ++w.lives;
   node->seen_serial = 0;
   node->ring = 0;
+  node->view_members = 0;
   TRACE ("n%u boots, %s %llu.%llu promised %llu", n + 1, node->has_state ? "state" : "no state",
          (unsigned long long) node->state.stamp.epoch, (unsigned long long) node->state.stamp.version,
          (unsigned long long) node->promised);

@@ -3,6 +3,7 @@
  * What goes wrong in crgsim, and what an operator does about it.  A seed chooses its own mix of
  * sizes, timers and faults; each fault follows from (seed, its number) alone.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "common/util.h"
@@ -11,7 +12,8 @@
 const char *const fault_names[F_KINDS] = {
   "kill-crgd", "kill-plugin", "power", "power-all", "pause-crgd", "pause-plugin", "cut", "cut-sites",
   "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
-  "switchover", "end", "mark-failed", "leave", "force", "suspend",
+  "switchover", "end", "mark-failed", "leave", "force", "suspend", "disaster", "detach", "stop-machine",
+  "votes", "node",
 };
 
 bool (*fault_filter) (unsigned number);
@@ -61,7 +63,7 @@ mix_choose (struct mix *m, uint64_t seed)
   m->zero_percent = (uint8_t) PICK (30);
   m->big_percent = (uint8_t) PICK (25);
   m->warm_percent = (uint8_t) (20 + PICK (70));
-  for (unsigned k = 0; k < F_KINDS; k++)
+  for (unsigned k = 0; k < F_FIRST_NEW; k++)
     m->weight[k] = PICK (5) < 3 ? usual[k] : 0; /* swarm: each seed without some of them */
   if (PICK (6) == 0) { /* a storm over the group: views without end, deaths between any two actions */
     static const uint8_t storm[F_KINDS] = {
@@ -75,8 +77,14 @@ mix_choose (struct mix *m, uint64_t seed)
     m->kill_ppm = 1000 + 4000 * (uint32_t) PICK (2);
     m->think_us = 300000;
   }
+  /* Each apart, so that a seed without them (--without) has the history that it had before. */
+  for (unsigned k = F_FIRST_NEW; k < F_KINDS; k++)
+    if (mix_hash (seed, 100 + k) % 4 == 0)
+      m->weight[k] = k == F_DISASTER ? 10 : 4;
   if (m->n_sites * m->per_site + m->n_replicates < 3)
     m->weight[F_WIPE] = 0;
+  if (m->n_sites * m->per_site + m->n_replicates > W_NODES)
+    m->weight[F_NODE] = 0;
 #undef PICK
 }
 
@@ -127,6 +135,10 @@ power_off (unsigned machine)
     for (unsigned i = 0; i < w.mix.n_iasps; i++)
       if (w.disk[s][i].last_machine == machine)
         disk_lose_power (&w.disk[s][i]);
+  if (w.machine[machine].frozen_us) {
+    w.machine[machine].lag_us += w.now_us - w.machine[machine].frozen_us;
+    w.machine[machine].frozen_us = 0;
+  }
   w.machine[machine].up = false;
   w.st.power++;
 }
@@ -158,6 +170,206 @@ bit_rot (struct wdisk *d, uint32_t a)
   disk_slot_block (d, a & 1, &block);
   d->meta[block][(a >> 1) % META_BLOCK_SIZE] ^= (uint8_t) (1u << (a >> 14 & 7));
   memcpy (d->meta_stable[block], d->meta[block], META_BLOCK_SIZE);
+}
+
+static void
+heal_network (void)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    w.reach[n] = W_REACH_ALL;
+  for (unsigned a = 0; a < w.n_nodes; a++)
+    for (unsigned b = 0; b < w.n_nodes; b++)
+      if (w.node[a].machine != w.node[b].machine
+          && (w.machine[w.node[a].machine].frozen_us || w.machine[w.node[b].machine].frozen_us))
+        w.reach[a] &= (uint8_t) ~(1u << b);
+  ring_changed (false);
+}
+
+static void
+go_on (unsigned n)
+{
+  if (w.machine[w.node[n].machine].frozen_us)
+    return;
+  w.node[n].paused = false;
+  ring_wake (n);
+}
+
+static void
+ask (unsigned node, enum group_request r, uint8_t iasp, uint8_t site, uint8_t mode, bool forced)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = (uint8_t) r, .request_id = w.st.steps + 1, .iasp = iasp,
+                            .site = site, .mode = mode, .forced = forced };
+
+  if (w.node[node].running && !w.node[node].paused)
+    crgd_feed (node, &ev);
+}
+
+/* What an operator has to do: node n is asked. */
+static void
+operator (unsigned n, bool forced)
+{
+  const struct crg_state *c;
+
+  if (!w.node[n].running || (c = group_committed (&w.node[n].g)) == NULL)
+    return;
+  if (!c->started)
+    crgd_request (n, GR_START, NO_NODE, 0, 0);
+  for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      if (c->rec[i].copies[s].barred)
+        crgd_request (n, GR_UNBAR, NO_NODE, (uint8_t) i, (uint8_t) s);
+      else if (c->rec[i].copies[s].suspended)
+        crgd_request (n, GR_RESUME, NO_NODE, (uint8_t) i, (uint8_t) s);
+      else if (c->rec[i].copies[s].detached)
+        ask (n, GR_REATTACH, (uint8_t) i, (uint8_t) s, 0, forced);
+}
+
+/* S2 b: all machines lose power, those of the production site for good, as an operator says. */
+static bool
+blackout (unsigned site, unsigned stage)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    const bool lost = site_of_node (n) == (int) site;
+
+    if (stage == 1 && w.machine[w.node[n].machine].up)
+      power_off (w.node[n].machine);
+    else if ((stage == 2 && !lost) || stage == 7)
+      power_on (w.node[n].machine);
+    else if (stage > 2 && stage < 7 && lost && !w.machine[w.node[n].machine].up)
+      for (unsigned k = 0; k < w.n_nodes; k++)
+        if (w.node[k].running && !w.node[k].paused)
+          crgd_request (k, GR_MARK_FAILED, n + 1, 0, 0);
+  }
+  return stage < 7;
+}
+
+/* R4: the copies are suspended, the production site burns down, and an operator takes over with what
+ * is left.  Returns false when all of it has happened. */
+static bool
+disaster (const struct wfault *f, unsigned stage)
+{
+  const unsigned site = top_rec (0)->production_site;
+
+  if (f->a & 2)
+    return blackout (site, stage);
+  if (stage == 0) {
+    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+      for (unsigned s = 0; s < w.mix.n_sites; s++)
+        if (s != site)
+          ask (f->node, GR_SUSPEND, (uint8_t) i, (uint8_t) s, 0, false);
+  } else if (stage == 1) {
+    for (unsigned n = 0; n < w.n_nodes; n++)
+      if (site_of_node (n) == (int) site && w.machine[w.node[n].machine].up)
+        power_off (w.node[n].machine);
+  } else if (stage < 7) {
+    for (unsigned n = 0; n < w.n_nodes; n++) {
+      struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1,
+                                .node = n + 1, .forced = stage > 2 }; /* first he is told what it would cost */
+
+      if (site_of_node (n) >= 0 && site_of_node (n) != (int) site && w.node[n].running && !w.node[n].paused) {
+        crgd_feed (n, &ev);
+        break;
+      }
+    }
+  } else {
+    for (unsigned m = 0; m < w.n_machines; m++)
+      power_on (m);
+    for (unsigned n = 0; n < w.n_nodes; n++)
+      if (w.node[n].running && !w.node[n].paused)
+        operator (n, f->a & 1);
+    return false;
+  }
+  return true;
+}
+
+/* L4: as a virtual machine that is paused: nothing runs, its clocks stand still, nobody hears it. */
+static void
+stop_machine (unsigned m)
+{
+  if (!w.machine[m].up || w.machine[m].frozen_us)
+    return;
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    if (w.node[n].machine != m)
+      continue;
+    w.node[n].paused = true;
+    for (unsigned k = 0; k < w.n_nodes; k++)
+      if (w.node[k].machine != m) {
+        w.reach[n] &= (uint8_t) ~(1u << k);
+        w.reach[k] &= (uint8_t) ~(1u << n);
+      }
+    for (unsigned i = 0; i < w.mix.n_iasps; i++) {
+      struct wplugin *p = plugin_of (n, i);
+
+      p->paused = p->running;
+    }
+  }
+  w.machine[m].old_lease_ms = local_ms (m) + w.mix.lease_ms;
+  w.machine[m].frozen_us = w.now_us;
+  ring_changed (false);
+}
+
+static void
+continue_machine (unsigned m)
+{
+  if (!w.machine[m].frozen_us)
+    return;
+  w.machine[m].lag_us += w.now_us - w.machine[m].frozen_us;
+  w.machine[m].frozen_us = 0;
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (w.node[n].machine == m) {
+      go_on (n);
+      crgd_boot (n);
+      for (unsigned i = 0; i < w.mix.n_iasps; i++)
+        plugin_of (n, i)->paused = false;
+    }
+  heal_network ();
+}
+
+/* C7 */
+static void
+ask_node (unsigned node, const struct node_change *c)
+{
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_NODE, .request_id = w.st.steps + 1, .node_change = c };
+
+  if (w.node[node].running && !w.node[node].paused)
+    crgd_feed (node, &ev);
+}
+
+static void
+add_node (unsigned by, unsigned n)
+{
+  static struct node_change c;
+  const int site = site_of_node (n);
+
+  memset (&c, 0, sizeof c);
+  c.op = NODE_ADD;
+  c.node = w.created.def.nodes[n];
+  if (c.node.preferred_role == MEMBER_PRIMARY)
+    c.node.preferred_role = MEMBER_BACKUP;
+  if (site >= 0) {
+    snprintf (c.site, sizeof c.site, "site%d", site);
+    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+      memcpy (c.store[i], w.created.def.iasps[i].store[n], sizeof c.store[i]);
+  }
+  ask_node (by, &c);
+}
+
+static void
+change_domain (const struct wfault *f)
+{
+  static struct node_change c;
+
+  /* A node whose disk was lost must not have been needed. */
+  if (w.wiped)
+    return;
+  w.votes_changed = true;
+  memset (&c, 0, sizeof c);
+  c.op = f->kind == F_NODE ? NODE_REMOVE : NODE_SET;
+  c.node.id = 1 + f->a % w.n_nodes;
+  c.fields = f->a / 64 % 4 == 0 ? NODE_SET_ORDER : NODE_SET_VOTES;
+  c.node.votes = (uint8_t) (f->a / 256 % 4);
+  c.node.order = (uint8_t) (f->a / 256 % w.n_nodes);
+  ask_node (f->node, &c);
 }
 
 void
@@ -240,7 +452,7 @@ fault_do (unsigned number)
     w.node[f.node].persist_fails = 1;
     return;
   case F_WIPE:
-    if (w.wiped)
+    if (w.wiped || w.votes_changed)
       return;
     w.wiped = true;
     crgd_die (f.node, false);
@@ -268,6 +480,20 @@ fault_do (unsigned number)
   case F_SUSPEND:
     crgd_request (f.node, GR_SUSPEND, NO_NODE, f.iasp, f.site);
     break;
+  case F_DISASTER:
+    disaster (&f, 0);
+    f.undo_ms = 300 + f.a % 1000;
+    break;
+  case F_DETACH:
+    ask (f.node, GR_DETACH, f.iasp, f.site, (uint8_t) (f.a % DETACHED_END), false);
+    break;
+  case F_STOP_MACHINE:
+    stop_machine (w.node[f.node].machine);
+    break;
+  case F_VOTES:
+  case F_NODE:
+    change_domain (&f);
+    break;
   case F_KINDS:
     return;
   }
@@ -278,21 +504,6 @@ fault_do (unsigned number)
   e->life = p->life;
 }
 
-static void
-heal_network (void)
-{
-  for (unsigned n = 0; n < w.n_nodes; n++)
-    w.reach[n] = W_REACH_ALL;
-  ring_changed (false);
-}
-
-static void
-go_on (unsigned n)
-{
-  w.node[n].paused = false;
-  ring_wake (n);
-}
-
 void
 fault_undo (const struct wev *e)
 {
@@ -301,6 +512,18 @@ fault_undo (const struct wev *e)
 
   fault_make (&f, e->a);
   p = plugin_of (f.node, f.iasp);
+  if (f.kind == F_DISASTER && e->b < 7 && !w.healing) {
+    const uint32_t stage = e->b + 1;
+
+    if (disaster (&f, stage)) {
+      struct wev *next = after_us (MS (stage < 2 ? 700 + f.a / 16 % 1000 : 500), EV_UNDO);
+
+      next->a = e->a;
+      next->b = stage;
+      next->node = f.node;
+    }
+    return;
+  }
   TRACE ("fault %u is over", e->a);
   switch ((enum fault_kind) f.kind) {
   case F_KILL_CRGD:
@@ -319,7 +542,7 @@ fault_undo (const struct wev *e)
     go_on (f.node);
     break;
   case F_PAUSE_PLUGIN:
-    if (p->life == e->life)
+    if (p->life == e->life && !w.machine[w.node[f.node].machine].frozen_us)
       p->paused = false;
     break;
   case F_CUT:
@@ -338,6 +561,21 @@ fault_undo (const struct wev *e)
       if (w.node[n].running && !w.node[n].paused)
         crgd_request (n, GR_RESUME, NO_NODE, f.iasp, f.site);
     break;
+  case F_DETACH: /* first as one who does not want to lose what was written there */
+    for (unsigned n = 0; n < w.n_nodes; n++) {
+      ask (n, GR_REATTACH, f.iasp, f.site, 0, false);
+      if (f.a & 1024)
+        ask (n, GR_REATTACH, f.iasp, f.site, 0, true);
+    }
+    break;
+  case F_STOP_MACHINE:
+    continue_machine (w.node[f.node].machine);
+    break;
+  case F_NODE:
+    for (unsigned k = 0; k < w.n_nodes; k++)
+      if (w.node[k].gone)
+        add_node (f.node, k);
+    break;
   case F_END:
     for (unsigned n = 0; n < w.n_nodes; n++)
       if (w.node[n].running && !w.node[n].paused)
@@ -355,6 +593,8 @@ faults_repair (void)
 {
   TRACE ("all is repaired");
   w.healing = true;
+  for (unsigned m = 0; m < w.n_machines; m++)
+    continue_machine (m);
   for (unsigned n = 0; n < w.n_nodes; n++) {
     w.link_slow_us[n] = 0;
     w.node[n].persist_fails = 0;
@@ -374,26 +614,16 @@ faults_repair (void)
   heal_network ();
 }
 
-/* What an operator has to do, now and then, until it is well. */
+/* Now and then, until it is well. */
 void
 faults_operator (void)
 {
-  const struct crg_state *c;
-
-  if (!w.node[0].running || (c = group_committed (&w.node[0].g)) == NULL)
-    return;
-  if (!c->started)
-    crgd_request (0, GR_START, NO_NODE, 0, 0);
-  for (unsigned i = 0; i < w.mix.n_iasps; i++)
-    for (unsigned s = 0; s < w.mix.n_sites; s++)
-      if (c->rec[i].copies[s].barred)
-        crgd_request (0, GR_UNBAR, NO_NODE, (uint8_t) i, (uint8_t) s);
-      else if (c->rec[i].copies[s].suspended)
-        crgd_request (0, GR_RESUME, NO_NODE, (uint8_t) i, (uint8_t) s);
-      else if (c->rec[i].copies[s].detached) {
-        struct group_event ev = { .kind = GE_REQUEST, .request = GR_REATTACH, .request_id = w.st.steps + 1,
-                                  .iasp = (uint8_t) i, .site = (uint8_t) s, .forced = true };
-
-        crgd_feed (0, &ev);
-      }
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (w.node[n].running && group_committed (&w.node[n].g) != NULL) {
+      operator (n, true);
+      for (unsigned k = 0; k < w.n_nodes; k++)
+        if (w.node[k].gone)
+          add_node (n, k);
+      return;
+    }
 }

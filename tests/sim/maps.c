@@ -25,6 +25,31 @@ block_of (const struct wdisk *d, uint8_t kind, unsigned site, unsigned copy, uin
   return (uint32_t) ((offset - round_up (W_SIZE, META_BLOCK_SIZE)) / META_BLOCK_SIZE + index);
 }
 
+static bool
+bit_of (const struct wdisk *d, uint32_t block, uint64_t i)
+{
+  return (d->meta[block][META_BLOCK_HEADER + i / 8] >> i % 8 & 1) != 0;
+}
+
+/* Does any disk say that the copy of `site` may differ in this block: hot, or dirty? */
+bool
+map_says (unsigned iasp, unsigned site, unsigned block)
+{
+  const uint64_t region = (uint64_t) block * W_BLOCK / HOT_REGION_SIZE_MIN;
+
+  for (unsigned t = 0; t < w.mix.n_sites; t++) {
+    const struct wdisk *d = &w.disk[t][iasp];
+
+    for (unsigned copy = 0; copy < 2; copy++)
+      if (bit_of (d, block_of (d, META_HOT, 0, copy, 0), region))
+        return true;
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      if ((s == site || t == site) && bit_of (d, block_of (d, META_BITMAP, s, 0, 0), block))
+        return true;
+  }
+  return false;
+}
+
 static struct meta_block_id
 block_id (const struct wplugin *p, uint8_t kind, unsigned site, uint64_t index)
 {
@@ -91,6 +116,9 @@ load (struct wplugin *p)
         newest_seq = seq[copy];
       }
     }
+    if (damaged) /* torn by a loss of power: all of it counts */
+      for (unsigned s = 0; s < w.mix.n_sites; s++)
+        check_differs (p->iasp, s, 0, W_SIZE);
     if (newest || damaged)
       mark_load_hot (m, i, newest ? newest + META_BLOCK_HEADER : NULL,
                      whole[0] && whole[1] && seq[0] == seq[1]);
@@ -103,6 +131,9 @@ load (struct wplugin *p)
       int r = meta_block_check_sealed (block, &id, p->sb.sealed, &seq);
 
       m->sequence = MAX (m->sequence, r == 0 ? seq : 0);
+      if (r != 0 && r != -ENODATA)
+        for (unsigned k = 0; k < w.mix.n_sites; k++)
+          check_differs (p->iasp, k, 0, W_SIZE);
       if (r != -ENODATA)
         mark_load_bits (m, s, i, r == 0 ? block + META_BLOCK_HEADER : NULL);
     }
@@ -155,8 +186,11 @@ mapw_open (struct wplugin *p, bool production, bool forced)
   mark_init (&p->mapw.mark, p->mark_memory, W_SIZE, W_BLOCK, HOT_REGION_SIZE_MIN, entries, p->rec.n_sites);
   p->mapw.mark.hot.clear_above = 2; /* few, so that clearing is seen */
   load (p);
-  if (forced)
+  if (forced) {
     forget_others (p);
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      check_differs (p->iasp, s, 0, W_SIZE);
+  }
   p->mapw.on = true;
 }
 
@@ -194,6 +228,10 @@ pump (struct wplugin *p)
       p->mapw.all = true;
       break;
     }
+    /* Regions ahead of a sequential writer are hot as well. */
+    for (uint64_t i = 0; b.kind == META_HOT && i * HOT_REGION_SIZE_MIN < W_SIZE; i++)
+      for (unsigned s = 0; s < w.mix.n_sites && (b.payload[i / 8] >> i % 8 & 1) != 0; s++)
+        check_differs (p->iasp, s, i * HOT_REGION_SIZE_MIN, 1);
     p->mapw.n_busy++;
     op = disk_op (p, DW_META, DF_HOT, 0, 0, 0, true);
     op->block = seal (p, &b, op->meta);

@@ -321,13 +321,14 @@ static void
 begin_open_record (struct wplugin *p)
 {
   struct superblock *sb = &p->sb;
-  const bool production = p->opening_production;
+  const bool production = p->opening_production, detached = p->opening_detached;
 
-  sb->role = production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR;
+  sb->role = production ? SUPER_ROLE_PRODUCTION : detached ? SUPER_ROLE_DETACHED : SUPER_ROLE_MIRROR;
   sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN
-                          | (production ? 0 : sb->flags & SUPER_F_FORK)
+                          | (production ? 0 : sb->flags & SUPER_F_FORK) | (detached ? SUPER_F_FORK : 0)
                           | (p->restarted && !production ? SUPER_F_RESTARTED : 0));
-  sb->tenure = p->rec.tenure;
+  if (!detached) /* R1: a detached copy takes part in no tenure. */
+    sb->tenure = p->rec.tenure;
   if (production) {
     sb->generation = p->rec.generation;
     sb->since = p->rec.since[p->site];
@@ -348,6 +349,12 @@ opened (struct wplugin *p, int error)
   const char *why = error ? "its superblock can't be written" : NULL;
 
   p->blocked = false;
+  if (!why && p->opening_detached) {
+    p->role = HOST_DETACHED;
+    TRACE ("n%u iasp %u is detached, exported %u", p->node + 1, p->iasp, p->rec.exported);
+    answer (p, &p->opening, CTL_TOLD, true, "");
+    return;
+  }
   if (!why)
     why = p->opening_production ? prodside_start (p, p->opening_equal, p->opening_again) : copyside_start (p);
   if (why) {
@@ -378,6 +385,7 @@ start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
 
   p->opening = *m;
   p->opening_production = production;
+  p->opening_detached = false;
   p->opening_equal = equal;
   p->opening_again = !equal && !first;
   p->rec = m->rec;
@@ -386,6 +394,36 @@ start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
   if (production)
     p->lease_until_ms = m->until_ms;
   begin_open_record (p);
+}
+
+/* R6: a fork, for clients of its own. */
+static void
+start_detached (struct wplugin *p, const struct ctlmsg *m)
+{
+  p->opening = *m;
+  p->opening_production = false;
+  p->opening_detached = true;
+  p->rec = m->rec;
+  p->store_told = p->store_dead = false;
+  memset (&p->mapw, 0, sizeof p->mapw);
+  begin_open_record (p);
+}
+
+/* What they write is seen in no copy, once it is attached again. */
+static void
+write_fork (struct wplugin *p)
+{
+  const uint64_t n = 1 + world_random (8), first = world_random (W_UNITS - n);
+  struct dop *op;
+
+  if (p->rec.exported != DETACHED_READ_WRITE || p->blocked || p->task.kind != TASK_NONE
+      || p->busy_read > 2 || !chance (20))
+    return;
+  p->busy_read++;
+  op = disk_op (p, DW_WRITE, DF_FORK, 0, first * W_UNIT, n * W_UNIT, chance (30));
+  for (unsigned i = 0; i < n; i++)
+    op->data[i] = W_FORK;
+  check_differs (p->iasp, p->site, first * W_UNIT, n * W_UNIT);
 }
 
 static void role_task (struct wplugin *p, enum task_kind kind, const struct ctlmsg *ask, uint32_t wait_ms);
@@ -403,7 +441,7 @@ take_record (struct wplugin *p, const struct ctlmsg *m)
   p->rec = *r;
   if (p->role == HOST_PRODUCTION)
     prod_record (p, m->seq);
-  else
+  else if (p->role == HOST_MIRROR)
     copyside_record (p);
   answer (p, m, CTL_PUSHED, true, "");
 }
@@ -415,6 +453,22 @@ role_command (struct wplugin *p, const struct ctlmsg *m)
 
   if (p->task.kind != TASK_NONE && p->task.kind != TASK_HOLD) {
     answer (p, m, CTL_TOLD, false, "a change of role is under way");
+    return;
+  }
+  if (p->role == HOST_DETACHED || (m->role == HOST_DETACHED && p->role != HOST_NONE)) {
+    answer (p, m, CTL_TOLD, false, "a copy is detached, and attached again, only by way of role none");
+    return;
+  }
+  if (m->role == HOST_DETACHED) {
+    why = open_store (p, &m->rec, false);
+    if (!why && (p->sb.flags & SUPER_F_UNUSABLE)) {
+      close_store (p);
+      why = "there is no state of it to export";
+    }
+    if (why)
+      answer (p, m, CTL_TOLD, false, why);
+    else
+      start_detached (p, m);
     return;
   }
   if (m->role == HOST_MIRROR) {
@@ -479,6 +533,10 @@ role_task (struct wplugin *p, enum task_kind kind, const struct ctlmsg *ask, uin
   if (p->role == HOST_PRODUCTION) {
     p->task.phase = TP_DRAIN;
     prod_hold (p, kind == TASK_HOLD ? "held by command" : "the role is being given up");
+  }
+  else if (p->role == HOST_DETACHED && kind != TASK_HOLD) {
+    p->task.clean = true;
+    p->task.phase = TP_GATE;
   }
 }
 
@@ -638,6 +696,11 @@ plugin_disk_done (struct wplugin *p, struct dop *d, int error)
   case DF_HOT:
     mapw_done (p, error);
     break;
+  case DF_FORK:
+    p->busy_read--;
+    if (error)
+      plugin_store_failed (p, "a write to it failed");
+    break;
   case DF_READ:
     client_read_done (p, d->index, error);
     break;
@@ -768,6 +831,8 @@ plugin_tick (struct wplugin *p)
     plugin_store_failed (p, "its maps can't be written");
     prod_feed (p, &ev);
   }
+  if (p->role == HOST_DETACHED)
+    write_fork (p);
   prod_tick (p);
   if (p->copy_on && chance (50)) {
     struct copy_event poll = { .kind = CE_POLL, .now_ms = plugin_ms (p) };

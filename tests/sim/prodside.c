@@ -161,6 +161,8 @@ send_frame (struct wplugin *p, const struct repl_action *a)
     }
   if (h.type == WIRE_RESYNC_WRITE || h.type == WIRE_RESYNC_ZERO)
     w.st.resyncs += n;
+  if (a->slot == REPL_NO_SLOT && h.length > 0)
+    check_resync (p, a->site, h.offset, h.length);
   bytes = WIRE_HEADER_LEN + h.payload_len;
   c->out_used += bytes;
   if (c->out_used > PROD_OUT_BYTES + WIRE_MAX_CONTROL * 64u)
@@ -310,6 +312,8 @@ prod_request (struct wplugin *p, unsigned slot)
   if (c->is_read && c->wait_all) /* for the lease alone */
     ev.offset = ev.length = 0;
   c->in_core = true;
+  for (unsigned s = 0; s < w.mix.n_sites && op_is_data (c->op); s++)
+    check_differs (p->iasp, s, c->offset, c->length); /* hot before it is granted */
   prod_feed (p, &ev);
 }
 
@@ -391,6 +395,8 @@ hello_ok (struct wplugin *p, struct wconn *c, const struct wire_header *h, const
     net_close (c, true, "the copy has seen a newer production host (R1)");
     return;
   }
+  if (m.flags & WIRE_OK_EMPTY) /* never filled, or a fork */
+    check_differs (p->iasp, c->site, 0, W_SIZE);
   c->prod_spoken = true;
   x->retry_ms = LINK_RETRY_MIN_MS;
   memcpy (x->boot_id, m.boot_id, CRG_ID_LEN);

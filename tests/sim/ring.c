@@ -166,6 +166,7 @@ ring_deliver (unsigned node)
       for (unsigned k = 0; k < w.n_nodes; k++)
         if (in.members & 1u << k)
           ev.members[ev.n_members++] = w.node[k].id;
+      n->view_members = in.members;
       TRACE ("n%u view %llu members %x", node + 1, (unsigned long long) in.ring, in.members);
       crgd_feed (node, &ev);
       continue;
@@ -294,6 +295,7 @@ ring_reform (void)
         push_in (i, (struct inbox_entry) { 0, members, ring, 0 });
       }
   }
+  tell_cluster ();
   for (unsigned k = 0; k < w.n_nodes; k++)
     ring_wake (k);
 }

@@ -129,7 +129,7 @@ uint64_t
 local_ms (unsigned machine)
 {
   const struct wmachine *m = &w.machine[machine];
-  const int64_t now = (int64_t) w.now_us;
+  const int64_t now = (int64_t) ((m->frozen_us ? m->frozen_us : w.now_us) - m->lag_us);
 
   return (uint64_t) ((now + now * m->ppm / 1000000) / 1000 + m->offset_ms);
 }
@@ -246,7 +246,7 @@ world_init (uint64_t seed, const struct mix *m)
   w.order = 0;
   w.hash = UINT64_C (1469598103934665603);
   w.mix = *m;
-  w.failed = w.healing = w.quiet = w.wiped = w.has_top = false;
+  w.failed = w.healing = w.quiet = w.wiped = w.votes_changed = w.has_top = false;
   w.trace = trace;
   w.failure[0] = '\0';
   memset (&w.st, 0, sizeof w.st);
@@ -272,6 +272,8 @@ world_init (uint64_t seed, const struct mix *m)
   memset (w.loss, 0, sizeof w.loss);
   memset (w.tenure_stamp, 0, sizeof w.tenure_stamp);
   memset (w.link_slow_us, 0, sizeof w.link_slow_us);
+  memset (w.epochs, 0, sizeof w.epochs);
+  memset (w.may_differ, 1, sizeof w.may_differ);
 
   w.n_nodes = m->n_sites * m->per_site + m->n_replicates;
   make_def (&def);
@@ -292,6 +294,7 @@ world_init (uint64_t seed, const struct mix *m)
     x->promised = 1;
     w.reach[n] = W_REACH_ALL;
     w.machine[n].up = true;
+    w.machine[n].frozen_us = w.machine[n].lag_us = w.machine[n].old_lease_ms = 0;
     w.machine[n].boot = 1;
     w.machine[n].offset_ms = (int64_t) world_random (1000000);
     w.machine[n].ppm = (int32_t) world_random (40000) - 20000;
@@ -404,6 +407,10 @@ dispatch (const struct wev *e)
     break;
   case EV_BOOT:
     crgd_boot (e->node);
+    break;
+  case EV_FORGET:
+    if (n->running && n->life == e->life)
+      crgd_forget (e->node);
     break;
   default:
     break;

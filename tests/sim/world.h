@@ -28,8 +28,10 @@
 #define W_UNITS 301u /* not a whole number of blocks, nor of hot regions */
 #define W_SIZE  ((uint64_t) W_UNITS * W_UNIT)
 #define W_BLOCK 65536u
+#define W_BLOCKS ((W_UNITS * W_UNIT + W_BLOCK - 1) / W_BLOCK)
 #define W_SLOTS 12 /* requests of clients at one IASP */
 #define W_ZERO  1u /* bit of a stamp: these bytes read as zeroes */
+#define W_FORK  1u /* a stamp older than all: what a detached copy was written */
 #define W_META_BLOCKS 128
 #define W_CONNS 64
 #define W_FRAMES 4096
@@ -54,7 +56,8 @@ typedef uint32_t stamp_t;
 enum fault_kind {
   F_KILL_CRGD, F_KILL_PLUGIN, F_POWER, F_POWER_ALL, F_PAUSE_CRGD, F_PAUSE_PLUGIN, F_CUT, F_CUT_SITES,
   F_ONE_WAY, F_RESET_LINKS, F_SLOW_LINK, F_SLOW_DISK, F_DISK_ERROR, F_BITROT, F_PERSIST_FAIL,
-  F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND, F_KINDS,
+  F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND,
+  F_FIRST_NEW, F_DISASTER = F_FIRST_NEW, F_DETACH, F_STOP_MACHINE, F_VOTES, F_NODE, F_KINDS,
 };
 extern const char *const fault_names[F_KINDS];
 
@@ -78,7 +81,7 @@ struct mix {
 
 enum wev_kind {
   EV_NONE, EV_ORDER, EV_DELIVER, EV_REFORM, EV_TICK, EV_CTL_DOWN, EV_CTL_UP, EV_SUP, EV_PROBED,
-  EV_PTICK, EV_DISK, EV_FWD, EV_BACK, EV_DRAIN, EV_CLOSED, EV_CLIENT, EV_FAULT, EV_UNDO, EV_BOOT,
+  EV_PTICK, EV_DISK, EV_FWD, EV_BACK, EV_DRAIN, EV_CLOSED, EV_CLIENT, EV_FAULT, EV_UNDO, EV_BOOT, EV_FORGET,
   EV_KINDS,
 };
 
@@ -106,7 +109,7 @@ struct wdisk { /* of a site's copy of an IASP; every node of the site reaches it
   bool rotten;
 };
 
-enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT };
+enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT, DF_FORK };
 enum dop_what { DW_READ, DW_WRITE, DW_FLUSH, DW_META, DW_FLUSH_META };
 
 struct dop { /* an operation on its way to a disk */
@@ -154,7 +157,7 @@ struct prec { /* plugin/engine_private.h: struct record */
   uint32_t in_set, fork, diverged;
   uint32_t fenced;         /* role's extra: nodes marked failed (S1 d) */
   bool accept_loss, forced; /* S2 b, R4 */
-  uint8_t production_site, n_sites;
+  uint8_t production_site, n_sites, exported;
   uint64_t since[W_SITES];
   uint32_t host[W_SITES];
 };
@@ -213,7 +216,7 @@ struct wplugin { /* plugin/: one nbdkit process */
   struct ctlq up;          /* to crgd */
   struct { uint8_t kind, phase; bool told, clean; uint64_t since_ms, deadline_ms; struct ctlmsg ask; } task;
   struct ctlmsg opening;
-  bool opening_production, opening_equal, opening_again;
+  bool opening_production, opening_detached, opening_equal, opening_again;
   struct { /* metaw.c */
     bool busy, is_super, both, want_lazy, want_super;
     uint8_t stage;
@@ -287,6 +290,9 @@ struct wnode { /* server/: one crgd, on one machine */
   unsigned persist_fails;
   uint64_t ring, delivered;
   uint16_t ring_members;
+  uint16_t view_members;   /* of the last view that was delivered */
+  bool gone;               /* C7: removed, and has forgotten the CRG */
+  uint8_t left_kind;       /* enum leave_kind */
   struct inbox_entry in[W_INBOX];
   unsigned in_head, in_n;
   uint16_t out[W_OUTBOX];
@@ -303,6 +309,9 @@ struct wnode { /* server/: one crgd, on one machine */
 
 struct wmachine {
   bool up;
+  uint64_t frozen_us;      /* L4: stopped with its clocks since then; 0: it runs */
+  uint64_t lag_us;         /* ... and so far behind by that */
+  uint64_t old_lease_ms;   /* ... till then, by its own clock, a lease may be of before */
   int64_t offset_ms;
   int32_t ppm;
   uint8_t boot;            /* number of this boot */
@@ -330,6 +339,11 @@ struct wcommit {
   struct stamp stamp;
   uint64_t hash, tenure;
   uint32_t host;
+};
+
+struct wepoch {
+  uint64_t epoch, view;
+  uint32_t round;
 };
 
 struct wfault {
@@ -386,6 +400,9 @@ struct world {
   bool has_top;
   struct wcommit commits[W_COMMITS];
   unsigned n_commits;
+  struct wepoch epochs[W_COMMITS];   /* by their number: the round that each belongs to */
+  bool votes_changed;
+  bool may_differ[W_IASPS][W_SITES][W_BLOCKS]; /* written to since it was known to be equal everywhere */
 
   struct group_actions gacts;
   struct repl_actions racts, racts_copy;
@@ -432,6 +449,13 @@ extern void sup_timer (unsigned node, unsigned iasp);
 extern void sup_message (unsigned node, unsigned iasp);
 extern void sup_plugin_died (unsigned node, unsigned iasp);
 extern void crgd_probed (unsigned node, unsigned iasp);
+extern void crgd_forget (unsigned node); /* C7: if it is named no more */
+extern void tell_cluster (void);
+extern bool map_says (unsigned iasp, unsigned site, unsigned block);
+extern void check_differs (unsigned iasp, unsigned site, uint64_t offset, uint64_t length);
+extern void check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
+extern void check_persist (unsigned node);
+extern void check_host (unsigned node, const struct group_action *a);
 extern void sup_stop_all (unsigned node);
 extern struct ctlmsg *ctl_push (struct ctlq *q, enum ctl_kind kind);
 
