@@ -203,6 +203,7 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     refuse (c, ev, WIRE_REFUSE_TENURE, "a newer production host was seen (R1)", out);
   else if (c->failed)
     refuse (c, ev, WIRE_REFUSE_STORE, "the copy's store failed", out);
+  /* H8: production shows the reason, and goes on without this copy. */
   else if (h->size > c->cfg.size)
     refuse (c, ev, WIRE_REFUSE_SIZE, "this store is too small for the data (H8)", out);
   else if (h->block_size < c->cfg.block_size || h->block_size % c->cfg.block_size != 0

@@ -26,6 +26,7 @@ repl_set_reason (char *dst, const char *src)
 bool
 repl_lease_ok (const struct repl *r)
 {
+  /* L4: asked with each answer, by the time of the event: a process that was stopped finds it over. */
   return r->lease_ms == UINT64_MAX || r->now_ms < r->lease_ms;
 }
 

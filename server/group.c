@@ -128,6 +128,7 @@ group_is_expelled (const struct crg_state *s, uint32_t id, uint64_t incarnation)
   return n >= 0 && incarnation != 0 && s->def.nodes[n].expelled == incarnation;
 }
 
+/* F1: who is not there, and hosted nothing, is gone by this alone. */
 bool
 group_present (const struct group *g, const struct peer *p)
 {
@@ -344,7 +345,8 @@ on_answer (struct group *g, struct peer *p, struct group_actions *out)
 }
 
 /* C2: the lowest id that has all answers, or a majority's after 2 x token,
- * starts; the next one after each further 2 x token. */
+ * starts; the next one after each further 2 x token.  H1: nobody trusts its own
+ * state, maybe a stale copy, alone. */
 static void
 try_start (struct group *g, struct group_actions *out)
 {
@@ -503,6 +505,7 @@ send_persisted (struct group *g, struct group_actions *out)
 {
   struct msg_persisted *m = &g->out.u.persisted;
 
+  /* H10: on stable storage before it is said. */
   persist (g, out);
   memset (m, 0, sizeof *m);
   m->stamp = g->applied.stamp;

@@ -191,7 +191,8 @@ want_fenced (struct group *g, struct change *c)
 }
 
 /* After each event: at most one change to propose, computed from the
- * committed state; so a lost proposal is made again by itself. */
+ * committed state; so a lost proposal is made again by itself.  H9: who leaves, a
+ * switchover and a failed resource are changes like any other. */
 void
 want_settle (struct group *g, struct group_actions *out)
 {

@@ -253,8 +253,9 @@ present_mask (const struct place_in *in)
   return mask;
 }
 
-/* The first in the backup order that isn't refused; of `site` only, unless
- * that is NO_SITE. */
+/* H3: the first in the backup order that is there and can host; of `site` only,
+ * unless that is NO_SITE.  It is asked only when a host has left, so a lower one
+ * that returns doesn't take the job back. */
 static int
 first_candidate (const struct place_in *in, unsigned unit, uint8_t site, enum place_why why)
 {
