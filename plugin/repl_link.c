@@ -923,7 +923,7 @@ link_tick (struct repl *r, struct repl_actions *out)
       if (!x->link_up && r->now_ms - x->down_ms >= limit)
         copy_lost (r, s, false,
                    x->reason[0] ? x->reason : "no link within the suspend timeout", out);
-      else if (x->link_up && age >= limit)
+      else if (age >= limit) /* also while its link comes and goes */
         copy_lost (r, s, false, "a request waits for it longer than the suspend timeout", out);
       else if (x->link_up && x->lost && !x->lost_final && !x->mute && age < limit / 2)
         copy_back (r, s, out); /* it moves again, and nothing has been committed yet */
@@ -937,7 +937,7 @@ link_tick (struct repl *r, struct repl_actions *out)
           x->enter_tries++;
       }
     }
-    else if (x->enter == EN_READY && x->link_up && age >= limit)
+    else if (x->enter == EN_READY && age >= limit)
       copy_lost (r, s, false, "a request waits for it longer than the suspend timeout", out);
     if (!is_must (r, s) && makes_no_progress (r, x)) {
       close_link (r, s, "the copy makes no progress", out);

@@ -458,6 +458,30 @@ test_slow_copy (void)
   is (x->slow, REPL_SLOW_MAX, "patience has an end");
 }
 
+/* A link that comes and goes: the write's wait counts, not the link's last end. */
+static void
+test_flap (void)
+{
+  start (3);
+  link_up (1);
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  for (unsigned i = 0; i < 49; i++) {
+    step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "it closes" });
+    tick (200);
+    if (has (RA_COPY_LOST))
+      break;
+    link_up (1);
+  }
+  is (count (RA_COPY_LOST), 0, "a link that comes and goes, within the suspend timeout");
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "it closes" });
+  tick (200);
+  ok (has (RA_COPY_LOST), "and beyond it: the copy is lost");
+  ok (!completed (0, 0), "R2: the write waits for the record");
+  record (1, 8, find (RA_COPY_LOST)->no);
+  ok (completed (0, 0), "and is answered by it");
+}
+
 static void
 answer_reads (unsigned zero, unsigned *n)
 {
@@ -1237,6 +1261,7 @@ main (void)
   test_stall ();
   test_slow_copy ();
   test_hole_marked ();
+  test_flap ();
   test_resync ();
   test_window ();
   test_hold ();
