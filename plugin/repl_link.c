@@ -526,6 +526,18 @@ send_maps (struct repl *r, unsigned site, struct repl_actions *out)
   return true;
 }
 
+/* A copy that answers nothing, or too late, must not be waited for: it has all blocks sent, and may
+ * have a store that hangs. */
+static bool
+keeps_up (const struct repl *r, const struct repl_site *x)
+{
+  if (x->unacked_frames == 0)
+    return true;
+  return x->acked_seq > 0
+         && r->now_ms - x->flight[(x->acked_seq + 1) % LINK_WINDOW_FRAMES].sent_ms
+                < (uint64_t) REPL_ENTER_STALL_MS << x->enter_tries;
+}
+
 static void
 try_enter (struct repl *r, unsigned site, struct repl_actions *out)
 {
@@ -536,7 +548,7 @@ try_enter (struct repl *r, unsigned site, struct repl_actions *out)
     return;
   if (x->enter == EN_NONE) {
     if (open > REPL_ENTER_BLOCKS || (open > 0 && !x->resync_begun) || r->hold
-        || r->guard || r->now_ms < x->enter_retry_ms)
+        || r->guard || r->now_ms < x->enter_retry_ms || !keeps_up (r, x))
       return;
     /* First: every request granted from now on waits for it. */
     x->enter = EN_CLOSING;

@@ -852,6 +852,35 @@ test_rate (void)
   is (repl_resync_rate (&r), before, "holes are no measure");
 }
 
+/* A copy outside the set that answers nothing: all is sent, and no request may wait for it. */
+static void
+test_hung_entry (void)
+{
+  configure (1);
+  cfg.size = 4 * BLOCK;
+  cfg.suspend_timeout_ms = 60000;
+  init ();
+  request (0, RO_WRITE, 0, 4096, 0);
+  local (0, 0);
+  link_up (1);
+  for (unsigned i = 0; i < 100; i++) {
+    for (unsigned k = 0; k < REPL_MAX_RSLOTS; k++)
+      if (r.rslots[k].state == RL_READING)
+        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
+    tick (100);
+  }
+  ok (r.sites[1].seq >= 5 && r.sites[1].track.count[TS_DIRTY] + r.sites[1].track.count[TS_SYNCING] == 0, "all is sent");
+  is (r.sites[1].enter, EN_NONE, "nothing is answered: no request waits for it");
+  request (0, RO_WRITE, 2 * BLOCK, 4096, 0);
+  local (0, 0);
+  ok (completed (0, 0), "a write is answered at once");
+  ack (1, 1);
+  is (r.sites[1].enter, EN_NONE, "too late an answer changes nothing");
+  ack (1, r.sites[1].seq);
+  tick (100);
+  ok (r.sites[1].enter != EN_NONE, "but one to all that is under way does");
+}
+
 /* A copy whose flush takes 3 s comes in, with a client that writes all the time. */
 static void
 test_slow_entry (void)
@@ -1132,6 +1161,8 @@ test_entry_given_up (void)
     request (0, RO_WRITE, 20 * MIB, 4096, 0);
     step ((struct repl_event){ .kind = RE_RESUME });
     marked ();
+    is (x->enter, EN_NONE, "it has answered nothing yet");
+    ack (1, x->seq);
     is (x->enter, EN_CLOSING, "it waits for a write that is not for it, and new ones wait for it");
     request (1, RO_WRITE, 30 * MIB, 4096, 0);
     marked ();
@@ -1270,6 +1301,7 @@ main (void)
   test_many ();
   test_share ();
   test_rate ();
+  test_hung_entry ();
   test_slow_entry ();
   test_hot ();
   test_sync ();
