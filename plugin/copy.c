@@ -201,6 +201,8 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     refuse (c, ev, WIRE_REFUSE_FORK, "this store diverged: reattach it", out);
   else if (h->tenure < c->tenure)
     refuse (c, ev, WIRE_REFUSE_TENURE, "a newer production host was seen (R1)", out);
+  else if (h->tenure == c->tenure && c->tenure_node[0] && strcmp (c->tenure_node, h->node) != 0)
+    refuse (c, ev, WIRE_REFUSE_TENURE, "another node is the production host of this tenure (R1)", out);
   else if (c->failed)
     refuse (c, ev, WIRE_REFUSE_STORE, "the copy's store failed", out);
   /* H8: production shows the reason, and goes on without this copy. */
@@ -226,6 +228,7 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     c->hello_tenure = h->tenure;
     c->hello_features = h->features & (c->cfg.mark ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0);
     c->production_site = h->site;
+    memcpy (c->tenure_node, h->node, sizeof c->tenure_node);
     if (h->tenure > c->tenure) {
       /* R1: on disk before the answer. */
       c->tenure = h->tenure;
@@ -839,6 +842,7 @@ record (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     note_set (c, m->in_set);
   if (m->tenure > c->tenure) {
     c->tenure = m->tenure;
+    c->tenure_node[0] = '\0';
     c->want_tenure = true;
     if (c->linked) {
       /* R1: the link is an older production's. */

@@ -46,6 +46,7 @@ struct copy {
   bool settle, idle;       /* to do when the disk is free for it: see CE_STABLE */
   uint8_t clear;           /* 1: some, 2: all */
   uint8_t production_site; /* of the last HELLO */
+  char tenure_node[CRG_NAME_MAX + 1]; /* R1: whose tenure it is, once a HELLO of it was let in */
   bool want_tenure;        /* the record named a higher one */
   bool hello_waits;        /* SUPER_HELLO: conn to answer is hello_conn */
   uint32_t hello_conn;

@@ -177,6 +177,18 @@ test_hello (void)
   ok (has (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.tenure == 8, "then the answer");
   hello.tenure = 7;
   refuses (WIRE_REFUSE_TENURE, "and no lower one any more");
+  hello.tenure = 8;
+  strcpy (hello.node, "p2");
+  step ((struct copy_event){ .kind = CE_HELLO, .conn = 2, .peer = "p2", .hello = &hello });
+  ok (has (CA_REFUSE) && find (CA_REFUSE)->refuse.code == WIRE_REFUSE_TENURE && !has (CA_CLOSE),
+      "R1: nor another node of that tenure, which doesn't disturb the link");
+  step ((struct copy_event){ .kind = CE_RECORD, .conn = 0,
+                             .record = &(struct wire_record){ .tenure = 9, .generation = 9, .in_set = 1 } });
+  done (COPY_OP_SUPER, 0);
+  hello.tenure = 9;
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  step ((struct copy_event){ .kind = CE_HELLO, .conn = 3, .peer = "p2", .hello = &hello });
+  ok (has (CA_HELLO_OK), "but as production of the next tenure it is let in");
 
   start ();
   hello.tenure = 8;
