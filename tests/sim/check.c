@@ -427,6 +427,8 @@ check_healthy (char *why, size_t len)
       NOT_YET ("it is not started");
     if (p == NULL || !can_answer (p) || p->held || p->rec.tenure != r->tenure)
       NOT_YET ("iasp %u is not served by n%u", i, host);
+    if (repl_is_guarded (&p->core))
+      NOT_YET ("iasp %u: the copies of the set are not equal yet", i);
     for (unsigned s = 0; s < w.mix.n_sites; s++) {
       if (!r->copies[s].in_set || r->copies[s].host == NO_NODE)
         NOT_YET ("iasp %u: site %u is not in the set: %s, host n%u%s, '%s'", i, s,
