@@ -63,9 +63,10 @@
  * LINK_DEAD_MS. */
 #define LINK_PING_MS 1000
 #define LINK_DEAD_MS 5000
-/* Reconnect delay: first and largest. */
+/* Reconnect delay: first and largest; it begins anew after a link that lasted so long. */
 #define LINK_RETRY_MIN_MS 100
 #define LINK_RETRY_MAX_MS 3000
+#define LINK_STEADY_MS    1000
 /* Connections on the mirror port that have not finished HELLO. */
 #define LINK_MAX_PENDING 8
 

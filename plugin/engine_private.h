@@ -113,6 +113,7 @@ struct prod_site {
   bool up;       /* RE_LINK_UP was fed */
   bool mapping;  /* HELLO_OK came, its map is still coming; then: */
   struct repl_event link_up;
+  uint64_t map_from, map_heard_ms; /* mapping: the next piece begins here or later; when the last came */
   uint8_t boot_id[CRG_ID_LEN];
   char why[CRG_REASON_MAX + 1]; /* last reason of a refusal or a broken link */
   uint8_t event_state;          /* last told to the controller */

@@ -371,7 +371,7 @@ link_up (struct mlink *l)
 static uint8_t *
 link_payload (struct mlink *l, const struct wire_header *h)
 {
-  /* A copy sends no data. */
+  mlink_close (l, "protocol: a copy sends no data");
   return NULL;
 }
 
@@ -415,7 +415,14 @@ link_map (struct engine *e, struct mlink *l, const struct wire_header *h, const 
     mlink_close (l, "protocol: a MAP after the end of the map");
     return;
   }
+  x->map_heard_ms = e->now_ms;
   if (!(h->flags & WIRE_F_END)) {
+    /* In order: so it ends. */
+    if (h->offset < x->map_from) {
+      mlink_close (l, "protocol: pieces of the map out of order");
+      return;
+    }
+    x->map_from = h->offset + (uint64_t) META_BLOCK_BITS * e->ia->p.dirty_block;
     prod_feed (e, &ev);
     return;
   }
@@ -435,13 +442,14 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
     mlink_close (l, st != WIRE_OK ? wire_strerror (st) : "the copy chose a version that we don't speak");
     return;
   }
-  if (m.tenure > e->rec.tenure || (m.flags & WIRE_OK_FORK)) {
-    mlink_close (l, m.flags & WIRE_OK_FORK ? "the copy is a fork (R6)" : "the copy has seen a newer production host (R1)");
+  /* R1: it has to have stored this tenure before it answers. */
+  if (m.tenure != e->rec.tenure || h->tenure != e->rec.tenure || (m.flags & WIRE_OK_FORK)) {
+    mlink_close (l, m.flags & WIRE_OK_FORK         ? "the copy is a fork (R6)"
+                    : m.tenure > e->rec.tenure ? "the copy has seen a newer production host (R1)"
+                                               : "the copy answers for another tenure (R1)");
     return;
   }
   l->spoken = true;
-  x->retry_ms = LINK_RETRY_MIN_MS;
-  x->why[0] = '\0';
   memcpy (x->boot_id, m.boot_id, CRG_ID_LEN);
   log_line ("link to %s at %s (%s) is up: its generation %llu%s%s%s", m.node, e->rec.site[l->site], l->where,
             (unsigned long long) m.generation, m.flags & WIRE_OK_RESTARTED ? ", restarted" : "",
@@ -455,6 +463,8 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
   ev.syncs = e->mapw.on && (m.features & WIRE_FEATURE_SYNC);
   x->link_up = ev;
   x->mapping = e->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
+  x->map_from = 0;
+  x->map_heard_ms = e->now_ms;
   if (!x->mapping)
     link_is_up (e, l);
 }
@@ -496,6 +506,10 @@ link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
       hello_ok (e, l, h, payload);
     else
       mlink_close (l, "protocol: another frame came where HELLO_OK should");
+    return;
+  }
+  if (h->tenure != e->rec.tenure) {
+    mlink_close (l, "protocol: a frame with another tenure than its HELLO (R1)");
     return;
   }
   switch (h->type) {
@@ -553,6 +567,9 @@ link_closed (struct mlink *l, const char *reason)
     log_line ("link to %s at %s: %s", x->node, e->rec.site[l->site], reason);
   }
   x->up = x->mapping = false;
+  /* Also a link that came up: a copy that answers HELLO and breaks it at once is asked seldom. */
+  if (l->spoken && e->now_ms - l->opened_ms >= LINK_STEADY_MS)
+    x->retry_ms = LINK_RETRY_MIN_MS;
   x->retry_at_ms = e->now_ms + x->retry_ms;
   x->retry_ms = MIN (x->retry_ms * 2, (uint64_t) LINK_RETRY_MAX_MS);
   if (e->prod.on)
@@ -693,6 +710,8 @@ prod_tick (struct engine *e)
   for (unsigned s = 0; s < e->rec.n_sites; s++) {
     struct prod_site *x = &e->prod.sites[s];
 
+    if (x->mapping && e->now_ms - x->map_heard_ms > LINK_HANDSHAKE_MS)
+      mlink_close (&e->links[s], "the copy does not send its map");
     if (x->wanted && x->n_addresses > 0 && e->links[s].state == LK_FREE && e->now_ms >= x->retry_at_ms)
       try_connect (e, s);
   }

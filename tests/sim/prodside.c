@@ -391,6 +391,8 @@ hello_ok (struct wplugin *p, struct wconn *c, const struct wire_header *h, const
     world_fail ("a HELLO_OK that can't be read");
     return;
   }
+  if (m.tenure < p->rec.tenure || h->tenure != m.tenure)
+    world_fail ("R1: a copy answers before it has the tenure");
   if (m.tenure > p->rec.tenure || (m.flags & WIRE_OK_FORK)) {
     net_close (c, true, "the copy has seen a newer production host (R1)");
     return;
@@ -398,7 +400,6 @@ hello_ok (struct wplugin *p, struct wconn *c, const struct wire_header *h, const
   if (m.flags & WIRE_OK_EMPTY) /* never filled, or a fork */
     check_differs (p->iasp, c->site, 0, W_SIZE);
   c->prod_spoken = true;
-  x->retry_ms = LINK_RETRY_MIN_MS;
   memcpy (x->boot_id, m.boot_id, CRG_ID_LEN);
   TRACE ("link n%u-n%u is up%s%s%s", c->prod + 1, c->copy + 1,
          m.flags & WIRE_OK_RESTARTED ? ", restarted" : "", m.flags & WIRE_OK_EMPTY ? ", empty" : "",
@@ -460,6 +461,8 @@ prod_frame (struct wconn *c, struct wframe *f)
       world_fail ("another frame came where HELLO_OK should");
     return;
   }
+  if (h.tenure != p->rec.tenure)
+    world_fail ("R1: a frame with another tenure than its HELLO");
   switch (h.type) {
   case WIRE_ACK:
     ev.kind = RE_ACK;
@@ -520,6 +523,8 @@ prod_closed (struct wconn *c, const char *reason)
     return;
   x->conn = 0;
   x->up = x->mapping = false;
+  if (c->prod_spoken && w.now_us - c->opened_us >= LINK_STEADY_MS * 1000u)
+    x->retry_ms = LINK_RETRY_MIN_MS;
   x->retry_at_ms = plugin_ms (p) + x->retry_ms;
   x->retry_ms = MIN (x->retry_ms * 2, (uint64_t) LINK_RETRY_MAX_MS);
   ev.reason = "the link ended";
