@@ -1,303 +1,421 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A peer that misbehaves on the mirror port, for tests:
+/* A production host that misbehaves on the mirror port, for tests:
  *
  *   badpeer MODE HOST PORT [--ca FILE --cert FILE --key FILE] [--timeout MS]
+ *           [--node NAME] [--tenure N] [--site N] [--peer-site N] [--lineage BYTE] [--size BYTES]
  *
- * It connects as a production host would, does one thing wrong, and waits for what the other
- * side does about it.  Exit 0: the other side closed (or refused and closed) in time, and sent
- * no data that only a good peer gets; 1: it accepted us, or still holds the connection; 2: the
- * trouble is ours.  The last line says what was seen.  Frames are made here byte by byte, not
- * with the product's encoder, which rightly can't make wrong ones.  One thread; all waits are
- * bounded.
+ * It connects as a production host would, does one thing wrong, and waits for what the other side
+ * does about it.  Modes of the second kind say a good HELLO first, with the ids of
+ * tests/pair-functions.sh, and go wrong when they are let in; "in" does nothing wrong then.  Exit 0:
+ * the other side closed (or refused and closed) in time, and gave away nothing that only a good peer
+ * gets; 1: it accepted us, or still holds the connection; 2: the trouble is ours.  The last line says
+ * what was seen.
  */
 #include <config.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 
-#include "common/crc32c.h"
-
-#define HEADER 64
-#define HELLO 1
-#define HELLO_OK 2
-#define REFUSE 3
+#include "common/util.h"
+#include "tests/badpeer/peer.h"
 
 static unsigned timeout_ms = 8000;
-static SSL *ssl;
-static int fd = -1;
+static struct peer p = { .fd = -1 };
+static struct wire_hello hello = {
+  .proto_min = WIRE_PROTO_MIN, .proto_max = WIRE_PROTO_MAX, .session = 1, .generation = 1,
+  .size = 64 << 20, .block_size = 4096, .dirty_block_size = 65536, .peer_site = 1,
+  .crg = "wages", .iasp = "payroll", .node = "n0",
+};
+static uint64_t tenure = 1;
 
-static void __attribute__ ((noreturn, format (printf, 1, 2)))
-trouble (const char *fmt, ...)
-{
-  va_list args;
-
-  va_start (args, fmt);
-  fprintf (stderr, "badpeer: ");
-  vfprintf (stderr, fmt, args);
-  fprintf (stderr, "\n");
-  va_end (args);
-  exit (2);
-}
-
-static uint64_t
-now_ms (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_MONOTONIC, &ts);
-  return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
-}
-
-static void
-put (uint8_t *p, uint64_t v, unsigned n)
-{
-  for (unsigned i = 0; i < n; i++)
-    p[i] = (uint8_t) (v >> (8 * i));
-}
-
-/* A header as nbd-crg-protocol(7) draws it, with a good CRC. */
-static void
-header (uint8_t *b, unsigned type, uint32_t payload_len)
-{
-  memset (b, 0, HEADER);
-  put (b, 0x4c475243, 4);
-  b[4] = 1;
-  b[5] = (uint8_t) type;
-  put (b + 8, 1, 8); /* tenure */
-  put (b + 36, payload_len, 4);
-  put (b + 60, crc32c (0, b, 60), 4);
-}
-
-/* Sends through TLS if it is up.  The other side may close at any time: that is no trouble. */
-static bool
-send_all (const void *buf, size_t len)
-{
-  const uint8_t *p = buf;
-
-  while (len) {
-    ssize_t n = ssl ? SSL_write (ssl, p, (int) (len > 16384 ? 16384 : len))
-                    : send (fd, p, len, MSG_NOSIGNAL);
-    if (n <= 0)
-      return false;
-    p += n;
-    len -= (size_t) n;
-  }
-  return true;
-}
-
-/* Waits until the other side closes, and says what it said before. */
+/* Waits until the other side closes, and says what it said before.  'in': we had been let in. */
 static int
-see (const char *what)
+see (const char *what, bool in)
 {
-  uint8_t buf[4096];
-  uint64_t begun = now_ms ();
-  size_t got = 0;
-  int code = 0;
+  const uint64_t begun = peer_now_ms ();
   char said[300] = "";
+  uint8_t payload[WIRE_MAX_CONTROL];
+  struct wire_failure failure;
+  struct wire_refuse refuse;
+  struct frame f;
+  int code = 0, r;
 
   for (;;) {
-    uint64_t age = now_ms () - begun;
-    struct pollfd pfd = { fd, POLLIN, 0 };
-    int n;
+    const uint64_t age = peer_now_ms () - begun;
 
-    if (age >= timeout_ms) {
-      printf ("%s: still open after %llu ms%s\n", what, (unsigned long long) age, said);
+    if (p.ssl)
+      r = age < timeout_ms ? peer_next (&p, &f, payload, sizeof payload, (unsigned) (timeout_ms - age)) : 1;
+    else {
+      struct pollfd pfd = { p.fd, POLLIN, 0 };
+
+      r = 1;
+      if (age < timeout_ms && poll (&pfd, 1, (int) (timeout_ms - age)) > 0)
+        r = recv (p.fd, payload, 1, 0) <= 0 ? -1 : 0;
+      f.type = 0;
+    }
+    if (r > 0) {
+      printf ("%s: still open after %llu ms%s\n", what, (unsigned long long) (peer_now_ms () - begun), said);
       return 1;
     }
-    if (!(ssl && SSL_pending (ssl)) && poll (&pfd, 1, (int) (timeout_ms - age)) <= 0)
-      continue;
-    n = ssl ? SSL_read (ssl, buf + got, (int) (sizeof buf - got))
-            : (int) recv (fd, buf + got, sizeof buf - got, 0);
-    if (n <= 0) {
-      unsigned long e = ssl ? ERR_peek_error () : 0;
+    if (r < 0) {
+      unsigned long e = p.ssl ? ERR_peek_error () : 0;
 
-      if (ssl && SSL_get_error (ssl, n) == SSL_ERROR_WANT_READ)
-        continue;
-      printf ("%s: closed after %llu ms%s%s%s\n", what, (unsigned long long) (now_ms () - begun),
-              said, e ? ", " : "", e ? ERR_reason_error_string (e) : "");
+      printf ("%s: closed after %llu ms%s%s%s\n", what, (unsigned long long) (peer_now_ms () - begun), said,
+              e ? ", " : "", e ? ERR_reason_error_string (e) : "");
       return code;
     }
-    got += (size_t) n;
-    /* Frames are looked at only as far as needed: is it REFUSE, or were we let in? */
-    if (ssl && got >= HEADER && !said[0]) {
-      if (buf[5] == REFUSE) {
-        size_t at = HEADER + 4 + 8; /* code, tenure */
-        size_t len = got > at + 2 ? buf[at] | (size_t) buf[at + 1] << 8 : 0;
-
-        if (got < at + 2 + len && got < sizeof buf)
-          continue;
-        snprintf (said, sizeof said, ", refused: %.*s", (int) (len < 250 ? len : 250),
-                  (const char *) buf + at + 2);
-      }
-      else {
-        snprintf (said, sizeof said, ", sent a frame of type %u", buf[5]);
-        if (buf[5] == HELLO_OK)
-          code = 1;
-      }
-    }
-    if (got == sizeof buf)
-      got = 0;
+    if (f.type == WIRE_REFUSE && wire_decode_refuse (payload, f.payload_len, &refuse) == WIRE_OK)
+      snprintf (said, sizeof said, ", refused: %s", refuse.reason);
+    else if (f.type == WIRE_ERROR && wire_decode_failure (payload, f.payload_len, &failure) == WIRE_OK)
+      snprintf (said, sizeof said, ", error: %s", failure.reason);
+    else if (f.type == WIRE_HELLO_OK && !in)
+      code = 1;
+    else if (f.type == WIRE_ACK && in)
+      snprintf (said, sizeof said, ", acknowledged %llu", (unsigned long long) f.seq);
   }
 }
 
-static void
-connect_to (const char *host, const char *port)
-{
-  struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *ai;
-  int r = getaddrinfo (host, port, &hints, &ai);
+/* ---- before HELLO -------------------------------------------------------------------------- */
 
-  if (r)
-    trouble ("%s: %s", host, gai_strerror (r));
-  fd = socket (ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0 || connect (fd, ai->ai_addr, ai->ai_addrlen) < 0)
-    trouble ("connect to %s port %s: %s", host, port, strerror (errno));
-  freeaddrinfo (ai);
+static int
+nothing (const char *mode)
+{
+  return see (mode, false);
 }
 
 static int
-start_tls (const char *ca, const char *cert, const char *key)
+raw (const char *mode, const struct frame *f, size_t n)
 {
-  SSL_CTX *ctx = SSL_CTX_new (TLS_client_method ());
-  struct timeval tv = { timeout_ms / 1000, 0 };
+  uint8_t b[WIRE_HEADER_LEN + 4096] = { 0 };
 
-  if (!ctx || !SSL_CTX_set_min_proto_version (ctx, TLS1_3_VERSION))
-    trouble ("no TLS 1.3");
-  if (ca && SSL_CTX_load_verify_locations (ctx, ca, NULL) != 1)
-    trouble ("%s is no CA", ca);
-  /* Our own checks are off: it is the other side that is tested. */
-  if (cert
-      && (SSL_CTX_use_certificate_file (ctx, cert, SSL_FILETYPE_PEM) != 1
-          || SSL_CTX_use_PrivateKey_file (ctx, key, SSL_FILETYPE_PEM) != 1))
-    trouble ("%s and %s don't go together", cert, key);
-  ssl = SSL_new (ctx);
-  setsockopt (fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
-  setsockopt (fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
-  if (!ssl || SSL_set_fd (ssl, fd) != 1)
-    trouble ("no TLS");
-  ERR_clear_error ();
-  return SSL_connect (ssl);
+  peer_header (b, f);
+  peer_send (&p, b, n);
+  return see (mode, false);
 }
+
+/* Half a header, then the end of the connection, without close_notify. */
+static int
+truncated (const char *mode)
+{
+  uint8_t b[WIRE_HEADER_LEN];
+
+  peer_header (b, &(struct frame){ .type = WIRE_HELLO, .tenure = 1 });
+  peer_send (&p, b, sizeof b / 2);
+  shutdown (p.fd, SHUT_WR);
+  return see (mode, false);
+}
+
+/* A header that promises 512 bytes, 100 of them, and the end. */
+static int
+payload (const char *mode)
+{
+  uint8_t b[WIRE_HEADER_LEN + 100] = { 0 };
+
+  peer_header (b, &(struct frame){ .type = WIRE_HELLO, .tenure = 1, .payload_len = 512 });
+  peer_send (&p, b, sizeof b);
+  shutdown (p.fd, SHUT_WR);
+  return see (mode, false);
+}
+
+/* 16 MiB of promised 2 GiB. */
+static int
+oversized (const char *mode)
+{
+  static const uint8_t junk[4096];
+
+  peer_frame (&p, &(struct frame){ .type = WIRE_HELLO, .tenure = 1, .payload_len = 0x7fffffff }, NULL);
+  for (unsigned i = 0; i < 4096 && peer_send (&p, junk, sizeof junk); i++)
+    ;
+  return see (mode, false);
+}
+
+/* A header with one thing wrong. */
+static int
+header (const char *mode)
+{
+  struct frame f = { .type = strcmp (mode, "type") == 0 ? 200 : WIRE_HELLO, .tenure = 1,
+                     .version = strcmp (mode, "version") == 0 ? 99 : 0 };
+  uint8_t b[WIRE_HEADER_LEN];
+
+  peer_header (b, &f);
+  if (strcmp (mode, "magic") == 0)
+    b[0] ^= 1;
+  else if (strcmp (mode, "crc") == 0)
+    b[61] ^= 0x40;
+  for (unsigned i = 0; i < sizeof b && strcmp (mode, "garbage") == 0; i++)
+    b[i] = (uint8_t) (i * 37 + 11);
+  peer_send (&p, b, sizeof b);
+  return see (mode, false);
+}
+
+/* The shape of a HELLO with nothing in it that the other side knows. */
+static int
+stranger (const char *mode)
+{
+  uint8_t b[512] = { 1, 0, 1, 0 };
+
+  peer_frame (&p, &(struct frame){ .type = WIRE_HELLO, .tenure = 1, .payload_len = sizeof b }, b);
+  return see (mode, false);
+}
+
+static int
+flood (const char *mode)
+{
+  for (unsigned i = 0; i < 100000; i++)
+    if (!peer_frame (&p, &(struct frame){ .type = WIRE_PING, .tenure = 1 }, NULL))
+      break;
+  return see (mode, false);
+}
+
+static int
+data_first (const char *mode)
+{
+  const struct frame f = { .type = WIRE_WRITE, .tenure = tenure, .seq = 1, .length = 4096, .payload_len = 4096 };
+
+  return raw (mode, &f, WIRE_HEADER_LEN + 4096);
+}
+
+/* ---- HELLO --------------------------------------------------------------------------------- */
+
+static void
+say_hello (void)
+{
+  uint8_t b[WIRE_MAX_CONTROL];
+  size_t n;
+
+  hello.tenure = tenure;
+  n = wire_encode_hello (&hello, b, sizeof b);
+  peer_frame (&p, &(struct frame){ .type = WIRE_HELLO, .tenure = tenure, .payload_len = (uint32_t) n }, b);
+}
+
+/* A good HELLO; what is wrong with it are the options. */
+static int
+hello_alone (const char *mode)
+{
+  say_hello ();
+  return see (mode, false);
+}
+
+static void
+let_in (const char *mode)
+{
+  uint8_t b[WIRE_MAX_CONTROL];
+  struct wire_refuse refuse = { 0 };
+  struct frame f;
+  int r;
+
+  say_hello ();
+  r = peer_next (&p, &f, b, sizeof b, timeout_ms);
+  if (r == 0 && f.type == WIRE_HELLO_OK)
+    return;
+  if (r == 0 && f.type == WIRE_REFUSE)
+    wire_decode_refuse (b, f.payload_len, &refuse);
+  peer_trouble ("%s: not let in: %s", mode, r ? "no answer" : refuse.reason);
+}
+
+static void
+op (uint8_t type, uint64_t seq, uint64_t t, uint64_t offset, uint32_t length)
+{
+  uint8_t b[65536];
+
+  memset (b, 'x', sizeof b);
+  peer_frame (&p, &(struct frame){ .type = type, .tenure = t, .seq = seq, .offset = offset, .length = length,
+                                   .payload_len = type == WIRE_WRITE ? length : 0 }, type == WIRE_WRITE ? b : NULL);
+}
+
+static int
+in (const char *mode)
+{
+  let_in (mode);
+  op (WIRE_WRITE, 1, tenure, 0, 4096);
+  return see (mode, true);
+}
+
+static int
+hello_again (const char *mode)
+{
+  let_in (mode);
+  say_hello ();
+  return see (mode, true);
+}
+
+static int
+gap (const char *mode)
+{
+  let_in (mode);
+  op (WIRE_WRITE, 3, tenure, 1 << 20, 4096);
+  return see (mode, true);
+}
+
+static int
+twice (const char *mode)
+{
+  let_in (mode);
+  op (WIRE_WRITE, 1, tenure, 0, 4096);
+  op (WIRE_WRITE, 1, tenure, 1 << 20, 4096);
+  return see (mode, true);
+}
+
+static int
+beyond (const char *mode)
+{
+  let_in (mode);
+  op (WIRE_ZERO, 1, tenure, hello.size - 4096, 1 << 20);
+  return see (mode, true);
+}
+
+static int
+other_tenure (const char *mode)
+{
+  let_in (mode);
+  op (WIRE_WRITE, 1, tenure + 1, 1 << 20, 4096);
+  return see (mode, true);
+}
+
+static int
+other_length (const char *mode)
+{
+  let_in (mode);
+  peer_frame (&p, &(struct frame){ .type = WIRE_WRITE, .tenure = tenure, .seq = 1, .offset = 1 << 20, .length = 65536,
+                                   .payload_len = 4096 }, NULL);
+  return see (mode, true);
+}
+
+static int
+ack (const char *mode)
+{
+  let_in (mode);
+  peer_frame (&p, &(struct frame){ .type = WIRE_ACK, .tenure = tenure, .seq = 1 }, NULL);
+  return see (mode, true);
+}
+
+/* Of the record of another tenure than the frame's. */
+static int
+record (const char *mode)
+{
+  struct wire_record m = { .tenure = tenure + 1, .generation = 9, .in_set = 3 };
+  uint8_t b[WIRE_MAX_CONTROL];
+  size_t n = wire_encode_record (&m, b, sizeof b);
+
+  let_in (mode);
+  peer_frame (&p, &(struct frame){ .type = WIRE_RECORD, .tenure = tenure, .payload_len = (uint32_t) n }, b);
+  return see (mode, true);
+}
+
+/* A write that is begun, and a connection that ends, or says nothing more, in the middle of it. */
+static int
+mid_frame (const char *mode)
+{
+  static const uint8_t some[100] = { 'x' };
+  const uint64_t begun = peer_now_ms (), until = begun + timeout_ms;
+  uint8_t byte;
+  int r;
+
+  let_in (mode);
+  peer_frame (&p, &(struct frame){ .type = WIRE_WRITE, .tenure = tenure, .seq = 1, .offset = 1 << 20, .length = 65536,
+                                   .payload_len = 65536 }, NULL);
+  peer_send (&p, some, sizeof some);
+  if (strcmp (mode, "mid-frame") == 0) {
+    shutdown (p.fd, SHUT_WR);
+    return see (mode, true);
+  }
+  do
+    r = peer_read (&p, &byte, 1, (unsigned) (until - MIN (peer_now_ms (), until)));
+  while (r == 0);
+  printf ("%s: %s after %llu ms\n", mode, r < 0 ? "closed" : "still open", (unsigned long long) (peer_now_ms () - begun));
+  return r > 0;
+}
+
+/* Nothing is read: neither answers nor PINGs. */
+static int
+ping_flood (const char *mode)
+{
+  const uint64_t until = peer_now_ms () + 1000;
+  unsigned n = 0;
+
+  let_in (mode);
+  while (peer_now_ms () < until
+         && peer_frame (&p, &(struct frame){ .type = WIRE_PING, .tenure = tenure, .seq = ++n }, NULL))
+    ;
+  printf ("%s: %u PINGs\n", mode, n);
+  return 0;
+}
+
+static const struct mode {
+  const char *name;
+  int (*run) (const char *mode);
+} modes[] = {
+  { "plain", nothing }, { "silent", nothing }, { "tls", nothing }, { "truncated", truncated }, { "oversized", oversized },
+  { "magic", header }, { "crc", header }, { "version", header }, { "type", header }, { "garbage", header },
+  { "payload", payload }, { "stranger", stranger }, { "flood", flood }, { "data-first", data_first },
+  { "hello", hello_alone }, { "in", in }, { "hello-again", hello_again }, { "gap", gap }, { "twice", twice },
+  { "beyond", beyond }, { "other-tenure", other_tenure }, { "other-length", other_length }, { "ack", ack },
+  { "record", record }, { "mid-frame", mid_frame }, { "longer", mid_frame }, { "ping-flood", ping_flood },
+};
 
 int
 main (int argc, char **argv)
 {
-  static const char *const modes[]
-    = { "plain", "silent", "tls", "truncated", "oversized", "magic", "crc", "version", "type",
-        "garbage", "payload", "stranger", "flood" };
-  const char *ca = NULL, *cert = NULL, *key = NULL, *mode;
-  uint8_t h[HEADER + 4096];
-  bool known = false;
+  const char *ca = NULL, *cert = NULL, *key = NULL;
+  const struct mode *m = NULL;
 
   if (argc < 4)
-    trouble ("usage: badpeer MODE HOST PORT [--ca F --cert F --key F] [--timeout MS]");
+    peer_trouble ("usage: badpeer MODE HOST PORT [--ca F --cert F --key F] [--timeout MS] ...");
+  memset (hello.cluster_id, 0x11, CRG_ID_LEN);
+  memset (hello.crg_id, 0x22, CRG_ID_LEN);
+  memset (hello.iasp_id, 0x33, CRG_ID_LEN);
+  memset (hello.lineage, 0x44, CRG_ID_LEN);
   for (int i = 4; i + 1 < argc; i += 2) {
-    if (strcmp (argv[i], "--ca") == 0)
-      ca = argv[i + 1];
-    else if (strcmp (argv[i], "--cert") == 0)
-      cert = argv[i + 1];
-    else if (strcmp (argv[i], "--key") == 0)
-      key = argv[i + 1];
-    else if (strcmp (argv[i], "--timeout") == 0)
-      timeout_ms = (unsigned) atoi (argv[i + 1]);
-    else
-      trouble ("what is %s?", argv[i]);
-  }
-  mode = argv[1];
-  for (unsigned i = 0; i < sizeof modes / sizeof modes[0]; i++)
-    known |= strcmp (mode, modes[i]) == 0;
-  if (!known)
-    trouble ("no such mode: %s", mode);
-  signal (SIGPIPE, SIG_IGN);
-  connect_to (argv[2], argv[3]);
+    const char *o = argv[i], *v = argv[i + 1];
 
-  if (strcmp (mode, "silent") == 0)
-    return see (mode);
-  header (h, HELLO, 0);
-  if (strcmp (mode, "plain") == 0) {
-    send_all (h, HEADER);
-    return see (mode);
+    if (strcmp (o, "--ca") == 0)
+      ca = v;
+    else if (strcmp (o, "--cert") == 0)
+      cert = v;
+    else if (strcmp (o, "--key") == 0)
+      key = v;
+    else if (strcmp (o, "--timeout") == 0)
+      timeout_ms = (unsigned) atoi (v);
+    else if (strcmp (o, "--node") == 0)
+      snprintf (hello.node, sizeof hello.node, "%s", v);
+    else if (strcmp (o, "--tenure") == 0)
+      tenure = strtoull (v, NULL, 0);
+    else if (strcmp (o, "--site") == 0)
+      hello.site = (uint8_t) atoi (v);
+    else if (strcmp (o, "--peer-site") == 0)
+      hello.peer_site = (uint8_t) atoi (v);
+    else if (strcmp (o, "--lineage") == 0)
+      memset (hello.lineage, atoi (v), CRG_ID_LEN);
+    else if (strcmp (o, "--size") == 0)
+      hello.size = strtoull (v, NULL, 0);
+    else
+      peer_trouble ("what is %s?", o);
   }
-  if (start_tls (ca, cert, key) != 1) {
+  for (unsigned i = 0; i < ARRAY_SIZE (modes); i++)
+    if (strcmp (argv[1], modes[i].name) == 0)
+      m = &modes[i];
+  if (!m)
+    peer_trouble ("no such mode: %s", argv[1]);
+  signal (SIGPIPE, SIG_IGN);
+  p.fd = peer_connect (argv[2], argv[3]);
+
+  if (strcmp (m->name, "silent") == 0)
+    return nothing (m->name);
+  if (strcmp (m->name, "plain") == 0)
+    return raw (m->name, &(struct frame){ .type = WIRE_HELLO, .tenure = 1 }, WIRE_HEADER_LEN);
+  if (peer_handshake (&p, peer_tls (false, ca, cert, key), false, timeout_ms) != 1) {
     unsigned long e = ERR_peek_error ();
 
-    printf ("%s: handshake refused%s%s\n", mode, e ? ", " : "",
-            e ? ERR_reason_error_string (e) : "");
+    printf ("%s: handshake refused%s%s\n", m->name, e ? ", " : "", e ? ERR_reason_error_string (e) : "");
     return 0;
   }
   /* In TLS 1.3 the client is done before the server has judged its certificate. */
-  if (strcmp (mode, "tls") == 0)
-    return see (mode);
-  if (strcmp (mode, "truncated") == 0) {
-    /* Half a header, then the end of the connection, without close_notify. */
-    send_all (h, HEADER / 2);
-    shutdown (fd, SHUT_WR);
-    return see (mode);
-  }
-  if (strcmp (mode, "payload") == 0) {
-    /* A header that promises 512 bytes, 100 of them, and the end. */
-    header (h, HELLO, 512);
-    memset (h + HEADER, 0, 100);
-    send_all (h, HEADER + 100);
-    shutdown (fd, SHUT_WR);
-    return see (mode);
-  }
-  if (strcmp (mode, "oversized") == 0) {
-    header (h, HELLO, 0x7fffffff);
-    send_all (h, HEADER);
-    for (unsigned i = 0; i < 4096; i++) { /* 16 MiB of the promised 2 GiB */
-      memset (h, 'x', 4096);
-      if (!send_all (h, 4096))
-        break;
-    }
-    return see (mode);
-  }
-  if (strcmp (mode, "magic") == 0) {
-    h[0] ^= 1;
-    put (h + 60, crc32c (0, h, 60), 4);
-  }
-  else if (strcmp (mode, "crc") == 0)
-    h[61] ^= 0x40;
-  else if (strcmp (mode, "version") == 0) {
-    h[4] = 99;
-    put (h + 60, crc32c (0, h, 60), 4);
-  }
-  else if (strcmp (mode, "type") == 0)
-    header (h, 200, 0);
-  else if (strcmp (mode, "garbage") == 0) {
-    for (unsigned i = 0; i < HEADER; i++)
-      h[i] = (uint8_t) (i * 37 + 11);
-  }
-  else if (strcmp (mode, "stranger") == 0) {
-    /* The shape of a HELLO with nothing in it that the other side knows. */
-    header (h, HELLO, 512);
-    memset (h + HEADER, 0, 512);
-    put (h + HEADER, 1, 2);
-    put (h + HEADER + 2, 1, 2);
-    send_all (h, HEADER + 512);
-    return see (mode);
-  }
-  else if (strcmp (mode, "flood") == 0) {
-    header (h, 10, 0); /* PING, before any HELLO */
-    for (unsigned i = 0; i < 100000; i++)
-      if (!send_all (h, HEADER))
-        break;
-    return see (mode);
-  }
-  send_all (h, HEADER);
-  return see (mode);
+  return m->run (m->name);
 }
