@@ -105,9 +105,12 @@ meta_store_bytes_for (uint64_t data_bytes, uint32_t dirty_block_size)
    * gains.  'high' always has the room, so the result has; it may miss the very smallest size
    * by those few blocks. */
   while (low < high) {
+    int r;
+
     middle = low + (high - low) / 2;
-    if (meta_layout (middle * META_BLOCK_SIZE, dirty_block_size, &layout) == 0
-        && layout.data_bytes >= data_bytes)
+    r = meta_layout (middle * META_BLOCK_SIZE, dirty_block_size, &layout);
+    assert (r == 0); /* as those that are smallest and largest have one */
+    if (layout.data_bytes >= data_bytes)
       high = middle;
     else
       low = middle + 1;

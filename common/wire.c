@@ -148,6 +148,7 @@ header_check (const struct wire_header *h)
       return WIRE_BAD_LENGTH;
     break;
   case PAYLOAD_MAP:
+  default:
     if (h->payload_len != (h->flags & (WIRE_F_ALL | WIRE_F_END) ? 0 : WIRE_MAP_BYTES))
       return WIRE_BAD_LENGTH;
     break;

@@ -78,7 +78,7 @@ is_counted (const struct cpg_view *v)
 {
   if (!v->counts_quorum)
     return true;
-  return v->quorum_known && v->ring_known
+  return v->quorum_known
          && (v->quorum_ring.seq > v->ring.seq
              || (v->quorum_ring.seq == v->ring.seq && v->quorum_ring.node == v->ring.node));
 }

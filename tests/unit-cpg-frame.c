@@ -73,11 +73,18 @@ test_refused (void)
   REFUSED (d, total = CRG_ENGINE_MSG_MAX + 1, "a message over the limit");
   REFUSED (d, len = 0, "an empty piece");
   REFUSED (d, ring_seq = 1, "DATA with a ring");
+  REFUSED (d, ring_node = 1, "DATA with a ring's node");
+  REFUSED (v, seq = 1, "VIEW with a message's number");
+  REFUSED (v, offset = 1, "VIEW with an offset");
   REFUSED (v, len = 1, "VIEW with a payload");
   REFUSED (v, total = 1, "VIEW with a length");
   refused (v, -1, "a short header");
   refused (d, CRG_ENGINE_MSG_MAX, "a frame over the limit");
   ok (!cpg_frame_decode (buf, 0, &out), "refused: nothing");
+
+  n = encode (&v);
+  buf[28] = 1;
+  ok (!cpg_frame_decode (buf, n, &out), "refused: a byte of the second reserve");
 
   /* No byte of the fixed part may change unseen. */
   for (unsigned i = 0; i < 8; i++) {

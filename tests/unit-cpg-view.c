@@ -44,7 +44,8 @@ test_forming (void)
   cpg_view_init (&v, (struct cpg_proc){ .node = 2, .pid = 1002 }, true);
   ok (!cpg_view_must_propose (&v) && !cpg_view_must_wait (&v), "nothing happens before CPG");
   members (&v, "321");
-  ok (!cpg_view_must_propose (&v), "members without a ring: no proposal");
+  ok (!cpg_view_must_propose (&v) && !cpg_view_must_wait (&v), "members without a ring: no proposal, and nobody waits");
+  ok (!cpg_view_decide (&v, (struct cpg_ring){ 0 }, 7), "nor a view, whatever ring is proposed");
   cpg_view_totem (&v, ring1);
   ok (cpg_view_must_wait (&v) && !cpg_view_must_propose (&v), "waits for votequorum");
   cpg_view_quorum (&v, (struct cpg_ring){ .seq = 96, .node = 1 }, true);
@@ -56,6 +57,7 @@ test_forming (void)
   ok (!cpg_view_must_propose (&v), "proposes once");
   ok (!cpg_view_takes (&v, from1, 7), "takes nothing before the view");
   ok (!cpg_view_decide (&v, ring2, 7), "a proposal of another ring names no view");
+  ok (!cpg_view_decide (&v, (struct cpg_ring){ .seq = ring1.seq, .node = 9 }, 7), "nor one of the same number");
   ok (!cpg_view_decide (&v, ring1, 0), "0 names no view");
   ok (cpg_view_decide (&v, ring1, 7) && v.id == 7, "the first proposal names the view");
   ok (!cpg_view_decide (&v, ring1, 8) && v.id == 7, "the second does not");
@@ -122,6 +124,11 @@ test_traps (void)
   ok (!cpg_view_takes (&v, two[0], 8) && !cpg_view_takes (&v, two[2], 8)
         && cpg_view_takes (&v, two[1], 8),
       "and neither of them is heard");
+
+  /* Another process of this node, as an earlier run leaves it: that one is not us. */
+  in_view (&v, 7);
+  cpg_view_confchg (&v, &(struct cpg_proc){ 2, 1111 }, 1);
+  ok (!v.is_member && !cpg_view_must_propose (&v), "an earlier process of this node is not this one");
 
   for (unsigned i = 0; i < CRG_MAX_NODES + 1; i++)
     many[i] = (struct cpg_proc){ .node = i + 1, .pid = 1001 + i };

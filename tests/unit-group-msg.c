@@ -155,9 +155,55 @@ rubbish (void)
   ok (g.counters.illegal == before + 5, "illegal events are counted and ignored");
 }
 
+static bool
+is_refused (void)
+{
+  size_t n = msg_encode (&m, buf, sizeof buf);
+
+  return n > 0 && msg_decode (&d, buf, n) < 0;
+}
+
+/* What no member sends. */
+static void
+senseless (void)
+{
+  size_t n;
+
+  ok (strcmp (msg_name (0), "unknown") == 0 && strcmp (msg_name (MSG_TYPE_END), "unknown") == 0
+        && strcmp (msg_name (255), "unknown") == 0, "a type that is none has no name");
+  fill (MSG_ALIVE);
+  m.h.sender = NO_NODE;
+  ok (is_refused (), "refused: nobody's message");
+  fill (MSG_ALIVE);
+  m.h.incarnation = 0;
+  ok (is_refused (), "refused: no incarnation");
+  fill (MSG_TYPE_END);
+  is (msg_encode (&m, buf, sizeof buf), 0, "an unknown type has no bytes");
+  fill (MSG_ALIVE);
+  n = msg_encode (&m, buf, sizeof buf);
+  buf[5] = MSG_TYPE_END;
+  ok (n > 0 && msg_decode (&d, buf, n) < 0, "refused: an unknown type");
+  buf[5] = 0;
+  ok (msg_decode (&d, buf, n) < 0, "refused: no type");
+  /* A count beyond its array: not read past by the encoder, and refused by the decoder. */
+  fill (MSG_ANSWER);
+  m.u.answer.n_past = CRG_MAX_PAST + 1;
+  ok (is_refused (), "refused: too many lineages");
+  fill (MSG_START);
+  m.u.start.n = CRG_MAX_NODES + 1;
+  ok (is_refused (), "refused: too many members");
+  fill (MSG_ANNOUNCE);
+  m.u.announce.n_iasps = CRG_MAX_IASPS + 1;
+  ok (is_refused (), "refused: too many IASPs");
+  fill (MSG_ANNOUNCE);
+  m.u.announce.iasp[1].role = HOST_ROLE_END;
+  ok (is_refused (), "refused: a role that is none");
+}
+
 int
 main (void)
 {
+  senseless ();
   for (uint8_t type = 1; type < MSG_TYPE_END; type++)
     round_trip (type);
   rubbish ();

@@ -515,9 +515,57 @@ units (void)
   ok (try (c) != NULL, "ACCESS: the group has no order");
 }
 
+/* States that no member makes, and whose bytes are whole. */
+static void
+senseless (void)
+{
+  struct change c = { .kind = 0 }, d;
+  size_t n;
+
+#define SENSELESS(change, text)                                                    \
+  do {                                                                             \
+    base_def ();                                                                   \
+    def.n_iasps = 2;                                                               \
+    strcpy (def.iasps[1].name, "more");                                            \
+    def.iasps[1].size = 8192;                                                      \
+    if (state_create (&s, &def, lineage) != NULL)                                  \
+      abort ();                                                                    \
+    change;                                                                        \
+    n = state_encode (&s, buf, sizeof buf);                                        \
+    ok (n > 0 && state_decode (&copy, buf, n) < 0, "refused: %s", text);           \
+  } while (0)
+  SENSELESS (s.n_past = CRG_MAX_PAST + 1, "too many lineages");
+  SENSELESS (s.def.takeover = TAKEOVER_ORDER + 1, "an unknown takeover");
+  SENSELESS (s.def.n_sites = 0, "no site");
+  SENSELESS (s.def.n_nodes = 0, "no node");
+  SENSELESS (s.def.n_iasps = 0, "no IASP");
+  SENSELESS (s.def.nodes[0].n_addresses = CRG_MAX_ADDRS + 1, "too many addresses");
+  SENSELESS (s.def.nodes[0].id = NO_NODE, "a node without a number");
+  SENSELESS (s.def.nodes[1].id = 10, "a number twice");
+  SENSELESS (s.def.nodes[1].preferred_role = MEMBER_REPLICATE + 1, "an unknown role");
+  SENSELESS (s.def.nodes[1].order = 5, "a place in the order that isn't there");
+  SENSELESS (s.def.nodes[1].order = 0, "one place twice");
+  SENSELESS (s.def.nodes[1].site = 2, "a site that isn't there");
+  SENSELESS (for (unsigned i = 0; i < 5; i++) s.def.nodes[i].votes = 0, "no votes");
+  SENSELESS (for (unsigned i = 0; i < 5; i++) s.def.nodes[i].new_votes = 0, "no votes in the end");
+  SENSELESS (s.rec[1].tenure = 2, "IASPs of different tenures");
+  SENSELESS (s.rec[1].production_site = 1, "IASPs that are production at different sites");
+  SENSELESS (s.rec[1].copies[0].host = 11, "IASPs with different hosts");
+  SENSELESS (s.rec[1].copies[1].host = 99, "a host that isn't there");
+  SENSELESS (s.rec[1].copies[1].host = 11, "a host of another site");
+  SENSELESS ((void) 0; s.def.nodes[0].site = NO_SITE, "a host without a site");
+
+  n = change_encode (&c, buf, CHANGE_ENCODED_MAX);
+  ok (n > 0 && change_decode (&d, buf, n) < 0, "refused: a change that is none");
+  c.kind = CH_KIND_END;
+  n = change_encode (&c, buf, CHANGE_ENCODED_MAX);
+  ok (n > 0 && change_decode (&d, buf, n) < 0, "refused: an unknown change");
+}
+
 int
 main (void)
 {
+  senseless ();
   creation ();
   majority ();
   appointments ();

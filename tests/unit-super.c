@@ -108,6 +108,7 @@ layout (void)
   is (meta_slot_offsets (UINT64_MAX, slots), -EFBIG, "slots: too large");
   is (meta_store_bytes_for (0, DIRTY_BLOCK_SIZE), 0, "no store for nothing");
   is (meta_store_bytes_for (STORE_MAX_BYTES, DIRTY_BLOCK_SIZE), 0, "none for too much");
+  is (meta_store_bytes_for (STORE_MAX_BYTES + 1, DIRTY_BLOCK_SIZE), 0, "none for more than any");
   is (meta_store_bytes_for (GIB, 12345), 0, "none for bad dirty blocks");
 
   /* The figures that super.h and the manual give. */
@@ -369,6 +370,9 @@ senseless (void)
     { "capital in a name", 192, 1, 'P' },
     { "no crg name", 192, 64, 0 },
     { "no iasp name", 256, 64, 0 },
+    { "capital in an IASP's name", 256, 1, 'P' },
+    { "capital in a site's name", 320, 1, 'P' },
+    { "capital in a node's name", 384, 1, 'P' },
     { "bytes after a name", 192 + 40, 1, 'x' },
     { "name without end", 319, 1, 'x' },
     { "sealed", 448, 4, SUPER_SEALED_ALL + 1 },
@@ -387,6 +391,11 @@ senseless (void)
     ok (super_decode (block, 0, &out) == SUPER_BAD_FIELD, "refused: %s", cases[i].what);
   }
 
+  super_encode (&sb, 0, block);
+  memset (block + 192, 'x', 64);
+  reseal (block);
+  is (super_decode (block, 0, &out), SUPER_BAD_FIELD, "refused: a name that fills its field");
+
   /* A freshly formatted one belongs to nobody. */
   memset (&sb, 0, sizeof sb);
   sb.sequence = 1;
@@ -401,6 +410,11 @@ senseless (void)
   for (i = 0; i <= SUPER_ROLE_DETACHED; i++)
     check (strcmp (super_role_name ((uint8_t) i), "role?") != 0, "role %u has a name", i);
   is_str (super_role_name (77), "role?", "an unknown role is shown as such");
+  for (i = 0; i <= SUPER_CONFLICT; i++)
+    for (k = 0; k < i; k++)
+      check (strcmp (super_strerror ((enum super_status) i), super_strerror ((enum super_status) k)) != 0,
+             "statuses %u and %u are told apart", i, k);
+  is_str (super_strerror ((enum super_status) 77), "unknown status", "an unknown status is shown as such");
 }
 
 /* ---- the choice ---------------------------------------------------------------------------- */
@@ -479,6 +493,9 @@ choice (void)
   is (choose (&out, &c), SUPER_BAD_CRC, "both damaged: refused, and not taken for empty");
   memset (disk[1], 0, META_BLOCK_SIZE);
   is (choose (&out, &c), SUPER_BAD_CRC, "one damaged, one empty: refused, and not taken for empty");
+  memcpy (disk[1], disk[0], META_BLOCK_SIZE);
+  memset (disk[0], 0, META_BLOCK_SIZE);
+  is (choose (&out, &c), SUPER_BAD_CRC, "the other way round as well");
 
   sb.sequence = 10;
   super_encode (&sb, 0, disk[0]);

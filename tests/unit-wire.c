@@ -589,10 +589,30 @@ noise (void)
   ok (tap_failed == 0, "noise: nothing unruly accepted, nothing read out of bounds");
 }
 
+static void
+names (void)
+{
+  for (unsigned i = 0; i <= WIRE_NO_SPACE; i++)
+    for (unsigned k = 0; k < i; k++)
+      check (strcmp (wire_strerror ((enum wire_status) i), wire_strerror ((enum wire_status) k)) != 0,
+             "statuses %u and %u are told apart", i, k);
+  is_str (wire_strerror ((enum wire_status) 77), "unknown status", "an unknown status is shown as such");
+  for (unsigned i = 0; i < WIRE_REFUSE_END; i++)
+    for (unsigned k = 0; k < i; k++)
+      check (strcmp (wire_refuse_name (i), wire_refuse_name (k)) != 0, "reasons %u and %u are told apart", i, k);
+  for (unsigned i = 0; i < WIRE_E_END; i++)
+    for (unsigned k = 0; k < i; k++)
+      check (strcmp (wire_error_name (i), wire_error_name (k)) != 0, "errors %u and %u are told apart", i, k);
+  is_str (wire_refuse_name (WIRE_REFUSE_END), "other", "a later release's reason");
+  is_str (wire_error_name (WIRE_E_END), "other", "a later release's error");
+  ok (tap_failed == 0, "every status, reason and error has a name of its own");
+}
+
 int
 main (void)
 {
   headers ();
+  names ();
   rules ();
   payloads ();
   fields ();
