@@ -325,15 +325,17 @@ want (struct hot *h, uint64_t region)
 {
   struct hot_entry *e = find (h, region);
 
-  if (!e)
+  if (!e) {
     e = new_entry (h, region);
+    /* Also if it has to be marked again, as another batch is on its way. */
+    e->found = hot_is_marked (h, region);
+  }
   else {
     list_remove (h, e);
     list_append (h, e);
   }
   if (e->state == HS_COLD && is_marked_whole (h, region) && !h->batch && !is_block_dirty (h, region)) {
     /* Found hot at open: the mark is on stable storage already, as the block is as it is here. */
-    e->found = true;
     move (h, e, HM_WANT);
     move (h, e, HM_BATCH);
     move (h, e, HM_MARKED);

@@ -388,7 +388,27 @@ test_large_regions (void)
   hot_end (&h, 17 * MIB, 1, h.cycle);
   hot_stable (&h, hot_flush_begin (&h));
   is (hot_clear (&h, true), 2, "both are cleared");
-  is (hot_next (&h, 0), REGIONS, "with all their bits");
+  ok (hot_next (&h, 0) == 16 && hot_is_marked (&h, 4), "with all their bits, but what was found stays until it is settled");
+  hot_batch (&h, blocks, 4, true);
+  hot_batch_done (&h, true);
+  ok (hot_settle (&h) && hot_next (&h, 0) == REGIONS, "then it goes as well");
+
+  /* Found whole, and written to while another batch is on its way: the flush of that write says
+   * nothing about what was found. */
+  for (unsigned i = 0; i < 4; i++)
+    hot_found (&h, 20 + i);
+  hot_begin (&h, 40 * MIB, 4096, &full);
+  is (hot_batch (&h, blocks, 4, false), 1, "a batch is on its way");
+  ok (!hot_begin (&h, 20 * MIB, 4096, &full), "a region that was found has to wait for the next");
+  hot_batch_done (&h, true);
+  hot_batch (&h, blocks, 4, false);
+  hot_batch_done (&h, true);
+  ok (hot_ready (&h, 20 * MIB, 4096), "it is marked");
+  hot_end (&h, 20 * MIB, 4096, h.cycle);
+  hot_end (&h, 40 * MIB, 4096, h.cycle);
+  hot_stable (&h, hot_flush_begin (&h));
+  is (hot_clear (&h, true), 2, "both are covered by a flush");
+  ok (hot_is_marked (&h, 5) && !hot_is_marked (&h, 10), "and what was found stays hot");
   free (memory);
 }
 
