@@ -21,13 +21,6 @@ const uint8_t hot_table[HS_STATES][HM_MOVES] = {
 };
 #undef X
 
-const char *
-hot_state_name (unsigned state)
-{
-  static const char *const names[HS_STATES] = { "cold", "wanted", "marking", "hot" };
-  return state < HS_STATES ? names[state] : "?";
-}
-
 static uint64_t
 first_region (const struct hot *h, uint64_t offset)
 {

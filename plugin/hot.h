@@ -44,7 +44,6 @@ enum hot_move {
 #define HOT_ILLEGAL 0xff
 /* The table: next state, or HOT_ILLEGAL. */
 extern const uint8_t hot_table[HS_STATES][HM_MOVES];
-extern const char *hot_state_name (unsigned state);
 
 struct hot_entry {
   uint64_t region;

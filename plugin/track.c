@@ -321,9 +321,3 @@ track_behind_bytes (const struct track *t)
 {
   return (t->n_blocks - t->count[TS_CLEAN]) * t->block_size;
 }
-
-bool
-track_has_sent (const struct track *t)
-{
-  return t->n_sent[0] > 0 || t->n_sent[1] > 0;
-}

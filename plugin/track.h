@@ -103,6 +103,5 @@ extern void track_all_stable (struct track *t);
 
 /* Not clean: bytes, the end of the store taken into account as whole blocks. */
 extern uint64_t track_behind_bytes (const struct track *t);
-extern bool track_has_sent (const struct track *t);
 
 #endif
