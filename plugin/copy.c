@@ -34,8 +34,7 @@ copy_init (struct copy *c, const struct copy_config *cfg, uint64_t now_ms)
   (void) now_ms;
   if (cfg->size == 0 || cfg->size > STORE_MAX_BYTES)
     return "the size of the data is out of its limits";
-  if (cfg->window_frames < 8 || cfg->window_frames > COPY_MAX_OPS
-      || cfg->window_frames > LINK_WINDOW_FRAMES)
+  if (cfg->window_frames < 8 || cfg->window_frames > COPY_MAX_OPS)
     return "the window's number of frames is out of its limits";
   if (cfg->window_bytes < 2 * DIRTY_BLOCK_SIZE_MAX || cfg->window_bytes > LINK_WINDOW_BYTES)
     return "the window's number of bytes is out of its limits";
@@ -92,19 +91,26 @@ end_link (struct copy *c)
   }
 }
 
+/* All reasons are sentences of this file. */
+static void
+set_reason (char to[CRG_REASON_MAX + 1], const char *reason)
+{
+  const size_t n = strlen (reason);
+
+  assert (n <= CRG_REASON_MAX);
+  memcpy (to, reason, n);
+}
+
 static void
 fail_link (struct copy *c, uint64_t seq, enum wire_error_code code, const char *reason,
            struct copy_actions *out)
 {
   struct copy_action *a = act (out, CA_ERROR);
-  size_t n = strlen (reason);
 
-  if (n > CRG_REASON_MAX)
-    n = CRG_REASON_MAX;
   a->conn = c->conn;
   a->seq = seq;
   a->failure.code = code;
-  memcpy (a->failure.reason, reason, n);
+  set_reason (a->failure.reason, reason);
   a->reason = c->status.reason = reason;
   end_link (c);
 }
@@ -133,14 +139,11 @@ refuse (struct copy *c, const struct copy_event *ev, enum wire_refuse_code code,
         const char *reason, struct copy_actions *out)
 {
   struct copy_action *a = act (out, CA_REFUSE);
-  size_t n = strlen (reason);
 
-  if (n > CRG_REASON_MAX)
-    n = CRG_REASON_MAX;
   a->conn = ev->conn;
   a->refuse.code = code;
   a->refuse.tenure = code == WIRE_REFUSE_TENURE ? c->tenure : 0;
-  memcpy (a->refuse.reason, reason, n);
+  set_reason (a->refuse.reason, reason);
   a->reason = c->status.reason = reason;
   c->status.refused++;
 }

@@ -205,6 +205,80 @@ test_hello (void)
   is (find (CA_HELLO_OK)->hello_ok.window_frames, 64, "the window");
 }
 
+/* What the shell must not ask for. */
+static void
+test_init (void)
+{
+  static uint8_t memory[1 << 20];
+  static struct mark m;
+
+#define REFUSED(change, text)                                                       \
+  do {                                                                              \
+    start ();                                                                       \
+    change;                                                                         \
+    const char *why_ = copy_init (&c, &cfg, 0);                                     \
+    ok (why_ != NULL && why_[0], "init refuses %s: %s", text, why_ ? why_ : "no");  \
+  } while (0)
+  REFUSED (cfg.size = 0, "no data");
+  REFUSED (cfg.size = STORE_MAX_BYTES + 1, "more data than any store has");
+  REFUSED (cfg.window_frames = 7, "too few frames");
+  REFUSED (cfg.window_frames = COPY_MAX_OPS + 1, "too many frames");
+  REFUSED (cfg.window_bytes = 2 * DIRTY_BLOCK_SIZE_MAX - 1, "too few bytes");
+  REFUSED (cfg.window_bytes = LINK_WINDOW_BYTES + 1, "too many bytes");
+  REFUSED (cfg.site = CRG_MAX_SITES, "a site that is none");
+  mark_init (&m, memory, 1 << 20, 65536, 65536, 2 * HOT_MAX_SPAN, 3);
+  REFUSED ((cfg.mark = &m, cfg.dirty_block_size = 131072), "maps of another block");
+  REFUSED ((cfg.mark = &m, cfg.size = 2 << 20), "maps of another size");
+}
+
+/* Every field of HELLO that has to fit. */
+static void
+test_strangers (void)
+{
+  start ();
+  hello.cluster_id[3]++;
+  refuses (WIRE_REFUSE_IDENTITY, "another cluster");
+  start ();
+  hello.crg_id[3]++;
+  refuses (WIRE_REFUSE_IDENTITY, "another CRG");
+  start ();
+  hello.site = 1;
+  refuses (WIRE_REFUSE_IDENTITY, "production at the copy's own site");
+  start ();
+  hello.site = CRG_MAX_SITES;
+  refuses (WIRE_REFUSE_IDENTITY, "production at a site that is none");
+  start ();
+  hello.proto_min = hello.proto_max = 0;
+  refuses (WIRE_REFUSE_VERSION, "a protocol older than any");
+  start ();
+  hello.block_size = 256;
+  refuses (WIRE_REFUSE_BLOCK_SIZE, "blocks smaller than this store's (H8)");
+  start ();
+  hello.block_size = 768;
+  refuses (WIRE_REFUSE_BLOCK_SIZE, "blocks that are no multiple of them (H8)");
+  start ();
+  step ((struct copy_event){ .kind = CE_HELLO, .conn = 1, .peer = NULL, .hello = &hello });
+  is (find (CA_REFUSE)->refuse.code, WIRE_REFUSE_NAME, "refused: a certificate without a name");
+}
+
+static void
+test_status (void)
+{
+  struct copy_status st;
+
+  start ();
+  copy_status (&c, &st);
+  ok (st.in_set && !st.linked && st.tenure == 5 && st.since == 2, "status: in the set");
+  c.unusable = true;
+  copy_status (&c, &st);
+  ok (!st.in_set && st.unusable, "status: not if it is unusable");
+  start ();
+  c.since = 0;
+  copy_status (&c, &st);
+  ok (!st.in_set, "status: not in the set");
+  is (copy_report_blocks (&c), 0, "without maps there is nothing to report");
+}
+
 static void
 test_order (void)
 {
@@ -558,12 +632,31 @@ test_tracking (void)
   is (mark.bits[1].n_set, 0, "entered: it lacks nothing");
   done (COPY_OP_MARK, -EIO);
   ok (has (CA_FAILED), "F4: a mark that can't be written");
+
+  /* STABLE that is not of this link. */
+  linked_marked (false);
+  frame (WIRE_WRITE, 0, 4096, 0);
+  marked ();
+  done (find (CA_SUBMIT)->op, 0);
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 9, .frame = { .seq = 1, .flags = WIRE_F_CLEAR } });
+  ok (copy_report (&c, 0, map, &of) == 1 && !has (CA_MARK), "STABLE of another connection clears nothing");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .seq = seq + 1, .flags = WIRE_F_CLEAR } });
+  ok (copy_report (&c, 0, map, &of) == 1 && !has (CA_MARK), "nor does one of what never came");
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .seq = 1, .flags = WIRE_F_CLEAR } });
+  is (copy_report (&c, 0, map, &of), 1, "nor one of a link that is over");
+  uint64_t illegal = c.status.illegal;
+  done (COPY_OP_MARK, 0);
+  is (c.status.illegal, illegal + 1, "a map that nobody wrote is counted");
 }
 
 int
 main (void)
 {
+  test_init ();
   test_hello ();
+  test_strangers ();
+  test_status ();
   test_order ();
   test_resync ();
   test_breaches ();

@@ -39,6 +39,25 @@ rules (void)
   is (follow_judge (&f, &p, &o), FOLLOW_OTHER, "Y2: but not beside the first");
   p = o;
   is (follow_judge (&f, &p, &o), FOLLOW_USE, "Y2: the same run is");
+#define DIFFERS(change, text)                                                \
+  do {                                                                       \
+    p = o;                                                                   \
+    change;                                                                  \
+    is (follow_judge (&f, &p, &o), FOLLOW_OTHER, "Y2: not beside it: " text); \
+  } while (0)
+  DIFFERS (p.tenure++, "another tenure");
+  DIFFERS (p.loss++, "another loss");
+  DIFFERS (p.forced = true, "forced");
+  DIFFERS (p.size *= 2, "another size");
+  DIFFERS (p.flags |= FOLLOW_CAN_CACHE, "it can more");
+  p = o;
+  p.size = 0;
+  is (follow_judge (&f, &p, NULL), FOLLOW_UNLIKE, "Y7: nothing in it");
+  for (unsigned i = 0; i <= FOLLOW_LOST; i++)
+    for (unsigned k = 0; k < i; k++)
+      check (strcmp (follow_verdict_text ((enum follow_verdict) i), follow_verdict_text ((enum follow_verdict) k)) != 0,
+             "verdicts %u and %u are told apart", i, k);
+  is_str (follow_verdict_text ((enum follow_verdict) 77), "?", "an unknown verdict is shown as such");
   p = offer (6, 1, 8);
   p.size = 8192;
   is (follow_judge (&f, &p, NULL), FOLLOW_UNLIKE, "Y7: another size");

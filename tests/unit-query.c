@@ -42,6 +42,9 @@ main (void)
   json_object_set_new (j, "cmd", json_string ("where"));
   json_object_set_new (j, "iasp", json_string ("../x"));
   ok (query_request_parse (j, iasp) != NULL, "... and only for a name");
+  json_object_del (j, "cmd");
+  json_object_set_new (j, "iasp", json_string ("payroll"));
+  ok (query_request_parse (j, iasp) != NULL, "... and not without a command");
   json_decref (j);
 
   j = query_answer_json (&a, "payroll");
@@ -69,6 +72,28 @@ main (void)
   ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://x/\\n\"}", &b) != NULL, "a URI with a control character");
   ok (parse_answer ("{" GOOD ",\"host\":\"P 1\"}", &b) != NULL, "a host that is no name");
   ok (parse_answer ("{\"ok\":false,\"node\":\"p1\"}", &b) != NULL, "a refusal without a reason");
+  ok (parse_answer ("{" GOOD ",\"node\":\"\"}", &b) != NULL, "a node without a name");
+  ok (parse_answer ("{" GOOD ",\"iasp\":7}", &b) != NULL, "an IASP that is a number");
+  ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://\\u007f\"}", &b) != NULL, "a URI with DEL");
+  ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://a\\u0001\"}", &b) != NULL, "a URI with another control character");
+  ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://x/\"}", &b) == NULL, "a URI without TLS");
+  ok (parse_answer ("{" GOOD ",\"uri\":null}", &b) != NULL, "no URI");
+  ok (parse_answer ("{" GOOD ",\"loss\":-1}", &b) != NULL, "a negative loss");
+  ok (parse_answer ("{" GOOD ",\"size\":\"1\"}", &b) != NULL, "a size that is text");
+  ok (parse_answer ("{\"ok\":false,\"node\":\"p1\",\"error\":\"e\",\"code\":0}", &b) == NULL
+      && b.code == CRG_EXIT_ERROR, "a refusal with code 0 is an error");
+  ok (parse_answer ("{\"ok\":false,\"node\":\"p1\",\"error\":\"e\",\"code\":100}", &b) == NULL
+      && b.code == CRG_EXIT_ERROR, "... so is one beyond all codes");
+  ok (parse_answer ("{\"ok\":false,\"node\":\"p1\",\"error\":\"e\"}", &b) == NULL && b.code == CRG_EXIT_ERROR,
+      "... and one without");
+  {
+    static char longest[QUERY_URI_MAX + 400];
+
+    snprintf (longest, sizeof longest, "{" GOOD ",\"uri\":\"nbd://%0*d\"}", QUERY_URI_MAX - 6, 0);
+    ok (parse_answer (longest, &b) == NULL, "the longest URI");
+    snprintf (longest, sizeof longest, "{" GOOD ",\"uri\":\"nbd://%0*d\"}", QUERY_URI_MAX - 5, 0);
+    ok (parse_answer (longest, &b) != NULL, "one that is longer");
+  }
 
   export_info_text (&x, text);
   ok (export_info_parse (text, &y) && strcmp (x.iasp, y.iasp) == 0 && x.tenure == y.tenure && x.loss == y.loss
@@ -81,6 +106,13 @@ main (void)
   ok (!export_info_parse ("nbd-crg a tenure= loss=0 forced=0 run=0", &y), "no digits");
   ok (!export_info_parse ("nbd-crg a tenure=18446744073709551616 loss=0 forced=0 run=0", &y), "more than 64 bits");
   ok (!export_info_parse ("nbd-crg a tenure=1 loss=0 forced=0 run=0x", &y), "something behind it");
+  ok (!export_info_parse ("nbd-crg a", &y), "a name alone");
+  ok (!export_info_parse ("nbd-crg A tenure=1 loss=0 forced=0 run=0", &y), "a name with a capital");
+  ok (!export_info_parse ("nbd-crg 0123456789012345678901234567890123456789012345678901234567890123 tenure=1 loss=0 "
+                          "forced=0 run=0", &y), "a name too long");
+  ok (!export_info_parse ("nbd-crg a tenure=1 forced=0 run=0", &y), "no loss");
+  ok (!export_info_parse ("nbd-crg a tenure=1 loss=0 forced=0", &y), "no run");
+  ok (!export_info_parse ("nbd-crg a tenure=1 loss=0 forced=0 run=0g", &y), "a run with a letter too many");
   ok (!export_info_parse ("nbd-crg  tenure=1 loss=0 forced=0 run=0", &y), "no name");
 
   export_name_text (&m, name);
@@ -100,5 +132,22 @@ main (void)
       && !export_name_parse ("payroll@app/123456781234567g", &o), "a session that is no number");
   ok (!export_name_parse ("payroll@app/0000000000000000", &o), "session 0");
   ok (!export_name_parse ("payroll@a/b/1234567812345678", &o), "a client that is no name");
+  ok (!export_name_parse ("payroll@A/1234567812345678", &o), "a client with a capital");
+  memset (name, 'a', CRG_NAME_MAX + 1);
+  name[CRG_NAME_MAX + 1] = '\0';
+  ok (!export_name_parse (name, &o), "a name too long");
+  {
+    char longest[EXPORT_NAME_MAX + 2];
+
+    memset (longest, 'a', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    ok (!export_name_parse (longest, &o), "a text too long");
+    snprintf (longest, sizeof longest, "a@%.*s/1234567812345678", CRG_NAME_MAX + 1,
+              "0123456789012345678901234567890123456789012345678901234567890123");
+    ok (!export_name_parse (longest, &o), "a client too long");
+  }
+  m.client[0] = '\0';
+  export_name_text (&m, name);
+  is_str (name, "payroll", "without a client it is the IASP's name alone");
   return tap_done ();
 }

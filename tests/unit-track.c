@@ -35,6 +35,7 @@ test_table (void)
     }
   ok (true, "all %u states with all %u moves", TS_STATES, TM_MOVES);
   is_str (track_state_name (TS_SENT_B), "sent-b", "states have names");
+  is_str (track_state_name (TS_STATES), "state?", "what is none is shown as such");
 }
 
 /* The plain model: for each block what it is, written down directly. */
