@@ -1,10 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What tracking costs, with stores whose flush takes 1 ms and a store eight times as large as what may be
+# What tracking costs, with stores whose flush takes 1 ms and a store seven times as large as what may be
 # hot: flushes for the maps for each 1,000 random writes, and throughput beside that with tracking switched
-# off.  In ./run-tests the bounds are loose, because other tests run beside it; CRG_SECONDS=20 and an idle
-# machine give the figures.
+# off.  In ./run-tests the bounds are loose, because other tests run beside it, more with one half than with
+# the other (sim-tracking has the tight ones, in simulated time); CRG_SECONDS=20 and an idle machine give the
+# figures.
 # timeout: 150
+# Figures in memory, if there is room: on a disk the disk's own flush comes on top of the 1 ms.
+if [ "${CRG_SECONDS:-4}" -ge 20 ] && [ "$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)" -ge $((4 << 20)) ] 2>/dev/null; then
+  export TMPDIR=/dev/shm
+fi
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires fio openssl jq
@@ -40,7 +45,11 @@ run ()
   done
 }
 
-declare -A iops FLUSHES
+declare -A iops FLUSHES most=([randwrite]=500 [write]=100) least=([randwrite]=10 [write]=10)
+if [ "$seconds" -ge 20 ]; then
+  most=([randwrite]=250 [write]=60)
+  least=([randwrite]=80 [write]=98)
+fi
 for tracking in on off; do
   rm -rf n0 n1
   faults n0
@@ -54,10 +63,10 @@ for tracking in on off; do
     read -r how bs <<<"$rw"
     run "$how" "$bs"
     iops[$tracking $how]=$IOPS
-    if [ "$tracking $how" = "on randwrite" ]; then
+    if [ $tracking = on ]; then
       for n in n0 n1; do
-        # Marks of concurrent writes share a flush.
-        [ "${FLUSHES[$n]}" -le 500 ] || fail "$n: ${FLUSHES[$n]} flushes for 1,000 random writes"
+        # Marks of concurrent writes share a flush, those of a sequential writer are made ahead.
+        [ "${FLUSHES[$n]}" -le "${most[$how]}" ] || fail "$n: ${FLUSHES[$n]} flushes for 1,000 writes ($how)"
         [ "${FLUSHES[$n]}" -ge 1 ] || fail "$n: nothing is marked, so this measures nothing"
       done
     fi
@@ -65,9 +74,10 @@ for tracking in on off; do
   done
   kill_pid "$PID_n0"; kill_pid "$PID_n1"; kill_pid "$CTLPID_n0"; kill_pid "$CTLPID_n1"
 done
-least=30
-if [ "$seconds" -ge 20 ]; then least=80; fi
-[ $((iops[on randwrite] * 100)) -ge $((iops[off randwrite] * least)) ] || fail "random writes: ${iops[on randwrite]} a second, ${iops[off randwrite]} without tracking"
 for how in randwrite write; do
   echo "$how: $((iops[on $how] * 100 / iops[off $how])) % of the throughput without tracking"
+done
+for how in randwrite write; do
+  [ $((iops[on $how] * 100)) -ge $((iops[off $how] * ${least[$how]})) ] ||
+    fail "$how: ${iops[on $how]} a second, ${iops[off $how]} without tracking"
 done

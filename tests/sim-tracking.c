@@ -57,7 +57,7 @@ struct load {
   const char *name;
   bool sequential, tracking;
   uint64_t size, length, cpu_us, run_us;
-  unsigned bound, depth;
+  unsigned bound, depth, most_flushes;
   double least; /* of the throughput without tracking */
 };
 
@@ -145,7 +145,8 @@ write_begins (enum side side, uint64_t offset, uint64_t length)
   struct disk *d = &w.disk[side];
 
   for (uint64_t r = offset / REGION; r <= (offset + length - 1) / REGION; r++) {
-    check (d->marked[r] || !w.load.tracking, "%s writes to a region that its disk has not marked", side ? "the copy" : "production");
+    check (d->marked[r] || !w.load.tracking,
+           "%s writes to a region that its disk has not marked", side ? "the copy" : "production");
     d->writers[r]++;
   }
 }
@@ -493,10 +494,10 @@ run (struct load load)
 int
 main (int argc, char **argv)
 {
-  struct load random = { .name = "random 4k", .size = 1024 * MIB, .length = 4096, .cpu_us = 63, .run_us = 3000000, .bound = 132,
-                         .depth = 32, .least = 0.80 };
+  struct load random = { .name = "random 4k", .size = 1024 * MIB, .length = 4096, .cpu_us = 63,
+                         .run_us = 3000000, .bound = 132, .depth = 32, .most_flushes = 180, .least = 0.80 };
   struct load seq = { .name = "sequential 64k", .sequential = true, .size = 1024 * MIB, .length = 65536, .cpu_us = 112,
-                      .run_us = 3000000, .bound = 132, .depth = 32, .least = 0.98 };
+                      .run_us = 3000000, .bound = 132, .depth = 32, .most_flushes = 32, .least = 0.98 };
 
   if (argc > 1)
     random.depth = seq.depth = (unsigned) atoi (argv[1]);
@@ -509,6 +510,10 @@ main (int argc, char **argv)
     on = run (*loads[i]);
     ok (on.per_s >= loads[i]->least * off.per_s, "%s: %.3f of the throughput without tracking, at least %.2f", loads[i]->name,
         on.per_s / off.per_s, loads[i]->least);
+    for (unsigned side = PROD; side <= COPY; side++)
+      ok (on.map_writes[side] + on.flushes[side] <= loads[i]->most_flushes,
+          "%s: %llu flushed writes of the map and %llu flushes for 1,000 writes, at most %u", side ? "copy" : "production",
+          (unsigned long long) on.map_writes[side], (unsigned long long) on.flushes[side], loads[i]->most_flushes);
     is (off.batches[PROD] + off.batches[COPY], 0, "without tracking nothing is marked");
     ok (on.batches[PROD] > 0 && on.batches[COPY] > 0, "with it something is");
     ok (on.most[PROD] <= loads[i]->bound, "production never has more marks than the bound: %u of %u", on.most[PROD], loads[i]->bound);
