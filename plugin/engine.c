@@ -29,16 +29,16 @@
  * takes less time than a system call of its own for the submission. */
 #define MEMORY_FIRST_BYTES (32 * 1024)
 
-/* A thread looks for work so long at most before it sleeps: what it costs to wake one on an idle
- * processor.  With a budget of 0 it tries again after SPIN_RETRY sleeps. */
-#define SPIN_MAX_US 64u
-#define SPIN_MIN_US 8u
-#define SPIN_GAIN_US 2u
-#define SPIN_RETRY  32u
+/* A thread looks for work before it sleeps if it has come within SPIN_WORTH_US lately, for twice as long as
+ * it took: to wake a thread on an idle processor costs up to half of that, on both sides. */
+#define SPIN_WORTH_US 150u
+#define SPIN_MOST_US  1000u /* as long as a wait counts: some short ones make up for it */
 /* Others wait for the processor if they keep it for longer than this: then a thread that gives it away
- * waits for its turn, where one that sleeps would be woken before them.  It doesn't try again for long. */
-#define SPIN_YIELD_US   250u
-#define SPIN_RETRY_BUSY 4096u
+ * waits for its turn, where one that sleeps would be woken before them.  Then it sleeps so often before
+ * it tries again, twice as often each time. */
+#define SPIN_YIELD_US  250u
+#define SPIN_SKIP_LEAST 64u
+#define SPIN_SKIP_MOST  4096u
 
 /* ---- workers ------------------------------------------------------------------------------ */
 
@@ -67,49 +67,63 @@ slot_bit (unsigned slot)
   return UINT32_C (1) << slot % 32;
 }
 
-/* Looks for what 'ready' says for a while that adapts: it grows slowly, and looking in vain halves
- * it.  Others get the
- * processor meanwhile if they want it. */
-static bool
-spin_for (struct spin *s, bool (*ready) (const void *opaque), const void *opaque)
+/* How long the thread had nothing to do, this time. */
+static void
+spin_learn (struct spin *s, uint64_t since_ns)
 {
-  uint64_t now, until;
+  uint32_t us = (uint32_t) MIN ((monotonic_ns () - since_ns) / 1000, (uint64_t) SPIN_MOST_US);
 
-  if (s->budget_us == 0) {
-    if (s->skip > 0) {
-      s->skip--;
-      return false;
-    }
-    s->skip = SPIN_RETRY;
-    s->budget_us = SPIN_MIN_US;
+  s->expect_us = (s->expect_us * 7 + us) / 8;
+}
+
+static bool
+spin_is_worth (struct spin *s)
+{
+  if (s->skip > 0) {
+    s->skip--;
+    return false;
   }
-  now = monotonic_ns ();
-  until = now + s->budget_us * 1000;
+  return s->expect_us <= SPIN_WORTH_US;
+}
+
+/* Looks for what 'ready' says, as long as that is likely to come.  Others get the processor meanwhile if
+ * they want it. */
+static bool
+spin_for (struct spin *s, uint64_t since_ns, bool (*ready) (const void *opaque), const void *opaque)
+{
+  const uint64_t until = since_ns + (s->expect_us * 2 + 1) * UINT64_C (1000);
+  uint64_t now = since_ns;
+
   do {
     uint64_t before = now;
 
     sched_yield ();
     now = monotonic_ns ();
     if (now - before > SPIN_YIELD_US * 1000) {
-      s->budget_us = 0;
-      s->skip = SPIN_RETRY_BUSY;
+      s->busy = s->busy == 0 ? SPIN_SKIP_LEAST : MIN (s->busy * 2, SPIN_SKIP_MOST);
+      s->skip = s->busy;
       return ready (opaque);
     }
     if (ready (opaque)) {
-      s->budget_us = MIN (s->budget_us + SPIN_GAIN_US, SPIN_MAX_US);
+      s->busy -= MIN (s->busy, 1u);
       return true;
     }
   } while (now < until);
-  s->budget_us = s->budget_us / 2 < SPIN_MIN_US ? 0 : s->budget_us / 2;
   return false;
 }
 
-static bool
-is_done (const void *slot)
-{
-  const struct req_slot *s = slot;
+struct waiting {
+  const struct engine *e;
+  const struct req_slot *s;
+};
 
-  return atomic_load (&s->done) == REQ_DONE;
+/* Answered, or not alone any more: then the processor has better things to do. */
+static bool
+is_done_or_joined (const void *waiting)
+{
+  const struct waiting *w = waiting;
+
+  return atomic_load (&w->s->done) == REQ_DONE || atomic_load (&w->e->n_waiting) > 1;
 }
 
 /* Timed, so that a lost wake-up could cost a second and not for ever; how long requests wait, and
@@ -118,20 +132,24 @@ static void
 wait_done (struct engine *e, struct req_slot *s)
 {
   const uint32_t bit = slot_bit ((unsigned) (s - e->slots));
-  bool alone = atomic_fetch_add (&e->n_waiting, 1) == 0;
+  const bool alone = atomic_fetch_add (&e->n_waiting, 1) == 0;
+  const struct waiting w = { .e = e, .s = s };
+  uint64_t since_ns = alone ? monotonic_ns () : 0;
 
-  /* With more of them the processor has better things to do. */
-  if (!alone || !spin_for (&e->worker_spin, is_done, s))
-    for (;;) {
-      uint32_t seen = atomic_load (&e->answers), state = REQ_PENDING;
-      struct timespec ts;
+  if (alone && spin_is_worth (&e->worker_spin))
+    spin_for (&e->worker_spin, since_ns, is_done_or_joined, &w);
+  for (;;) {
+    uint32_t seen = atomic_load (&e->answers), state = REQ_PENDING;
+    struct timespec ts;
 
-      if (!atomic_compare_exchange_strong (&s->done, &state, REQ_ASLEEP) && state == REQ_DONE)
-        break;
-      clock_gettime (CLOCK_MONOTONIC, &ts); /* this call takes the point in time */
-      ts.tv_sec++;
-      syscall (SYS_futex, &e->answers, FUTEX_WAIT_BITSET_PRIVATE, seen, &ts, NULL, bit);
-    }
+    if (!atomic_compare_exchange_strong (&s->done, &state, REQ_ASLEEP) && state == REQ_DONE)
+      break;
+    clock_gettime (CLOCK_MONOTONIC, &ts); /* this call takes the point in time */
+    ts.tv_sec++;
+    syscall (SYS_futex, &e->answers, FUTEX_WAIT_BITSET_PRIVATE, seen, &ts, NULL, bit);
+  }
+  if (alone)
+    spin_learn (&e->worker_spin, since_ns);
   atomic_fetch_sub (&e->n_waiting, 1);
 }
 
@@ -390,13 +408,12 @@ has_work (const void *engine)
 
 /* Before the thread sleeps: does something come in the time that it takes to wake it? */
 static bool
-look_for_work (struct engine *e)
+look_for_work (struct engine *e, uint64_t since_ns)
 {
-  if (has_work (e))
-    return true;
-  if (e->spin.budget_us > 0)
-    ring_submit (&e->ring);
-  return spin_for (&e->spin, has_work, e);
+  if (!spin_is_worth (&e->spin))
+    return false;
+  ring_submit (&e->ring);
+  return spin_for (&e->spin, since_ns, has_work, e);
 }
 
 static void
@@ -410,6 +427,7 @@ static void
 run_rounds (struct engine *e)
 {
   while (!atomic_load (&e->stop)) {
+    uint64_t idle_ns = 0;
     uint32_t wait_ms;
 
     e->now_ms = clock_boottime_ms ();
@@ -435,8 +453,13 @@ run_rounds (struct engine *e)
       continue;
     }
     wait_ms = e->task.kind != TASK_NONE ? 5 : (uint32_t) MIN (e->tick_ms - e->now_ms, (uint64_t) REPL_TICK_MS);
-    if (wait_ms > 0 && look_for_work (e))
+    if (wait_ms > 0 && has_work (e))
       wait_ms = 0;
+    if (wait_ms > 0) {
+      idle_ns = monotonic_ns ();
+      if (look_for_work (e, idle_ns))
+        wait_ms = 0;
+    }
     if (wait_ms > 0) {
       atomic_store (&e->sleeping, true);
       if (atomic_load (&e->queue)) {
@@ -446,6 +469,8 @@ run_rounds (struct engine *e)
     }
     ring_wait (&e->ring, wait_ms);
     atomic_store (&e->sleeping, false);
+    if (idle_ns != 0)
+      spin_learn (&e->spin, idle_ns);
     e->now_ms = clock_boottime_ms ();
     ring_reap (&e->ring, RING_CQ_ENTRIES);
   }

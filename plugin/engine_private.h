@@ -243,8 +243,9 @@ struct task {
 /* How long the thread looks for work before it sleeps: what a wake-up costs is worth it only if
  * something comes within that time. */
 struct spin {
-  uint32_t budget_us;
-  uint32_t skip; /* at a budget of 0: sleeps before it tries again */
+  uint32_t expect_us; /* how long the last waits were, the latest with the greatest weight */
+  uint32_t skip;      /* sleeps before it tries again */
+  uint32_t busy;      /* ... after the next time that others wait for the processor */
 };
 
 struct engine {
