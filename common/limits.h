@@ -371,6 +371,8 @@
 #define CLIENT_REWRITE_MS 30000
 /* A client has left and its request has no answer: the session is given up for it. */
 #define CLIENT_LEFT_MS 5000
+/* So often a request that waits looks whether that is so, or its time is over. */
+#define CLIENT_LEFT_LOOK_MS 500
 /* crgctl attach */
 /* The kernel sends a request that has no answer again after this; its way to find what was under
  * way on a connection that died.  So long a restart of the proxy takes at least. */

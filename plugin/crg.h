@@ -46,6 +46,9 @@ struct crg_conn {
   struct nbd_handle *nbd;
   int fd;      /* a duplicate of its socket, to shut it down by */
   int wake_fd; /* its thread shall look at the handle's direction again */
+  _Atomic uint32_t next_bit;
+  _Atomic uint32_t to_wake;  /* bits of answered requests that sleep */
+  _Atomic uint32_t answered; /* futex: rises when they are woken */
 };
 
 struct crg_session {
@@ -75,7 +78,9 @@ struct crg_request {
   uint64_t covers;        /* FLUSH */
   struct crg_session *s;
   struct crg_request *next, *before; /* changes: in the order of their coming (Y8) */
-  _Atomic uint32_t done;  /* futex */
+  struct crg_conn *k;     /* sent on it, when it has a thread */
+  uint32_t bit;           /* of its waiting */
+  _Atomic uint32_t done;
   int error;
 };
 

@@ -29,20 +29,39 @@
 #include "plugin/crg.h"
 #include "plugin/log.h"
 
-/* ---- futex -------------------------------------------------------------------------------- */
+/* ---- waiting for answers ------------------------------------------------------------------ */
 
+enum { PENDING, ASLEEP /* and its worker sleeps */, DONE };
+
+/* Requests of a connection that are answered together are woken with one system call, when libnbd has
+ * let go of its lock: all wait on one word, each for its own bit. */
 static void
-futex_wait_ms (_Atomic uint32_t *at, uint32_t value, unsigned ms)
+wake_answered (struct crg_conn *k)
 {
-  struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = (long) (ms % 1000) * 1000000 };
+  uint32_t mask = atomic_load (&k->to_wake) ? atomic_exchange (&k->to_wake, 0) : 0;
 
-  syscall (SYS_futex, at, FUTEX_WAIT_PRIVATE, value, &ts, NULL, 0);
+  if (mask == 0)
+    return;
+  atomic_fetch_add (&k->answered, 1);
+  syscall (SYS_futex, &k->answered, FUTEX_WAKE_BITSET_PRIVATE, INT32_MAX, NULL, NULL, mask);
 }
 
-static void
-futex_wake (_Atomic uint32_t *at)
+/* Until it is answered, or for so long.  The word is read before the request says that it sleeps: who
+ * sees that changes the word afterwards. */
+static bool
+is_answered (struct crg_conn *k, struct crg_request *r, unsigned ms)
 {
-  syscall (SYS_futex, at, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  uint32_t seen = atomic_load (&k->answered), state = PENDING;
+  struct timespec ts;
+
+  if (!atomic_compare_exchange_strong (&r->done, &state, ASLEEP) && state == DONE)
+    return true;
+  clock_gettime (CLOCK_MONOTONIC, &ts); /* this call takes the point in time */
+  ts.tv_nsec += (long) ms * 1000000;
+  ts.tv_sec += ts.tv_nsec / 1000000000;
+  ts.tv_nsec %= 1000000000;
+  syscall (SYS_futex, &k->answered, FUTEX_WAIT_BITSET_PRIVATE, seen, &ts, NULL, r->bit);
+  return atomic_load (&r->done) == DONE;
 }
 
 /* ---- sessions ----------------------------------------------------------------------------- */
@@ -140,6 +159,7 @@ answer_thread (void *opaque)
     if (pfd[1].revents && read (k->wake_fd, &count, sizeof count) < 0)
       continue;
     notify (k, dir, pfd[0].revents);
+    wake_answered (k);
   }
   why = nbd_get_error ();
   crg_session_break (s, why ? why : "the host has closed it");
@@ -194,13 +214,16 @@ static int
 on_done (void *opaque, int *error)
 {
   struct crg_request *r = opaque;
+  struct crg_conn *k = r->k;
+  uint32_t bit = r->bit;
 
   r->error = *error;
   if (r->s)
     atomic_fetch_add_explicit (&r->s->answers, 1, memory_order_relaxed);
-  atomic_store (&r->done, 1);
-  futex_wake (&r->done);
-  return 1; /* libnbd may forget it; so may we: r can be gone by now */
+  /* r can be gone after this; the connection can't: who calls libnbd holds the session. */
+  if (atomic_exchange (&r->done, DONE) == ASLEEP)
+    atomic_fetch_or (&k->to_wake, bit);
+  return 1; /* libnbd may forget it */
 }
 
 static int
@@ -304,21 +327,16 @@ session_get (struct crg *c, uint64_t until_ms, int *error)
 
 /* It is on its way; returns when libnbd has let go of it: its buffer is the caller's. */
 static void
-wait_done (struct crg_session *s, struct crg_request *r, uint64_t until_ms)
+wait_done (struct crg_conn *k, struct crg_request *r, uint64_t until_ms)
 {
   const uint64_t begun_ms = clock_boottime_ms ();
 
-  while (atomic_load (&r->done) == 0) {
-    uint64_t now_ms;
-
-    futex_wait_ms (&r->done, 0, 500);
-    if (atomic_load (&r->done) != 0)
-      return;
-    now_ms = clock_boottime_ms ();
+  while (!is_answered (k, r, CLIENT_LEFT_LOOK_MS)) {
+    const uint64_t now_ms = clock_boottime_ms ();
     if (until_ms && now_ms >= until_ms)
-      crg_session_break (s, "a request had no answer in the time given");
+      crg_session_break (k->s, "a request had no answer in the time given");
     else if (now_ms >= begun_ms + CLIENT_LEFT_MS && is_given_up ())
-      crg_session_break (s, "a client has left, and its request has no answer");
+      crg_session_break (k->s, "a client has left, and its request has no answer");
   }
 }
 
@@ -391,76 +409,88 @@ wait_turn (struct crg *c, struct crg_request *r)
 
 /* ---- a request ----------------------------------------------------------------------------- */
 
-static int submit_in_turn (struct crg *c, struct crg_request *r, unsigned lane);
+/* In the session r->s; true when it was sent and came back with r->error. */
+static bool
+send_and_wait (struct crg_request *r, unsigned lane, uint64_t until_ms)
+{
+  struct crg_conn *k = &r->s->conn[lane % r->s->n];
+  int sent;
+
+  r->k = k;
+  r->bit = UINT32_C (1) << atomic_fetch_add_explicit (&k->next_bit, 1, memory_order_relaxed) % 32;
+  atomic_store_explicit (&r->done, PENDING, memory_order_relaxed);
+  sent = issue (k->nbd, r);
+  if (sent == -1) {
+    const char *why = nbd_get_error ();
+
+    wake_answered (k);
+    crg_session_break (r->s, why ? why : "nothing can be sent");
+    return false;
+  }
+  /* What the socket didn't take is the thread's to send. */
+  if (nbd_aio_get_direction (k->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
+    wake (k);
+  wake_answered (k);
+  wait_done (k, r, until_ms);
+  return true;
+}
 
 int
 crg_submit (struct crg *c, struct crg_request *r, unsigned lane)
 {
-  int error;
-
-  if (!is_change (r))
-    return submit_in_turn (c, r, lane);
-  pthread_mutex_lock (&c->lock);
-  enter (c, r);
-  wait_turn (c, r);
-  pthread_mutex_unlock (&c->lock);
-  /* Only now, when it holds up what comes after it. */
-  error = c->p.stable && is_given_up () ? -ESHUTDOWN : submit_in_turn (c, r, lane);
-  pthread_mutex_lock (&c->lock);
-  leave (c, r);
-  pthread_mutex_unlock (&c->lock);
-  return error;
-}
-
-static int
-submit_in_turn (struct crg *c, struct crg_request *r, unsigned lane)
-{
   const uint64_t until_ms = c->p.timeout_ms ? clock_boottime_ms () + c->p.timeout_ms : 0;
-  enum follow_answer what;
-  struct crg_conn *k;
-  uint64_t number;
+  const bool change = is_change (r);
+  bool again = true;
   int error;
 
-  for (;;) {
-    pthread_mutex_lock (&c->lock);
-    r->s = session_get (c, until_ms, &error);
-    if (r->s && r->op == CRG_FLUSH)
+  pthread_mutex_lock (&c->lock);
+  if (change) {
+    enter (c, r);
+    wait_turn (c, r);
+  }
+  while (again && (r->s = session_get (c, until_ms, &error))) {
+    const uint64_t number = r->s->number;
+    struct crg_session *s = r->s;
+    bool sent = false;
+
+    if (r->op == CRG_FLUSH)
       r->covers = follow_flush_begins (&c->f);
     pthread_mutex_unlock (&c->lock);
-    if (!r->s)
+    /* Only now, when it holds up what comes after it (Y8). */
+    if (change && c->p.stable && is_given_up ()) {
+      error = ESHUTDOWN;
+      again = false;
+    }
+    else {
+      sent = send_and_wait (r, lane, until_ms);
+      error = r->error;
+    }
+    if (sent && !change && r->op != CRG_FLUSH && error != ENOTCONN && error != ESHUTDOWN) {
+      crg_session_put (s); /* nothing is to be noted */
       return -error;
-    number = r->s->number;
-    k = &r->s->conn[lane % r->s->n];
-    atomic_store_explicit (&r->done, 0, memory_order_relaxed);
-    if (issue (k->nbd, r) == -1) {
-      const char *why = nbd_get_error ();
-
-      crg_session_break (r->s, why ? why : "nothing can be sent");
-      crg_session_put (r->s);
-      continue;
     }
-    /* What the socket didn't take is the thread's to send. */
-    if (nbd_aio_get_direction (k->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
-      wake (k);
-    wait_done (r->s, r, until_ms);
-    if (r->op == CRG_FLUSH || is_change (r) || r->error == ENOTCONN || r->error == ESHUTDOWN) {
-      pthread_mutex_lock (&c->lock);
-      what = follow_judge_answer (&c->f, number, r->error, r->error == ENOTCONN);
-      if (what == FOLLOW_ANSWER && r->error == 0)
-        account (c, r);
-      if (what == FOLLOW_SEND_AGAIN)
+    pthread_mutex_lock (&c->lock);
+    if (sent) {
+      again = follow_judge_answer (&c->f, number, error, error == ENOTCONN) == FOLLOW_SEND_AGAIN;
+      if (again)
         c->resent++;
-      pthread_mutex_unlock (&c->lock);
-      if (what == FOLLOW_SEND_AGAIN) {
-        crg_session_break (r->s, r->error == ESHUTDOWN ? "it is no production any more" : "it was closed");
-        crg_session_put (r->s);
-        continue;
-      }
+      else if (error == 0)
+        account (c, r);
     }
-    error = r->error;
-    crg_session_put (r->s);
-    return -error;
+    if (!again && change)
+      leave (c, r);
+    pthread_mutex_unlock (&c->lock);
+    if (sent && again)
+      crg_session_break (s, error == ESHUTDOWN ? "it is no production any more" : "it was closed");
+    crg_session_put (s);
+    if (!again)
+      return -error;
+    pthread_mutex_lock (&c->lock);
   }
+  if (change)
+    leave (c, r);
+  pthread_mutex_unlock (&c->lock);
+  return -error;
 }
 
 int
@@ -506,7 +536,7 @@ crg_conn_do (struct crg_conn *k, const struct crg_request *r, unsigned timeout_m
 
   if (issue (k->nbd, &own) == -1)
     return ENOTCONN;
-  while (atomic_load (&own.done) == 0) {
+  while (atomic_load (&own.done) != DONE) {
     unsigned dir = nbd_aio_get_direction (k->nbd);
     struct pollfd pfd = { .fd = k->fd, .events = wanted (dir) };
 
