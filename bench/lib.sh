@@ -140,12 +140,15 @@ setup_iasp_0copy ()
   uri="nbd+unix:///?socket=$work/s"
 }
 
-# The plugin with copies; its processes are children of bench/iasp-copies.
+# iasp_copies N BUILD [PARAMETER...]: the plugin with copies; its processes are children of
+# bench/iasp-copies.
 iasp_copies ()
 {
+  local n=$1 from=$2
+  shift 2
   rm -f "$work/ready" "$work/hold"
   mkfifo "$work/hold"
-  CRG_SRC_DIR=$src CRG_BUILD_DIR=$build TMPDIR=$dir "$src/bench/iasp-copies" "$1" "$size" "$work/ready" \
+  CRG_SRC_DIR=$src CRG_BUILD_DIR=$from TMPDIR=$dir "$src/bench/iasp-copies" "$n" "$size" "$work/ready" "$@" \
     <"$work/hold" >>"$work/log" 2>&1 &
   holder=$!
   exec 8>"$work/hold"
@@ -155,8 +158,23 @@ iasp_copies ()
   # shellcheck disable=SC2206
   measured=($served)
 }
-setup_iasp_1copy_tls () { iasp_copies 1; }
-setup_iasp_2copy_tls () { iasp_copies 2; }
+setup_iasp_1copy_tls () { iasp_copies 1 "$build"; }
+setup_iasp_2copy_tls () { iasp_copies 2 "$build"; }
+# Only the test build can do without tracking; its hooks cost something, so it stands beside itself.
+setup_iasp_1copy_hooks () { iasp_copies 1 "$hooks"; }
+setup_iasp_1copy_untracked () { iasp_copies 1 "$hooks" fault-no-tracking=1; }
+
+# has_hooks: is the test build there?
+has_hooks () { [ -x "$hooks/tests/ctl" ] && grep -qs '^#define CRG_TEST 1' "$hooks/config.h"; }
+
+# kernel_has_ktls: can a TCP connection be given to the kernel's TLS?
+kernel_has_ktls ()
+{
+  perl -MIO::Socket::INET -e '
+    my $l = IO::Socket::INET->new (Listen => 1, LocalAddr => "127.0.0.1") or exit 1;
+    my $s = IO::Socket::INET->new (PeerAddr => "127.0.0.1", PeerPort => $l->sockport) or exit 1;
+    exit !setsockopt ($s, 6, 31, "tls")' 2>/dev/null
+}
 
 setup_qemu_quorum_tls ()
 {
