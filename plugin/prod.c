@@ -776,7 +776,8 @@ prod_start (struct engine *e, bool equal, bool again, char *err, size_t errlen)
   const bool fork = e->role == ROLE_DETACHED; /* R6: nobody gets what it is written, and all that is tracked */
   struct repl_config cfg = {
     .size = pa->size, .block_size = pa->dirty_block, .site = e->site, .n_sites = e->rec.n_sites,
-    .n_rslots = PROD_RSLOTS, .share_percent = (uint8_t) pa->resync_share, .equal = equal,
+    .n_rslots = e->ia->store.is_memory ? PROD_RSLOTS_MEMORY : PROD_RSLOTS,
+    .share_percent = (uint8_t) pa->resync_share, .equal = equal,
     .in_set = fork ? 0 : e->rec.in_set,
     .mark = mapw_mark (e), .unclean = equal ? 0 : others & e->rec.in_set,
     .entering = again ? others & ~e->rec.in_set : 0,

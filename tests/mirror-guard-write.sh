@@ -17,7 +17,7 @@ cd "$tmp"
 max_instructions_qd1=5300
 max_instructions_qd16=3900
 max_calls_qd1=14.5 max_copy_calls_qd1=5.2
-max_calls_qd16=14 max_copy_calls_qd16=3.5
+max_calls_qd16=13 max_copy_calls_qd16=3.2
 
 # instructions N QD
 instructions ()
