@@ -4,7 +4,7 @@
 # it was killed; then a bit of a map is flipped, or a sector of it is garbage or zeroes, in the bitmap, in either
 # copy of the hot map, in both.  Production opens, the copy comes back, and the two are equal byte for
 # byte: at most more was copied.  (unit-super has every bit, tear and zeroed sector of a map's block.)
-# timeout: 120
+# timeout: 180
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl cmp jq

@@ -54,9 +54,11 @@ run () # SHARE
   tell n1 '"cmd":"role","role":"mirror","tenure":1,"peers":["n0","n1"],"production":"n0"'
   tell n0 '"cmd":"role","role":"production","tenure":1,"peers":["n0","n1"]'
   qemu-io -f raw -c "write -P 1 0 96M" -c flush "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "the pattern"; }
-  clients 1
-  written
-  ALONE=$IOPS
+  if [ "$1" = 1 ]; then
+    clients 1
+    written
+    ALONE=$IOPS
+  fi
   clients $((seconds + 2))
   tell n0 "\"cmd\":\"mirror\",\"site\":1,\"node\":\"n1\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n1,\"sync\":\"full\""
   wait_for 20 sending || fail "nothing is copied: $ANSWER"
