@@ -117,7 +117,8 @@ print_definition (const struct conf_crg *crg)
 {
   unsigned i, j;
 
-  printf ("CRG %s, takeover %s\n", crg->name, conf_takeover_name (crg->takeover));
+  printf ("CRG %s, takeover %s%s\n", crg->name, conf_takeover_name (crg->takeover),
+          crg->strategy == CONF_STRATEGY_ACCESS ? ", strategy access" : "");
   for (i = 0; i < crg->n_nodes; i++) {
     const struct conf_node *n = &crg->nodes[i];
 

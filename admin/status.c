@@ -257,7 +257,7 @@ static void
 print_iasp (const json_t *iasp)
 {
   char buf[32];
-  json_t *copy, *wait;
+  json_t *copy, *wait, *name;
   size_t i;
 
   bool script = text_is (iasp, "type", "script");
@@ -276,6 +276,12 @@ print_iasp (const json_t *iasp)
     printf ("NOT SERVED; it has no production host\n");
   if (*text_of (iasp, "reason"))
     printf ("    why   %s\n", text_of (iasp, "reason"));
+  if (json_object_get (iasp, "subgroup")) {
+    printf ("    can be hosted by");
+    json_array_foreach (json_object_get (iasp, "subgroup"), i, name)
+      printf (" %s", json_string_value (name) ?: "?");
+    printf ("%s\n", json_array_size (json_object_get (iasp, "subgroup")) ? "" : " nobody");
+  }
   if (is_true (iasp, "held"))
     printf ("    I/O is HELD: %s\n", text_of (iasp, "hold_reason"));
   if (number_of (iasp, "loss") > 0)

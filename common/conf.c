@@ -20,7 +20,7 @@
 #include "common/util.h"
 /* ---- the keys --------------------------------------------------------------------------- */
 
-enum type { T_NAME, T_PATH, T_NUMBER, T_SIZE, T_WORD, T_ONOFF, T_ADDRESSES, T_EXPORT, T_STORE, T_LISTEN };
+enum type { T_NAMES, T_NAME, T_PATH, T_NUMBER, T_SIZE, T_WORD, T_ONOFF, T_ADDRESSES, T_EXPORT, T_STORE, T_LISTEN };
 
 struct key {
   enum conf_section section;
@@ -33,6 +33,7 @@ struct key {
 };
 
 static const char *const engine_words[] = { "local", "corosync", NULL };
+static const char *const strategy_words[] = { "site", "access", NULL };
 static const char *const takeover_words[] = { "same-site-first", "order", NULL };
 static const char *const store_error_words[] = { "fail-over", "return", NULL };
 static const char *const role_words[] = { "primary", "backup", "peer", "replicate", NULL };
@@ -66,6 +67,7 @@ static const struct key keys[] = {
   { SEC_CLIENT, "listen", T_LISTEN, 0, .required = true },
 
   { SEC_CRG, "name", T_NAME, C (name), .required = true },
+  { SEC_CRG, "strategy", T_WORD, C (strategy), .words = strategy_words },
   { SEC_CRG, "takeover", T_WORD, C (takeover), .words = takeover_words },
   { SEC_CRG, "suspend-timeout-ms", T_NUMBER, C (suspend_timeout_ms), .min = 100, .max = 600000 },
   { SEC_CRG, "no-quorum-timeout-ms", T_NUMBER, C (no_quorum_timeout_ms), .min = 0, .max = CONF_MAX_TIMEOUT_MS },
@@ -85,9 +87,11 @@ static const struct key keys[] = {
   { SEC_IASP, "tls", T_ONOFF, I (tls) },
   { SEC_IASP, "mirror-port", T_NUMBER, I (mirror_port), .min = 1, .max = 65535 },
   { SEC_IASP, "store", T_STORE, I (store) },
+  { SEC_IASP, "order", T_NAMES, I (order) },
 
   { SEC_SCRIPT, "agent", T_PATH, I (agent), .required = true },
   { SEC_SCRIPT, "timeout-ms", T_NUMBER, I (timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
+  { SEC_SCRIPT, "order", T_NAMES, I (order) },
 };
 
 struct section_info {
@@ -114,6 +118,12 @@ conf_print_keys (FILE *fp)
   for (i = 0; i < ARRAY_SIZE (keys); i++)
     fprintf (fp, "%s%s %s\n", sections[keys[i].section].name,
              sections[keys[i].section].named ? "-NAME" : "", keys[i].name);
+}
+
+const char *
+conf_strategy_name (uint32_t strategy)
+{
+  return strategy < ARRAY_SIZE (strategy_words) - 1 ? strategy_words[strategy] : "?";
 }
 
 const char *
@@ -395,6 +405,22 @@ set_addresses (struct reader *r, struct conf_node *n, const struct ini_item *ite
 }
 
 static int
+set_order (struct reader *r, struct conf_iasp *s, const struct ini_item *item)
+{
+  char value[CONF_MAX_LINE + 1], *save = NULL, *word;
+
+  snprintf (value, sizeof value, "%s", item->arg);
+  for (word = strtok_r (value, ", \t", &save); word; word = strtok_r (NULL, ", \t", &save)) {
+    if (s->n_order == CRG_MAX_NODES)
+      return fail (r, item->line, "order of '%s' has more than %d nodes", s->name, CRG_MAX_NODES);
+    if (!ident_name_is_valid (word))
+      return fail (r, item->line, "bad node name '%.100s' in the order of '%s'", word, s->name);
+    strcpy (s->order[s->n_order++], word);
+  }
+  return 0;
+}
+
+static int
 set_value (struct reader *r, const struct key *k, const struct ini_item *item, void *base)
 {
   char *field = (char *) base + k->offset;
@@ -450,6 +476,8 @@ set_value (struct reader *r, const struct key *k, const struct ini_item *item, v
                    where);
     *(bool *) field = strcmp (item->arg, "on") == 0;
     return 0;
+  case T_NAMES:
+    return set_order (r, base, item);
   case T_ADDRESSES:
     return set_addresses (r, base, item);
   case T_EXPORT:

@@ -79,6 +79,11 @@ enum conf_type {
   CONF_SCRIPT, /* not mirrored, hosted by an agent; only the fields that say so are its own */
 };
 
+enum conf_strategy {
+  CONF_STRATEGY_SITE,   /* Fig. 5: all resources move together */
+  CONF_STRATEGY_ACCESS, /* Fig. 4: each by itself, to who can reach it */
+};
+
 struct conf_iasp {
   char name[CRG_NAME_MAX + 1];
   uint32_t type;       /* enum conf_type */
@@ -90,12 +95,16 @@ struct conf_iasp {
   uint32_t mirror_port;
   char export[CRG_PATH_MAX + 1];                   /* unix:[PATH] | tcp:[ADDR]:PORT */
   char store[CRG_MAX_NODES][CRG_PATH_MAX + 1];     /* by index of the node; "" if it can't host */
+  /* ACCESS: the first nodes of its backup order; the others follow in the group's. */
+  unsigned n_order;
+  char order[CRG_MAX_NODES][CRG_NAME_MAX + 1];
 };
 
 #define CONF_MAX_WARNINGS 4
 
 struct conf_crg {
   char name[CRG_NAME_MAX + 1];
+  uint32_t strategy; /* enum conf_strategy */
   uint32_t takeover; /* enum conf_takeover */
   uint32_t suspend_timeout_ms;
   uint32_t no_quorum_timeout_ms; /* 0: never */
@@ -127,18 +136,20 @@ extern int conf_parse_crg (const char *file, char *text, size_t len, struct conf
 extern int conf_check_crg (struct conf_crg *conf, char *err, size_t errlen);
 
 /* The definition as the value of "def" in an admin request:
- *   {"name", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms",
+ *   {"name", "strategy" (site, if it is missing), "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms",
  *    "store_error",
  *    "nodes": [{"name", "id", "site" (not of a replicate), "role", "votes",
  *               "order" (of primary and backups), "addresses": [..]}],
  *    "iasps": [{"name", "size", "block_size", "export", "tls": bool, "mirror_port",
  *               "stores": {NODE: PATH}}
- *              or {"name", "agent", "timeout_ms"}: a script]}
+ *              or {"name", "agent", "timeout_ms"}: a script;
+ *              each with "order": [NODE...] or without]}
  * to_json returns a new reference, or NULL without memory.  from_json refuses what is unknown,
  * missing or wrong, and checks the whole as conf_read_crg does: 0 or -EINVAL with a line. */
 extern json_t *conf_crg_to_json (const struct conf_crg *conf);
 extern int conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t errlen);
 
+extern const char *conf_strategy_name (uint32_t strategy);
 extern const char *conf_takeover_name (uint32_t takeover);
 extern const char *conf_store_error_name (uint32_t store_error);
 extern const char *conf_role_name (uint32_t role);

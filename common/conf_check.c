@@ -353,7 +353,7 @@ check_domain (struct conf_crg *c, struct conf_place *pl)
             "majority and service stops; make the number odd, best with a replicate at a third place",
             n->site, total);
   }
-  if (sites == 1)
+  if (sites == 1 && c->strategy == CONF_STRATEGY_SITE)
     warn (c, "all nodes are at one site, so there is one copy and no mirror; name a second site");
   if (voters == 2 && c->n_nodes == 2 && c->nodes[0].votes == c->nodes[1].votes)
     warn (c, "two nodes with equal votes: the loss of either stops service; give the preferred "
@@ -412,6 +412,8 @@ check_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
                       "a copy", s->name, conf_role_name (n->role), n->name);
       continue;
     }
+    if (!s->store[j][0] && c->strategy == CONF_STRATEGY_ACCESS)
+      continue; /* it has no access; see check_site_stores */
     if (!s->store[j][0])
       return wrong (pl, SEC_IASP, i, NULL, "IASP '%s' has no store on node '%s'; add 'store = PATH' "
                     "for all nodes, or 'store.%s = PATH'", s->name, n->name, n->name);
@@ -431,6 +433,54 @@ check_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
                       "(loopback addresses) and share the store '%s'; give each site its own with "
                       "'store.SITE = PATH'", m->name, n->name, s->store[j]);
     }
+  }
+  return 0;
+}
+
+/* ACCESS: not every node reaches every store, but each site has its copy. */
+static int
+check_site_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
+{
+  for (unsigned j = 0; j < c->n_nodes; j++) {
+    bool found = !c->nodes[j].site[0];
+
+    for (unsigned k = 0; k < c->n_nodes; k++)
+      found = found || (conf_same_site (&c->nodes[j], &c->nodes[k]) && c->iasps[i].store[k][0]);
+    if (!found)
+      return wrong (pl, SEC_IASP, i, NULL, "IASP '%s' has no store at site '%s'; add 'store.%s = PATH', "
+                    "or 'store.NODE = PATH' for one of its nodes", c->iasps[i].name, c->nodes[j].site,
+                    c->nodes[j].site);
+  }
+  return 0;
+}
+
+/* The backup order of one resource. */
+static int
+check_order (struct conf_crg *c, unsigned i, struct conf_place *pl)
+{
+  const struct conf_iasp *s = &c->iasps[i];
+  enum conf_section section = s->type == CONF_SCRIPT ? SEC_SCRIPT : SEC_IASP;
+
+  if (s->n_order > 0 && c->strategy != CONF_STRATEGY_ACCESS)
+    return wrong (pl, section, i, "order", "'%s' has an order of its own, but all resources of this CRG "
+                  "move together; say 'strategy = access' in [crg], or remove it", s->name);
+  for (unsigned k = 0; k < s->n_order; k++) {
+    unsigned n = 0;
+
+    while (n < c->n_nodes && strcmp (c->nodes[n].name, s->order[k]) != 0)
+      n++;
+    if (n == c->n_nodes)
+      return wrong (pl, section, i, "order", "order of '%s' names '%s', which is not a node", s->name,
+                    s->order[k]);
+    if (!conf_can_host (&c->nodes[n]))
+      return wrong (pl, section, i, "order", "order of '%s' names %s '%s', which never hosts",
+                    s->name, conf_role_name (c->nodes[n].role), s->order[k]);
+    if (s->type == CONF_IASP && !s->store[n][0])
+      return wrong (pl, section, i, "order", "order of '%s' names '%s', which has no store for it",
+                    s->name, s->order[k]);
+    for (unsigned l = 0; l < k; l++)
+      if (strcmp (s->order[l], s->order[k]) == 0)
+        return wrong (pl, section, i, "order", "order of '%s' names '%s' twice", s->name, s->order[k]);
   }
   return 0;
 }
@@ -477,7 +527,8 @@ check_iasp (struct conf_crg *c, unsigned i, struct conf_place *pl)
   r = check_ports (c, i, pl);
   if (r < 0)
     return r;
-  return check_stores (c, i, pl);
+  r = check_stores (c, i, pl);
+  return r < 0 || c->strategy != CONF_STRATEGY_ACCESS ? r : check_site_stores (c, i, pl);
 }
 
 /* All but the IASPs. */
@@ -513,6 +564,8 @@ conf_check_definition (struct conf_crg *c, struct conf_place *pl)
     return r;
   for (i = 0; i < c->n_iasps; i++) {
     r = check_iasp (c, i, pl);
+    if (r == 0)
+      r = check_order (c, i, pl);
     if (r < 0)
       return r;
   }

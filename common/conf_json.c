@@ -13,6 +13,20 @@
 #include "common/conf.h"
 #include "common/util.h"
 
+/* Takes nothing.  0 or -1. */
+static int
+add_order (json_t *o, const struct conf_iasp *s)
+{
+  json_t *list;
+
+  if (s->n_order == 0)
+    return 0;
+  list = json_array ();
+  for (unsigned k = 0; k < s->n_order; k++)
+    json_array_append_new (list, json_string (s->order[k]));
+  return json_object_set_new (o, "order", list);
+}
+
 json_t *
 conf_crg_to_json (const struct conf_crg *conf)
 {
@@ -27,6 +41,11 @@ conf_crg_to_json (const struct conf_crg *conf)
                    (json_int_t) conf->resync_share, "nodes", "iasps");
   nodes = json_object_get (def, "nodes");
   iasps = json_object_get (def, "iasps");
+  if (conf->strategy != CONF_STRATEGY_SITE
+      && json_object_set_new (def, "strategy", json_string (conf_strategy_name (conf->strategy))) < 0) {
+    json_decref (def);
+    return NULL;
+  }
   for (i = 0; i < conf->n_nodes; i++) {
     const struct conf_node *n = &conf->nodes[i];
 
@@ -52,6 +71,8 @@ conf_crg_to_json (const struct conf_crg *conf)
     if (s->type == CONF_SCRIPT) {
       o = json_pack ("{s:s, s:s, s:I}", "name", s->name, "agent", s->agent, "timeout_ms",
                      (json_int_t) s->timeout_ms);
+      if (add_order (o, s) < 0)
+        goto nomem;
       if (json_array_append_new (iasps, o) < 0) {
         json_decref (def);
         return NULL;
@@ -67,6 +88,8 @@ conf_crg_to_json (const struct conf_crg *conf)
       if (s->store[j][0]
           && json_object_set_new (list, conf->nodes[j].name, json_string (s->store[j])) < 0)
         goto nomem;
+    if (add_order (o, s) < 0)
+      goto nomem;
     if (json_array_append_new (iasps, o) < 0) {
       json_decref (def);
       return NULL;
@@ -218,9 +241,27 @@ read_node (struct reader *r, const json_t *o, struct conf_crg *c)
 }
 
 static int
+read_order (struct reader *r, const json_t *list, struct conf_iasp *s)
+{
+  const json_t *v;
+  size_t i;
+
+  if (list && (!json_is_array (list) || json_array_size (list) > CRG_MAX_NODES))
+    return fail (r, "'order' is not a list of at most %d", CRG_MAX_NODES);
+  for (i = 0; list && i < json_array_size (list); i++) {
+    v = json_array_get (list, i);
+    if (!json_is_string (v) || json_string_length (v) > CRG_NAME_MAX
+        || strlen (json_string_value (v)) != json_string_length (v))
+      return fail (r, "a node of the order is not a string of at most %d bytes", CRG_NAME_MAX);
+    strcpy (s->order[s->n_order++], json_string_value (v));
+  }
+  return 0;
+}
+
+static int
 read_script (struct reader *r, const json_t *o, struct conf_iasp *s)
 {
-  static const char *const known[] = { "name", "agent", "timeout_ms", NULL };
+  static const char *const known[] = { "name", "agent", "timeout_ms", "order", NULL };
 
   s->type = CONF_SCRIPT;
   if (only (r, o, known) < 0 || get_text (r, o, "agent", true, s->agent, CRG_PATH_MAX) < 0)
@@ -232,7 +273,7 @@ static int
 read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
 {
   static const char *const known[]
-    = { "name", "size", "block_size", "export", "tls", "mirror_port", "stores", NULL };
+    = { "name", "size", "block_size", "export", "tls", "mirror_port", "stores", "order", NULL };
   struct conf_iasp *s = &c->iasps[c->n_iasps];
   const json_t *tls, *stores;
   const char *key;
@@ -243,6 +284,8 @@ read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
   if (get_text (r, o, "name", true, s->name, CRG_NAME_MAX) < 0)
     return -EINVAL;
   snprintf (r->where, sizeof r->where, "IASP '%s': ", s->name);
+  if (read_order (r, json_object_get (o, "order"), s) < 0)
+    return -EINVAL;
   if (json_object_get (o, "agent")) {
     c->n_iasps++;
     return read_script (r, o, s);
@@ -275,7 +318,7 @@ int
 conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t errlen)
 {
   static const char *const known[]
-    = { "name", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms", "store_error", "resync_share", "nodes",
+    = { "name", "strategy", "takeover", "suspend_timeout_ms", "no_quorum_timeout_ms", "store_error", "resync_share", "nodes",
         "iasps", NULL };
   struct reader r = { .err = err, .errlen = errlen };
   const json_t *nodes, *iasps;
@@ -285,6 +328,8 @@ conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t 
   if (!json_is_object (def))
     return fail (&r, "missing, or not an object");
   if (only (&r, def, known) < 0 || get_text (&r, def, "name", true, conf->name, CRG_NAME_MAX) < 0
+      || (json_object_get (def, "strategy")
+          && get_word (&r, def, "strategy", conf_strategy_name, &conf->strategy) < 0)
       || get_word (&r, def, "takeover", conf_takeover_name, &conf->takeover) < 0
       || get_u32 (&r, def, "suspend_timeout_ms", CONF_MAX_TIMEOUT_MS, &conf->suspend_timeout_ms) < 0
       || get_u32 (&r, def, "no_quorum_timeout_ms", CONF_MAX_TIMEOUT_MS,

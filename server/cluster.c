@@ -293,6 +293,30 @@ progress (struct cluster *c, const char *text)
     c->make.progress (c->make.opaque, text);
 }
 
+/* A resource's own backup order: whom it names, then the others as in the group's. */
+static void
+order_resource (const struct conf_crg *conf, const struct conf_iasp *from, const struct crg_def *def,
+                struct iasp_def *to)
+{
+  uint8_t next = 0;
+  uint16_t done = 0;
+
+  if (def->placement != PLACEMENT_ACCESS)
+    return;
+  for (unsigned k = 0; k < from->n_order; k++) {
+    int n = cluster_node_index (conf, from->order[k]);
+
+    if (n < 0)
+      continue; /* checked: it is one */
+    to->order[n] = next++;
+    done |= (uint16_t) (1u << n);
+  }
+  for (unsigned place = 0; place < def->n_nodes; place++)
+    for (unsigned i = 0; i < def->n_nodes; i++)
+      if (def->nodes[i].order == place && !(done & (1u << i)))
+        to->order[i] = next++;
+}
+
 /* The definition as the group keeps it.  NULL or why not. */
 static const char *
 build_state (struct making *mk)
@@ -307,6 +331,7 @@ build_state (struct making *mk)
   clock_random_id (def.cluster_id);
   clock_random_id (def.id);
   clock_random_id (lineage);
+  def.placement = conf->strategy == CONF_STRATEGY_ACCESS ? PLACEMENT_ACCESS : PLACEMENT_SITE;
   def.takeover = conf->takeover == CONF_ORDER ? TAKEOVER_ORDER : TAKEOVER_SAME_SITE_FIRST;
   def.suspend_timeout_ms = conf->suspend_timeout_ms;
   def.no_quorum_timeout_ms = conf->no_quorum_timeout_ms;
@@ -353,6 +378,7 @@ build_state (struct making *mk)
 
     snprintf (to->name, sizeof to->name, "%s", from->name);
     clock_random_id (to->id);
+    order_resource (conf, from, &def, to);
     if (from->type == CONF_SCRIPT) {
       to->type = RES_SCRIPT;
       snprintf (to->agent, sizeof to->agent, "%s", from->agent);

@@ -30,6 +30,7 @@ conf_from_state (const struct crg_state *s, struct conf_crg *conf)
 
   memset (conf, 0, sizeof *conf);
   snprintf (conf->name, sizeof conf->name, "%s", s->def.name);
+  conf->strategy = s->def.placement == PLACEMENT_ACCESS ? CONF_STRATEGY_ACCESS : CONF_STRATEGY_SITE;
   conf->takeover = s->def.takeover == TAKEOVER_ORDER ? CONF_ORDER : CONF_SAME_SITE_FIRST;
   conf->suspend_timeout_ms = s->def.suspend_timeout_ms;
   conf->no_quorum_timeout_ms = s->def.no_quorum_timeout_ms;

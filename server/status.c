@@ -435,6 +435,8 @@ nodes_json (const struct crg_state *s, const struct group_status *st)
       json_array_append_new (addresses, json_string (n->addresses[k]));
     snprintf (text, sizeof text, "%016llx", (unsigned long long) incarnation);
     current = n->site >= s->def.n_sites ? "replicate"
+              : s->def.placement == PLACEMENT_ACCESS
+                ? state_hosts_production (s, n->id) ? "host" : "member"
               : state_hosts_production (s, n->id) ? "primary"
               : n->preferred_role == MEMBER_PEER ? "peer"
                                                  : "backup";

@@ -302,6 +302,58 @@ test_good (void)
   ok (parse_crgd ("", &d) == -EINVAL && strstr (err, "f: there is no [node] section"), "empty: %s", err);
 }
 
+/* Fig. 4: who reaches what, and the order of each resource. */
+static void
+test_access (void)
+{
+  static const char good[]
+    = "[crg]\nname = a\nstrategy = access\n"
+      "[node x]\nid=1\nsite=s\nrole=primary\naddress=1.1.1.1\n"
+      "[node y]\nid=2\nsite=s\nrole=backup\naddress=1.1.1.2\n"
+      "[node z]\nid=3\nrole=replicate\naddress=1.1.1.3\n"
+      "[iasp i]\nstore.y = /dev/i\norder = y\n"
+      "[script p]\nagent = /bin/p\norder = y, x\n";
+  static const struct {
+    const char *from, *to, *want;
+  } bad[] = {
+    { "= access", "= acces", "f:3: bad strategy 'acces' in [crg]; did you mean 'access'?" },
+    { "strategy = access", "", "f:18: IASP 'i' has no store on node 'x'" },
+    { "store.y = /dev/i\norder = y", "", "f:18: IASP 'i' has no store at site 's'; add 'store.s = PATH'" },
+    { "order = y\n", "order = x\n", "f:20: order of 'i' names 'x', which has no store for it" },
+    { "y, x", "y, x, y", "f:23: order of 'p' names 'y' twice" },
+    { "y, x", "z", "f:23: order of 'p' names replicate 'z', which never hosts" },
+    { "y, x", "w", "f:23: order of 'p' names 'w', which is not a node" },
+    { "y, x", "Y!", "f:23: bad node name 'Y!' in the order of 'p'" },
+    { "strategy = access\n", "\n", "IASP 'i' has no store on node 'x'" },
+  };
+  static struct conf_crg c, d;
+  char *text;
+  json_t *j;
+
+  ok (parse_crg (good, &c) == 0 && c.n_warnings == 0, "strategy access is read %s", err);
+  ok (c.strategy == CONF_STRATEGY_ACCESS && c.iasps[0].n_order == 1 && c.iasps[1].n_order == 2
+        && strcmp (c.iasps[1].order[0], "y") == 0 && c.iasps[0].store[0][0] == 0,
+      "a resource has an order of its own, and not every node a store");
+  j = conf_crg_to_json (&c);
+  memset (&d, 0, sizeof d);
+  ok (j && conf_crg_from_json (j, &d, err, sizeof err) == 0 && memcmp (&c, &d, sizeof c) == 0,
+      "JSON and back");
+  json_array_append_new (json_object_get (json_array_get (json_object_get (j, "iasps"), 0), "order"),
+                         json_integer (1));
+  ok (conf_crg_from_json (j, &d, err, sizeof err) == -EINVAL && strstr (err, "not a string"), "%s", err);
+  json_decref (j);
+  for (size_t i = 0; i < ARRAY_SIZE (bad); i++) {
+    text = replace (good, bad[i].from, bad[i].to);
+    if (!ok (parse_crg (text, &c) == -EINVAL && strstr (err, bad[i].want), "%s", err))
+      printf ("# wanted \"%s\"\n", bad[i].want);
+    free (text);
+  }
+  text = replace (good_crg, "size = 1G", "size = 1G\norder = p2");
+  ok (parse_crg (text, &c) == -EINVAL && strstr (err, "but all resources of this CRG move together"),
+      "%s", err);
+  free (text);
+}
+
 static void
 test_bad (void)
 {
@@ -495,6 +547,7 @@ main (void)
 {
   test_good ();
   test_bad ();
+  test_access ();
   test_bounds ();
   test_mutilated ();
   test_sizes ();
