@@ -206,6 +206,21 @@
 #define REPL_FLUSH_RANGES 256
 #define REPL_FLUSH_MS     500
 
+/* Verify: blocks that are compared with one question, and bytes at most (a block may be 1 MiB). */
+#define VERIFY_BLOCKS    16
+#define VERIFY_RANGE_MAX (4 * 1024 * 1024)
+/* Ranges whose digests are on their way: the next is read while one is answered. */
+#define VERIFY_SLOTS 4
+/* A range lock is given back after so long, whatever has been answered: a client's write may wait
+ * for it.  It is taken so often for one block before the copy counts as too slow. */
+#define VERIFY_LOCK_MS 1000
+#define VERIFY_TRIES   10
+/* Ranges that differ and are named, of each copy; the others are counted. */
+#define VERIFY_MAX_FOUND 16
+/* Digests that a plugin makes at once, of its own ranges or for its production: those waited for, and
+ * those that came too late under a lock. */
+#define DIGEST_MAX_JOBS (VERIFY_SLOTS + VERIFY_TRIES + 2)
+
 /* Operations that a mirror copy holds: as many as it offers as its window. */
 #define COPY_MAX_OPS LINK_WINDOW_FRAMES
 /* Actions of one step of the copy's core; the rest comes with CE_POLL. */

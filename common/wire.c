@@ -51,7 +51,7 @@ enum payload_rule {
   PAYLOAD_NONE,
   PAYLOAD_DATA,    /* as long as the operation */
   PAYLOAD_CONTROL, /* 1 to WIRE_MAX_CONTROL bytes */
-  PAYLOAD_DIGESTS, /* n x WIRE_DIGEST_LEN, n >= 1 */
+  PAYLOAD_DIGESTS, /* n x WIRE_DIGEST_LEN, n >= 1; with FAILED none */
   PAYLOAD_MAP,     /* WIRE_MAP_BYTES, or with ALL or END none */
 };
 
@@ -83,8 +83,8 @@ static const struct type_rule rules[WIRE_TYPE_END] = {
   [WIRE_RESYNC_ZERO] = { "RESYNC_ZERO", WIRE_F_FUA | WIRE_F_MAY_TRIM, PAYLOAD_NONE, true, true,
                          true, true },
   [WIRE_RECORD] = { "RECORD", 0, PAYLOAD_CONTROL },
-  [WIRE_DIGEST_REQ] = { "DIGEST_REQ", 0, PAYLOAD_CONTROL, true, true, true },
-  [WIRE_DIGEST] = { "DIGEST", 0, PAYLOAD_DIGESTS, true, false, true },
+  [WIRE_DIGEST_REQ] = { "DIGEST_REQ", 0, PAYLOAD_CONTROL, true, false, true },
+  [WIRE_DIGEST] = { "DIGEST", WIRE_F_FAILED, PAYLOAD_DIGESTS, true, false, true },
   [WIRE_BYE] = { "BYE", 0, PAYLOAD_NONE },
   [WIRE_MAP] = { "MAP", WIRE_F_ALL | WIRE_F_END, PAYLOAD_MAP, false, false, true, true },
   [WIRE_STABLE] = { "STABLE", WIRE_F_SETTLED | WIRE_F_CLEAR | WIRE_F_SYNC, PAYLOAD_NONE, false, false, true },
@@ -143,8 +143,9 @@ header_check (const struct wire_header *h)
       return WIRE_BAD_LENGTH;
     break;
   case PAYLOAD_DIGESTS:
-    if (h->payload_len == 0 || h->payload_len % WIRE_DIGEST_LEN != 0
-        || h->payload_len > LINK_MAX_PAYLOAD)
+    if (h->flags & WIRE_F_FAILED ? h->payload_len != 0
+                                 : h->payload_len == 0 || h->payload_len % WIRE_DIGEST_LEN != 0
+                                       || h->payload_len > LINK_MAX_PAYLOAD)
       return WIRE_BAD_LENGTH;
     break;
   case PAYLOAD_MAP:

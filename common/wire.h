@@ -39,8 +39,10 @@ enum wire_type {
   WIRE_RESYNC_WRITE, /* as WRITE, by the resynchronisation */
   WIRE_RESYNC_ZERO,  /* as ZERO, by the resynchronisation */
   WIRE_RECORD,       /* the committed record, stored lazily (R2); payload: wire_record */
-  WIRE_DIGEST_REQ,   /* digests of [offset, offset + length), please; payload: wire_digest_req */
-  WIRE_DIGEST,       /* copy -> production, same seq; payload: n x WIRE_DIGEST_LEN bytes */
+  WIRE_DIGEST_REQ,   /* digests of [offset, offset + length), please, of what is on the store now: it
+                      * is no operation, and waits for none; payload: wire_digest_req */
+  WIRE_DIGEST,       /* copy -> production, same seq, offset, length; payload: n x WIRE_DIGEST_LEN
+                      * bytes; FAILED: none, the store can't read it */
   WIRE_BYE,          /* graceful end: nothing more will be sent */
   WIRE_MAP,          /* a piece of a map of blocks that may differ; payload: WIRE_MAP_BYTES of bits,
                       * the first for the block at offset; ALL: all that a piece can name, no
@@ -63,6 +65,7 @@ enum wire_type {
 #define WIRE_F_ALL      0x0010 /* MAP */
 #define WIRE_F_END      0x0020 /* MAP */
 #define WIRE_F_SYNC     0x0040 /* STABLE, from production: flush, and say so with a STABLE */
+#define WIRE_F_FAILED   0x0080 /* DIGEST */
 
 /* The header, 64 bytes, little-endian:
  *    0 magic u32 | 4 version u8 | 5 type u8 | 6 flags u16 | 8 tenure u64 | 16 seq u64
@@ -220,10 +223,12 @@ struct wire_record {
   uint32_t in_set; /* bit s: site s is in the in-sync set */
 };
 
-#define WIRE_DIGEST_LEN 16
+#define WIRE_DIGEST_LEN     16
+#define WIRE_DIGEST_REQ_LEN 8
+#define WIRE_DIGEST_SHA256  1 /* its first WIRE_DIGEST_LEN bytes */
 struct wire_digest_req {
-  uint32_t algorithm; /* 1: the first 16 bytes of SHA-256 */
-  uint32_t block_size;
+  uint32_t algorithm;  /* WIRE_DIGEST_SHA256 */
+  uint32_t block_size; /* one digest for each block from `offset` on; the last may be short */
 };
 
 extern size_t wire_encode_hello (const struct wire_hello *m, uint8_t *buf, size_t size);

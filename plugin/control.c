@@ -211,6 +211,7 @@ status (struct engine *e)
   json_object_set_new (s, "hot", status_hot (e));
   json_object_set_new (s, "waits", status_waits (e));
   json_object_set_new (s, "links", status_links (e));
+  json_object_set_new (s, "verify", prodverify_status (e));
   json_object_set_new (s, "mirror", status_mirror (e));
   if (e->prod.on) {
     const struct repl_counters *c = repl_counters (e->prod.core);
@@ -349,6 +350,8 @@ command (struct engine *e, json_t *request)
     cmd_lease (e, request, id);
   else if (strcmp (cmd, "mirror") == 0)
     cmd_mirror (e, request, id);
+  else if (strcmp (cmd, "verify") == 0)
+    prodverify_command (e, request, id);
   else if (strcmp (cmd, "unmirror") == 0)
     cmd_unmirror (e, request, id);
   else if (strcmp (cmd, "hold") == 0 || strcmp (cmd, "quit") == 0) {

@@ -52,8 +52,8 @@ enum copy_event_kind {
   /* hello, peer: a HELLO was decoded on a connection whose certificate names `peer` (NULL:
    * none).  conn: the shell's number of that connection, repeated in the answers. */
   CE_HELLO = 1,
-  CE_FRAME,      /* conn, frame, buf: a frame from WRITE to RECORD; PING, PONG, BYE are the
-                    shell's.  buf: the shell's name of the payload's buffer */
+  CE_FRAME,      /* conn, frame, buf: a frame from WRITE to RECORD; PING, PONG, BYE, DIGEST_REQ
+                    are the shell's.  buf: the shell's name of the payload's buffer */
   CE_RECORD,     /* record: a RECORD frame's payload with its conn, or (conn 0) the role command's */
   CE_STABLE,     /* conn, frame: a STABLE frame */
   CE_DONE,       /* op, error: CA_SUBMIT is done.  CA_SUPER: op = COPY_OP_SUPER; CA_MARK: COPY_OP_MARK;

@@ -361,6 +361,48 @@ link_hello (struct engine *e, struct mlink *l, const struct wire_header *h, cons
 }
 
 static void
+send_digest (struct engine *e, struct mlink *l, uint64_t seq, uint64_t offset, uint64_t length, const uint8_t *digests,
+             unsigned n)
+{
+  struct wire_header h = { .type = WIRE_DIGEST, .flags = n == 0 ? WIRE_F_FAILED : 0, .tenure = l->tenure, .seq = seq,
+                           .offset = offset, .length = (uint32_t) length, .payload_len = n * WIRE_DIGEST_LEN };
+
+  if (mlink_send (l, &h, digests) < 0)
+    mlink_close (l, "the peer does not read its answers");
+}
+
+/* Production compares (verify.h): answered when the digests are made, in no order with the stream. */
+static void
+digest_asked (struct engine *e, struct mlink *l, const struct wire_header *h, const uint8_t *payload)
+{
+  struct wire_digest_req m;
+  const char *bad = NULL;
+  char reason[CRG_REASON_MAX + 1];
+
+  if (wire_decode_digest_req (payload, h->payload_len, &m) != WIRE_OK)
+    bad = "a DIGEST_REQ that can't be read";
+  else if (h->tenure != l->tenure)
+    bad = "a frame with another tenure than its HELLO";
+  else
+    bad = verify_request_refusal (h, &m, e->ia->p.size);
+  if (bad) {
+    snprintf (reason, sizeof reason, "protocol: %s", bad);
+    mlink_close (l, reason);
+  }
+  else if (!digest_start (e->digester, l->conn, h->seq, h->offset, h->length, m.block_size))
+    send_digest (e, l, h->seq, h->offset, h->length, NULL, 0);
+}
+
+void
+copyside_digest (struct engine *e, const struct digest_job *job)
+{
+  struct mlink *l = find_conn (e, job->conn);
+
+  if (l && e->copyside.on && l->spoken)
+    send_digest (e, l, job->seq, job->offset, job->length, job->digests[0], job->error == 0 ? job->n : 0);
+}
+
+static void
 link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
 {
   struct engine *e = l->owner;
@@ -397,6 +439,9 @@ link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
   case WIRE_MAP:
     ev.map = h->payload_len > 0 ? payload : NULL;
     break;
+  case WIRE_DIGEST_REQ:
+    digest_asked (e, l, h, payload);
+    return;
   default:
     if (payload && payload != l->control)
       ev.buf = arena_name (&e->copyside, payload);
@@ -672,7 +717,7 @@ copyside_is_idle (struct engine *e)
   for (unsigned i = 0; i < COPY_MAX_OPS; i++)
     if (c->ops[i].sop.busy)
       return false;
-  return c->idle && !c->sync.busy;
+  return c->idle && !c->sync.busy && digest_is_idle (e->digester);
 }
 
 void

@@ -398,6 +398,19 @@ round_tick (struct engine *e)
   }
 }
 
+/* Comparisons of copies are at work. */
+static void
+round_digests (struct engine *e)
+{
+  struct digest_job job;
+
+  while (digest_take (e->digester, &job))
+    if (job.conn == 0)
+      prodverify_digest (e, &job);
+    else
+      copyside_digest (e, &job);
+}
+
 static bool
 has_work (const void *engine)
 {
@@ -440,6 +453,8 @@ run_rounds (struct engine *e)
     }
     sop_run (&e->env);
     copyside_round (e);
+    if (digest_is_ready (e->digester))
+      round_digests (e);
     role_round (e);
     control_round (e);
     flush_links (e);
@@ -546,6 +561,8 @@ engine_new (struct iasp *ia, char *err, size_t errlen)
     r = prod_init (e);
   if (r == 0)
     r = copyside_init (e);
+  if (r == 0 && !(e->digester = digest_new (&ia->store)))
+    r = -ENOMEM;
   if (r < 0) {
     snprintf (err, errlen, "no memory for the engine");
     goto error;
@@ -564,6 +581,7 @@ engine_start (struct engine *e, char *err, size_t errlen)
   int r;
 
   e->efd = eventfd (0, EFD_CLOEXEC);
+  digest_wake_by (e->digester, e->efd);
   if (e->efd == -1) {
     r = -errno;
     snprintf (err, errlen, "eventfd: %s", strerror (-r));
@@ -605,6 +623,7 @@ engine_free (struct engine *e)
 {
   if (!e)
     return;
+  digest_free (e->digester);
   prod_free (e);
   mapw_free (e);
   copyside_free (e);

@@ -16,6 +16,7 @@
 #include "common/jsonl.h"
 #include "plugin/copy.h"
 #include "plugin/copy_private.h"
+#include "plugin/digest.h"
 #include "plugin/engine.h"
 #include "plugin/iasp.h"
 #include "plugin/mlink.h"
@@ -150,6 +151,11 @@ struct prod {
   struct prod_event events[PROD_EVENTS]; /* fed while a step's actions are carried out */
   unsigned ev_head, ev_n;
   char hold_reason[CRG_REASON_MAX + 1];
+  struct {                               /* the comparison, as its controller knows it (prodverify.c) */
+    json_int_t run, refused_run;         /* its numbers of the present or last one, and of one refused */
+    uint8_t *memory;
+    char refused[CRG_REASON_MAX + 1];
+  } verify;
 };
 
 /* ---- mirror ------------------------------------------------------------------------------- */
@@ -303,6 +309,7 @@ struct engine {
   struct mlink links[RING_FILES]; /* one to each site, then those that came in */
   struct prod prod;
   struct copyside copyside;
+  struct digester *digester;
   struct control control;
   struct task task;
 };
@@ -352,7 +359,15 @@ extern void prod_resume (struct engine *e);
 extern void prod_tick (struct engine *e);
 extern void prod_tell_levels (struct engine *e); /* to a new controller */
 
+/* prodverify.c */
+extern void prodverify_do (struct engine *e, const struct repl_action *a);
+extern void prodverify_command (struct engine *e, json_t *request, json_int_t id);
+extern void prodverify_digest (struct engine *e, const struct digest_job *job);
+extern void prodverify_end (struct engine *e); /* with this production */
+extern json_t *prodverify_status (struct engine *e); /* or null */
+
 /* copyside.c */
+extern void copyside_digest (struct engine *e, const struct digest_job *job);
 extern int copyside_init (struct engine *e);
 extern void copyside_free (struct engine *e);
 extern int copyside_start (struct engine *e, char *err, size_t errlen);

@@ -271,7 +271,7 @@ send_done (struct ring_op *op, int res)
 static bool
 is_control (const struct wire_header *h)
 {
-  return h->type != WIRE_WRITE && h->type != WIRE_RESYNC_WRITE && h->type != WIRE_DIGEST;
+  return h->type != WIRE_WRITE && h->type != WIRE_RESYNC_WRITE;
 }
 
 static void

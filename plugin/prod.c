@@ -249,6 +249,12 @@ carry_out (struct engine *e, const struct repl_action *a)
       mlink_close (&e->links[a->site], "the copy does not read what it is asked");
     break;
   }
+  case RA_DIGEST:
+  case RA_DIGEST_REQ:
+  case RA_DIFFERS:
+  case RA_VERIFY:
+    prodverify_do (e, a);
+    break;
   case RA_GUARD:
     atomic_store (&e->ia->gate.guarded, a->error != 0);
     log_line ("the copies of the set are equal: reads wait no more");
@@ -356,7 +362,7 @@ link_up (struct mlink *l)
   m.tenure = e->rec.tenure;
   m.generation = e->rec.generation;
   m.size = p->size;
-  m.features = e->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0;
+  m.features = WIRE_FEATURE_DIGEST | (e->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0);
   m.block_size = e->meta.sb.block_size;
   m.dirty_block_size = p->dirty_block;
   m.site = e->site;
@@ -458,6 +464,7 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
   ev.empty = m.flags & WIRE_OK_EMPTY;
   ev.unusable = m.flags & WIRE_OK_UNUSABLE;
   ev.forked = e->rec.diverged >> l->site & 1;
+  ev.digests = m.features & WIRE_FEATURE_DIGEST;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
   ev.syncs = e->mapw.on && (m.features & WIRE_FEATURE_SYNC);
@@ -533,6 +540,13 @@ link_frame (struct mlink *l, const struct wire_header *h, uint8_t *payload)
     break;
   case WIRE_MAP:
     link_map (e, l, h, payload);
+    break;
+  case WIRE_DIGEST:
+    ev.kind = RE_DIGEST;
+    ev.error = h->flags & WIRE_F_FAILED ? -EIO : 0;
+    ev.map = h->payload_len > 0 ? payload : NULL;
+    ev.length = h->payload_len / WIRE_DIGEST_LEN;
+    prod_feed (e, &ev);
     break;
   case WIRE_BYE:
     mlink_close (l, "the copy said goodbye");
@@ -759,6 +773,7 @@ prod_free (struct engine *e)
   struct prod *p = &e->prod;
 
   free_buffers (p);
+  free (p->verify.memory);
   for (unsigned i = 0; i < PROD_RSLOTS; i++)
     sop_free (&p->rslots[i].sop);
   sop_free (&p->drain);
@@ -805,6 +820,7 @@ prod_start (struct engine *e, bool equal, bool again, char *err, size_t errlen)
     p->rslots[i].buf = buf;
   }
   memset (p->sites, 0, sizeof p->sites);
+  memset (&p->verify, 0, sizeof p->verify);
   for (unsigned s = 0; s < CRG_MAX_SITES; s++) {
     p->sites[s].retry_ms = LINK_RETRY_MIN_MS;
     mlink_init (&e->links[s], &e->ring, s, &prod_link_ops, e);
@@ -836,6 +852,7 @@ prod_stop (struct engine *e)
   if (!e->prod.on)
     return;
   e->prod.on = false;
+  prodverify_end (e);
   bye.tenure = e->rec.tenure;
   for (unsigned s = 0; s < CRG_MAX_SITES; s++) {
     struct mlink *l = &e->links[s];
@@ -858,5 +875,5 @@ prod_is_idle (struct engine *e)
   for (unsigned s = 0; s < CRG_MAX_SITES; s++)
     if (e->links[s].state != LK_FREE)
       return false;
-  return !e->prod.drain.busy && !e->prod.sync.busy;
+  return !e->prod.drain.busy && !e->prod.sync.busy && digest_is_idle (e->digester);
 }

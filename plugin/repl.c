@@ -178,16 +178,18 @@ slot_release (struct repl *r, unsigned slot)
             && rslot_conflicts (r, x, s))
           x->blockers--; /* link_pump looks for those with none left */
       }
+    if (r->vlock.state == RL_BLOCKED && r->vlock.blockers > 0 && r->vlock.order > s->order
+        && rslot_conflicts (r, &r->vlock, s))
+      r->vlock.blockers--; /* ... and verify_pump for this one */
   }
   list_remove (r, slot);
   s->state = SL_FREE;
 }
 
+/* The requests that waited for this range go on. */
 void
-repl_rslot_release (struct repl *r, unsigned rslot)
+repl_range_release (struct repl *r, const struct repl_rslot *x)
 {
-  struct repl_rslot *x = &r->rslots[rslot];
-
   if (r->n_blocked > 0)
     for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
       struct repl_slot *w = &r->slots[i];
@@ -195,6 +197,14 @@ repl_rslot_release (struct repl *r, unsigned rslot)
           && rslot_conflicts (r, x, w) && --w->blockers == 0)
         unblocked (r, i);
     }
+}
+
+void
+repl_rslot_release (struct repl *r, unsigned rslot)
+{
+  struct repl_rslot *x = &r->rslots[rslot];
+
+  repl_range_release (r, x);
   if (x->state == RL_BLOCKED)
     r->n_rblocked--;
 }
@@ -462,6 +472,8 @@ request (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
     for (unsigned i = 0; i < r->cfg.n_rslots; i++)
       if (rslot_conflicts (r, &r->rslots[i], s))
         s->blockers++;
+    if (rslot_conflicts (r, &r->vlock, s))
+      s->blockers++;
     if (s->blockers > 0)
       r->counters.locks_waited++;
   }
@@ -656,6 +668,7 @@ pump (struct repl *r, struct repl_actions *out)
     own_flush (r, REPL_SLOT_SYNC, out);
   }
   link_pump (r, out);
+  verify_pump (r, out);
   pump_guard (r, out);
   if (!pump_marks (r, out))
     out->more = true;
@@ -737,6 +750,11 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
     break;
   case RE_MARKED:
     marked (r, ev, out);
+    break;
+  case RE_VERIFY:
+  case RE_VERIFY_STOP:
+  case RE_DIGEST:
+    verify_event (r, ev, out);
     break;
   case RE_MORE:
     break;

@@ -91,6 +91,11 @@ enum repl_event_kind {
   RE_MAP,         /* site, empty, forked, offset, map: a piece of the copy's own map, META_BLOCK_BITS blocks from
                      offset on; NULL: all of them are set */
   RE_MARKED,      /* error: the stage that RA_MARK opened is written and flushed, or not */
+  RE_VERIFY,      /* in_set (the sites to compare), repair, memory (with repair: zeroed, verify_memory_bytes
+                     (), the core's until RA_VERIFY of the own site): a run begins (verify.h) */
+  RE_VERIFY_STOP, /* reason: it ends now */
+  RE_DIGEST,      /* site (the own one, or a copy's), seq, error, map, length: the digests that RA_DIGEST or
+                     RA_DIGEST_REQ asked for under that number: `length` of WIRE_DIGEST_LEN bytes each */
   RE_TICK,        /* time passed: feed one every REPL_TICK_MS */
   RE_MORE,        /* nothing new: after a step that set actions->more */
 };
@@ -107,6 +112,9 @@ struct repl_event {
   bool restarted;       /* R5: answered and not flushed may be gone */
   bool empty;           /* nothing in it is of use */
   bool unusable;        /* its disk says: target of a resync that did not end */
+  bool digests;         /* RE_LINK_UP: it answers DIGEST_REQ */
+  bool repair;
+  uint8_t *memory;
   bool mapped;          /* its map of what may differ came before */
   bool syncs;           /* it answers STABLE with SYNC */
   bool forked;          /* RE_LINK_UP, RE_MAP: R6, it went its own way, and its map says where */
@@ -157,6 +165,11 @@ enum repl_action_kind {
                      -> RE_MARKED.  The payloads are taken while this is carried out */
   RA_STABLE,      /* site, frame (WIRE_STABLE): tell it; harmless if it can't be sent now, but with
                      WIRE_F_SYNC: then the link has to be closed */
+  RA_DIGEST,      /* no, offset, length: make the digests of the own store's blocks -> RE_DIGEST, own site */
+  RA_DIGEST_REQ,  /* site, frame (DIGEST_REQ, seq to be answered with): ask it; the shell makes the payload */
+  RA_DIFFERS,     /* site, offset, length: the copy differs there from production (verify.h, V2) */
+  RA_VERIFY,      /* site, op (enum verify_phase), reason: of that copy's comparison; the own site: the
+                     run is over */
   RA_GUARD,       /* error 0 or 1: 1: every read goes through RE_REQUEST from now on, 0: no more.
                      It stands when the core begins if repl_is_guarded () says so */
 };

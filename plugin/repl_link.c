@@ -110,6 +110,12 @@ copy_lost (struct repl *r, unsigned site, bool final, const char *reason,
   say (r, site, RA_COPY_LOST, out);
 }
 
+void
+link_lose (struct repl *r, unsigned site, const char *reason, struct repl_actions *out)
+{
+  copy_lost (r, site, true, reason, out);
+}
+
 static void
 copy_back (struct repl *r, unsigned site, struct repl_actions *out)
 {
@@ -674,6 +680,7 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   x->window_frames = frames;
   x->room = ev->room_bytes;
   x->syncs = ev->syncs;
+  x->digests = ev->digests;
   x->flush_ms = r->now_ms;
   x->read_retry_ms = 0;
   if (frames < 8 || bytes < least || bytes < r->cfg.block_size + 4 * WIRE_HEADER_LEN) {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of the replication core, laid open for those who embed it by value (the plugin's
- * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c and repl_status.c, which share
- * it.  Nobody else reads or writes a field.  No pointers but the maps given at init: a copy of the
+ * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c, verify.c and repl_status.c,
+ * which share it.  Nobody else reads or writes a field.  No pointers but the maps given at init: a copy of the
  * struct and of the maps is a snapshot.
  */
 #ifndef IASP_REPL_PRIVATE_H
 #define IASP_REPL_PRIVATE_H
 
 #include "plugin/repl.h"
+#include "plugin/verify.h"
 
 #define REPL_NONE     REPL_NO_SLOT
 #define REPL_SLOTS    (REPL_MAX_SLOTS + 2) /* with REPL_SLOT_DRAIN, REPL_SLOT_SYNC */
@@ -94,6 +95,7 @@ struct repl_site {
   bool map_valid;               /* the map says how it differs from production */
   bool untracked;               /* has writes that no SENT state follows: a restart of its
                                    machine may have lost them */
+  bool digests;                 /* it answers DIGEST_REQ */
   bool map_needed;              /* its own map has not come since this production began */
   bool fork_taken;              /* that of the fork that it was has come */
   bool lack_owed, lack_said;    /* it has to note that it lacks everything; told on this link */
@@ -173,12 +175,15 @@ struct repl {
   char fail_reason[CRG_REASON_MAX + 1];
   struct repl_slot slots[REPL_SLOTS];
   struct repl_rslot rslots[REPL_MAX_RSLOTS];
+  struct repl_rslot vlock;      /* of the comparison; RL_READING: it is held */
+  struct verify verify;
   struct repl_site sites[CRG_MAX_SITES];
 };
 
 /* --- repl.c, for repl_link.c */
 extern void repl_check_done (struct repl *r, unsigned slot);
 extern void repl_rslot_release (struct repl *r, unsigned rslot);
+extern void repl_range_release (struct repl *r, const struct repl_rslot *x);
 extern void repl_set_reason (char *dst, const char *src);
 extern bool repl_lease_ok (const struct repl *r);
 extern bool repl_app_is_idle (const struct repl *r);
@@ -209,6 +214,8 @@ extern struct repl_action *link_send (struct repl *r, unsigned site, enum wire_t
                                       enum flight_kind kind, uint64_t offset, uint64_t length,
                                       uint32_t payload_len, struct repl_actions *out);
 extern void link_mark_hot (struct repl *r, unsigned site);
+/* It has to leave the set, whatever its link does. */
+extern void link_lose (struct repl *r, unsigned site, const char *reason, struct repl_actions *out);
 
 /* --- repl_resync.c, for the other two */
 extern void resync_read_done (struct repl *r, const struct repl_event *ev,
@@ -218,6 +225,12 @@ extern void resync_pump (struct repl *r, struct repl_actions *out);
 extern void resync_measure (struct repl *r, struct repl_site *x, uint64_t ms);
 extern uint32_t resync_block_bytes (const struct repl *r);
 extern uint32_t resync_block_frames (const struct repl *r);
+
+/* --- verify.c, for the others */
+extern void verify_event (struct repl *r, const struct repl_event *ev, struct repl_actions *out);
+extern void verify_pump (struct repl *r, struct repl_actions *out);
+/* What differs of this copy is not copied before it has left the set. */
+extern bool verify_keeps_out (const struct repl *r, unsigned site);
 
 /* --- small things, both */
 static inline void
@@ -296,6 +309,13 @@ set_is_equal (const struct repl *r)
     if ((set_mask (r) & 1u << s) && (r->sites[s].map_needed || !is_equal (&r->sites[s].track)))
       return false;
   return true;
+}
+
+/* Do clients work? */
+static inline bool
+repl_app_is_busy (const struct repl *r)
+{
+  return r->n_granted > 0 || (r->app_ms != 0 && r->now_ms - r->app_ms < REPL_TICK_MS);
 }
 
 /* The copies that a request granted now has to wait for. */

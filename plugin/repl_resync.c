@@ -58,12 +58,6 @@ resync_block_bytes (const struct repl *r)
   return r->cfg.block_size + resync_block_frames (r) * WIRE_HEADER_LEN;
 }
 
-static bool
-app_is_busy (const struct repl *r)
-{
-  return r->n_granted > 0 || (r->app_ms != 0 && r->now_ms - r->app_ms < REPL_TICK_MS);
-}
-
 static void
 unreserve (const struct repl *r, struct repl_site *x)
 {
@@ -119,7 +113,7 @@ static bool
 next_read (struct repl *r, unsigned site, struct repl_actions *out)
 {
   struct repl_site *x = &r->sites[site];
-  const bool busy = app_is_busy (r);
+  const bool busy = repl_app_is_busy (r);
   const unsigned share = r->cfg.share_percent;
   unsigned limit = r->cfg.n_rslots, i;
   struct track_range run;
@@ -130,6 +124,7 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
       || (r->hold && !r->guard) /* held, but the copies of the set are to be equal (F6) */
       /* What production itself may have to take back goes to the set first. */
       || (r->guard && !(r->in_set & 1u << site))
+      || verify_keeps_out (r, site)
       || x->track.count[TS_DIRTY] == 0 || r->now_ms < x->read_retry_ms || x->enter == EN_SENT)
     return false;
   /* Application writes govern: a share of the buffers and of the window, but always one. */

@@ -298,6 +298,7 @@ full_pread (struct store *s, void *buf, size_t count, uint64_t offset)
 {
   char *p = buf;
 
+  fault_delay (s, SF_READ, offset);
   while (count > 0) {
     struct sf_token fault;
     ssize_t r = storefault_begin (s, SF_READ, offset, count, NULL, false, &fault);

@@ -8,7 +8,8 @@
  * with rename.  One rule a line, # begins a comment:
  *
  *   cache [SEED]                  what isn't flushed is lost at power loss
- *   delay OP MICROSECONDS         OP: write (also zero and trim), flush, meta-write
+ *   delay OP MICROSECONDS         OP: write (also zero and trim), flush, meta-write, read (of a
+ *                                 client, or for a digest)
  *   fail OP ERROR [after N] [times M] [half]
  *                                 OP: read, write, flush (also a write with FUA), meta-read,
  *                                 meta-write; ERROR: EIO, ENOSPC, ENOMEM, EROFS; after N good ones;

@@ -69,6 +69,11 @@ actions (void)
       check (a->frame.payload_len == 0 || a->slot == REPL_NO_SLOT || busy[a->slot],
              "a payload of a slot that is free");
       break;
+    case RA_DIGEST:
+    case RA_DIGEST_REQ:
+      check (a->kind == RA_DIGEST_REQ || (a->offset < SIZE && a->length > 0 && a->length <= SIZE - a->offset),
+             "digests out of range");
+      break;
     case RA_RESYNC_READ:
       check (a->rslot < REPL_MAX_RSLOTS && !reading[a->rslot], "a resync buffer twice");
       check (a->offset < SIZE && a->length <= a->length_max && a->length_max <= SIZE - a->offset,
@@ -97,7 +102,7 @@ feed (struct repl_event *ev)
 static void
 fuzz_repl (uint64_t seed)
 {
-  static uint8_t maps[SITES][1024];
+  static uint8_t maps[SITES][1024], memory[SITES * 1024], digests[VERIFY_BLOCKS * WIRE_DIGEST_LEN];
   struct repl_config cfg = { .size = SIZE, .block_size = BLOCK, .n_sites = SITES, .n_rslots = 8,
                              .share_percent = 40, .suspend_timeout_ms = 1000, .generation = 5 };
   uint64_t now = 1, generation = 5;
@@ -142,6 +147,7 @@ fuzz_repl (uint64_t seed)
     ev.seen = any (r.no + 1);
     ev.until_ms = rnd (10) ? now + rnd (5000) : any (now);
     ev.reason = rnd (2) ? "because" : NULL;
+    ev.digests = rnd (8) != 0;
     switch (ev.kind) { /* the shell's own: kept sane, but for the illegal ones */
     case RE_REQUEST:
       if (ev.slot < REPL_MAX_SLOTS && !busy[ev.slot])
@@ -169,6 +175,16 @@ fuzz_repl (uint64_t seed)
     case RE_STORE_FAILED:
       if (rnd (50))
         continue;
+      break;
+    case RE_VERIFY:
+      ev.repair = rnd (2);
+      ev.memory = memory;
+      break;
+    case RE_DIGEST:
+      memset (digests, (int) rnd (2), sizeof digests);
+      ev.map = rnd (50) ? digests : NULL;
+      ev.length = rnd (10) ? VERIFY_BLOCKS : rnd (VERIFY_BLOCKS + 2);
+      ev.seq = rnd (20) ? r.verify.tag - rnd (VERIFY_SLOTS + 1) : any (r.verify.tag);
       break;
     }
     feed (&ev);

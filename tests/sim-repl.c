@@ -13,7 +13,8 @@
  * answered flush is stable there; where a copy differs from production the block is not clean
  * or a request for it is in flight; wherever a copy of the set and any other differ, the disk of
  * one of the two says so; a read returns only what a failover can't take back; nothing is
- * answered without a lease; a copy that was filled once is never filled from the start again; in
+ * answered without a lease; a comparison (verify.h) never names a block that is equal, finds each one that was
+ * changed behind a copy's back, and repairs it; a copy that was filled once is never filled from the start again; in
  * the end all copies are in the set and equal.
  */
 #include <stdio.h>
@@ -87,7 +88,7 @@ struct msg { /* a frame, or what goes back */
   uint64_t since, generation; /* ENTER */
   uint32_t in_set;            /* RECORD */
   uint8_t *map;               /* MAP, HELLO_OK; NULL: all */
-  uint8_t back;               /* 1 ACK, 2 ERROR, 3 HELLO_OK, 4 REFUSE, 5 STABLE */
+  uint8_t back;               /* 1 ACK, 2 ERROR, 3 HELLO_OK, 4 REFUSE, 5 STABLE, 6 DIGEST */
   struct wire_hello_ok ok;
   char reason[64];
   stamp_t *data; /* units of the operation */
@@ -144,7 +145,7 @@ struct site {
 };
 
 enum sev_kind { SE_LOCAL = 1, SE_MARK, SE_RREAD, SE_FWD, SE_BACK, SE_DRAIN, SE_COPYOP, SE_TICK, SE_CLIENT,
-                SE_CTL, SE_RECORD, SE_COMMIT, SE_READ, SE_CHAOS, SE_HEAL };
+                SE_CTL, SE_RECORD, SE_COMMIT, SE_READ, SE_CHAOS, SE_HEAL, SE_DIGEST, SE_COPYDIGEST };
 
 struct sev {
   uint64_t at, order;
@@ -215,6 +216,15 @@ static struct {
   bool failed_store;
   uint64_t entered, lost, takeovers, graceful_ones, partial, powerlosses;
   uint64_t partial_blocks, partial_of, reads_held;
+
+  /* comparisons: at any time, and at the end one of equal copies and one of a damaged copy */
+  unsigned stage, agains;
+  bool again;
+  uint8_t verify_memory[SITES_MAX * UNITS];
+  bool damaged;         /* this unit of this copy was changed behind its back */
+  unsigned damaged_site, damaged_unit;
+  bool found;           /* ... and was named */
+  uint64_t compared, found_total, repaired, stopped;
 } w;
 
 static bool verbose;
@@ -543,6 +553,12 @@ do_send (struct repl_action *a)
   e->b = bytes;
 }
 
+static bool
+is_damaged (unsigned s, unsigned i)
+{
+  return w.damaged && s == w.damaged_site && i == w.damaged_unit;
+}
+
 /* A read is answered: whatever copy takes over, it gives the same. */
 static void
 check_read (const struct req *q)
@@ -551,7 +567,7 @@ check_read (const struct req *q)
     for (unsigned s = 0; s < w.n_sites; s++) {
       const stamp_t has = w.site[s].disk.cur[i];
       /* a newer write of this production may be on its way */
-      if ((w.in_set & 1u << s) && s != w.prod_site && !w.site[s].restarted && has != q->seen[i]
+      if ((w.in_set & 1u << s) && s != w.prod_site && !w.site[s].restarted && has != q->seen[i] && !is_damaged (s, i)
           && !(has > q->seen[i] && (has > w.tenure_stamp || !w.track)))
         violate ("a read returns stamp %u of unit %u, site %u has %u", q->seen[i], i, s, has);
     }
@@ -682,7 +698,8 @@ check_disks (void)
       if (a == b || !((w.in_set | 1u << w.prod_site) & 1u << a))
         continue;
       for (unsigned i = 0; i < UNITS && !broken; i++)
-        if (w.site[a].disk.cur[i] != w.site[b].disk.cur[i] && !disk_says (a, b, i) && !disk_says (b, a, i))
+        if (w.site[a].disk.cur[i] != w.site[b].disk.cur[i] && !is_damaged (a, i) && !is_damaged (b, i)
+            && !disk_says (a, b, i) && !disk_says (b, a, i))
           violate ("unit %u is %u at site %u, %u at site %u, and neither disk says so", i, w.site[a].disk.cur[i], a,
                    w.site[b].disk.cur[i], b);
     }
@@ -727,7 +744,7 @@ check_completed (unsigned slot, int error)
       continue;
     if (q->op == RO_FLUSH) {
       for (unsigned i = 0; i < UNITS; i++)
-        if (x->disk.stable[i] < q->flushed[i])
+        if (x->disk.stable[i] < q->flushed[i] && !is_damaged (s, i))
           violate ("flush answered, unit %u is not stable at site %u (%u, want %u)", i, s,
                    x->disk.stable[i], q->flushed[i]);
       continue;
@@ -736,9 +753,9 @@ check_completed (unsigned slot, int error)
     if (s != w.prod_site && x->restarted)
       continue;
     for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++) {
-      if (x->disk.cur[i] != q->stamp)
+      if (x->disk.cur[i] != q->stamp && !is_damaged (s, i))
         violate ("write %u answered, site %u holds %u in unit %u", q->stamp, s, x->disk.cur[i], i);
-      if ((q->flags & RF_FUA) && x->disk.stable[i] < q->stamp)
+      if ((q->flags & RF_FUA) && x->disk.stable[i] < q->stamp && !is_damaged (s, i))
         violate ("FUA write answered, not stable at site %u", s);
     }
   }
@@ -746,6 +763,52 @@ check_completed (unsigned slot, int error)
     for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++)
       if (q->stamp > w.answered[i])
         w.answered[i] = q->stamp;
+}
+
+/* A digest of stamps. */
+static void
+digest_of (const struct disk *d, uint64_t offset, uint64_t length, uint8_t *digests)
+{
+  for (uint64_t at = 0; at < length; at += BLOCK, digests += WIRE_DIGEST_LEN) {
+    uint64_t h[2] = { 0xcbf29ce484222325u, 0x9e3779b97f4a7c15u };
+    for (unsigned i = u0 (offset + at); i < u0 (offset + at + BLOCK) && i < u0 (offset + length); i++) {
+      h[0] = (h[0] ^ d->cur[i]) * 0x100000001b3u;
+      h[1] = (h[1] ^ (d->cur[i] + 1)) * 0x100000001b5u;
+    }
+    memcpy (digests, h, sizeof h);
+  }
+}
+
+/* The core calls a block different: it has to be, at this instant. */
+static void
+check_differs (const struct repl_action *a)
+{
+  bool differs = false;
+
+  for (unsigned i = u0 (a->offset); i < u0 (a->offset + a->length); i++)
+    if (w.site[w.prod_site].disk.cur[i] != w.site[a->site].disk.cur[i]) {
+      differs = true;
+      if (!is_damaged (a->site, i))
+        violate ("verify: unit %u of site %u differs, and nobody damaged it", i, a->site);
+    }
+  if (!differs)
+    violate ("verify names %llu of site %u, which is equal", (unsigned long long) a->offset, a->site);
+  w.found = true;
+  w.found_total++;
+}
+
+static void
+start_verify (bool repair)
+{
+  struct repl_event ev = { .kind = RE_VERIFY, .repair = repair, .memory = w.verify_memory,
+                           .in_set = ((1u << w.n_sites) - 1) & ~(1u << w.prod_site) };
+
+  if (!w.prod || w.r.verify.on)
+    return;
+  memset (w.verify_memory, 0, sizeof w.verify_memory);
+  w.found = false;
+  say ("a comparison begins%s", repair ? ", with repair" : "");
+  feed (&ev);
 }
 
 static void
@@ -797,7 +860,7 @@ prod_actions (struct repl_actions *out)
            (unsigned long long) a->no, a->reason ? a->reason : "");
       if (a->kind == RA_COPY_READY && w.site[a->site].enter_life == w.site[a->site].life)
         for (unsigned k = 0; k < UNITS; k++)
-          if (w.site[a->site].disk.stable[k] < w.site[a->site].at_enter[k])
+          if (w.site[a->site].disk.stable[k] < w.site[a->site].at_enter[k] && !is_damaged (a->site, k))
             violate ("site %u is ready, unit %u is not stable", a->site, k);
       ctl_event (a);
       break;
@@ -828,6 +891,31 @@ prod_actions (struct repl_actions *out)
         m->h = a->frame;
         push_fwd (a->site, m);
       }
+      break;
+    case RA_DIGEST:
+      e = after (rnd (1 + w.site[w.prod_site].slow), SE_DIGEST);
+      e->a = a->no;
+      e->b = a->offset;
+      e->c = a->length;
+      break;
+    case RA_DIGEST_REQ:
+      if (!w.site[a->site].conn_up)
+        violate ("a question for site %u without a link", a->site);
+      else {
+        struct msg *m = new_msg ();
+        m->h = a->frame;
+        push_fwd (a->site, m);
+      }
+      break;
+    case RA_DIFFERS:
+      say ("site %u differs at %llu", a->site, (unsigned long long) a->offset);
+      check_differs (a);
+      break;
+    case RA_VERIFY:
+      say ("comparison of site %u: %s: %s", a->site, verify_phase_name (a->op), a->reason);
+      w.compared += a->op == VP_DONE && a->site != w.prod_site;
+      w.stopped += a->op == VP_STOPPED;
+      w.repaired += a->op == VP_DONE && a->site != w.prod_site && w.r.verify.sites[a->site].repaired;
       break;
     case RA_GUARD:
       say ("the copies of the set are equal");
@@ -1066,7 +1154,8 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
     if ((o->h.type == WIRE_RESYNC_WRITE || o->h.type == WIRE_RESYNC_ZERO) && !x->super.unusable)
       violate ("copy %u takes a block before its disk says that it is unusable", s);
     for (unsigned i = 0; i < u0 (o->h.length); i++)
-      if (w.local_errors == 0 && o->h.tenure == w.tenure && x->disk.cur[u0 (o->h.offset) + i] > w.tenure_stamp
+      if (w.local_errors == 0 && !is_damaged (s, u0 (o->h.offset) + i) && o->h.tenure == w.tenure
+          && x->disk.cur[u0 (o->h.offset) + i] > w.tenure_stamp
           && x->disk.cur[u0 (o->h.offset) + i] > o->data[i])
         violate ("copy %u: %u overtaken by %u in unit %u", s, x->disk.cur[u0 (o->h.offset) + i],
                  o->data[i], u0 (o->h.offset) + i);
@@ -1574,7 +1663,8 @@ deliver_fwd (const struct sev *e)
     return;
   }
   if (m->h.type == WIRE_HELLO) {
-    struct wire_hello h = { .proto_min = 1, .proto_max = 1, .features = w.track ? WIRE_FEATURE_TRACKING : 0 };
+    struct wire_hello h = { .proto_min = 1, .proto_max = 1,
+                            .features = WIRE_FEATURE_DIGEST | (w.track ? WIRE_FEATURE_TRACKING : 0) };
     if (w.track && seed % 5 != 0) /* an older release does not know it */
       h.features |= WIRE_FEATURE_SYNC;
     h.tenure = w.tenure;
@@ -1591,6 +1681,17 @@ deliver_fwd (const struct sev *e)
     ev.hello = &h;
     copy_feed (s, &ev);
     free_msg (m);
+    return;
+  }
+  if (m->h.type == WIRE_DIGEST_REQ && x->conn_life != x->life) { /* a newer process has no such connection */
+    free_msg (m);
+    return;
+  }
+  if (m->h.type == WIRE_DIGEST_REQ) { /* the shell's: a thread looks at the store some time */
+    struct sev *d = after (rnd (1 + x->slow), SE_COPYDIGEST);
+    d->site = (uint8_t) s;
+    d->life = x->life;
+    d->p = m;
     return;
   }
   struct wire_record rec = { .tenure = m->h.tenure, .generation = m->generation,
@@ -1664,6 +1765,7 @@ deliver_back (const struct sev *e)
     ev.restarted = m->ok.flags & WIRE_OK_RESTARTED;
     ev.empty = m->ok.flags & WIRE_OK_EMPTY;
     ev.syncs = m->ok.features & WIRE_FEATURE_SYNC;
+    ev.digests = m->ok.features & WIRE_FEATURE_DIGEST;
     ev.window_bytes = m->ok.window_bytes;
     ev.window_frames = m->ok.window_frames;
     ev.room_bytes = x->out_size;
@@ -1679,6 +1781,13 @@ deliver_back (const struct sev *e)
     break;
   case 4:
     link_down (s, m->reason);
+    break;
+  case 6:
+    ev.kind = RE_DIGEST;
+    ev.seq = m->h.seq;
+    ev.map = m->map;
+    ev.length = (m->h.length + BLOCK - 1) / BLOCK;
+    feed (&ev);
     break;
   }
   free_msg (m);
@@ -1718,6 +1827,8 @@ chaos (void)
   if (!w.chaos)
     return;
   after (50 + rnd (600), SE_CHAOS);
+  if (chance (15))
+    start_verify (chance (50));
   if (chance (4)) {
     takeover (chance (40), false);
     return;
@@ -1856,6 +1967,8 @@ check_tracking (void)
       bool flying = false;
       if (track_get (t, b) != TS_CLEAN)
         continue;
+      if (p->cur[i] != w.site[s].disk.cur[i] && is_damaged (s, i))
+        continue;
       if (p->cur[i] != w.site[s].disk.cur[i]) {
         for (unsigned k = 0; k < SLOTS; k++)
           if (w.req[k].used && w.req[k].granted && w.req[k].offset <= (uint64_t) i * UNIT
@@ -1900,6 +2013,8 @@ clear_world (void)
       free (((struct copyop *) w.heap[i].p)->data);
       free (w.heap[i].p);
     }
+    else if (w.heap[i].kind == SE_COPYDIGEST)
+      free_msg (w.heap[i].p);
     else
       free (w.heap[i].p);
   for (unsigned s = 0; s < SITES_MAX; s++) {
@@ -1925,6 +2040,69 @@ healthy (void)
             || w.r.guard || w.r.sites[s].n_rslots > 0 || w.r.sites[s].unacked_frames > 0))
       return false;
   return w.in_set == (1u << w.n_sites) - 1 && w.r.in_set == (w.in_set & w.r.others);
+}
+
+/* All came together.  Now the copies are compared while clients write: as they are, and with a block
+ * of one damaged behind its back.  True: that is over. */
+static bool
+last_comparisons (void)
+{
+  const struct verify_site *x;
+
+  if (w.r.verify.on)
+    return false;
+  if (w.stage == 3)
+    return healthy ();
+  /* A removal may still be committed late; then it is compared once more when that is over. */
+  for (unsigned s = 0; s < w.n_sites && w.stage > 0 && !w.again; s++)
+    if (s != w.prod_site && w.r.verify.sites[s].phase != VP_DONE) {
+      w.again = true;
+      w.quiesce = true;
+      if (++w.agains > 5)
+        violate ("comparing site %u ended: %s", s, w.r.verify.sites[s].reason);
+    }
+  if (w.again && !healthy ())
+    return false;
+  if (w.again) {
+    w.again = w.quiesce = false;
+    start_verify (true);
+    return false;
+  }
+  switch (w.stage) {
+  case 0:
+    if (!healthy ())
+      return false;
+    w.quiesce = false;
+    w.busy = 10 + (unsigned) rnd (20);
+    w.stage = 1;
+    start_verify (chance (50));
+    return false;
+  case 1:
+    if (w.found)
+      violate ("equal copies are said to differ");
+    w.damaged_site = (unsigned) rnd (w.n_sites - 1);
+    w.damaged_site += w.damaged_site >= w.prod_site;
+    w.damaged_unit = (unsigned) rnd (UNITS);
+    w.damaged = true;
+    w.site[w.damaged_site].disk.cur[w.damaged_unit] = w.site[w.damaged_site].disk.stable[w.damaged_unit] = 6;
+    w.stage = 2;
+    start_verify (chance (70));
+    return false;
+  }
+  x = &w.r.verify.sites[w.damaged_site];
+  if (w.site[w.damaged_site].disk.cur[w.damaged_unit] == 6 && w.site[w.prod_site].disk.cur[w.damaged_unit] != 6) {
+    if (!w.found || x->n_found != 1 || u0 (x->found[0].offset) > w.damaged_unit
+        || u0 (x->found[0].offset + x->found[0].length) <= w.damaged_unit)
+      violate ("unit %u of site %u is damaged, and the comparison has not named it", w.damaged_unit, w.damaged_site);
+    if (x->repaired)
+      violate ("said to be repaired, and is not");
+    start_verify (true);
+    return false;
+  }
+  w.damaged = false;
+  w.quiesce = true;
+  w.stage = 3;
+  return false;
 }
 
 static void
@@ -2113,6 +2291,36 @@ run (uint64_t which, uint64_t chaos_ms)
       }
       break;
     }
+    case SE_DIGEST: {
+      uint8_t digests[VERIFY_BLOCKS * WIRE_DIGEST_LEN];
+      struct repl_event ev = { .kind = RE_DIGEST, .site = (uint8_t) w.prod_site, .seq = e.a, .map = digests,
+                               .length = (e.c + BLOCK - 1) / BLOCK };
+      if (e.life != w.prod_life)
+        break;
+      digest_of (&w.site[w.prod_site].disk, e.b, e.c, digests);
+      feed (&ev);
+      break;
+    }
+    case SE_COPYDIGEST: {
+      struct site *x = &w.site[e.site];
+      struct msg *m = e.p;
+      if (e.life != x->life || !x->process) {
+        free_msg (m);
+        break;
+      }
+      if (x->stopped) {
+        struct sev *again = after (50, SE_COPYDIGEST);
+        again->site = e.site;
+        again->life = e.life;
+        again->p = e.p;
+        break;
+      }
+      m->map = malloc (VERIFY_BLOCKS * WIRE_DIGEST_LEN);
+      digest_of (&x->disk, m->h.offset, m->h.length, m->map);
+      m->back = 6;
+      go_back (e.site, m);
+      break;
+    }
     case SE_CHAOS:
       chaos ();
       break;
@@ -2125,7 +2333,7 @@ run (uint64_t which, uint64_t chaos_ms)
       check_disks ();
       next_check = w.now + 20 + rnd (60);
     }
-    done = !w.chaos && healthy ();
+    done = !w.chaos && last_comparisons ();
   }
   if (!broken) {
     check_tracking ();
@@ -2140,6 +2348,7 @@ main (int argc, char **argv)
 {
   uint64_t first = 1, count = 1000, ops = 0, entered = 0, lost = 0, takeovers = 0, power = 0;
   uint64_t partial = 0, blocks = 0, of = 0, graceful = 0, stages = 0;
+  uint64_t compared = 0, found = 0, repaired = 0, stopped = 0;
   unsigned bad = 0;
   int i = 1;
 
@@ -2165,6 +2374,10 @@ main (int argc, char **argv)
     of += w.partial_of;
     graceful += w.graceful_ones;
     stages += w.mark.stages;
+    compared += w.compared;
+    found += w.found_total;
+    repaired += w.repaired;
+    stopped += w.stopped;
     if (broken) {
       printf ("# seed %llu at %llu ms: %s\n", (unsigned long long) s, (unsigned long long) w.now,
               broken_why);
@@ -2180,10 +2393,14 @@ main (int argc, char **argv)
           "%llu stages of the last productions' maps\n",
           (unsigned long long) graceful, (unsigned long long) partial, (unsigned long long) blocks,
           (unsigned long long) of, (unsigned long long) stages);
+  printf ("# copies compared: %llu to their end, %llu not; %llu damaged blocks named, %llu copies repaired\n",
+          (unsigned long long) compared, (unsigned long long) stopped, (unsigned long long) found,
+          (unsigned long long) repaired);
   clear_world ();
   memset (&w, 0, sizeof w);
   is (bad, 0, "no seed breaks a rule");
-  ok (count < 100 || (entered > count && lost > count && takeovers > count / 10),
+  ok (count < 100 || (entered > count && lost > count && takeovers > count / 10
+                      && compared > 2 * count && stopped > count / 10 && found > count / 2 && repaired > count / 3),
       "and the seeds do what they are for");
   return tap_done ();
 }

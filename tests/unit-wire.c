@@ -214,11 +214,14 @@ rules (void)
     bool ranged = changes || all_types[i] == WIRE_DIGEST_REQ || all_types[i] == WIRE_DIGEST;
     uint16_t allowed = (uint16_t) ((changes ? WIRE_F_FUA : 0) | (is_zero ? WIRE_F_MAY_TRIM : 0)
                                    | (is_map ? WIRE_F_ALL | WIRE_F_END : 0)
+                                   | (all_types[i] == WIRE_DIGEST ? WIRE_F_FAILED : 0)
                                    | (all_types[i] == WIRE_STABLE ? WIRE_F_SETTLED | WIRE_F_CLEAR | WIRE_F_SYNC : 0));
 
     for (flag = 0; flag < 16; flag++) {
       h = sample (all_types[i]);
       h.flags = (uint16_t) (1 << flag);
+      if (all_types[i] == WIRE_DIGEST && h.flags == WIRE_F_FAILED)
+        h.payload_len = 0;
       check (decode_forged (&h) == (h.flags & allowed ? WIRE_OK : WIRE_BAD_FLAGS), "%s with flag %u",
              name, flag);
     }
@@ -291,6 +294,9 @@ rules (void)
   h = sample (WIRE_DIGEST);
   h.payload_len++;
   is (decode_forged (&h), WIRE_BAD_LENGTH, "a digest too short");
+  h = sample (WIRE_DIGEST);
+  h.flags = WIRE_F_FAILED;
+  is (decode_forged (&h), WIRE_BAD_LENGTH, "digests of what can't be read");
   h = sample (WIRE_HELLO);
   h.seq = 1;
   is (decode_forged (&h), WIRE_BAD_FIELD, "a HELLO has no number");
