@@ -61,6 +61,8 @@
   X (RUN_DIR, 0, "run-dir", "DIR", "where its sockets are (default /run/nbd-crg-attach)")           \
   X (NBDKIT, 0, "nbdkit", "PROGRAM", "use this nbdkit")                                             \
   X (PLUGIN, 0, "plugin", "FILE", "use this nbdkit-crg-plugin.so")                                  \
+  X (REPAIR, 0, "repair", NULL, "copy what differs from production, and take the copy in again")     \
+  X (STOP, 0, "stop", NULL, "end the comparison that is under way")                                 \
   X (KEYS, 0, "keys", NULL, "list all keys of both kinds of file instead")
 
 enum cli_option {
@@ -131,6 +133,7 @@ extern int group_delete_command (struct cli *cli);
 extern int group_switchover_command (struct cli *cli);
 extern int group_mark_failed_command (struct cli *cli);
 extern int group_mirror_command (struct cli *cli);
+extern int verify_command (struct cli *cli);
 extern int recover_command (struct cli *cli);
 extern int node_command (struct cli *cli);
 extern int group_uri_command (struct cli *cli);

@@ -305,7 +305,7 @@ group_switchover_command (struct cli *cli)
   return CRG_EXIT_FINE;
 }
 
-const char *const mirror_verbs[] = { "suspend", "resume", "detach", "reattach", "unbar", NULL };
+const char *const mirror_verbs[] = { "suspend", "resume", "detach", "reattach", "unbar", "verify", NULL };
 
 int
 group_mirror_command (struct cli *cli)
@@ -319,11 +319,15 @@ group_mirror_command (struct cli *cli)
     i++;
   if (!mirror_verbs[i])
     return cli_error (cli, CRG_EXIT_USAGE, "there is no 'mirror %s'; it is suspend, resume, detach, "
-                      "reattach or unbar", verb);
+                      "reattach, unbar or verify", verb);
   if (cli->given[OPT_EXPORT] && strcmp (verb, "detach") != 0)
     return cli_error (cli, CRG_EXIT_USAGE, "--export goes with 'mirror detach' only");
   if (cli->given[OPT_FORCE] && strcmp (verb, "reattach") != 0)
     return cli_error (cli, CRG_EXIT_USAGE, "--force goes with 'mirror reattach' only");
+  if (strcmp (verb, "verify") == 0)
+    return verify_command (cli);
+  if (cli->given[OPT_REPAIR] || cli->given[OPT_STOP] || cli->given[OPT_WAIT])
+    return cli_error (cli, CRG_EXIT_USAGE, "--repair, --stop and --wait go with 'mirror verify' only");
   rc = client_call (cli, json_pack ("{s:s, s:s, s:s, s:s*, s:s*, s:b}", "cmd", "mirror", "verb", verb, "iasp",
                                     cli->words[1], "site", cli->value[OPT_SITE], "export",
                                     cli->value[OPT_EXPORT], "force", (int) cli->given[OPT_FORCE]), &answer);

@@ -253,6 +253,30 @@ print_copy (const json_t *copy)
   putchar ('\n');
 }
 
+/* A comparison that is under way, or what the last one found. */
+static void
+print_verify (const json_t *v)
+{
+  json_int_t total = number_of (v, "total");
+  char buf[32];
+  json_t *copy;
+  size_t i;
+
+  if (is_true (v, "on")) {
+    printf ("    verify %" JSON_INTEGER_FORMAT " %% compared", total > 0 ? number_of (v, "done") * 100 / total : 0);
+    if (number_of (v, "rate") > 0)
+      printf (" at %s/s", bytes_text (number_of (v, "rate"), buf));
+    if (number_of (v, "eta") > 0)
+      printf (", %s to go", age_text (number_of (v, "eta") * 1000, buf));
+    putchar ('\n');
+  }
+  json_array_foreach (json_object_get (v, "copies"), i, copy)
+    if (number_of (copy, "different") > 0)
+      printf ("    verify the copy at %s differed in %s%s\n", text_of (copy, "site"),
+              bytes_text (number_of (copy, "different"), buf),
+              is_true (copy, "repaired") ? "; repaired" : is_true (v, "repair") ? "; repair under way, or stopped" : "");
+}
+
 static void
 print_iasp (const json_t *iasp)
 {
@@ -289,6 +313,7 @@ print_iasp (const json_t *iasp)
             number_of (iasp, "loss"));
   json_array_foreach (json_object_get (iasp, "copies"), i, copy)
     print_copy (copy);
+  print_verify (json_object_get (iasp, "verify"));
   json_array_foreach (json_object_get (iasp, "waits"), i, wait)
     print_wait ("    ", wait);
 }

@@ -31,6 +31,7 @@
 #include "server/query.h"
 #include "server/status.h"
 #include "server/stop.h"
+#include "server/verify.h"
 
 struct client {
   struct admin *a;
@@ -426,7 +427,24 @@ find_copy (struct client *c, const struct crg_state *s, unsigned iasp, const cha
   return false;
 }
 
-/* mirror suspend, resume, detach, reattach, unbar */
+/* mirror verify: what comes of it shows in status, under the number that is answered here */
+static void
+cmd_verify (struct client *c, json_t *req, struct member *m, unsigned iasp)
+{
+  struct verify_request rq = { .iasp = iasp, .site = json_string_value (json_object_get (req, "site")),
+                               .repair = json_is_true (json_object_get (req, "repair")),
+                               .stop = json_is_true (json_object_get (req, "stop")) };
+  char reason[3 * CRG_REASON_MAX] = "";
+  json_int_t run = 0;
+  int code = verify_ask (m, &rq, &run, reason, sizeof reason);
+
+  if (code == CRG_EXIT_FINE)
+    put (c, json_pack ("{s:b, s:I}", "ok", 1, "run", run));
+  else
+    put_error (c, code, reason);
+}
+
+/* mirror suspend, resume, detach, reattach, unbar, verify */
 static void
 cmd_mirror (struct client *c, json_t *req)
 {
@@ -454,12 +472,16 @@ cmd_mirror (struct client *c, json_t *req)
     put_error (c, name ? CRG_EXIT_NO_OBJECT : CRG_EXIT_USAGE, reason);
     return;
   }
+  if (verb && strcmp (verb, "verify") == 0) {
+    cmd_verify (c, req, m, iasp);
+    return;
+  }
   while (v < ARRAY_SIZE (verbs) && (verb == NULL || strcmp (verb, verbs[v].verb) != 0))
     v++;
   while (export && e < DETACHED_END && strcmp (export, exports[e]) != 0)
     e++;
   if (v == ARRAY_SIZE (verbs) || e == DETACHED_END) {
-    put_error (c, CRG_EXIT_USAGE, "mirror: it must be suspend, resume, detach, reattach or unbar, and "
+    put_error (c, CRG_EXIT_USAGE, "mirror: it must be suspend, resume, detach, reattach, unbar or verify, and "
                                   "an export none, read-only or read-write");
     return;
   }

@@ -206,6 +206,33 @@ say_takeover (const struct page *p, unsigned site, json_t *lines)
   }
 }
 
+/* The comparison under way, or the last one of this production. */
+static void
+say_verify (const struct page *p, unsigned site, json_t *lines)
+{
+  json_t *v = json_object_get (p->report, "verify"), *copy, *range;
+  const char *reason;
+  size_t i, k;
+
+  json_array_foreach (json_object_get (v, "copies"), i, copy) {
+    if (number (copy, "site") != (json_int_t) site)
+      continue;
+    reason = json_string_value (json_object_get (copy, "reason")) ?: "";
+    say (lines, "Verify%s: %s%s%s; %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " bytes compared, %"
+         JSON_INTEGER_FORMAT " differ%s.", json_is_true (json_object_get (v, "repair")) ? " with repair" : "",
+         json_string_value (json_object_get (copy, "state")) ?: "?", *reason ? ": " : "", reason,
+         number (copy, "compared"), number (v, "total"), number (copy, "different"),
+         json_is_true (json_object_get (copy, "repaired")) ? "ed and were repaired" : "");
+    if (json_is_true (json_object_get (v, "on")))
+      say (lines, "It goes on at %" JSON_INTEGER_FORMAT " bytes/s, %" JSON_INTEGER_FORMAT " s to go.", number (v, "rate"),
+           number (v, "eta"));
+    json_array_foreach (json_object_get (copy, "found"), k, range) {
+      say (lines, "It differed in %" JSON_INTEGER_FORMAT " bytes at %" JSON_INTEGER_FORMAT ".",
+           json_integer_value (json_array_get (range, 1)), json_integer_value (json_array_get (range, 0)));
+    }
+  }
+}
+
 static json_t *
 copy_page (const struct page *p, unsigned site)
 {
@@ -221,6 +248,8 @@ copy_page (const struct page *p, unsigned site)
     say (lines, "Nobody hosts it: no node of the site is there that can.");
   if (!production && !c->in_set)
     say_link (p, site, lines);
+  if (!production)
+    say_verify (p, site, lines);
   say_takeover (p, site, lines);
   return json_pack ("{s:s, s:s, s:s, s:s, s:o}", "site", p->s->def.sites[site], "role",
                     c->detached ? "detached" : production ? "production" : "mirror", "host",

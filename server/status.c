@@ -16,6 +16,7 @@
 #include "common/ident.h"
 #include "common/util-posix.h"
 #include "server/agent.h"
+#include "server/verify.h"
 
 /* Three reports lost in a row. */
 #define STATUS_STALE_MS (3 * PLUGIN_POLL_MS + 500)
@@ -73,9 +74,11 @@ report_waits (json_t *item, json_t *status)
   json_object_set_new (item, "waits", list);
 }
 
-/* With what waits, or, if that is too much for one message, without. */
+enum detail { BARE, WAITS, ALL };
+
+/* With what waits and what a comparison found, or, if that is too much for one message, without. */
 static char *
-compose_report (const struct member *m, bool waits)
+compose_report (const struct member *m, enum detail detail)
 {
   const struct crg_state *s = member_state (m);
   json_t *list = json_array (), *root;
@@ -119,8 +122,13 @@ compose_report (const struct member *m, bool waits)
       json_object_set_new (item, "links", report_links (status));
       if (json_is_object (json_object_get (status, "hot")))
         json_object_set (item, "hot_bytes", json_object_get (json_object_get (status, "hot"), "bytes"));
-      if (waits)
+      if (detail > BARE) {
+        json_t *verify = verify_report (status, detail == ALL);
+
         report_waits (item, status);
+        if (verify)
+          json_object_set_new (item, "verify", verify);
+      }
     }
     json_array_append_new (list, item);
   }
@@ -134,12 +142,13 @@ compose_report (const struct member *m, bool waits)
 char *
 status_report (const struct member *m)
 {
-  char *text = compose_report (m, true);
+  char *text = compose_report (m, ALL);
 
-  if (text == NULL || strlen (text) <= GROUP_REPORT_MAX)
-    return text;
-  free (text);
-  return compose_report (m, false);
+  for (unsigned detail = ALL; detail > BARE && text && strlen (text) > GROUP_REPORT_MAX; detail--) {
+    free (text);
+    text = compose_report (m, detail - 1);
+  }
+  return text;
 }
 
 json_t *
@@ -153,7 +162,7 @@ status_find_report (const struct member *m, uint32_t node, unsigned iasp, uint64
   if (node == NO_NODE)
     return NULL;
   if (self >= 0 && s->def.nodes[self].id == node) {
-    CLEANUP_FREE char *text = status_report (m);
+    CLEANUP_FREE char *text = compose_report (m, ALL);
 
     *age_ms = 0;
     if (text)
@@ -406,6 +415,7 @@ iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
   json_object_set_new (out, "copies", copies);
   if (s->def.placement == PLACEMENT_ACCESS)
     json_object_set_new (out, "subgroup", subgroup_json (m, s, iasp));
+  json_object_set_new (out, "verify", verify_status_json (s, report));
   if (json_is_array (json_object_get (report, "waits")))
     json_object_set (out, "waits", json_object_get (report, "waits"));
   json_decref (report);

@@ -76,6 +76,10 @@ extern void plugin_set_lease (struct plugin *p, uint64_t until_ms);
 extern void plugin_hold (struct plugin *p, const char *reason, unsigned wait_ms);
 extern void plugin_resume (struct plugin *p);
 
+/* One command for the process, not kept: lost if it dies.  Takes the reference;
+ * false: it isn't ready to be told anything. */
+extern bool plugin_tell (struct plugin *p, json_t *request);
+
 /* S3: looks for a process of an earlier crgd and takes it over.  True if one
  * is there. */
 extern bool plugin_adopt (struct plugin *p);

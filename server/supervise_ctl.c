@@ -114,6 +114,18 @@ supervise_on_pushed (void *opaque, json_t *answer, const char *reason)
                  json_string_value (json_object_get (answer, "error")) ?: "no reason given");
 }
 
+bool
+plugin_tell (struct plugin *p, json_t *request)
+{
+  if (p->phase != PH_READY || p->ctl == NULL) {
+    json_decref (request);
+    return false;
+  }
+  pluginctl_call (p->ctl, request, PLUGIN_ROLE_MS, supervise_on_pushed, p);
+  p->poll_ms = 0; /* its status tells what came of it */
+  return true;
+}
+
 static void
 on_lease_told (void *opaque, json_t *answer, const char *reason)
 {

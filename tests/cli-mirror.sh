@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# crgctl mirror: suspend and resume, detach in each way and reattach, on a whole cluster: what the
+# crgctl mirror: suspend and resume, verify, detach in each way and reattach, on a whole cluster: what the
 # copies and the set are afterwards, what the fork's own clients see, the exit codes, and what
 # crgctl explain says of each.
 # timeout: 150
@@ -35,6 +35,9 @@ status 9 ctl p1 mirror hug payroll
 status 9 ctl p1 mirror suspend payroll --export none
 status 9 ctl p1 mirror suspend payroll --force
 status 9 ctl p1 mirror detach payroll --export loud
+status 9 ctl p1 mirror suspend payroll --repair
+status 9 ctl p1 mirror verify payroll --stop --repair
+status 10 ctl p1 mirror verify payroll --site absent
 status 10 ctl p1 mirror suspend absent
 status 10 ctl p1 mirror suspend payroll --site absent
 status 7 ctl p1 mirror suspend payroll --site rome
@@ -75,6 +78,25 @@ status 7 ctl w1 switchover payroll --to c1
 status 0 ctl p1 mirror resume payroll --site milan
 wait_in_sync 20
 put 3 64k
+
+# --- verify: equal; a block changed behind the copy's back is named, and repaired if asked
+status 7 ctl c1 mirror verify payroll
+says 'production is at node p1'
+status 7 ctl p1 mirror verify payroll --site rome
+status 0 ctl p1 mirror verify payroll
+grep -q '^the copy at milan is equal to production' out || { cat out; fail "not said to be equal"; }
+printf 'damaged' | dd of=store.milan bs=1 seek=$((3 << 16)) conv=notrunc,fsync status=none
+status 4 ctl p1 mirror verify payroll --site milan
+grep -qx "the copy at milan differs in 65536 bytes at $((3 << 16))" out || { cat out; fail "not named"; }
+must_explain '^  Verify: done; [0-9]+ of [0-9]+ bytes compared, 65536 differ[.]'
+must_explain "^  It differed in 65536 bytes at $((3 << 16))"
+status 0 ctl w1 status payroll
+grep -q 'verify the copy at milan differed' out || { cat out; fail "status does not tell it"; }
+status 0 ctl p1 mirror verify payroll --repair
+grep -q '^the copy at milan: 65536 bytes differed and were repaired' out || { cat out; fail "not repaired"; }
+wait_in_sync 20
+status 0 ctl p1 mirror verify payroll
+status 0 ctl p1 mirror verify payroll --stop
 
 # --- detach, read-only: the copy as it was; a fork on its disk before anybody reads it
 status 0 ctl p1 mirror detach payroll --export read-only
