@@ -290,6 +290,19 @@ check_differs (unsigned iasp, unsigned site, uint64_t offset, uint64_t length)
     w.may_differ[iasp][site][at / W_BLOCK] = true;
 }
 
+/* A region that waits for its mark is hot, too, when a copy is lost: also one that is wanted ahead. */
+void
+check_wanted (const struct wplugin *p)
+{
+  const struct hot *h = &p->mapw.mark.hot;
+
+  if (!p->mapw.on || h->n_state[HS_WANTED] == 0)
+    return;
+  for (unsigned k = 0; k < h->max_entries; k++)
+    for (unsigned s = 0; s < w.mix.n_sites && h->entry[k].state == HS_WANTED; s++)
+      check_differs (p->iasp, s, h->entry[k].region * h->region_size, h->region_size);
+}
+
 /* The resync is not larger than hot and dirty: what was written since the copy had it, and no more. */
 void
 check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length)
@@ -317,6 +330,9 @@ settle_differs (const struct wplugin *p, unsigned s)
   for (unsigned n = 0; n < w.n_nodes; n++)
     if (plugin_of (n, p->iasp)->mapw.active)
       return; /* what is on its way to a disk may say that it is dirty */
+  for (unsigned k = 0; k < W_DOPS; k++) /* also that of a process which is gone */
+    if (w.dop[k].used && !w.dop[k].void_ && w.dop[k].what == DW_META && w.dop[k].iasp == p->iasp)
+      return;
   for (unsigned b = 0; b < W_BLOCKS; b++)
     if (w.may_differ[p->iasp][s][b] && track_get (&x->track, b) == TS_CLEAN
         && !hot_is_marked (&p->mapw.mark.hot, (uint64_t) b * W_BLOCK / HOT_REGION_SIZE_MIN)

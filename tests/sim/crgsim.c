@@ -99,9 +99,15 @@ run_seed (uint64_t seed, uint64_t steps)
   }
   w.quiet = true;
   until = w.now_us + MS (QUIET_MS);
-  while (!w.failed && (clients_busy () || !check_healthy (why, sizeof why)) && world_step ())
+  while (!w.failed && (clients_busy () || !check_healthy (why, sizeof why)) && world_step ()) {
     if (w.now_us > until)
       world_fail ("%s", clients_busy () ? "a request is not answered by a healthy cluster" : why);
+    /* What was asked for before the repair may have been done only now. */
+    if (w.now_us >= operator_us && !check_healthy (why, sizeof why)) {
+      operator_us = w.now_us + MS (2000);
+      faults_operator ();
+    }
+  }
   if (!w.failed) {
     check_copies ();
     check_equal ();

@@ -31,7 +31,14 @@ bit_of (const struct wdisk *d, uint32_t block, uint64_t i)
   return (d->meta[block][META_BLOCK_HEADER + i / 8] >> i % 8 & 1) != 0;
 }
 
-/* Does any disk say that the copy of `site` may differ in this block: hot, or dirty? */
+/* Or after a loss of power, which takes back what was not flushed, as a mark that was let go. */
+static bool
+bit_may_be (const struct wdisk *d, uint32_t block, uint64_t i)
+{
+  return bit_of (d, block, i) || (d->meta_stable[block][META_BLOCK_HEADER + i / 8] >> i % 8 & 1) != 0;
+}
+
+/* Does any disk say that the copy of `site` may differ in this block, hot or dirty, or may it yet? */
 bool
 map_says (unsigned iasp, unsigned site, unsigned block)
 {
@@ -41,10 +48,10 @@ map_says (unsigned iasp, unsigned site, unsigned block)
     const struct wdisk *d = &w.disk[t][iasp];
 
     for (unsigned copy = 0; copy < 2; copy++)
-      if (bit_of (d, block_of (d, META_HOT, 0, copy, 0), region))
+      if (bit_may_be (d, block_of (d, META_HOT, 0, copy, 0), region))
         return true;
     for (unsigned s = 0; s < w.mix.n_sites; s++)
-      if ((s == site || t == site) && bit_of (d, block_of (d, META_BITMAP, s, 0, 0), block))
+      if ((s == site || t == site) && bit_may_be (d, block_of (d, META_BITMAP, s, 0, 0), block))
         return true;
   }
   return false;

@@ -303,6 +303,7 @@ prod_feed (struct wplugin *p, struct repl_event *ev)
     step (p, &q);
   }
   p->stepping = false;
+  check_wanted (p);
   if (p->prod_on && p->core.counters.illegal)
     world_fail ("n%u: the replication core counted an illegal event (%u)", p->node + 1, ev->kind);
 }
