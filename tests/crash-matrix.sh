@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The crash matrix: who dies by SIGKILL (the plugin of production or of the copy, either crgd, the hub) in
-# which situation (idle, random writes with flushes, a resynchronisation, a switchover, another
-# recovery).  Plugins die now as processes and now with their machine's power: both stores lie under a
+# which situation (idle, random writes with flushes, a resynchronisation, a comparison of the copies, a switchover,
+# another recovery).  Plugins die now as processes and now with their machine's power: both stores lie under a
 # cache that then loses, tears and reorders what was not flushed.  After each cell every answered write is
 # there (if the only copy in the set lost its power, every flushed one, and loss says so), the copies are
 # equal byte for byte, and what was copied for that is bounded by what could differ.
@@ -12,8 +12,9 @@
 requires_test_build
 RANDOM=${CRG_SEED:=1}
 victims=(production-plugin copy-plugin production-crgd copy-crgd hub)
-situations=(idle write resync switchover recovery)
-if [ -n "${CRG_VICTIMS-}" ]; then read -ra victims <<<"$CRG_VICTIMS"; fi
+situations=(idle write resync verify switchover recovery)
+sampled=(production-plugin copy-plugin "${victims[2 + CRG_SEED % 3]}") # while copies are compared
+if [ -n "${CRG_VICTIMS-}" ]; then read -ra victims <<<"$CRG_VICTIMS"; sampled=("${victims[@]}"); fi
 if [ -n "${CRG_SITUATIONS-}" ]; then read -ra situations <<<"$CRG_SITUATIONS"; fi
 echo "CRG_SEED=$CRG_SEED"
 NODES="p1:rome c1:milan w1"
@@ -29,6 +30,7 @@ wait_in_sync 30
 other_site () { [ "$1" = rome ] && echo milan || echo rome; }
 loss () { status_of '.crgs[0].iasps[0].loss'; }
 is_resyncing () { [ "$(copy_of "$1" mirror)" = resyncing ]; }
+is_comparing () { [ "$(status_of '.crgs[0].iasps[0].verify.on')" = true ]; }
 is_suspended () { [ "$(copy_of "$1" mirror)" = suspended ]; }
 
 # die VICTIM: DEAD holds the nodes to be started again
@@ -110,6 +112,15 @@ one_cell () # SITUATION VICTIM
       wait_for 20 is_resyncing "$(other_site "$SITE")" || { show_logs; fail "$situation, $victim: no resync"; }
       die "$victim"
       store_faults "$(other_site "$SITE")" cache ;;
+    verify)
+      # What was written is compared, slowly.
+      store_faults "$(other_site "$SITE")" cache "delay read 100000"
+      ctl "$HOST" mirror verify payroll --repair >>"$tmp/steps.log" 2>&1 &
+      to=$!
+      wait_for 20 is_comparing || { show_logs; cat "$tmp/steps.log"; fail "$situation, $victim: nothing is compared"; }
+      die "$victim"
+      store_faults "$(other_site "$SITE")" cache
+      kill_pid $to || : ;;
     switchover)
       ctl w1 switchover payroll --to "$COPY" --wait 20 >>"$tmp/steps.log" 2>&1 &
       to=$!
@@ -157,6 +168,7 @@ one_cell () # SITUATION VICTIM
 
 for situation in "${situations[@]}"; do
   for victim in "${victims[@]}"; do
+    if [ $situation = verify ] && [[ " ${sampled[*]} " != *" $victim "* ]]; then continue; fi
     one_cell "$situation" "$victim"
   done
 done
