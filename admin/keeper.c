@@ -444,6 +444,7 @@ static int
 attach (struct keeper *k)
 {
   int fds[CLIENT_MAX_CONNECTIONS], r;
+  bool held = false;
   char err[256];
 
   if (shake_all (k, fds, err, sizeof err) < 0) {
@@ -456,8 +457,10 @@ attach (struct keeper *k)
     json_decref (status);
     return k->ending ? CRG_EXIT_FINE : unknown ? CRG_EXIT_NO_OBJECT : CRG_EXIT_ERROR;
   }
-  if (k->device.index >= 0 && is_ours (k, k->device.index))
+  if (k->device.index >= 0 && is_ours (k, k->device.index)) {
     r = nbdnl_reconfigure (k->nl, &k->device, fds, k->spec->connections);
+    held = r == -EINVAL; /* detached, and not let go of: the kernel keeps its name for it until it is closed */
+  }
   else if (k->device.index >= 0 && keeper_device_is_attached (k->device.index))
     r = -EBUSY;
   else {
@@ -468,7 +471,9 @@ attach (struct keeper *k)
   close_all (fds, k->spec->connections);
   if (r < 0) {
     if (k->device.index >= 0)
-      say ("/dev/nbd%d: %s", k->device.index, r == -EBUSY ? "something else is attached to it; choose another one" : strerror (-r));
+      say ("/dev/nbd%d: %s", k->device.index, r == -EBUSY ? "something else is attached to it; choose another one"
+                                                 : held   ? "it was detached while something has it open, and is free when that is closed"
+                                                          : strerror (-r));
     else
       say ("no nbd device: %s", strerror (-r));
     return r == -EBUSY ? CRG_EXIT_REFUSED : CRG_EXIT_ERROR;
