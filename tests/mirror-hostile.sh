@@ -60,7 +60,8 @@ before=$(rss "$PID_n1")
 evil "a flood of PINGs" ping-flood 'is up, tenure 1'
 status n1
 after=$(rss "$PID_n1")
-[ $((after - before)) -lt 8192 ] || fail "the flood cost $((after - before)) KiB"
+# Sanitizers keep what was freed.
+[ -n "${CRG_SANITIZE-}" ] || [ $((after - before)) -lt 8192 ] || fail "the flood cost $((after - before)) KiB"
 CERT=n2 evil "another production of that tenure" hello 'another node is the production host' --node n2
 # This one takes long: to be looked at in the end.
 evil "a write longer than what comes of it" longer 'nothing heard from' >long.out 2>&1 &
@@ -125,7 +126,7 @@ copies fork='a fork' new-tenure='newer production host' refuse='refused by bad: 
   window='forbidden value' again='a copy does not send' flood='overflowed|reset|closed|TLS'
 after=$(rss "$PID_n0")
 # Each link has a bounded buffer; 7 at a time.
-[ $((after - before)) -lt $((7 * 8192)) ] || fail "the copies cost $((after - before)) KiB"
+[ -n "${CRG_SANITIZE-}" ] || [ $((after - before)) -lt $((7 * 8192)) ] || fail "the copies cost $((after - before)) KiB"
 kill -TERM $rec
 wait $rec || fail "the recorder: $(cat rec.err)"
 cat rec.out
