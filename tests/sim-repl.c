@@ -23,6 +23,7 @@
 
 #include "plugin/copy_private.h"
 #include "plugin/repl_private.h"
+#include "tests/sim/calendar.h"
 #include "tests/tap.h"
 
 #define UNIT      4096u
@@ -261,11 +262,7 @@ say (const char *fmt, ...)
 
 /* --- the calendar ---------------------------------------------------------------------------- */
 
-static bool
-earlier (const struct sev *a, const struct sev *b)
-{
-  return a->at < b->at || (a->at == b->at && a->order < b->order);
-}
+CALENDAR (sev)
 
 static struct sev *
 after (uint64_t ms, enum sev_kind kind)
@@ -273,40 +270,12 @@ after (uint64_t ms, enum sev_kind kind)
   static struct sev dummy;
   struct sev e = { .at = w.now + ms, .order = ++w.order, .kind = (uint8_t) kind,
                    .life = w.prod_life };
-  unsigned i = w.n_heap;
 
   if (w.n_heap == EVENTS) {
     violate ("the simulator's calendar is full");
     return &dummy;
   }
-  w.n_heap++;
-  while (i > 0 && earlier (&e, &w.heap[(i - 1) / 2])) {
-    w.heap[i] = w.heap[(i - 1) / 2];
-    i = (i - 1) / 2;
-  }
-  w.heap[i] = e;
-  return &w.heap[i];
-}
-
-static struct sev
-next_event (void)
-{
-  struct sev top = w.heap[0], e = w.heap[--w.n_heap];
-  unsigned i = 0;
-
-  for (;;) {
-    unsigned k = 2 * i + 1;
-    if (k >= w.n_heap)
-      break;
-    if (k + 1 < w.n_heap && earlier (&w.heap[k + 1], &w.heap[k]))
-      k++;
-    if (!earlier (&w.heap[k], &e))
-      break;
-    w.heap[i] = w.heap[k];
-    i = k;
-  }
-  w.heap[i] = e;
-  return top;
+  return calendar_add (w.heap, &w.n_heap, e);
 }
 
 /* --- messages -------------------------------------------------------------------------------- */
@@ -2154,7 +2123,7 @@ run (uint64_t which, uint64_t chaos_ms)
       violate ("nothing happens any more");
       break;
     }
-    e = next_event ();
+    e = calendar_take (w.heap, &w.n_heap);
     w.now = e.at;
     if (w.chaos && w.now >= deadline) {
       /* everything is repaired; from here it has to come together */

@@ -15,6 +15,7 @@
 
 #include "plugin/copy_private.h"
 #include "plugin/repl_private.h"
+#include "tests/sim/calendar.h"
 #include "tests/tap.h"
 
 #define MIB ((uint64_t) 1 << 20)
@@ -94,47 +95,16 @@ about (uint64_t us)
 
 /* --- the calendar ---------------------------------------------------------------------------- */
 
-static bool
-earlier (const struct ev *a, const struct ev *b)
-{
-  return a->at < b->at || (a->at == b->at && a->order < b->order);
-}
+CALENDAR (ev)
 
 static struct ev *
 after (uint64_t us, enum ev_kind kind, unsigned id)
 {
-  unsigned i = w.n_heap++;
   struct ev e = { .at = w.now + us, .order = ++w.order, .kind = (uint8_t) kind, .id = id };
 
-  if (w.n_heap > EVENTS)
+  if (w.n_heap == EVENTS)
     abort ();
-  while (i > 0 && earlier (&e, &w.heap[(i - 1) / 2])) {
-    w.heap[i] = w.heap[(i - 1) / 2];
-    i = (i - 1) / 2;
-  }
-  w.heap[i] = e;
-  return &w.heap[i];
-}
-
-static struct ev
-pop (void)
-{
-  struct ev first = w.heap[0], e = w.heap[--w.n_heap];
-  unsigned i = 0;
-
-  for (;;) {
-    unsigned k = 2 * i + 1;
-    if (k >= w.n_heap)
-      break;
-    if (k + 1 < w.n_heap && earlier (&w.heap[k + 1], &w.heap[k]))
-      k++;
-    if (!earlier (&w.heap[k], &e))
-      break;
-    w.heap[i] = w.heap[k];
-    i = k;
-  }
-  w.heap[i] = e;
-  return first;
+  return calendar_add (w.heap, &w.n_heap, e);
 }
 
 /* --- stores ---------------------------------------------------------------------------------- */
@@ -467,7 +437,7 @@ run (struct load load)
     next_request (i);
   after (REPL_TICK_MS * 1000, E_TICK, 0);
   while (w.now < load.run_us && tap_failed < 10) {
-    struct ev e = pop ();
+    struct ev e = calendar_take (w.heap, &w.n_heap);
     w.now = e.at;
     w.r.sites[1].room = 1 << 30;
     handle (&e);

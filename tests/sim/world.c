@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/util.h"
+#include "tests/sim/calendar.h"
 #include "tests/sim/world.h"
 
 struct world w;
@@ -75,52 +76,19 @@ world_trace (const char *fmt, ...)
 
 /* ---- the calendar --------------------------------------------------------------------------- */
 
-static bool
-earlier (const struct wev *a, const struct wev *b)
-{
-  return a->at < b->at || (a->at == b->at && a->order < b->order);
-}
+CALENDAR (wev)
 
 struct wev *
 after_us (uint64_t us, enum wev_kind kind)
 {
   static struct wev spare;
   struct wev e = { .at = w.now_us + us, .order = ++w.order, .kind = (uint8_t) kind };
-  unsigned i = w.n_heap;
 
   if (w.n_heap == W_CALENDAR) {
     world_fail ("the calendar is full");
     return &spare;
   }
-  w.n_heap++;
-  while (i > 0 && earlier (&e, &w.heap[(i - 1) / 2])) {
-    w.heap[i] = w.heap[(i - 1) / 2];
-    i = (i - 1) / 2;
-  }
-  w.heap[i] = e;
-  return &w.heap[i];
-}
-
-static struct wev
-next_event (void)
-{
-  struct wev top = w.heap[0], e = w.heap[--w.n_heap];
-  unsigned i = 0;
-
-  for (;;) {
-    unsigned k = 2 * i + 1;
-
-    if (k >= w.n_heap)
-      break;
-    if (k + 1 < w.n_heap && earlier (&w.heap[k + 1], &w.heap[k]))
-      k++;
-    if (!earlier (&w.heap[k], &e))
-      break;
-    w.heap[i] = w.heap[k];
-    i = k;
-  }
-  w.heap[i] = e;
-  return top;
+  return calendar_add (w.heap, &w.n_heap, e);
 }
 
 /* ---- clocks and places ---------------------------------------------------------------------- */
@@ -428,7 +396,7 @@ world_step (void)
     world_fail ("nothing happens any more");
     return false;
   }
-  e = next_event ();
+  e = calendar_take (w.heap, &w.n_heap);
   w.now_us = e.at;
   w.st.steps++;
   w.st.ev[e.kind]++;
