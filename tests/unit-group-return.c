@@ -227,6 +227,41 @@ old_production_returns (void)
   end ("old production");
 }
 
+/* R4: who was forced dies before it opens, so the loss is told by the one after it, whose own
+ * tenure nobody forced. */
+static bool
+forced_is_committed (struct sim *sim)
+{
+  return group_committed (sim->node[N5].g)->rec[0].forced;
+}
+
+static void
+forced_host_dies (void)
+{
+  static const unsigned cut[SIM_NODES] = { 0, 0, 1, 1, 0 };
+  struct sim_config cfg = { .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 1, .one_machine = true };
+
+  up (cfg);
+  sim_part (&s, cut);
+  sim_run (&s, 20000);
+  ok (!state (N1)->rec[0].copies[1].in_set && s.store[1][0].data < s.flush_acked[0],
+      "the copy is out of the set, and lacks what was flushed");
+  sim_leave (&s, N1);
+  sim_leave (&s, N2);
+  sim_heal (&s);
+  sim_run (&s, 20000);
+  sim_force (&s, N5, 3);
+  ok (sim_until (&s, forced_is_committed, 5000) && !s.failed, "R4: taken over by force");
+  sim_leave (&s, N3);
+  sim_boot (&s, N2); /* votes */
+  sim_run (&s, 20000);
+  ok (state (N5)->rec[0].tenure == 3 && !state (N5)->rec[0].forced && state (N5)->rec[0].loss == 1
+        && sim_production (&s, 0) == N3 + 1,
+      "its neighbour serves in the next tenure, with the loss of the one before");
+  ok (s.loss[0] == 1, "... and clients are told of it");
+  end ("forced, and dead before it opened");
+}
+
 int
 main (void)
 {
@@ -234,5 +269,6 @@ main (void)
   fence ();
   copy_restarts ();
   old_production_returns ();
+  forced_host_dies ();
   return tap_done ();
 }

@@ -817,6 +817,11 @@ check_commit (struct sim *s, unsigned n)
   if (node->g->serial == node->seen_serial)
     return;
   node->seen_serial = node->g->serial;
+  for (unsigned i = 0; i < c->def.n_iasps; i++)
+    if (c->rec[i].forced && c->rec[i].tenure > s->forced_tenure[i]) {
+      s->forced_tenure[i] = c->rec[i].tenure;
+      s->forced_loss[i] = c->rec[i].loss;
+    }
   len = state_encode (c, buf, sizeof buf);
   new = (struct sim_commit) { c->stamp, UINT64_C (1469598103934665603), { 0 }, { 0 } };
   for (unsigned u = 0; u < state_units (c); u++) {
@@ -1398,11 +1403,12 @@ accept_loss (struct sim *s, unsigned n, unsigned iasp)
   /* Not of a tenure that it only heard of. */
   if (r->loss <= s->loss[iasp] || r->tenure != s->node[n].plugin[iasp].tenure)
     return;
-  s->loss[iasp] = r->loss;
   st->lost = false;
-  if (st->data < s->flush_acked[iasp] && !r->forced)
+  /* Also by a tenure in which nobody opened before the next one. */
+  if (st->data < s->flush_acked[iasp] && s->forced_loss[iasp] <= s->loss[iasp])
     sim_fail (s, "LOST FLUSH: node %u serves iasp %u with %" PRIu64 ", flushed %" PRIu64, n + 1,
               iasp, st->data, s->flush_acked[iasp]);
+  s->loss[iasp] = r->loss;
   s->acked[iasp] = MIN (s->acked[iasp], st->data);
   s->flush_acked[iasp] = MIN (s->flush_acked[iasp], st->data);
 }

@@ -153,6 +153,7 @@ struct sim {
   uint64_t write_no, acked[SIM_IASPS], acks;
   uint64_t flush_acked[SIM_IASPS]; /* answered before an answered flush */
   uint64_t loss[SIM_IASPS];        /* the newest that clients were told */
+  uint64_t forced_tenure[SIM_IASPS], forced_loss[SIM_IASPS]; /* R4: the newest takeover by force */
   struct sim_commit commits[4096];
   unsigned n_commits;
   bool wiped;            /* a state file was damaged */
