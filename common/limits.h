@@ -205,6 +205,10 @@
 /* A flush is asked of a copy being resynchronised after so many ranges, or so much time. */
 #define REPL_FLUSH_RANGES 256
 #define REPL_FLUSH_MS     500
+/* ... or so many regions, and no further block goes before it is sent: what is not flushed is hot at
+ * the copy.  Two epochs of it, the holes being read beside each, and all that production may have hot
+ * (HOT_MAX_ENTRIES / 2) have to fit there, else the flush would wait for marks and the marks for it. */
+#define REPL_FLUSH_REGIONS 512
 
 /* Verify: blocks that are compared with one question, and bytes at most (a block may be 1 MiB). */
 #define VERIFY_BLOCKS    16

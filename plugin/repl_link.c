@@ -444,6 +444,7 @@ link_lost (struct repl *r, unsigned site, const char *reason, struct repl_action
   x->lack_said = false;
   resync_cancel (r, site);
   track_mark_sent (&x->track);
+  x->spread = 0;
   x->unacked_bytes = x->unacked_frames = x->resync_unacked = 0;
   x->acked_seq = x->seq;
   if (!x->lost)
@@ -596,6 +597,7 @@ entered (struct repl *r, unsigned site, struct repl_actions *out)
   if (x->enter != EN_SENT)
     return;
   track_all_stable (&x->track);
+  x->spread = 0;
   if (x->track.count[TS_CLEAN] != x->track.n_blocks) {
     x->enter = EN_CLOSING; /* something was marked meanwhile: not yet */
     x->enter_blind = true; /* and what it got behind ENTER counts as stable now */

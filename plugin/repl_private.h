@@ -115,6 +115,8 @@ struct repl_site {
   uint64_t read_retry_ms;
   uint64_t flush_ms;            /* last resync flush */
   uint64_t hole_run;            /* blocks to ask for at once */
+  unsigned spread;              /* regions that the resync went through since that flush, */
+  uint64_t spread_last;         /* ... and the last of them */
 
   uint64_t seq, acked_seq;
   uint32_t window_bytes, window_frames;

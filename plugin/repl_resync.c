@@ -96,6 +96,13 @@ start_read (struct repl *r, unsigned i, struct repl_actions *out)
   a->length_max = run_bytes (r, (struct track_range) { p->run.first, n });
 }
 
+/* Does what was sent and not flushed cover so much that the flush goes first? */
+static bool
+is_spread (const struct repl_site *x)
+{
+  return x->spread >= REPL_FLUSH_REGIONS && x->track.n_sent[x->track.epoch] > 0;
+}
+
 static bool
 own_reads_overlap (const struct repl *r, unsigned site, struct track_range run)
 {
@@ -125,7 +132,8 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
       /* What production itself may have to take back goes to the set first. */
       || (r->guard && !(r->in_set & 1u << site))
       || verify_keeps_out (r, site)
-      || x->track.count[TS_DIRTY] == 0 || r->now_ms < x->read_retry_ms || x->enter == EN_SENT)
+      || x->track.count[TS_DIRTY] == 0 || r->now_ms < x->read_retry_ms || x->enter == EN_SENT
+      || is_spread (x))
     return false;
   /* Application writes govern: a share of the buffers and of the window, but always one. */
   if (busy) {
@@ -174,6 +182,17 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
   if (p->blockers == 0)
     start_read (r, i, out);
   return true;
+}
+
+/* A copy has to have a mark for each region until it may let go of it. */
+static void
+count_spread (const struct repl *r, struct repl_site *x, uint64_t offset, uint64_t length)
+{
+  const uint64_t size = r->cfg.mark ? r->cfg.mark->hot.region_size : r->cfg.size;
+  const uint64_t first = offset / size, last = (offset + length - 1) / size;
+
+  x->spread += (unsigned) (last - first) + (x->spread == 0 || first != x->spread_last);
+  x->spread_last = last;
 }
 
 void
@@ -268,6 +287,7 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
     x->resync_begun = x->resync_begun || !repair;
     r->counters.resync_blocks += got.n;
     track_resync_sent (&x->track, got);
+    count_spread (r, x, offset, length);
   }
   /* The order of the stream protects it from here. */
   repl_rslot_release (r, ev->rslot);
@@ -285,7 +305,7 @@ resync_flush (struct repl *r, unsigned site, struct repl_actions *out)
   if (!x->link_up || x->mute || n == 0 || x->track.closing || x->enter == EN_SENT
       || x->enter == EN_READY)
     return;
-  if (n < REPL_FLUSH_RANGES && r->now_ms - x->flush_ms < REPL_FLUSH_MS
+  if (n < REPL_FLUSH_RANGES && !is_spread (x) && r->now_ms - x->flush_ms < REPL_FLUSH_MS
       && !(idle && (r->in_set & 1u << site)))
     return;
   if (!link_fits (x, WIRE_HEADER_LEN, 1))
@@ -298,6 +318,7 @@ resync_flush (struct repl *r, unsigned site, struct repl_actions *out)
   x->flight[x->seq % LINK_WINDOW_FRAMES].bound = !set_is_equal (r) ? 0 : stable_bound (r, site);
   track_flush_sent (&x->track);
   x->flush_ms = r->now_ms;
+  x->spread = 0;
 }
 
 void

@@ -1069,6 +1069,62 @@ configure_regions (uint32_t in_set)
   mark_init (&mark, mark_memory, SIZE, BLOCK, REGION, HOT_MIN_ENTRIES, 3);
 }
 
+/* A copy needs a mark for each region that a resync goes through, and lets go of it behind a flush of the
+ * stream; so the flush must come before its marks are all taken, though holes are passed 64 MiB at a time. */
+static void
+test_spread (void)
+{
+  static uint8_t map[2][32768], memory[65536];
+  struct repl_action a[REPL_MAX_ACTIONS];
+  unsigned k = 0, flushes = 0, most = 0, open = 0;
+  uint64_t regions = 0, flush = 0;
+
+  configure (1);
+  cfg.size = UINT64_C (4096) * MIB;
+  cfg.equal = true;
+  cfg.n_sites = 2;
+  check (mark_memory_bytes (cfg.size, BLOCK, MIB, HOT_MIN_ENTRIES, 2) <= sizeof memory, "memory");
+  mark_init (&mark, memory, cfg.size, BLOCK, MIB, HOT_MIN_ENTRIES, 2);
+  cfg.mark = &mark;
+  cfg.track_memory[0] = map[0];
+  cfg.track_memory[1] = map[1];
+  cfg.track_memory_bytes = sizeof map[0];
+  init ();
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .empty = true, .window_bytes = LINK_WINDOW_BYTES,
+                             .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+  for (unsigned round = 0; round < 4096; round++) {
+    for (unsigned i = 0; i < out.n; i++) {
+      const struct repl_action *o = &out.a[i];
+      if (o->kind == RA_RESYNC_READ)
+        a[k++] = *o;
+      if (o->kind == RA_SEND && o->frame.type == WIRE_RESYNC_ZERO) {
+        open += (unsigned) ((o->frame.length - 1) / MIB) + 1;
+        regions += o->frame.length;
+      }
+      if (o->kind == RA_SEND && o->frame.type == WIRE_FLUSH) {
+        flushes++;
+        most = open > most ? open : most;
+        open = 0;
+        flush = o->frame.seq;
+      }
+    }
+    if (k > 0) {
+      struct repl_action x = a[--k];
+      step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = x.rslot, .zero = RZ_HOLE, .length = x.length_max });
+    }
+    else if (flush) {
+      check (2 * most + HOT_MAX_ENTRIES / 2 <= HOT_MAX_ENTRIES, "%u regions without a flush", most);
+      ack (1, flush);
+      flush = 0;
+    }
+    else
+      break;
+  }
+  ok (flushes >= 3, "a resync of 4 GiB of holes flushes %u times on its way", flushes);
+  ok (most <= REPL_FLUSH_REGIONS + 16 * (HOT_MAX_SPAN - 2), "after %u regions at most", most);
+  check (regions / MIB >= 4096 - most, "and goes on: %llu MiB", (unsigned long long) regions / MIB);
+}
+
 /* The flush that lets hot marks go is asked for aside of the stream, if the copy can. */
 static void
 test_sync (void)
@@ -1304,6 +1360,7 @@ main (void)
   test_hung_entry ();
   test_slow_entry ();
   test_hot ();
+  test_spread ();
   test_sync ();
   test_stalled ();
   test_entry_given_up ();
