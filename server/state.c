@@ -626,7 +626,7 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
   struct iasp_rec *r = &s->rec[iasp];
   struct copy_rec *copy = &r->copies[c->site];
 
-  switch (c->kind) {
+  switch (c->kind) { /* never: another; state_check () refused it */
   case CH_HOST:
     copy->host = c->node;
     memset (copy->boot_id, 0, CRG_ID_LEN);
@@ -695,7 +695,7 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
 void
 state_apply (struct crg_state *s, const struct change *c)
 {
-  switch (c->kind) {
+  switch (c->kind) { /* never: another; state_check () refused it */
   case CH_NODE:
     state_apply_node (s, &c->node_change);
     break;

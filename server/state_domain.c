@@ -346,7 +346,7 @@ void
 state_apply_node (struct crg_state *s, const struct node_change *c)
 {
   s->domain++;
-  switch (c->op) {
+  switch (c->op) { /* never: another; state_check_node () refused it */
   case NODE_ADD: apply_add (s, c); break;
   case NODE_REMOVE: apply_remove (s, c); break;
   case NODE_SET: apply_set (s, c); break;
