@@ -79,6 +79,7 @@ on_hosted (struct group *g, const struct group_event *ev)
       if (h->told_role == HOST_PRODUCTION)
         h->judged_tenure = h->told_tenure;
       h->told_role = HOST_NONE;
+      h->known = true;
       h->failed = true;
       h->retry_ms = g->now_ms + HOST_RETRY_MS;
     }
@@ -107,6 +108,7 @@ on_hosted (struct group *g, const struct group_event *ev)
     return;
   }
   h->pending = false;
+  h->known = true;
   h->open = ev->role != HOST_NONE;
   h->failed = false;
   if (h->open) {

@@ -93,7 +93,8 @@ struct hosting {
   uint8_t told_export;      /* DETACHED: enum detached_export */
   uint8_t told_sites;       /* C7: it was opened when there were so many */
   bool pending;             /* GE_HOSTED is awaited */
-  bool asked;               /* a GA_HOST was given in this incarnation */
+  bool asked;               /* a GA_HOST was given in this incarnation ... */
+  bool known;               /* ... and answered: what an earlier run left is known, or gone */
   bool open;                /* the plugin is open in told_role */
   bool let_go;              /* what an earlier run may have held, once (F6) */
   uint8_t closing;          /* enum host_role that HOST_NONE ends */

@@ -197,7 +197,8 @@ send_renew (struct group *g, unsigned unit, struct group_actions *out)
 }
 
 /* The old host tells that it has closed everything; again in each view until
- * the next one serves. */
+ * the next one serves.  S3: a plugin of an earlier run is closed when a role that
+ * was asked for is there, not when it was asked for. */
 static void
 settle_released (struct group *g, unsigned unit, struct group_actions *out)
 {
@@ -212,7 +213,7 @@ settle_released (struct group *g, unsigned unit, struct group_actions *out)
   }
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
     if (state_unit (&g->committed, i) == unit
-        && (!g->host[i].asked || g->host[i].told_role == HOST_PRODUCTION
+        && (!g->host[i].known || g->host[i].told_role == HOST_PRODUCTION
             || (g->host[i].told_role == HOST_NONE && g->host[i].pending)))
       return;
   if (!group_room (out))

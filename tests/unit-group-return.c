@@ -225,6 +225,37 @@ old_production_returns (void)
   sim_boot (&s, N1);
   ok (sim_until (&s, sim_converged, 30000), "it comes back, ends what it has, and mirrors");
   end ("old production");
+
+  /* Its crgd dies when the other has been appointed by a switchover, and the next one finds its plugins one
+   * after the other: what is asked of the first of them says nothing of the second. */
+  unsigned good = 0, held = 0;
+  const unsigned seeds = 100;
+  for (uint64_t seed = 1; seed <= seeds && !s.failed; seed++) {
+    struct sim_config cfg = wide;
+
+    cfg.n_sites = 2;
+    cfg.scripts = 2; /* of the second nothing is asked before it is found */
+    cfg.started = cfg.always_adopts = true;
+    cfg.token_ms = 1000;
+    cfg.lease_ms = LEASE_MS;
+    cfg.start_wait_ms = 60000;
+    sim_init (&s, &cfg, seed);
+    for (unsigned n = 0; n < s.n_nodes; n++)
+      sim_boot (&s, n);
+    sim_until (&s, sim_converged, 20000);
+    sim_run (&s, 5000);
+    sim_request (&s, N1, GR_SWITCHOVER, N3 + 1);
+    for (unsigned k = 0; k < 10000 && state_tenure (state (N2)) == 1; k++)
+      sim_step (&s);
+    held += s.node[N1].plugin[0].running && s.node[N1].plugin[1].running;
+    sim_kill (&s, N1);
+    sim_boot (&s, N1);
+    good += sim_until (&s, sim_converged, 30000);
+    if (seed < seeds && !s.failed)
+      sim_destroy (&s);
+  }
+  ok (good == seeds && held > 0, "S3, L3: %u switchovers in which crgd of the old host dies, %u while it is open", good, held);
+  end ("old production, one by one");
 }
 
 /* R4: who was forced dies before it opens, so the loss is told by the one after it, whose own
