@@ -17,6 +17,8 @@
 #define CRG_MAX_IASPS 8
 /* Lineages (C9) before the present one that a state remembers. */
 #define CRG_MAX_PAST 8
+/* S1: nodes that were removed marked failed whose names a state remembers; as many as a domain has. */
+#define CRG_MAX_GONE 16
 /* Data addresses of one node: two networks of two paths. */
 #define CRG_MAX_ADDRS 4
 /* Names are DNS labels and parts of socket paths: a label has at most 63 bytes. */

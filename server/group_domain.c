@@ -65,11 +65,46 @@ next_add (const struct group *g, const struct node_change *want, struct change *
   return *why == NULL ? DOMAIN_CHANGE : DOMAIN_REFUSED;
 }
 
+/* Has its site another node? */
+static bool
+shares_site (const struct crg_state *s, unsigned node)
+{
+  for (unsigned i = 0; i < s->def.n_nodes && s->def.nodes[node].site != NO_SITE; i++)
+    if (i != node && s->def.nodes[i].site == s->def.nodes[node].site)
+      return true;
+  return false;
+}
+
+/* S1: has another node every store open that this one shares with its site?  Then no open record of
+ * this one's stands, and none will: who isn't named as host opens nothing (H4).  Else one that is dead has
+ * to be marked so, which the state remembers, or the others would wait for it for ever. */
+static enum domain_step
+check_released (const struct group *g, unsigned node)
+{
+  const struct crg_state *s = &g->committed;
+  const struct domain_node *n = &s->def.nodes[node];
+  const struct peer *p = group_peer_const (g, n->id);
+
+  if (!shares_site (s, node) || (n->marked_failed && (p == NULL || !p->in_view)))
+    return DOMAIN_DONE;
+  for (unsigned i = 0; i < s->def.n_iasps; i++) {
+    uint32_t host = s->rec[i].copies[n->site].host;
+    const struct group_host_status *h = host == n->id ? NULL : group_announced (g, host, (uint8_t) i);
+
+    if (s->def.iasps[i].type != RES_IASP || s->def.iasps[i].store[node][0] == 0 || (h != NULL && h->opened))
+      continue;
+    p = group_peer_const (g, host);
+    return h == NULL && p != NULL && group_present (g, p) ? DOMAIN_WAIT : DOMAIN_REFUSED;
+  }
+  return DOMAIN_DONE;
+}
+
 static enum domain_step
 next_remove (struct group *g, const struct node_change *want, struct change *c, const char **why)
 {
   const struct crg_state *s = &g->committed;
   int i = state_node_index (s, want->node.id);
+  enum domain_step step;
 
   if (i < 0)
     return DOMAIN_DONE;
@@ -80,6 +115,11 @@ next_remove (struct group *g, const struct node_change *want, struct change *c, 
   g->scratch = *s;
   g->scratch.def.nodes[i].votes = g->scratch.def.nodes[i].new_votes = 0;
   *why = state_check (&g->scratch, c);
+  if (*why == NULL && (step = check_released (g, (unsigned) i)) != DOMAIN_DONE) {
+    *why = "no other node of its site has all its stores open, so it may not have released them (S1): let the CRG be "
+           "served first, or mark it failed if it is dead";
+    return step;
+  }
   if (*why == NULL && s->def.nodes[i].votes != 0)
     *why = state_check (s, set_votes (c, &s->def.nodes[i], 0));
   return *why == NULL ? DOMAIN_CHANGE : DOMAIN_REFUSED;

@@ -355,6 +355,15 @@ host_serves (const struct group *g, unsigned unit)
   return true;
 }
 
+/* S1 d: while it says that this node is dead, others may open what this node had open. */
+static bool
+is_marked_failed (const struct group *g)
+{
+  int me = group_me (g);
+
+  return me >= 0 && g->committed.def.nodes[me].marked_failed;
+}
+
 static enum host_role
 wanted_role (const struct group *g, unsigned i, uint8_t site)
 {
@@ -446,7 +455,7 @@ settle_role (struct group *g, const struct place_in *in, unsigned i, uint8_t sit
   if (h->pending || want == h->told_role || want == HOST_NONE || !h->probed
       || h->store_failed)
     return;
-  if (h->told_role == HOST_NONE && !h->store.can_host)
+  if (h->told_role == HOST_NONE && (!h->store.can_host || is_marked_failed (g)))
     return;
   if (want == HOST_PRODUCTION) {
     /* L3: every earlier lease is over; L1: and this one is valid; R4, R6:

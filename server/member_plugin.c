@@ -253,6 +253,8 @@ member_probe (struct member *m, unsigned iasp)
     if (n >= 0 && n != self && s->def.nodes[n].marked_failed)
       memcpy (arg.fenced[arg.n_fenced++], s->def.nodes[n].name, CRG_NAME_MAX + 1);
   }
+  for (unsigned i = 0; i < s->n_gone; i++)
+    memcpy (arg.fenced[arg.n_fenced++], s->gone[i], CRG_NAME_MAX + 1);
   sh->probe = task_start (m->d->loop, store_probe, &arg, sizeof (struct store_probe), PROBE_MS,
                           on_probed, sh);
   if (sh->probe == NULL) {

@@ -29,7 +29,7 @@ struct store_probe_arg {
   char present[CRG_MAX_NODES][CRG_NAME_MAX + 1];
   bool fork; /* R6: the record says so; the disk is made to say so too */
   unsigned n_fenced; /* S1 d: marked failed, so their writes can't come any more */
-  char fenced[CRG_MAX_NODES][CRG_NAME_MAX + 1];
+  char fenced[CRG_MAX_NODES + CRG_MAX_GONE][CRG_NAME_MAX + 1];
 };
 struct store_probe {
   bool ok; /* could be read */

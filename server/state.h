@@ -146,6 +146,10 @@ struct crg_state {
   uint8_t n_past;               /* C9: lineages that it was recovered from, ... */
   uint8_t past[CRG_MAX_PAST][CRG_ID_LEN]; /* ... the last one first */
   uint64_t domain;              /* C7: rises with each change of the domain */
+  /* S1 d: removed while marked failed.  A store that one of them had open may be opened, until
+   * another node of that name is added. */
+  uint8_t n_gone;
+  char gone[CRG_MAX_GONE][CRG_NAME_MAX + 1]; /* the last one first */
   bool started;                 /* `crgctl start` / `end` */
   bool deleted;
   struct crg_def def;
@@ -243,6 +247,9 @@ extern int state_site_index (const struct crg_state *s, const char *site); /* or
  * or why not; then `s` is void. */
 extern const char *state_recover (struct crg_state *s, uint32_t self, uint16_t dead,
                                   uint64_t epoch, const uint8_t lineage[CRG_ID_LEN]);
+/* S1 d: can writes of a node of that name come no more, as it is, or was when it was removed,
+ * marked failed? */
+extern bool state_is_fenced (const struct crg_state *s, const char *name);
 /* Was the group recovered from this lineage, at some time? */
 extern bool state_is_past (const struct crg_state *s, const uint8_t lineage[CRG_ID_LEN]);
 /* The unit that an appointment is about: of the first IASP in its mask. */

@@ -12,7 +12,7 @@
 #include "server/state.h"
 
 #define STATE_MAGIC 0x53475243u /* "CRGS" */
-#define STATE_VERSION 3
+#define STATE_VERSION 4 /* 3: without those that are gone */
 
 static void
 w_id (struct writer *w, const uint8_t id[CRG_ID_LEN])
@@ -175,6 +175,9 @@ state_encode (const struct crg_state *s, uint8_t *buf, size_t len)
   for (unsigned i = 0; i < s->n_past && i < CRG_MAX_PAST; i++)
     w_id (&w, s->past[i]);
   w_u64 (&w, s->domain);
+  w_u8 (&w, s->n_gone);
+  for (unsigned i = 0; i < s->n_gone && i < CRG_MAX_GONE; i++)
+    w_str (&w, s->gone[i], CRG_NAME_MAX);
   w_u8 (&w, s->started);
   w_u8 (&w, s->deleted);
   w_str (&w, d->name, CRG_NAME_MAX);
@@ -251,11 +254,15 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
 {
   struct reader r = { buf, len, 0, false };
   struct crg_def *d = &s->def;
+  uint16_t version;
 
   memset (s, 0, sizeof *s);
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
     s->rec[i].production_site = NO_SITE;
-  if (r_u32 (&r) != STATE_MAGIC || r_u16 (&r) != STATE_VERSION)
+  if (r_u32 (&r) != STATE_MAGIC)
+    return -STATE_EBADMSG;
+  version = r_u16 (&r);
+  if (version < 3 || version > STATE_VERSION)
     return -STATE_EBADMSG;
   s->stamp.epoch = r_u64 (&r);
   s->stamp.version = r_u64 (&r);
@@ -266,6 +273,11 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   for (unsigned i = 0; i < s->n_past; i++)
     r_id (&r, s->past[i]);
   s->domain = r_u64 (&r);
+  s->n_gone = version < 4 ? 0 : r_u8 (&r);
+  if (s->n_gone > CRG_MAX_GONE)
+    return -STATE_EBADMSG;
+  for (unsigned i = 0; i < s->n_gone; i++)
+    r_str (&r, s->gone[i], sizeof s->gone[i]);
   s->started = r_bool (&r);
   s->deleted = r_bool (&r);
   r_str (&r, d->name, sizeof d->name);

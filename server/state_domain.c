@@ -220,6 +220,43 @@ state_check_node (const struct crg_state *s, const struct node_change *c)
   }
 }
 
+/* ---- S1 d: removed while marked failed ---------------------------------- */
+
+bool
+state_is_fenced (const struct crg_state *s, const char *name)
+{
+  int i = find_name (s, name);
+
+  if (i >= 0)
+    return s->def.nodes[i].marked_failed;
+  for (unsigned k = 0; k < s->n_gone; k++)
+    if (strcmp (s->gone[k], name) == 0)
+      return true;
+  return false;
+}
+
+/* Another node of that name is another matter. */
+static void
+forget_gone (struct crg_state *s, const char *name)
+{
+  for (unsigned k = 0; k < s->n_gone; k++)
+    if (strcmp (s->gone[k], name) == 0) {
+      s->n_gone--;
+      memmove (s->gone[k], s->gone[k + 1], (s->n_gone - k) * sizeof s->gone[0]);
+      memset (s->gone[s->n_gone], 0, sizeof s->gone[0]);
+      return;
+    }
+}
+
+/* The oldest makes room: by then somebody else has had its stores open. */
+static void
+remember_gone (struct crg_state *s, const char *name)
+{
+  memmove (s->gone[1], s->gone[0], sizeof s->gone - sizeof s->gone[0]);
+  str_set (s->gone[0], sizeof s->gone[0], name);
+  s->n_gone = (uint8_t) MIN (s->n_gone + 1, CRG_MAX_GONE);
+}
+
 /* ---- apply -------------------------------------------------------------- */
 
 static void
@@ -235,6 +272,7 @@ apply_add (struct crg_state *s, const struct node_change *c)
   n->order = n->preferred_order = (uint8_t) at;
   n->expelled = 0;
   n->marked_failed = false;
+  forget_gone (s, n->name);
   n->site = NO_SITE;
   if (c->site[0] != 0) {
     int site = state_site_index (s, c->site);
@@ -273,6 +311,8 @@ apply_remove (struct crg_state *s, const struct node_change *c)
   struct domain_node gone = d->nodes[at];
   bool last = takes_copy_along (s, at);
 
+  if (gone.site != NO_SITE && gone.marked_failed)
+    remember_gone (s, gone.name);
   for (unsigned i = 0; i < d->n_iasps && gone.site != NO_SITE; i++) {
     struct iasp_rec *r = &s->rec[i];
     struct copy_rec *copy = &r->copies[gone.site];

@@ -134,6 +134,8 @@ tell_role_extra (const struct crg_state *s, unsigned iasp, unsigned self,
   for (unsigned i = 0; i < s->def.n_nodes; i++)
     if (s->def.nodes[i].marked_failed && i != self)
       json_array_append_new (fenced, json_string (s->def.nodes[i].name));
+  for (unsigned i = 0; i < s->n_gone; i++)
+    json_array_append_new (fenced, json_string (s->gone[i]));
   return json_pack ("{s:o, s:s, s:s, s:o, s:b, s:b}", "peers", peers, "production", production,
                     "export", export, "fenced", fenced, "accept_loss",
                     own && memcmp (r->copies[site].boot_id, boot_id, CRG_ID_LEN) == 0, "forced",

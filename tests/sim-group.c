@@ -296,10 +296,6 @@ repair_until_converged (void)
           sim_copy (&s, at, GR_REATTACH, i, site, DETACHED_CLOSED, true);
         else if (c->rec[i].copies[site].suspended)
           sim_copy (&s, at, GR_RESUME, i, site, DETACHED_CLOSED, false);
-        /* S1: who had it open was removed, and can't be marked failed any more: the operator, who
-         * knows that it is dead, gives its name to the node that is to have the store. */
-        if (st->open_by < 0 && !st->clean && st->machine >= 0 && s.node[st->machine].gone)
-          st->machine = -1;
         /* R6: a fork is given up. */
         if (recovered && memcmp (st->lineage, c->lineage, CRG_ID_LEN) != 0
             && !c->rec[i].copies[site].in_set && st->open_by < 0) {

@@ -18,11 +18,11 @@ static struct group_status st;
 enum { N1, N2, N3, N4, N5, N6 };
 
 static void
-begin (unsigned sites, unsigned per_site, unsigned replicates)
+begin_on (bool one_machine, unsigned sites, unsigned per_site, unsigned replicates)
 {
   struct sim_config cfg = {
     .n_sites = sites, .nodes_per_site = per_site, .n_replicates = replicates, .n_iasps = 1,
-    .started = true, .one_machine = true, .calm = true,
+    .started = true, .one_machine = one_machine, .calm = true,
     .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
   };
 
@@ -31,6 +31,12 @@ begin (unsigned sites, unsigned per_site, unsigned replicates)
     sim_boot (&s, n);
   ok (sim_until (&s, sim_converged, 20000), "%u + ... nodes: served and mirrored", per_site);
   sim_run (&s, 500);
+}
+
+static void
+begin (unsigned sites, unsigned per_site, unsigned replicates)
+{
+  begin_on (true, sites, per_site, replicates);
 }
 
 /* Its processes are gone, and stay so. */
@@ -312,6 +318,70 @@ remove_nodes (void)
   end ("empty disk");
 }
 
+/* ---- S1: what a node that is removed had open ---------------------------- */
+
+static void
+remove_unreleased (void)
+{
+  /* n1 dies with its machine, n2 can't have the store that it had open. */
+  begin_on (false, 2, 2, 1);
+  sim_power_off (&s, N1);
+  sim_run (&s, 20000);
+  ok (sim_production (&s, 0) == N3 && s.store[0][0].machine == N1 && !s.store[0][0].clean,
+      "production is at the other site, and n1's store is not released");
+  CODE (ask_remove (N3, N1, false), 7, "S1: so n1 can't be removed: %s", s.node[N3].last_reason);
+  is (node (N3, N1)->votes, 1, "... and its vote is left alone");
+  sim_power_off (&s, N2);
+  sim_run (&s, 5000);
+  sim_request (&s, N3, GR_MARK_FAILED, N1 + 1);
+  sim_run (&s, 1000);
+  CODE (ask_remove (N3, N1, false), 0, "S1 d: marked failed it can: %s", s.node[N3].last_reason);
+  is (state (N3)->n_gone, 1, "... and the state remembers that");
+  sim_power_on (&s, N2);
+  ok (sim_until (&s, sim_converged, 30000) && state (N3)->rec[0].copies[0].host == N2 + 1,
+      "S1 d: so n2 opens the store, whenever it comes");
+  CODE (ask_remove (N3, N4, false), 0, "n4's store is open at n3: it goes, %s", s.node[N3].last_reason);
+  is (state (N3)->n_gone, 1, "... and needs no memory");
+  end ("a store that was not released");
+
+  /* Nobody has it open, though everybody is there. */
+  begin_on (false, 2, 2, 1);
+  sim_request (&s, N1, GR_END, NO_NODE);
+  sim_run (&s, 2000);
+  CODE (ask_remove (N1, N4, false), 7, "S1: of a CRG that is ended nobody knows: %s", s.node[N1].last_reason);
+  sim_request (&s, N1, GR_START, NO_NODE);
+  sim_run (&s, 10000);
+  CODE (ask_remove (N1, N4, false), 0, "... when it is served it goes: %s", s.node[N1].last_reason);
+  end ("an ended CRG");
+
+  /* While a node counts as dead, its neighbours may open what it has: it opens nothing.  Its disk is slow or
+   * fast, and so are the messages. */
+  unsigned back = 0, early = 0;
+  for (uint64_t seed = 1; seed <= 40 && !s.failed; seed++) {
+    struct sim_config cfg = { .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 1, .started = true,
+                              .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000 };
+
+    sim_init (&s, &cfg, seed);
+    for (unsigned n = 0; n < s.n_nodes; n++)
+      sim_boot (&s, n);
+    sim_until (&s, sim_converged, 20000);
+    sim_power_off (&s, N4);
+    sim_power_off (&s, N3);
+    sim_run (&s, 10000);
+    sim_request (&s, N1, GR_MARK_FAILED, N3 + 1);
+    sim_run (&s, 1000);
+    sim_power_on (&s, N3);
+    for (unsigned k = 0; k < 100000 && node (N1, N3)->marked_failed && sim_step (&s); k++)
+      early += s.node[N3].plugin[0].running && node (N3, N3)->marked_failed;
+    back += !node (N1, N3)->marked_failed && sim_until (&s, sim_converged, 30000);
+    if (seed < 40 && !s.failed)
+      sim_destroy (&s);
+  }
+  ok (early == 0, "S1 d: back again, it opens nothing before the mark is gone (%u)", early);
+  is (back, 40, "... and then it does");
+  end ("marked failed and back");
+}
+
 /* ---- C9 ------------------------------------------------------------------ */
 
 static void
@@ -363,6 +433,7 @@ main (void)
   add ();
   votes ();
   remove_nodes ();
+  remove_unreleased ();
   recover ();
   return tap_done ();
 }

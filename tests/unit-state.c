@@ -306,6 +306,32 @@ lifecycle (void)
   ok (try ((struct change) { .kind = CH_MARK_FAILED, .node = 12, .clear = true }) == NULL
         && !s.def.nodes[2].marked_failed,
       "F5: and not");
+  struct change c = { .kind = CH_NODE, .node_change = { .op = NODE_REMOVE, .node = { .id = 13 } } };
+
+  s.def.nodes[3].votes = s.def.nodes[3].new_votes = 0;
+  s.def.nodes[3].marked_failed = true;
+  ok (state_is_fenced (&s, "c2") && !state_is_fenced (&s, "c1"), "S1 d: marked failed: its writes come no more");
+  ok (try (c) == NULL && s.n_gone == 1 && state_is_fenced (&s, "c2") && !state_is_fenced (&s, "c1"),
+      "S1 d: ... nor when it was removed so");
+  c.node_change.op = NODE_ADD;
+  c.node_change.node.preferred_role = MEMBER_BACKUP;
+  c.node_change.node.n_addresses = 1;
+  strcpy (c.node_change.node.name, "c2");
+  strcpy (c.node_change.site, s.def.sites[1]);
+  strcpy (c.node_change.store[0], "/store");
+  ok (try (c) == NULL && s.n_gone == 0 && !state_is_fenced (&s, "c2"),
+      "S1 d: another node of that name is another matter");
+  for (unsigned i = 0; i <= CRG_MAX_GONE; i++) {
+    c.node_change.op = NODE_ADD;
+    snprintf (c.node_change.node.name, sizeof c.node_change.node.name, "x%u", i);
+    c.node_change.node.id = 50 + i;
+    try (c);
+    s.def.nodes[s.def.n_nodes - 1].marked_failed = true;
+    c.node_change.op = NODE_REMOVE;
+    try (c);
+  }
+  ok (s.n_gone == CRG_MAX_GONE && state_is_fenced (&s, "x16") && !state_is_fenced (&s, "x0"),
+      "the oldest makes room");
   ok (try ((struct change) { .kind = CH_NODE }) != NULL && try ((struct change) { .kind = 99 }) != NULL,
       "unknown changes are refused");
   try ((struct change) { .kind = CH_END });
@@ -322,6 +348,8 @@ bytes (void)
   fresh ();
   strcpy (s.rec[0].copies[1].reason, "link down");
   strcpy (s.def.iasps[0].store[3], "/store");
+  s.n_gone = 1;
+  strcpy (s.gone[0], "p7");
   n = state_encode (&s, buf, sizeof buf);
   ok (n > 0 && state_decode (&copy, buf, n) == 0 && state_encode (&copy, buf2, sizeof buf2) == n
         && memcmp (buf, buf2, n) == 0,
@@ -343,6 +371,12 @@ bytes (void)
   }
   ok (unequal == 0, "of %zu flipped bits %zu are accepted, each with its own content", n * 8,
       accepted);
+  /* A state of the version before: nobody is gone.  After magic, version, stamp, lineage, no past, domain. */
+  memmove (buf + 47, buf + 52, n - 52);
+  buf[4] = 3;
+  ok (state_decode (&copy, buf, n - 5) == 0 && copy.n_gone == 0 && copy.def.n_nodes == s.def.n_nodes
+        && strcmp (copy.rec[0].copies[1].reason, "link down") == 0,
+      "version 3 is read too");
 
   /* The largest state fits. */
   memset (&def, 0, sizeof def);
@@ -535,6 +569,7 @@ senseless (void)
     ok (n > 0 && state_decode (&copy, buf, n) < 0, "refused: %s", text);           \
   } while (0)
   SENSELESS (s.n_past = CRG_MAX_PAST + 1, "too many lineages");
+  SENSELESS (s.n_gone = CRG_MAX_GONE + 1, "too many that are gone");
   SENSELESS (s.def.takeover = TAKEOVER_ORDER + 1, "an unknown takeover");
   SENSELESS (s.def.n_sites = 0, "no site");
   SENSELESS (s.def.n_nodes = 0, "no node");

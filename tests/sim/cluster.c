@@ -426,12 +426,12 @@ store_info (const struct sim *s, unsigned n, unsigned iasp, struct store_info *i
                                                || st->machine == machine_of (s, n)));
   /* S1 d: the boot in which it was opened is over, and everybody knows. */
   if (!own && !info->can_host && st->open_by < 0 && st->machine >= 0
-      && st->boot != boot_of (s, (unsigned) st->machine)) {
+      && (st->boot != boot_of (s, (unsigned) st->machine) || s->node[st->machine].gone)) {
     const struct crg_state *c = group_committed (s->node[n].g);
+    char opener[CRG_NAME_MAX + 1];
 
-    int opener = c == NULL ? -1 : state_node_index (c, s->node[st->machine].id);
-
-    info->can_host = opener >= 0 && c->def.nodes[opener].marked_failed;
+    snprintf (opener, sizeof opener, "n%u", s->node[st->machine].id);
+    info->can_host = c != NULL && state_is_fenced (c, opener);
   }
   if (!info->can_host)
     info->held_by = (uint32_t) (st->open_by >= 0 ? st->open_by : st->machine) + 1;

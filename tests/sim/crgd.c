@@ -590,8 +590,7 @@ crgd_probed (unsigned n, unsigned iasp)
     set_reason (&ev, "another process on this machine has it open");
   else if (!is_open || same_boot || sb.open_node[1] == (char) ('1' + n))
     info->can_host = true; /* S1 a, b */
-  else if (s != NULL && state_node_index (s, (uint32_t) (sb.open_node[1] - '0')) >= 0
-           && s->def.nodes[state_node_index (s, (uint32_t) (sb.open_node[1] - '0'))].marked_failed)
+  else if (s != NULL && state_is_fenced (s, sb.open_node))
     info->can_host = true; /* S1 d */
   else
     set_reason (&ev, "another node had it open and did not release it");
@@ -633,6 +632,8 @@ make_record (const struct crg_state *s, unsigned n, unsigned iasp, struct prec *
   for (unsigned i = 0; i < s->def.n_nodes; i++)
     if (s->def.nodes[i].marked_failed && s->def.nodes[i].id != n + 1)
       r->fenced |= 1u << (s->def.nodes[i].id - 1);
+  for (unsigned i = 0; i < s->n_gone; i++)
+    r->fenced |= 1u << (s->gone[i][1] - '1');
   node_boot_id (n, boot);
   r->accept_loss = own && memcmp (rec->copies[site].boot_id, boot, CRG_ID_LEN) == 0;
   r->forced = own && rec->forced;
