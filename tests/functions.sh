@@ -85,6 +85,13 @@ fail ()
   exit $status
 }
 
+# too_slow TEXT: fails for what a busy machine may explain; ./run-tests looks again, by itself
+too_slow ()
+{
+  waited_in_vain=yes
+  fail "$@"
+}
+
 # skip REASON...: this machine can't run the test
 skip ()
 {

@@ -26,7 +26,7 @@ late=0
 late ()
 {
   [ "$1" -le $((detection * 5 / 4)) ] || late=$((late + 1))
-  [ "$1" -le $((detection * 3)) ] || fail "seen after $1 ms only"
+  [ "$1" -le $((detection * 3)) ] || too_slow "seen after $1 ms only"
 }
 
 # A process that dies.
@@ -34,7 +34,7 @@ t0=$(now_ms)
 kill -KILL "${lab_member[4]}"
 members_wait_view 5 1,2,3,5 e1 e2 e3 e5
 echo "process killed: seen after $(view_after e1 $t0 1,2,3,5) ms"
-[ "$(view_after e1 $t0 1,2,3,5)" -lt 1000 ] || fail "that is too long"
+[ "$(view_after e1 $t0 1,2,3,5)" -lt 1000 ] || too_slow "that is too long"
 wait "${lab_member[4]}" || :
 member_start 4 e4b
 members_wait_view 5 1,2,3,4,5 e1 e2 e3 e4b e5
@@ -78,7 +78,7 @@ members_wait_view 8 1,2,3,5 e1 e2 e3 e5
 t=$(view_after e1 $t0 1,2,3,5)
 echo "node killed: seen after $t ms"
 late $t
-[ $late -lt 3 ] || fail "$late of 5 were seen later than 1.25 x $detection ms, for which a lease is made"
+[ $late -lt 3 ] || too_slow "$late of 5 were seen later than 1.25 x $detection ms, for which a lease is made"
 wait "${lab_member[4]}" || :
 unset 'lab_member[4]'
 
@@ -86,6 +86,6 @@ member_quit 1 2 3 5
 members_check e1 e2 e3 e4 e4b e5 | tee "$tmp/verdict"
 sed -n 's/.*one_side=\([0-9]*\) committed=\([0-9]*\).*/\1 \2/p' "$tmp/verdict" >"$tmp/figures"
 read -r one_side committed <"$tmp/figures"
-[ "$committed" -gt 100 ] || fail "only $committed messages were committed: too few to mean anything"
+[ "$committed" -gt 100 ] || too_slow "only $committed messages were committed: too few to mean anything"
 foreign=$(cat "$tmp"/e? | sed -n 's/.*STAT .*foreign=\([0-9]*\).*/\1/p' | paste -sd+ | bc)
 echo "delivered on one side only: $one_side; frames of an earlier view, dropped: $foreign"

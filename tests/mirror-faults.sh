@@ -100,7 +100,7 @@ if [ -n "${CRG_THROUGH_PROXY-}" ]; then
   [ "$(recorded "$log" errors)" = 0 ] || fail "an error came through the proxy"
   [ "$(recorded "$log" unknown)" = 0 ] || fail "a request had no answer"
   [ "$(recorded "$log" reconnects)" = 0 ] || fail "the proxy closed a connection"
-  [ "$(proxy_status a .counters.sessions)" -ge 2 ] || fail "the proxy noticed no fault"
+  [ "$(proxy_status a .counters.sessions)" -ge 2 ] || too_slow "the proxy noticed no fault"
 fi
 [ "$(status_of '.crgs[0].iasps[0].loss')" = 0 ] || fail "loss was raised though no machine restarted"
 same_copies

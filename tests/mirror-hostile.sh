@@ -162,7 +162,7 @@ for mode in false-ack flap; do
   wait_for 8 grep -q copy-lost n0/answers || { cat n0/nbd.log; fail "$mode: the write waits for it without end"; }
   took=$(($(now_ms) - start))
   echo "$mode, in the set: given up after $took ms"
-  [ $took -le 6000 ] || fail "$mode: the write waited $took ms"
+  [ $took -le 6000 ] || too_slow "$mode: the write waited $took ms"
   is_running $writer || fail "$mode: a write was answered that the copy does not have"
   [[ $(grep -m1 copy-lost n0/answers) =~ \"seq\":([0-9]+) ]] || fail "no number"
   sed 's/"generation":1/"generation":2/; s/"index":1,"name":"s1","in_set":true,"since":1/"index":1,"name":"s1","in_set":false,"since":0/' record >n0/record2

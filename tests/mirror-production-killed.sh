@@ -39,7 +39,7 @@ wait_for 10 test -s answered.b
 sleep 1
 kill_pid "$PID_n0"
 wait "${writers[@]}"
-[ "$(cat answered.* | wc -l)" -ge 20 ] || fail "hardly anything was written"
+[ "$(cat answered.* | wc -l)" -ge 20 ] || too_slow "hardly anything was written"
 
 # Takeover by the copy: tenure 2, and the appointment takes the old production out of the set.
 kill_pid "$CTLPID_n0"

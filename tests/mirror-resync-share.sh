@@ -83,16 +83,16 @@ stop ()
 
 run 1
 small=$SENT
-[ "$small" -ge $((256 << 10)) ] || fail "with a share of 1 % only $small bytes were copied in $seconds s"
+[ "$small" -ge $((256 << 10)) ] || too_slow "with a share of 1 % only $small bytes were copied in $seconds s"
 [ $ENTERED = no ] || fail "a share of 1 % was the whole of the link"
-[ $((IOPS * 8)) -ge "$ALONE" ] || fail "clients wrote $IOPS a second beside a resync with 1 %, and $ALONE without one"
+[ $((IOPS * 8)) -ge "$ALONE" ] || too_slow "clients wrote $IOPS a second beside a resync with 1 %, and $ALONE without one"
 stop
 run 100
-[ "$SENT" -ge $((2 * small)) ] || fail "a share of 100 % copied $SENT bytes, one of 1 % $small"
+[ "$SENT" -ge $((2 * small)) ] || too_slow "a share of 100 % copied $SENT bytes, one of 1 % $small"
 wait_for 30 in_set n0 || fail "the resync does not end: $ANSWER"
 number n0 resync_rate_bytes_s
 rate=$NUMBER
-[ "$rate" -ge $((2 << 20)) ] && [ "$rate" -le $((400 << 20)) ] || fail "a resync of $rate bytes a second"
+[ "$rate" -ge $((2 << 20)) ] && [ "$rate" -le $((400 << 20)) ] || too_slow "a resync of $rate bytes a second"
 number n0 max_regions
 want=$((30 * rate >> 20))
 [ $want -ge 132 ] || want=132

@@ -57,10 +57,10 @@ done
 wait $run
 cat "$tmp/good.out"
 [ "$(field reconnects "$(cat "$tmp/good.out")")" -ge 4 ] || fail "no reconnects were recorded"
-[ "$(field unknown "$(cat "$tmp/good.out")")" -ge 1 ] || fail "no write was in flight at a kill"
+[ "$(field unknown "$(cat "$tmp/good.out")")" -ge 1 ] || too_slow "no write was in flight at a kill"
 expect_verdict 0 "$tmp/good.log" --uri "$(uri "$tmp/a.sock")"
-[ "$(field acknowledged "$OUT")" -gt 1000 ] || fail "too few writes to say anything"
-[ "$(field flushed "$OUT")" -gt 500 ] || fail "too few flushed writes to say anything"
+[ "$(field acknowledged "$OUT")" -gt 1000 ] || too_slow "too few writes to say anything"
+[ "$(field flushed "$OUT")" -gt 500 ] || too_slow "too few flushed writes to say anything"
 expect_verdict 0 "$tmp/good.log" --image "$tmp/a.img"
 
 # --- a damaged block: one byte in the middle of a block that was written
