@@ -67,7 +67,7 @@ ctl p1 is serving payroll || fail "not served under a crowd"
 for fd in "${crowd[@]}"; do eval "exec $fd>&-"; done
 
 wait_in_sync 30
-ctl w1 switchover payroll --to c1 || { show_logs; fail "switchover"; }
+must switchover ctl w1 switchover payroll --to c1
 [ "$(ask payroll)" != "$want" ] && [ "$(ask payroll)" = "$(ctl c1 uri payroll)" ] || fail "after the switchover: $(ask payroll)"
 # Who has no majority says so.
 kill_node c1 w1

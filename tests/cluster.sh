@@ -162,8 +162,8 @@ cluster_begin ()
     wait_for 15 node_answers "$n" || { cat "$tmp/$n/crgd.log"; fail "crgd of $n does not answer"; }
   done
   FIRST=${NODE_NAMES[0]}
-  ctl "$FIRST" create "$tmp/payroll.conf" || fail "crgctl create"
-  ctl "$FIRST" start payroll || fail "crgctl start"
+  must "crgctl create" ctl "$FIRST" create "$tmp/payroll.conf"
+  must "crgctl start" ctl "$FIRST" start payroll
   wait_serving 30 || fail "payroll is not served"
   cat >"$tmp/where" <<END
 #!/bin/bash
@@ -347,7 +347,7 @@ same_copies ()
 {
   local n first= site
   n=$(alive_node)
-  ctl "$n" end payroll || fail "crgctl end"
+  must "crgctl end" ctl "$n" end payroll
   for site in "${!STORE[@]}"; do
     if [ -z "$first" ]; then
       first=$site

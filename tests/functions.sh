@@ -92,6 +92,21 @@ too_slow ()
   fail "$@"
 }
 
+# must WHAT COMMAND...: fails if it does.  A busy machine loses a view, and what was asked then has no outcome.
+must ()
+{
+  local what=$1
+  shift
+  "$@" >"$tmp/must.log" 2>&1 || {
+    ! declare -F show_logs >/dev/null || show_logs >&2
+    ! declare -F crg_logs >/dev/null || crg_logs >&2
+    cat "$tmp/must.log" >&2
+    ! grep -qE 'view was lost|group changed meanwhile|connection to the cluster was lost' "$tmp/must.log" || too_slow "$what"
+    fail "$what"
+  }
+  cat "$tmp/must.log"
+}
+
 # skip REASON...: this machine can't run the test
 skip ()
 {

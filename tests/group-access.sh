@@ -87,7 +87,7 @@ expect_fail ctl 1 switchover payroll --to n2 2>"$tmp/err"
 grep -q 'say which, with --iasp' "$tmp/err" || { cat "$tmp/err"; fail "which resource is to move?"; }
 expect_fail ctl 1 switchover payroll --iasp a --to n3 2>"$tmp/err"
 touch "$tmp/n1/jam"
-ctl 1 switchover payroll --iasp b --to n2 >/dev/null || { crg_logs; fail "switchover"; }
+must switchover ctl 1 switchover payroll --iasp b --to n2
 await 20 3 "n1:1 n2:3 n3:1"
 is_out () { [ "$(crg_field 2 '.crgs[0].iasps[2].subgroup | sort | join ("+")')" = "n2+n3" ]; }
 wait_for 30 is_out || { crg_logs; fail "n1 has a paper jam, and is in the printer's subgroup"; }

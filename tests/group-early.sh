@@ -94,7 +94,7 @@ recorder_goes_on 20
 all_on 2
 node_up 3
 crg_wait 40 active 1 2 3 4 5
-ctl 5 switchover payroll >"$tmp/switchover.log" 2>&1 || { cat "$tmp/switchover.log"; crg_logs; fail "switchover"; }
+must switchover ctl 5 switchover payroll
 recorder_goes_on 10
 all_on 4
 crg_wait 40 active 1 2 3 4 5

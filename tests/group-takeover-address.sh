@@ -88,7 +88,7 @@ here ()
 wait_for 10 here 1 || { crg_logs; fail "not on node 1"; }
 has_uri () { [ "$(ctl 1 uri payroll 2>/dev/null)" = nbd://10.99.0.50:10809/payroll ]; }
 wait_for 10 has_uri || fail "the URI is $(ctl 1 uri payroll 2>&1)"
-ctl 1 switchover payroll --to n3 >/dev/null || { crg_logs; fail "switchover"; }
+must switchover ctl 1 switchover payroll --to n3
 wait_for 10 here 3 || { crg_logs; fail "not on node 3 after the switchover"; }
 crg_wait 20 active 1 2 3 4 5
 node_down 3

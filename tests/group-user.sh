@@ -35,7 +35,7 @@ h=$(crg_host)
 kill_hard "$(plugin_pid $h)"
 recorder_goes_on 20 100
 crg_wait 20 active 1 2 3 4 5
-ctl $h switchover payroll >/dev/null || { crg_logs; fail "switchover"; }
+must switchover ctl $h switchover payroll
 recorder_goes_on 20 100
 crg_wait 20 active 1 2 3 4 5
 h=$(crg_host)

@@ -58,7 +58,7 @@ grep -q 'payroll: hook 10-log: told of start' "$tmp/p1/crgd.log" || fail "what a
 
 # A switchover is not held up by it.
 before=$(now_ms)
-ctl p1 switchover payroll --to c1 >/dev/null || fail "switchover"
+must switchover ctl p1 switchover payroll --to c1
 [ $(($(now_ms) - before)) -lt 5000 ] || too_slow "the switchover took $(($(now_ms) - before)) ms"
 told p1 "end p1 c1 no 2 []"
 told c1 "start c1 c1 yes 2 []"

@@ -83,7 +83,7 @@ for ((i = 0; i < faults; i++)); do
       fi
       # After a hub's restart the witness may still be without a view, and would refuse.
       wait_for 20 ctl w1 is active payroll
-      ctl w1 switchover payroll --to "$to" --wait 40 || { show_logs; fail "switchover to $to"; } ;;
+      must "switchover to $to" ctl w1 switchover payroll --to "$to" --wait 40 ;;
     *) fail "no such fault: $kind" ;;
   esac
   # Now and then it is a quick restart.

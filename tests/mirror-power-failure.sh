@@ -42,5 +42,5 @@ wait_for 40 at_c1 || { show_logs; fail "the copy that isn't restarted did not ta
 [ "$(loss)" = 1 ] || fail "loss has risen though nothing was lost"
 holds 2 || fail "answered data is gone"
 wait_in_sync 30
-ctl w1 switchover payroll --to p1 || { show_logs; fail "switchover to the copy that was filled again"; }
+must "switchover to the copy that was filled again" ctl w1 switchover payroll --to p1
 holds 2 || fail "the filled copy lacks data"

@@ -82,7 +82,7 @@ wait_for 40 served || { show_logs; fail "not all three are served"; }
 for i in payroll bonus taxes; do nbdcopy --flush data.$i "$(uri_of $i)"; done
 wait_for 40 in_sync || { show_logs; fail "not in sync"; }
 all_on p1
-ctl w1 switchover payroll --to c1 --wait 30 || { show_logs; fail "switchover"; }
+must switchover ctl w1 switchover payroll --to c1 --wait 30
 all_on c1
 wait_for 40 in_sync || { show_logs; fail "not in sync after the switchover"; }
 

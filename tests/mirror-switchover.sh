@@ -16,7 +16,7 @@ ctl p1 switchover payroll --to c1 --dry-run
 generation=$(status_of '.crgs[0].iasps[0].generation')
 for to in c1 p1 p2 c1 p2; do
   t=$(now_ms)
-  ctl w1 switchover payroll --to $to --wait 30 || { show_logs; fail "switchover to $to"; }
+  must "switchover to $to" ctl w1 switchover payroll --to $to --wait 30
   [ "$(production_node)" = $to ] || fail "production is not at $to"
   more_answers "$log" 500 20 >/dev/null
   echo "to $to: $(($(now_ms) - t)) ms until 500 more answers"
