@@ -28,8 +28,8 @@ status n0
 [ "$before" != "$(grep -o '"completed":[0-9]*' <<<"$ANSWER")" ] || fail "writes stand still: $ANSWER"
 
 mirror_node n1 1
-mirror_ctl n1
 cp n0/record n1/record
+mirror_ctl n1
 tell n1 "\"cmd\":\"role\",\"role\":\"mirror\",\"tenure\":1,\"peers\":[\"n0\",\"n1\"],\"record\":$(cat n0/record)"
 wait_for 30 in_state n0 mirroring || fail "not mirroring again: $ANSWER"
 wait_for 10 in_set n0 || fail "not in the set again"
