@@ -148,8 +148,10 @@
 #define HOT_MIN_ENTRIES 132
 /* Regions that are hot at one time; bounds the resync after a crash, and fits 16 bits. */
 #define HOT_MAX_ENTRIES 8192
-/* Regions that are marked ahead of a sequential writer; half as many are left when the next go. */
-#define HOT_AHEAD 8
+/* Regions that are marked ahead of a sequential writer; half as many are left when the next go.  One
+ * metadata flush for each 4 regions, or 16 where the bound leaves room. */
+#define HOT_AHEAD     8
+#define HOT_AHEAD_MAX 32
 /* Largest store: byte offsets are signed 64 bit in the kernel; 1 EiB leaves room for sums. */
 #define STORE_MAX_BYTES (UINT64_C (1) << 60)
 

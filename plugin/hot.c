@@ -338,18 +338,26 @@ want (struct hot *h, uint64_t region)
   return e;
 }
 
+/* An eighth of what is kept hot. */
+unsigned
+hot_ahead (const struct hot *h)
+{
+  return MIN (MAX (h->clear_above / 8, (unsigned) HOT_AHEAD), (unsigned) HOT_AHEAD_MAX);
+}
+
 /* Once for each region, and not if half of those behind it were marked already: so one batch serves
  * several.  Only while there are entries to spare. */
 static void
 want_ahead (struct hot *h, uint64_t region)
 {
   struct hot_entry *e = find (h, region);
-  const uint64_t end = MIN (region + HOT_AHEAD + 1, h->n_regions);
+  const unsigned ahead = hot_ahead (h);
+  const uint64_t end = MIN (region + ahead + 1, h->n_regions);
 
   if (!e || e->led || e->filled < h->region_size / 2)
     return;
   e->led = true;
-  if (find (h, MIN (region + HOT_AHEAD / 2, end - 1)))
+  if (find (h, MIN (region + ahead / 2, end - 1)))
     return;
   for (uint64_t r = region + 1; r < end; r++)
     if (!find (h, r)) {

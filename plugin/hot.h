@@ -106,8 +106,9 @@ extern bool hot_has_room (const struct hot *h, uint64_t offset, uint64_t length)
  * writer more until hot_end ().  No entry free: *full, nothing is counted; ask again after
  * hot_clear () has found some (a flush is needed).
  *
- * A region half of which is written leads to the next HOT_AHEAD: they are wanted too, so that a
+ * A region half of which is written leads to the next hot_ahead (): they are wanted too, so that a
  * sequential writer finds its marks on the disk, and one batch serves several regions. */
+extern unsigned hot_ahead (const struct hot *h);
 extern bool hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full);
 extern bool hot_ready (const struct hot *h, uint64_t offset, uint64_t length);
 /* The write is answered by all that should have it, or dirty for those that lack it; or it never

@@ -292,6 +292,10 @@ test_ahead (struct hot *h, void *memory)
     }
   }
   is (waited, 0, "no write of a sequential stream waits");
+  is (hot_ahead (h), HOT_AHEAD, "few at once where few may be hot");
+  h->clear_above = 1500;
+  is (hot_ahead (h), HOT_AHEAD_MAX, "more where there is room");
+  h->clear_above = ENTRIES / 2;
   ok (h->batches - batches <= 96 / (HOT_AHEAD / 2) + 1, "one batch for %u regions: %llu for 96", HOT_AHEAD / 2,
       (unsigned long long) (h->batches - batches));
 
