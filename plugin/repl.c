@@ -318,6 +318,7 @@ marked (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
   }
   if (mark_done (r->cfg.mark, ev->error == 0))
     act (out, RA_MARK);
+  r->marks_stand = true;
   if (ev->error != 0) /* F4 */
     store_failed (r, ev->error, "a write of the production store's metadata failed", out);
 }
@@ -354,7 +355,8 @@ pump_marks (struct repl *r, struct repl_actions *out)
 
   if (!m || r->failed)
     return true;
-  if (r->n_unmarked > 0)
+  /* Only then: a region whose mark is missing gets it by a batch and by nothing else. */
+  if (r->marks_stand && r->n_unmarked > 0)
     for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next) {
       struct repl_slot *s = &r->slots[i];
       if (s->state != SL_ACTIVE || !s->unmarked || !hot_ready (&m->hot, s->offset, s->length))
@@ -365,6 +367,7 @@ pump_marks (struct repl *r, struct repl_actions *out)
       r->n_unmarked--;
       local_part (r, i, out);
     }
+  r->marks_stand = false;
   if (mark_begin (m, idle))
     act (out, RA_MARK);
   return true;

@@ -167,6 +167,7 @@ struct repl {
   struct repl_queue runnable, done, stalled;
   bool guard;                   /* reads wait for equal copies */
   unsigned n_guarded, n_unmarked;
+  bool marks_stand;             /* a batch is over: some of n_unmarked may go */
   bool settle;                  /* what was found may go, once the disk is free for it */
   bool settled;                 /* it has gone */
   uint8_t clear;                /* 1: some, 2: all that a flush covers */
