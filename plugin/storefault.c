@@ -436,7 +436,7 @@ slot_free (struct storefault *f, int i)
 static void
 make_stable (struct storefault *f, uint64_t clock)
 {
-  for (int i = 0; i < N_SLOTS; i++)
+  for (int i = 0; i < N_SLOTS && f->n_free < N_SLOTS; i++)
     if (f->map.slots[i].live && f->done[i] != 0 && f->done[i] <= clock)
       slot_free (f, i);
 }
@@ -445,7 +445,7 @@ make_stable (struct storefault *f, uint64_t clock)
 static void
 make_range_stable (struct storefault *f, uint64_t offset, uint64_t end, uint64_t clock)
 {
-  for (int i = 0; i < N_SLOTS; i++) {
+  for (int i = 0; i < N_SLOTS && f->n_free < N_SLOTS; i++) {
     struct slot *s = &f->map.slots[i];
     uint64_t from, to;
 
