@@ -165,9 +165,9 @@ status_hot (struct engine *e)
     return json_null ();
   for (uint64_t i = hot_next (&m->hot, 0); i < m->hot.n_bits; i = hot_next (&m->hot, i + 1))
     bits++;
-  return json_pack ("{s:I, s:I, s:i, s:I, s:I, s:I, s:b, s:I}", "bytes", (json_int_t) (bits * m->hot.bit_size), "region_bytes",
+  return json_pack ("{s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:b, s:I}", "bytes", (json_int_t) (bits * m->hot.bit_size), "region_bytes",
                     (json_int_t) m->hot.region_size, "max_regions", (int) m->hot.max_entries, "marks",
-                    (json_int_t) m->hot.marks, "flushes", (json_int_t) m->stages, "blocks_written",
+                    (json_int_t) m->hot.marks, "waits", (json_int_t) m->hot.waits, "flushes", (json_int_t) m->stages, "blocks_written",
                     (json_int_t) m->blocks_written, "guarded", atomic_load (&e->ia->gate.guarded),
                     "resync_rate_bytes_s", (json_int_t) e->meta.sb.resync_rate);
 }

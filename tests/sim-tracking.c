@@ -452,10 +452,10 @@ run (struct load load)
     free (memory[s]);
   }
   printf ("# %s, depth %u, tracking %s: %.0f a second, %.2f ms each; for 1,000: production %llu flushes %llu batches, copy %llu "
-          "flushes %llu batches; most marks %u %u of %u\n",
+          "flushes %llu batches; %llu waits; most marks %u %u of %u\n",
           load.name, load.depth, load.tracking ? "on" : "off", res.per_s, res.wait_ms, (unsigned long long) res.flushes[0],
           (unsigned long long) res.batches[0], (unsigned long long) res.flushes[1], (unsigned long long) res.batches[1],
-          res.most[0], res.most[1], load.bound);
+          (unsigned long long) w.pm.hot.waits, res.most[0], res.most[1], load.bound);
   free (track);
   free (w.heap);
   return res;
@@ -469,10 +469,18 @@ main (int argc, char **argv)
   struct load seq = { .name = "sequential 64k", .sequential = true, .size = 1024 * MIB, .length = 65536, .cpu_us = 112,
                       .run_us = 3000000, .bound = 132, .depth = 32, .most_flushes = 32, .least = 0.98 };
 
+  /* The least store that the aim speaks of, 4 times the bound, and enough in flight for a client that wants
+   * throughput: a wait for a mark is hidden, and what is left is what the marks themselves cost. */
+  struct load deep = { .name = "random 4k, deep", .size = 4000 * MIB, .length = 4096, .cpu_us = 63,
+                       .run_us = 1000000, .bound = 1000, .depth = 128, .most_flushes = 130, .least = 0.95 };
+  struct load wide = { .name = "sequential 64k, wide", .sequential = true, .size = 4000 * MIB, .length = 65536,
+                       .cpu_us = 112, .run_us = 1000000, .bound = 1000, .depth = 128, .most_flushes = 9,
+                       .least = 0.99 };
+
   if (argc > 1)
-    random.depth = seq.depth = (unsigned) atoi (argv[1]);
-  struct load *loads[] = { &random, &seq };
-  for (unsigned i = 0; i < 2; i++) {
+    random.depth = seq.depth = deep.depth = wide.depth = (unsigned) atoi (argv[1]);
+  struct load *loads[] = { &random, &seq, &deep, &wide };
+  for (unsigned i = 0; i < sizeof loads / sizeof *loads; i++) {
     struct result off, on;
 
     off = run (*loads[i]);
