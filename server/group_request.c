@@ -304,6 +304,14 @@ request_on_reply (struct group *g, struct peer *from, struct group_actions *out)
 
 /* ---- requests of this node's operator ----------------------------------- */
 
+/* Of an IASP at a site: their numbers are looked at once, as neither an IASP nor
+ * a site ever goes. */
+static bool
+is_about_copy (uint8_t request)
+{
+  return request == GR_UNBAR || (request >= GR_SUSPEND && request <= GR_REATTACH);
+}
+
 void
 request_on_event (struct group *g, const struct group_event *ev, struct group_actions *out)
 {
@@ -333,8 +341,12 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
       answer (out, ev->request_id, CODE_NO_OBJECT, "no such node in the recovery domain");
       return;
     }
-  if (ev->request == GR_SWITCHOVER && ev->iasp >= g->committed.def.n_iasps) {
+  if ((ev->request == GR_SWITCHOVER || is_about_copy (ev->request)) && ev->iasp >= g->committed.def.n_iasps) {
     answer (out, ev->request_id, CODE_NO_OBJECT, "no such resource in the CRG");
+    return;
+  }
+  if (is_about_copy (ev->request) && ev->site >= g->committed.def.n_sites) {
+    answer (out, ev->request_id, CODE_NO_OBJECT, "no such site in the CRG");
     return;
   }
   for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
@@ -425,7 +437,8 @@ want_force (struct group *g, const struct request *r, struct change *c)
       || state_unit_tenure (&g->committed, unit) != r->tenure || host_serves (g, unit))
     return false;
   place_gather (g, &in);
-  if (place_force_refusal (&in, unit, (unsigned) n) != NULL)
+  /* Who hasn't said yet what it can host may take over without a loss. */
+  if (!in.ready || place_force_refusal (&in, unit, (unsigned) n) != NULL)
     return false;
   place_appointment (&in, unit, (unsigned) n, c);
   c->forced = true;
@@ -504,7 +517,7 @@ request_change (const struct request *r, struct change *c)
     break;
   case GR_UNBAR:
     c->kind = CH_BAR;
-    c->iasps = 1u << (r->iasp % CRG_MAX_IASPS);
+    c->iasps = 1u << r->iasp;
     c->site = r->site;
     c->clear = true;
     break;
@@ -513,7 +526,7 @@ request_change (const struct request *r, struct change *c)
   case GR_DETACH:
   case GR_REATTACH:
     c->kind = r->request <= GR_RESUME ? CH_SUSPEND : CH_DETACH;
-    c->iasps = 1u << (r->iasp % CRG_MAX_IASPS);
+    c->iasps = 1u << r->iasp;
     c->site = r->site;
     c->clear = r->request == GR_RESUME || r->request == GR_REATTACH;
     c->mode = r->mode;
@@ -530,8 +543,7 @@ static bool
 is_done (const struct group *g, const struct request *r)
 {
   const struct crg_state *s = &g->committed;
-  const struct copy_rec *copy = r->iasp < s->def.n_iasps && r->site < s->def.n_sites
-                                  ? &s->rec[r->iasp].copies[r->site] : NULL;
+  const struct copy_rec *copy = is_about_copy (r->request) ? &s->rec[r->iasp].copies[r->site] : NULL;
   int n;
 
   switch (r->request) {
@@ -539,18 +551,18 @@ is_done (const struct group *g, const struct request *r)
   case GR_END: return !s->started;
   case GR_DELETE: return s->deleted;
   case GR_MARK_FAILED:
-    n = state_node_index (s, r->node);
+    n = state_node_index (s, r->node); /* -1: removed meanwhile */
     return n >= 0 && s->def.nodes[n].marked_failed;
   case GR_UNBAR:
-    return copy != NULL && !copy->barred;
+    return !copy->barred;
   case GR_SUSPEND:
-    return copy != NULL && copy->suspended;
+    return copy->suspended;
   case GR_RESUME:
-    return copy != NULL && !copy->suspended && !copy->detached;
+    return !copy->suspended && !copy->detached;
   case GR_DETACH:
-    return copy != NULL && copy->detached && copy->exported == r->mode;
+    return copy->detached && copy->exported == r->mode;
   case GR_REATTACH:
-    return copy != NULL && !copy->detached;
+    return !copy->detached;
   default: return false;
   }
 }

@@ -2,6 +2,7 @@
  *
  * Placement: see place.h.  Pure, deterministic, no state of its own.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "server/bytes.h"
@@ -192,10 +193,14 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
 static unsigned
 at_place (const struct crg_state *s, unsigned unit, unsigned place)
 {
-  for (unsigned i = 0; i < s->def.n_nodes; i++)
-    if (state_order (s, unit, i) == place)
-      return i;
-  return 0;
+  unsigned i = 0;
+
+  /* An order names each place once. */
+  while (state_order (s, unit, i) != place) {
+    i++;
+    assert (i < s->def.n_nodes);
+  }
+  return i;
 }
 
 bool
