@@ -7,7 +7,7 @@
 # has enough of them at once for a batch; sim-tracking has the tight bounds, in simulated time.
 #
 # CRG_SECONDS=20 on an idle machine measures throughput beside tracking switched off, with flushes of 1 ms:
-# both pairs live, in turn, medians of CRG_ROUNDS.  A write to a cold region waits a flush time or two for its
+# both pairs live, in turn, the median of CRG_ROUNDS ratios.  A write to a cold region waits a flush time or two for its
 # mark, so a client with few requests in flight measures that latency: throughput is what it gets with enough of
 # them, 4 connections of 64, which is asserted.  CRG_QUEUES="1x16 1x32 4x64" (connections x requests) makes a
 # table of it; the last one counts.
@@ -29,7 +29,7 @@ target_s=8
 mirror_size=$((4 * target_s * 100 << 20))
 variants=on
 [ "$seconds" -lt 20 ] || variants="on off"
-rounds=${CRG_ROUNDS:-5}
+rounds=${CRG_ROUNDS:-10}
 
 declare -A pid_of
 mirror_pki
@@ -88,13 +88,11 @@ declare -A iops spent FLUSHES ratio
 # the medium for 1,000 writes (fio itself flushes nothing)
 run ()
 {
-  local v=$1 queue=$2 rw=$3 bs=$4 before after i=0 n jobs=${2%x*} part
+  local v=$1 queue=$2 rw=$3 bs=$4 before after i=0 n
   shift 4
-  part=$((mirror_size / (1 << 20) / jobs))
-  [ "$rw" = write ] && [ "$jobs" -gt 1 ] && set -- "$@" --offset_increment=${part}m --size=${part}m
   before=($(counts "$v"))
   fio --ioengine=nbd --uri="$(uri "$base/$v/n0/nbd")" --output=fio.json --output-format=json --name=w --rw="$rw" \
-    --bs="$bs" --size=$mirror_size --iodepth="${queue#*x}" --numjobs="$jobs" --group_reporting --randrepeat=0 "$@" \
+    --bs="$bs" --iodepth="${queue#*x}" --numjobs="${queue%x*}" --group_reporting --randrepeat=0 "$@" \
     >fio.err 2>&1 || { cat fio.err; fail "fio"; }
   after=($(counts "$v"))
   N=$(jq '.jobs[0].write.total_ios' fio.json)
@@ -122,13 +120,13 @@ start on
 if [ "$variants" = on ]; then
   declare -A most=([randwrite]=250 [write]=60)
   flush_us 20000
-  run on 4x16 randwrite 4k --number_ios=1000
+  run on 4x16 randwrite 4k --size=$mirror_size --number_ios=1000
   echo "random: ${FLUSHES[n0]} and ${FLUSHES[n1]} flushes for 1,000 of $N writes"
   flush_us 1000
   tmp=$base/on
   number n0 waits
   waits=$NUMBER
-  run on 1x32 write 64k --number_ios=3000
+  run on 1x32 write 64k --size=$mirror_size --number_ios=3000
   tmp=$base/on
   number n0 waits
   tmp=$base
@@ -151,14 +149,20 @@ for queue in $queues; do
       # In turn first, so that neither has the better half.
       order=$variants
       [ $((round % 2)) = 0 ] || order="off on"
+      # A sequential writer begins where nothing is hot any more.
+      from=0
+      [ $rw = randwrite ] || from=$((round % 5 * mirror_size / 5))
       for v in $order; do
-        run $v "$q" "$rw" "$bs" --time_based --runtime=$(((seconds + rounds - 1) / rounds))
+        run $v "$q" "$rw" "$bs" --offset=$from --size=$((mirror_size - from)) --time_based --runtime=$(((seconds + rounds - 1) / rounds))
         [ $v = off ] || cost="${FLUSHES[n0]} and ${FLUSHES[n1]} flushes for 1,000"
       done
     done
-    on=$(median ${iops[on $q $rw]}) off=$(median ${iops[off $q $rw]})
-    ratio[$rw]=$((on * 1000 / off))
-    echo "$rw $bs, $q: $on a second with tracking (${iops[on $q $rw]} ), $off without (${iops[off $q $rw]} ):" \
+    # Each round by itself: what else the machine does changes slower than that.
+    on=(${iops[on $q $rw]}) off=(${iops[off $q $rw]}) of=()
+    for ((round = 0; round < rounds; round++)); do of+=($((on[round] * 1000 / off[round]))); done
+    ratio[$rw]=$(median "${of[@]}")
+    echo "$rw $bs, $q: $(median "${on[@]}") a second with tracking, $(median "${off[@]}") without (in thousandths:" \
+      "$(printf '%s\n' "${of[@]}" | sort -n | tr '\n' ' ')):" \
       "$(printf '%d.%03d' $((ratio[$rw] / 1000)) $((ratio[$rw] % 1000))); $cost; CPU $(median ${spent[on $q $rw]}) and $(median ${spent[off $q $rw]}) us"
   done
 done
