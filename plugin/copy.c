@@ -13,15 +13,6 @@
 /* What any step may need beside its loops. */
 #define RESERVED 12
 
-static struct copy_action *
-act (struct copy_actions *out, enum copy_action_kind kind)
-{
-  struct copy_action *a = &out->a[out->n++];
-  memset (a, 0, sizeof *a);
-  a->kind = (uint8_t) kind;
-  return a;
-}
-
 static bool
 has_space (const struct copy_actions *out)
 {
@@ -56,18 +47,12 @@ copy_init (struct copy *c, const struct copy_config *cfg, uint64_t now_ms)
   return NULL;
 }
 
-static struct copy_op *
-op_of (struct copy *c, uint64_t seq)
-{
-  return &c->ops[seq % COPY_MAX_OPS];
-}
-
 /* --- superblock: one write at a time --------------------------------------------------------- */
 
 static void
 write_super (struct copy *c, enum copy_super why, bool flush_data, struct copy_actions *out)
 {
-  struct copy_action *a = act (out, CA_SUPER);
+  struct copy_action *a = copy_act (out, CA_SUPER);
 
   assert (c->super == SUPER_IDLE);
   c->super = (uint8_t) why;
@@ -105,7 +90,7 @@ static void
 fail_link (struct copy *c, uint64_t seq, enum wire_error_code code, const char *reason,
            struct copy_actions *out)
 {
-  struct copy_action *a = act (out, CA_ERROR);
+  struct copy_action *a = copy_act (out, CA_ERROR);
 
   a->conn = c->conn;
   a->seq = seq;
@@ -127,7 +112,7 @@ store_failed (struct copy *c, uint64_t seq, int error, struct copy_actions *out)
   c->status.reason = full ? "the copy's store is full" : "the copy's store failed";
   if (c->linked)
     fail_link (c, seq, full ? WIRE_E_NO_SPACE : WIRE_E_IO, c->status.reason, out);
-  a = act (out, CA_FAILED);
+  a = copy_act (out, CA_FAILED);
   a->error = error;
   a->reason = c->status.reason;
 }
@@ -138,7 +123,7 @@ static void
 refuse (struct copy *c, const struct copy_event *ev, enum wire_refuse_code code,
         const char *reason, struct copy_actions *out)
 {
-  struct copy_action *a = act (out, CA_REFUSE);
+  struct copy_action *a = copy_act (out, CA_REFUSE);
 
   a->conn = ev->conn;
   a->refuse.code = code;
@@ -151,7 +136,7 @@ refuse (struct copy *c, const struct copy_event *ev, enum wire_refuse_code code,
 static void
 hello_ok (struct copy *c, struct copy_actions *out)
 {
-  struct copy_action *a = act (out, CA_HELLO_OK);
+  struct copy_action *a = copy_act (out, CA_HELLO_OK);
   struct wire_hello_ok *m = &a->hello_ok;
 
   c->hello_waits = false;
@@ -218,7 +203,7 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     /* R1: one link, and the old one's last write must have returned.  The newer connection
      * ends the older, and comes again. */
     if (c->linked) {
-      a = act (out, CA_CLOSE);
+      a = copy_act (out, CA_CLOSE);
       a->conn = c->conn;
       a->reason = "a new link from production";
       end_link (c);
@@ -277,15 +262,9 @@ must_precede (const struct wire_header *a, const struct wire_header *b)
          && b->offset < a->offset + a->length;
 }
 
-static bool
-is_runnable (const struct copy_op *o)
-{
-  return o->state == OP_BLOCKED && o->blockers == 0 && !o->after_super && o->hot_wait == 0;
-}
-
 /* The store says of itself that it can't take over, and what it lacks. */
-static void
-mark_unusable (struct copy *c)
+void
+copy_mark_unusable (struct copy *c)
 {
   c->unusable = true;
   c->empty = false;
@@ -298,135 +277,6 @@ mark_unusable (struct copy *c)
   }
 }
 
-/* --- tracking -------------------------------------------------------------------------------- */
-
-/* Counts a block that came in its regions; it may have to wait. */
-static void
-take_hot (struct copy *c, struct copy_op *o)
-{
-  bool full, ready = hot_begin (&c->cfg.mark->hot, o->frame.offset, o->frame.length, &full);
-
-  o->hot = !full;
-  if (!ready) {
-    if (o->hot_wait == 0)
-      c->n_hot_wait++;
-    o->hot_wait = full ? 2 : 1;
-  }
-  else if (o->hot_wait != 0) {
-    o->hot_wait = 0;
-    c->n_hot_wait--;
-  }
-}
-
-static void
-leave_hot (struct copy *c, struct copy_op *o, uint64_t seq)
-{
-  if (o->hot)
-    hot_end (&c->cfg.mark->hot, o->frame.offset, o->frame.length, seq);
-  if (o->hot_wait != 0)
-    c->n_hot_wait--;
-  o->hot = false;
-  o->hot_wait = 0;
-}
-
-/* What the sites that production does not wait for may lack of this. */
-static void
-note_missing (struct copy *c, const struct wire_header *f)
-{
-  for (unsigned s = 0; s < CRG_MAX_SITES; s++)
-    if ((f->missing & 1u << s) && s != c->cfg.site && c->cfg.mark->bits[s].map)
-      mark_dirty (c->cfg.mark, s, f->offset, f->length);
-}
-
-/* A piece of what another site lacks; with the own one: all, and on disk before the next block. */
-static void
-note_map (struct copy *c, const struct copy_event *ev)
-{
-  struct mark *m = c->cfg.mark;
-  const uint64_t first = ev->frame.offset / m->block_size;
-
-  for (unsigned s = 0; s < CRG_MAX_SITES; s++) {
-    struct bits *b = &m->bits[s];
-    if (!(ev->frame.missing & 1u << s) || !b->map)
-      continue;
-    if (ev->frame.flags & WIRE_F_ALL)
-      bits_fill (b, true);
-    for (uint64_t i = 0; ev->map && i < META_BLOCK_BITS && first + i < b->n_bits; i++)
-      if (ev->map[i / 8] >> (i % 8) & 1)
-        bits_set (b, first + i, true);
-    if (s == c->cfg.site)
-      mark_unusable (c);
-  }
-}
-
-/* A block of the resync has been written, and all before it: it is lacking no more.  Its region
- * is hot until it is stable. */
-static void
-note_filled (struct copy *c, const struct wire_header *f)
-{
-  struct bits *lack = &c->cfg.mark->bits[c->cfg.site];
-  const uint64_t bs = c->cfg.mark->block_size, end = f->offset + f->length;
-
-  if (lack->n_set > 0)
-    for (uint64_t b = f->offset / bs; b < lack->n_bits && ((b + 1) * bs <= end || end == c->cfg.size); b++)
-      bits_set (lack, b, false);
-}
-
-static void
-hot_wake (struct copy *c)
-{
-  for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_hot_wait > 0; q++) {
-    struct copy_op *o = op_of (c, q);
-    if (o->state != OP_BLOCKED || o->hot_wait == 0)
-      continue;
-    if (o->hot_wait == 2)
-      take_hot (c, o);
-    else if (hot_ready (&c->cfg.mark->hot, o->frame.offset, o->frame.length)) {
-      o->hot_wait = 0;
-      c->n_hot_wait--;
-    }
-    if (is_runnable (o))
-      c->n_runnable++;
-  }
-}
-
-static void
-pump_marks (struct copy *c, struct copy_actions *out)
-{
-  struct mark *m = c->cfg.mark;
-
-  if (!m || c->failed || m->stage != MS_IDLE)
-    return;
-  if (c->settle)
-    mark_settle (m);
-  if (c->settle || c->clear != 0) {
-    mark_clear (m, c->clear == 2);
-    hot_wake (c);
-  }
-  c->idle = c->idle || c->clear == 2;
-  c->settle = false;
-  c->clear = 0;
-  if (mark_begin (m, c->idle))
-    act (out, CA_MARK);
-  else
-    c->idle = false;
-}
-
-/* In the stream: production's word that its marks up to seq are of no use any more. */
-static void
-stable (struct copy *c, const struct copy_event *ev)
-{
-  if (!c->cfg.mark || !c->linked || ev->conn != c->conn || ev->frame.seq > c->seq)
-    return;
-  c->sync_wanted = c->sync_wanted || (ev->frame.flags & WIRE_F_SYNC);
-  hot_stable (&c->cfg.mark->hot, ev->frame.seq);
-  c->settle = c->settle || (ev->frame.flags & WIRE_F_SETTLED);
-  if (ev->frame.flags & WIRE_F_CLEAR)
-    c->clear = 2;
-  else if (c->clear == 0)
-    c->clear = 1;
-}
-
 /* What is done now will be stable.  Later operations go on meanwhile, and their ACKs. */
 static void
 pump_sync (struct copy *c, struct copy_actions *out)
@@ -437,7 +287,7 @@ pump_sync (struct copy *c, struct copy_actions *out)
   c->sync_busy = true;
   c->sync_conn = c->conn;
   c->sync_seq = c->done_seq;
-  act (out, CA_SYNC)->op = COPY_OP_SYNC;
+  copy_act (out, CA_SYNC)->op = COPY_OP_SYNC;
 }
 
 static void
@@ -449,32 +299,17 @@ sync_done (struct copy *c, int error, struct copy_actions *out)
   if (error != 0)
     store_failed (c, 0, error, out);
   else if (c->linked && c->conn == c->sync_conn) {
-    a = act (out, CA_STABLE);
+    a = copy_act (out, CA_STABLE);
     a->conn = c->conn;
     a->seq = c->sync_seq;
   }
-}
-
-uint64_t
-copy_report_blocks (const struct copy *c)
-{
-  return c->cfg.mark ? c->cfg.mark->bits[c->cfg.site].n_blocks : 0;
-}
-
-uint64_t
-copy_report (const struct copy *c, uint64_t index, uint8_t *payload, uint64_t *of)
-{
-  const uint64_t left = c->cfg.mark->bits[c->cfg.site].n_bits - index * META_BLOCK_BITS;
-
-  *of = left < META_BLOCK_BITS ? left : META_BLOCK_BITS;
-  return mark_report (c->cfg.mark, c->production_site, c->cfg.site, index, payload);
 }
 
 static void
 release_buf (const struct copy_op *o, struct copy_actions *out)
 {
   if (o->frame.payload_len > 0 && has_buffer (o->frame.type))
-    act (out, CA_RELEASE)->buf = o->buf;
+    copy_act (out, CA_RELEASE)->buf = o->buf;
 }
 
 static void
@@ -487,7 +322,7 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
 
   if (!c->linked || ev->conn != c->conn) {
     if (f->payload_len > 0 && has_buffer (f->type))
-      act (out, CA_RELEASE)->buf = ev->buf; /* late, of a link that is over */
+      copy_act (out, CA_RELEASE)->buf = ev->buf; /* late, of a link that is over */
     return;
   }
   if (f->tenure < c->tenure) {
@@ -518,7 +353,7 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     bad = "more in flight than the window allows";
   if (bad) {
     if (f->payload_len > 0 && has_buffer (f->type))
-      act (out, CA_RELEASE)->buf = ev->buf;
+      copy_act (out, CA_RELEASE)->buf = ev->buf;
     fail_link (c, f->seq, code, bad, out);
     return;
   }
@@ -527,7 +362,7 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   c->status.frames++;
   c->status.bytes += f->payload_len;
   c->window_used += f->payload_len;
-  o = op_of (c, c->seq);
+  o = copy_op_of (c, c->seq);
   assert (o->state == OP_FREE || o->state == OP_DONE);
   memset (o, 0, sizeof *o);
   o->state = OP_BLOCKED;
@@ -537,21 +372,21 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     o->record = *ev->record;
   /* Before the first block; with an ENTER under way, behind that. */
   if (is_resync (f->type) && (!c->unusable || (c->cfg.mark && !c->filling)) && c->super != SUPER_ENTER)
-    mark_unusable (c);
+    copy_mark_unusable (c);
   if (f->type == WIRE_MAP)
-    note_map (c, ev);
+    copy_note_map (c, ev);
   if (is_data (f->type) && c->cfg.mark) {
-    note_missing (c, f);
-    take_hot (c, o);
+    copy_note_missing (c, f);
+    copy_take_hot (c, o);
   }
   o->after_super = c->want_unusable;
   for (uint64_t q = c->done_seq + 1; q < c->seq; q++) {
-    const struct copy_op *e = op_of (c, q);
+    const struct copy_op *e = copy_op_of (c, q);
     if (e->state != OP_DONE && must_precede (&e->frame, f))
       o->blockers++;
   }
   c->n_blocked++;
-  if (is_runnable (o))
+  if (copy_is_runnable (o))
     c->n_runnable++;
 }
 
@@ -559,26 +394,26 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
 static void
 op_done (struct copy *c, uint64_t seq, struct copy_actions *out)
 {
-  struct copy_op *o = op_of (c, seq);
+  struct copy_op *o = copy_op_of (c, seq);
 
   o->state = OP_DONE;
   c->window_used -= o->frame.payload_len;
   c->n_submitted--;
-  leave_hot (c, o, seq);
+  copy_leave_hot (c, o, seq);
   release_buf (o, out);
   if (c->n_blocked > 0)
     for (uint64_t q = seq + 1; q <= c->seq; q++) {
-      struct copy_op *w = op_of (c, q);
+      struct copy_op *w = copy_op_of (c, q);
       if (w->state == OP_BLOCKED && must_precede (&o->frame, &w->frame)) {
         w->blockers--;
-        if (is_runnable (w))
+        if (copy_is_runnable (w))
           c->n_runnable++;
       }
     }
-  while (c->done_seq < c->seq && op_of (c, c->done_seq + 1)->state == OP_DONE) {
+  while (c->done_seq < c->seq && copy_op_of (c, c->done_seq + 1)->state == OP_DONE) {
     c->done_seq++;
-    if (c->cfg.mark && is_resync (op_of (c, c->done_seq)->frame.type))
-      note_filled (c, &op_of (c, c->done_seq)->frame);
+    if (c->cfg.mark && is_resync (copy_op_of (c, c->done_seq)->frame.type))
+      copy_note_filled (c, &copy_op_of (c, c->done_seq)->frame);
   }
 }
 
@@ -619,10 +454,10 @@ super_done (struct copy *c, int error, struct copy_actions *out)
   case SUPER_UNUSABLE:
     c->want_unusable = false;
     for (uint64_t q = c->done_seq + 1; q <= c->seq; q++) {
-      struct copy_op *w = op_of (c, q);
+      struct copy_op *w = copy_op_of (c, q);
       if (w->state == OP_BLOCKED && w->after_super) {
         w->after_super = false;
-        if (is_runnable (w))
+        if (copy_is_runnable (w))
           c->n_runnable++;
       }
     }
@@ -633,9 +468,9 @@ super_done (struct copy *c, int error, struct copy_actions *out)
       mark_persist (c->cfg.mark);
     }
     for (uint64_t q = c->done_seq + 1; q <= c->seq; q++) {
-      struct copy_op *w = op_of (c, q);
+      struct copy_op *w = copy_op_of (c, q);
       if (w->state == OP_BLOCKED && is_resync (w->frame.type)) {
-        mark_unusable (c);
+        copy_mark_unusable (c);
         w->after_super = true;
       }
     }
@@ -672,11 +507,11 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
       return;
     }
     if (mark_done (c->cfg.mark, ev->error == 0))
-      act (out, CA_MARK);
+      copy_act (out, CA_MARK);
     if (ev->error != 0)
       store_failed (c, 0, ev->error, out);
     else
-      hot_wake (c);
+      copy_hot_wake (c);
     return;
   }
   if (ev->op >= COPY_MAX_OPS || c->ops[ev->op].state != OP_SUBMITTED
@@ -688,7 +523,7 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   if (ev->error != 0) {
     store_failed (c, seq_of (c, ev->op), ev->error, out);
     release_buf (o, out);
-    leave_hot (c, o, UINT64_MAX);
+    copy_leave_hot (c, o, UINT64_MAX);
     o->state = OP_FREE;
     c->n_submitted--;
     return;
@@ -699,7 +534,7 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
 static void
 submit (struct copy *c, uint64_t seq, struct copy_actions *out)
 {
-  struct copy_op *o = op_of (c, seq);
+  struct copy_op *o = copy_op_of (c, seq);
   struct copy_action *a;
 
   o->state = OP_SUBMITTED;
@@ -720,7 +555,7 @@ submit (struct copy *c, uint64_t seq, struct copy_actions *out)
     op_done (c, seq, out);
     return;
   }
-  a = act (out, CA_SUBMIT);
+  a = copy_act (out, CA_SUBMIT);
   a->op = (uint16_t) (seq % COPY_MAX_OPS);
   a->buf = o->buf;
   a->frame = o->frame;
@@ -732,7 +567,7 @@ pump (struct copy *c, struct copy_actions *out)
   if (c->closing || c->failed) {
     /* What was not submitted never will be. */
     for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_blocked > 0; q++) {
-      struct copy_op *o = op_of (c, q);
+      struct copy_op *o = copy_op_of (c, q);
       if (o->state != OP_BLOCKED)
         continue;
       if (!has_space (out)) {
@@ -740,9 +575,9 @@ pump (struct copy *c, struct copy_actions *out)
         return;
       }
       release_buf (o, out);
-      if (is_runnable (o))
+      if (copy_is_runnable (o))
         c->n_runnable--;
-      leave_hot (c, o, 0);
+      copy_leave_hot (c, o, 0);
       o->state = OP_FREE;
       c->n_blocked--;
     }
@@ -759,14 +594,14 @@ pump (struct copy *c, struct copy_actions *out)
   }
   else {
     for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_runnable > 0; q++) {
-      struct copy_op *o = op_of (c, q);
-      if (!is_runnable (o) || (o->frame.type == WIRE_ENTER && c->super != SUPER_IDLE))
+      struct copy_op *o = copy_op_of (c, q);
+      if (!copy_is_runnable (o) || (o->frame.type == WIRE_ENTER && c->super != SUPER_IDLE))
         continue;
       if (o->frame.type == WIRE_ENTER && c->cfg.mark) {
         /* What the absent sites lack is on the disk of whoever may take over. */
         if (o->ticket == 0)
           o->ticket = mark_persist (c->cfg.mark);
-        pump_marks (c, out);
+        copy_pump_marks (c, out);
         if (c->cfg.mark->persisted < o->ticket)
           continue;
       }
@@ -777,7 +612,7 @@ pump (struct copy *c, struct copy_actions *out)
       submit (c, q, out);
     }
   }
-  pump_marks (c, out);
+  copy_pump_marks (c, out);
   pump_sync (c, out);
   /* Also without a link: what the next one is told has to be on the disk. */
   if (c->want_unusable && c->super == SUPER_IDLE && !c->failed
@@ -790,7 +625,7 @@ pump (struct copy *c, struct copy_actions *out)
   if (c->stopped && !c->idle_said && !c->closing && c->super == SUPER_IDLE
       && c->n_submitted == 0 && !c->sync_busy && (!c->cfg.mark || c->failed || c->cfg.mark->stage == MS_IDLE)) {
     c->idle_said = true;
-    act (out, CA_IDLE);
+    copy_act (out, CA_IDLE);
   }
 }
 
@@ -802,37 +637,10 @@ acknowledge (struct copy *c, bool now, struct copy_actions *out)
   if (!c->linked || c->done_seq == c->acked_seq
       || (!now && c->done_seq - c->acked_seq < COPY_ACK_OPS))
     return;
-  a = act (out, CA_ACK);
+  a = copy_act (out, CA_ACK);
   a->conn = c->conn;
   a->seq = c->acked_seq = c->done_seq;
   c->status.acks++;
-}
-
-/* The committed set, in the stream: all frames that some site lacks came before (in) or come
- * behind (out). */
-static void
-note_set (struct copy *c, uint32_t in_set)
-{
-  struct mark *m = c->cfg.mark;
-
-  for (unsigned s = 0; s < CRG_MAX_SITES; s++) {
-    if (s == c->cfg.site || !m->bits[s].map)
-      continue;
-    if (in_set & 1u << s) {
-      if (in_set & 1u << c->cfg.site)
-        bits_fill (&m->bits[s], false);
-      continue;
-    }
-    /* It left: what is not stable everywhere it may lack (R2). */
-    for (uint64_t i = hot_next (&m->hot, 0); i < m->hot.n_bits; i = hot_next (&m->hot, i + 1))
-      mark_dirty (m, s, i * m->hot.bit_size,
-                  i + 1 < m->hot.n_bits ? m->hot.bit_size : m->data_bytes - i * m->hot.bit_size);
-    for (unsigned i = 0; i < m->hot.n_entries; i++) {
-      const uint64_t offset = m->hot.entry[i].region * m->hot.region_size;
-      mark_dirty (m, s, offset,
-                  m->data_bytes - offset < m->hot.region_size ? m->data_bytes - offset : m->hot.region_size);
-    }
-  }
 }
 
 static void
@@ -843,21 +651,21 @@ record (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   if (m == NULL || m->tenure < c->tenure)
     return;
   if (c->cfg.mark && c->linked && ev->conn == c->conn && ev->conn != 0)
-    note_set (c, m->in_set);
+    copy_note_set (c, m->in_set);
   if (m->tenure > c->tenure) {
     c->tenure = m->tenure;
     c->tenure_node[0] = '\0';
     c->want_tenure = true;
     if (c->linked) {
       /* R1: the link is an older production's. */
-      struct copy_action *a = act (out, CA_CLOSE);
+      struct copy_action *a = copy_act (out, CA_CLOSE);
       a->conn = c->conn;
       a->reason = "a newer production host was appointed";
       end_link (c);
     }
   }
   if (m->generation > c->generation) {
-    struct copy_action *a = act (out, CA_RECORD);
+    struct copy_action *a = copy_act (out, CA_RECORD);
     a->generation = c->generation = m->generation;
     a->tenure = c->tenure;
     a->since = c->since;
@@ -881,7 +689,7 @@ copy_step (struct copy *c, const struct copy_event *ev, struct copy_actions *out
     record (c, ev, out);
     break;
   case CE_STABLE:
-    stable (c, ev);
+    copy_note_stable (c, ev);
     break;
   case CE_DONE:
     done (c, ev, out);
@@ -898,7 +706,7 @@ copy_step (struct copy *c, const struct copy_event *ev, struct copy_actions *out
     c->stopped = true;
     c->idle_said = false;
     if (c->linked) {
-      struct copy_action *a = act (out, CA_CLOSE);
+      struct copy_action *a = copy_act (out, CA_CLOSE);
       a->conn = c->conn;
       a->reason = "this node does not hold a mirror copy any more";
       end_link (c);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The state of the receiving core, for those who embed it by value.  Nobody but copy.c touches
- * a field. */
+/* The state of the receiving core, for those who embed it by value.  Nobody but copy.c and
+ * copy_track.c touches a field. */
 #ifndef IASP_COPY_PRIVATE_H
 #define IASP_COPY_PRIVATE_H
+
+#include <string.h>
 
 #include "plugin/copy.h"
 
@@ -55,5 +57,40 @@ struct copy {
   struct copy_status status;
   struct copy_op ops[COPY_MAX_OPS];
 };
+
+static inline struct copy_action *
+copy_act (struct copy_actions *out, enum copy_action_kind kind)
+{
+  struct copy_action *a = &out->a[out->n++];
+  memset (a, 0, sizeof *a);
+  a->kind = (uint8_t) kind;
+  return a;
+}
+
+static inline struct copy_op *
+copy_op_of (struct copy *c, uint64_t seq)
+{
+  return &c->ops[seq % COPY_MAX_OPS];
+}
+
+static inline bool
+copy_is_runnable (const struct copy_op *o)
+{
+  return o->state == OP_BLOCKED && o->blockers == 0 && !o->after_super && o->hot_wait == 0;
+}
+
+/* copy.c */
+extern void copy_mark_unusable (struct copy *c);
+
+/* copy_track.c */
+extern void copy_take_hot (struct copy *c, struct copy_op *o);
+extern void copy_leave_hot (struct copy *c, struct copy_op *o, uint64_t seq);
+extern void copy_note_missing (struct copy *c, const struct wire_header *f);
+extern void copy_note_map (struct copy *c, const struct copy_event *ev);
+extern void copy_note_filled (struct copy *c, const struct wire_header *f);
+extern void copy_note_stable (struct copy *c, const struct copy_event *ev);
+extern void copy_note_set (struct copy *c, uint32_t in_set);
+extern void copy_hot_wake (struct copy *c);
+extern void copy_pump_marks (struct copy *c, struct copy_actions *out);
 
 #endif
