@@ -22,6 +22,7 @@
 
 #include "common/clock.h"
 #include "common/ident.h"
+#include "common/program.h"
 #include "common/util-posix.h"
 #include "server/guard.h"
 #include "server/log.h"
@@ -289,7 +290,7 @@ call (struct agent *a, enum call which)
   struct vars v;
   struct script_spec spec = { .path = a->spec.path, .argument = { verbs[which] }, .env = v.env,
                               .timeout_ms = a->spec.timeout_ms };
-  const char *why = script_refusal (a->spec.path, false);
+  const char *why = program_refusal (a->spec.path, false);
 
   make_env (a, &v);
   snprintf (spec.label, sizeof spec.label, "%s: agent %s", a->spec.name, verbs[which]);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/program.h"
 #include "common/util-posix.h"
 
 struct script *
@@ -28,7 +29,7 @@ fence_start (struct qb_loop *loop, const struct conf_crgd *conf, const struct cr
   size_t used = (size_t) snprintf (addresses, sizeof addresses, "CRG_FENCE_ADDRESSES=");
   struct script *script;
 
-  *reason = script_refusal (conf->fence_hook, false);
+  *reason = program_refusal (conf->fence_hook, false);
   if (*reason)
     return NULL;
   snprintf (crg, sizeof crg, "CRG_NAME=%s", s->def.name);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "common/limits.h"
+#include "common/program.h"
 #include "common/util-posix.h"
 #include "server/log.h"
 #include "server/script.h"
@@ -99,7 +100,7 @@ by_name (const struct dirent **a, const struct dirent **b)
 static bool
 list_scripts (struct queue *q)
 {
-  const char *why = script_refusal (q->h->dir, true);
+  const char *why = program_refusal (q->h->dir, true);
 
   if (why) {
     if (strcmp (why, "it is not there") != 0)
@@ -142,7 +143,7 @@ start_one (struct queue *q)
                               .env = q->items[0]->env, .timeout_ms = q->h->timeout_ms };
 
   snprintf (path, sizeof path, "%s/%.63s", q->h->dir, name);
-  why = script_refusal (path, false);
+  why = program_refusal (path, false);
   if (why) {
     log_error ("%s: this hook is not run: %s", path, why);
     return false;

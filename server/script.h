@@ -44,8 +44,4 @@ extern void script_cancel (struct script *s);
 /* When the loop has ended: what still runs goes on by itself. */
 extern void script_end (void);
 
-/* May it be run?  A regular, executable file (or `dir`: a directory), owned by
- * root or by the daemon's user, that nobody else may write.  NULL or why not. */
-extern const char *script_refusal (const char *path, bool dir);
-
 #endif
