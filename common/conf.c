@@ -54,6 +54,7 @@ static const struct key keys[] = {
   { SEC_NODE, "hooks-dir", T_PATH, D (hooks_dir) },
   { SEC_NODE, "hook-timeout-ms", T_NUMBER, D (hook_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
   { SEC_NODE, "fence-hook", T_PATH, D (fence_hook) },
+  { SEC_NODE, "snapshot-hook", T_PATH, D (snapshot_hook) },
   { SEC_NODE, "fence-timeout-ms", T_NUMBER, D (fence_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
 
   { SEC_ENGINE, "type", T_WORD, D (engine), .words = engine_words },
@@ -85,6 +86,7 @@ static const struct key keys[] = {
   { SEC_IASP, "block-size", T_SIZE, I (block_size) },
   { SEC_IASP, "export", T_EXPORT, I (export) },
   { SEC_IASP, "tls", T_ONOFF, I (tls) },
+  { SEC_IASP, "snapshot-before-resync", T_ONOFF, I (snapshot) },
   { SEC_IASP, "mirror-port", T_NUMBER, I (mirror_port), .min = 1, .max = 65535 },
   { SEC_IASP, "store", T_STORE, I (store) },
   { SEC_IASP, "order", T_NAMES, I (order) },

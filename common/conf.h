@@ -35,6 +35,7 @@ struct conf_crgd {
   uint32_t hook_timeout_ms;
   char fence_hook[CRG_PATH_MAX + 1];   /* S1 d; "": nothing is fenced */
   uint32_t fence_timeout_ms;
+  char snapshot_hook[CRG_PATH_MAX + 1]; /* "": only what a reflink can do */
   uint32_t engine;                     /* enum conf_engine */
   char engine_socket[CRG_PATH_MAX + 1]; /* local */
   char group_prefix[CRG_NAME_MAX + 1];  /* corosync; "": the engine's default */
@@ -92,6 +93,7 @@ struct conf_iasp {
   uint64_t size;       /* bytes of the export; 0: as the stores give */
   uint32_t block_size; /* bytes of one bit of the dirty map */
   bool tls;            /* of the export, on TCP */
+  bool snapshot;       /* keep what a copy holds before it is resynchronised */
   uint32_t mirror_port;
   char export[CRG_PATH_MAX + 1];                   /* unix:[PATH] | tcp:[ADDR]:PORT */
   char store[CRG_MAX_NODES][CRG_PATH_MAX + 1];     /* by index of the node; "" if it can't host */
@@ -141,7 +143,7 @@ extern int conf_check_crg (struct conf_crg *conf, char *err, size_t errlen);
  *    "nodes": [{"name", "id", "site" (not of a replicate), "role", "votes",
  *               "order" (of primary and backups), "addresses": [..]}],
  *    "iasps": [{"name", "size", "block_size", "export", "tls": bool, "mirror_port",
- *               "stores": {NODE: PATH}}
+ *               "snapshot": bool (false, if it is missing), "stores": {NODE: PATH}}
  *              or {"name", "agent", "timeout_ms"}: a script;
  *              each with "order": [NODE...] or without]}
  * to_json returns a new reference, or NULL without memory.  from_json refuses what is unknown,

@@ -83,6 +83,8 @@ conf_crg_to_json (const struct conf_crg *conf)
                    (json_int_t) s->size, "block_size", (json_int_t) s->block_size, "export",
                    s->export, "tls", (int) s->tls, "mirror_port", (json_int_t) s->mirror_port,
                    "stores");
+    if (s->snapshot)
+      json_object_set_new (o, "snapshot", json_true ());
     list = json_object_get (o, "stores");
     for (j = 0; j < conf->n_nodes; j++)
       if (s->store[j][0]
@@ -273,7 +275,7 @@ static int
 read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
 {
   static const char *const known[]
-    = { "name", "size", "block_size", "export", "tls", "mirror_port", "stores", "order", NULL };
+    = { "name", "size", "block_size", "export", "tls", "mirror_port", "snapshot", "stores", "order", NULL };
   struct conf_iasp *s = &c->iasps[c->n_iasps];
   const json_t *tls, *stores;
   const char *key;
@@ -299,6 +301,10 @@ read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
   if (!json_is_boolean (tls))
     return fail (r, "'tls' is missing or not true or false");
   s->tls = json_is_true (tls);
+  tls = json_object_get (o, "snapshot");
+  if (tls && !json_is_boolean (tls))
+    return fail (r, "'snapshot' is not true or false");
+  s->snapshot = json_is_true (tls);
   stores = json_object_get (o, "stores");
   if (!json_is_object (stores))
     return fail (r, "'stores' is missing or not an object");

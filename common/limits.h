@@ -363,6 +363,9 @@
 #define HOOK_MAX_SCRIPTS 32
 /* CRGs whose hooks run at the same time, one script each. */
 #define HOOK_MAX_RUNNING 4
+/* snapshot-hook: what takes longer is killed.  What failed, also a reflink, is tried again after RETRY. */
+#define SNAPSHOT_TIMEOUT_MS 60000
+#define SNAPSHOT_RETRY_MS 5000
 /* A change of who is there is an event when it has lasted so long: a crgd that restarts is none. */
 #define HOOK_SETTLE_MS 3000
 /* An ending crgd waits so long for the hooks of what it ended. */

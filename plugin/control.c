@@ -137,6 +137,15 @@ status_waits (struct engine *e)
 }
 
 static json_t *
+status_snapshot (struct engine *e)
+{
+  static const char *const states[] = { "none", "making", "kept", "failed" };
+
+  return json_pack ("{s:s, s:s}", "state", e->ia->p.snapshot ? states[snapshot_state (e->snapshot)] : "off", "text",
+                    e->ia->p.snapshot ? snapshot_text (e->snapshot) : "");
+}
+
+static json_t *
 status_mirror (struct engine *e)
 {
   struct copy_status st;
@@ -148,11 +157,11 @@ status_mirror (struct engine *e)
   for (unsigned i = CRG_MAX_SITES; i < RING_FILES; i++)
     if (e->links[i].state == LK_UP && e->links[i].spoken)
       from = tlslink_peer (e->links[i].tls);
-  return json_pack ("{s:b, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s}", "linked", st.linked, "from", from,
+  return json_pack ("{s:b, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}", "linked", st.linked, "from", from,
                     "failed", st.failed, "unusable", st.unusable, "in_set", st.in_set, "since", (json_int_t) st.since,
                     "frames", (json_int_t) st.frames, "bytes", (json_int_t) st.bytes, "acks", (json_int_t) st.acks,
                     "refused", (json_int_t) st.refused, "ops", (json_int_t) st.ops, "reason", st.reason ? st.reason : "",
-                    "last_refusal", e->copyside.refused);
+                    "last_refusal", e->copyside.refused, "snapshot", status_snapshot (e));
 }
 
 static json_t *

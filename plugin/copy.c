@@ -43,6 +43,7 @@ copy_init (struct copy *c, const struct copy_config *cfg, uint64_t now_ms)
   c->restarted = cfg->restarted;
   c->empty = cfg->empty;
   c->unusable = cfg->unusable;
+  c->coherent = !cfg->unusable;
   c->status.reason = "";
   return NULL;
 }
@@ -59,9 +60,10 @@ write_super (struct copy *c, enum copy_super why, bool flush_data, struct copy_a
   a->op = COPY_OP_SUPER;
   a->tenure = c->tenure;
   a->generation = c->generation;
-  a->since = c->since;
-  a->unusable = c->unusable;
-  a->filling = c->unusable && c->filling;
+  /* What it holds now has to be kept first. */
+  a->since = c->snap != SNAP_NONE ? c->coherent_since : c->since;
+  a->unusable = c->unusable && c->snap == SNAP_NONE;
+  a->filling = a->unusable && c->filling;
   a->flush_data = flush_data;
 }
 
@@ -262,10 +264,53 @@ must_precede (const struct wire_header *a, const struct wire_header *b)
          && b->offset < a->offset + a->length;
 }
 
+/* --- the snapshot ---------------------------------------------------------------------------- */
+
+/* What the store holds is coherent; what comes from this operation on takes that away. */
+static void
+want_snapshot (struct copy *c)
+{
+  c->snap = SNAP_WANTED;
+  c->snap_seq = c->seq;
+  c->coherent_since = c->since;
+}
+
+static bool
+snapshot_holds (const struct copy *c, uint64_t seq)
+{
+  return c->snap != SNAP_NONE && seq >= c->snap_seq;
+}
+
+/* When all before it is written; nothing is on its way then. */
+static void
+pump_snapshot (struct copy *c, struct copy_actions *out)
+{
+  if (c->snap != SNAP_WANTED || !c->linked || c->failed || c->done_seq + 1 < c->snap_seq)
+    return;
+  assert (c->n_submitted == 0);
+  c->snap = SNAP_BUSY;
+  copy_act (out, CA_SNAPSHOT)->op = COPY_OP_SNAPSHOT;
+}
+
+static void
+snapshot_done (struct copy *c, int error, struct copy_actions *out)
+{
+  c->snap = error == 0 ? SNAP_NONE : SNAP_LATER;
+  if (error == 0)
+    c->coherent = false; /* no other one is needed */
+  else if (c->linked) {
+    fail_link (c, c->done_seq + 1, error == -ENOSPC ? WIRE_E_NO_SPACE : WIRE_E_OTHER,
+               "what it holds can't be kept before it is resynchronised (snapshot-before-resync)", out);
+    out->a[out->n - 1].op = COPY_OP_SNAPSHOT;
+  }
+}
+
 /* The store says of itself that it can't take over, and what it lacks. */
 void
 copy_mark_unusable (struct copy *c)
 {
+  if (c->cfg.snapshot && c->snap == SNAP_NONE && (c->coherent || c->super == SUPER_ENTER))
+    want_snapshot (c);
   c->unusable = true;
   c->empty = false;
   c->restarted = false;
@@ -371,8 +416,14 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   if (f->type == WIRE_ENTER)
     o->record = *ev->record;
   /* Before the first block; with an ENTER under way, behind that. */
-  if (is_resync (f->type) && (!c->unusable || (c->cfg.mark && !c->filling)) && c->super != SUPER_ENTER)
-    copy_mark_unusable (c);
+  if (is_resync (f->type) && (!c->unusable || (c->cfg.mark && !c->filling))) {
+    if (c->super != SUPER_ENTER)
+      copy_mark_unusable (c);
+    else if (c->cfg.snapshot && c->snap == SNAP_NONE)
+      want_snapshot (c);
+  }
+  if (c->snap == SNAP_LATER)
+    c->snap = SNAP_WANTED;
   if (f->type == WIRE_MAP)
     copy_note_map (c, ev);
   if (is_data (f->type) && c->cfg.mark) {
@@ -452,7 +503,7 @@ super_done (struct copy *c, int error, struct copy_actions *out)
       hello_ok (c, out);
     break;
   case SUPER_UNUSABLE:
-    c->want_unusable = false;
+    c->want_unusable = c->coherent = false;
     for (uint64_t q = c->done_seq + 1; q <= c->seq; q++) {
       struct copy_op *w = copy_op_of (c, q);
       if (w->state == OP_BLOCKED && w->after_super) {
@@ -463,6 +514,9 @@ super_done (struct copy *c, int error, struct copy_actions *out)
     }
     break;
   case SUPER_ENTER:
+    if (c->cfg.snapshot && !c->coherent)
+      copy_act (out, CA_SNAPSHOT_DROP);
+    c->coherent = true;
     if (c->cfg.mark) {
       bits_fill (&c->cfg.mark->bits[c->cfg.site], false);
       mark_persist (c->cfg.mark);
@@ -492,6 +546,13 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
       return;
     }
     super_done (c, ev->error, out);
+    return;
+  }
+  if (ev->op == COPY_OP_SNAPSHOT) {
+    if (c->snap == SNAP_BUSY)
+      snapshot_done (c, ev->error, out);
+    else
+      c->status.illegal++;
     return;
   }
   if (ev->op == COPY_OP_SYNC) {
@@ -590,12 +651,15 @@ pump (struct copy *c, struct copy_actions *out)
       c->closing = false;
       c->seq = c->done_seq = c->acked_seq = 0;
       c->window_used = 0;
+      c->snap_seq = 0;
+      if (c->snap == SNAP_WANTED)
+        c->snap = SNAP_LATER;
     }
   }
   else {
     for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_runnable > 0; q++) {
       struct copy_op *o = copy_op_of (c, q);
-      if (!copy_is_runnable (o) || (o->frame.type == WIRE_ENTER && c->super != SUPER_IDLE))
+      if (!copy_is_runnable (o) || snapshot_holds (c, q) || (o->frame.type == WIRE_ENTER && c->super != SUPER_IDLE))
         continue;
       if (o->frame.type == WIRE_ENTER && c->cfg.mark) {
         /* What the absent sites lack is on the disk of whoever may take over. */
@@ -612,10 +676,11 @@ pump (struct copy *c, struct copy_actions *out)
       submit (c, q, out);
     }
   }
+  pump_snapshot (c, out);
   copy_pump_marks (c, out);
   pump_sync (c, out);
   /* Also without a link: what the next one is told has to be on the disk. */
-  if (c->want_unusable && c->super == SUPER_IDLE && !c->failed
+  if (c->want_unusable && c->snap == SNAP_NONE && c->super == SUPER_IDLE && !c->failed
       && (!c->cfg.mark || c->cfg.mark->persisted >= c->lack_ticket))
     write_super (c, SUPER_UNUSABLE, false, out);
   if (c->want_tenure && c->super == SUPER_IDLE && !c->failed) {
@@ -623,7 +688,8 @@ pump (struct copy *c, struct copy_actions *out)
     write_super (c, SUPER_TENURE, false, out);
   }
   if (c->stopped && !c->idle_said && !c->closing && c->super == SUPER_IDLE
-      && c->n_submitted == 0 && !c->sync_busy && (!c->cfg.mark || c->failed || c->cfg.mark->stage == MS_IDLE)) {
+      && c->n_submitted == 0 && !c->sync_busy && c->snap != SNAP_BUSY
+      && (!c->cfg.mark || c->failed || c->cfg.mark->stage == MS_IDLE)) {
     c->idle_said = true;
     copy_act (out, CA_IDLE);
   }

@@ -10,7 +10,8 @@
  * Rules kept here: R1 (the highest tenure is flushed before HELLO is answered, lower ones are
  * refused, in every frame; one link, and a new HELLO is answered only when the old link's last
  * store write has returned), R3 (ENTER: flush, then superblock), F4 (a failed store does
- * nothing more), H8, C9; a copy is marked unusable on its disk before the first RESYNC block.
+ * nothing more), H8, C9; a copy is marked unusable on its disk before the first RESYNC block, and
+ * before that, if it shall, a snapshot of what it held is made.
  *
  * Tracking (mark.h): the region of each block that comes is hot on the own disk before it is
  * written, until production says that it is stable everywhere (STABLE).  What the frame's `missing`
@@ -43,6 +44,7 @@ struct copy_config {
   uint64_t tenure;             /* highest seen: superblock and role command */
   uint64_t generation, since;  /* of the superblock */
   bool clean, restarted, empty, unusable, fork;
+  bool snapshot;               /* keep what is coherent before it is resynchronised */
   bool filling;                /* its own map of what it lacks is on the disk */
   struct mark *mark;           /* what the disk remembers, loaded; NULL: nothing is tracked */
   uint32_t window_bytes, window_frames; /* <= LINK_WINDOW_*, frames <= COPY_MAX_OPS */
@@ -57,7 +59,7 @@ enum copy_event_kind {
   CE_RECORD,     /* record: a RECORD frame's payload with its conn, or (conn 0) the role command's */
   CE_STABLE,     /* conn, frame: a STABLE frame */
   CE_DONE,       /* op, error: CA_SUBMIT is done.  CA_SUPER: op = COPY_OP_SUPER; CA_MARK: COPY_OP_MARK;
-                    CA_SYNC: COPY_OP_SYNC */
+                    CA_SYNC: COPY_OP_SYNC; CA_SNAPSHOT: COPY_OP_SNAPSHOT */
   CE_POLL,       /* the shell has fed all that it has: acknowledge what is done */
   CE_CLOSED,     /* conn, reason: the connection ended */
   CE_STOP,       /* role taken: refuse, finish what was submitted -> CA_IDLE */
@@ -65,6 +67,7 @@ enum copy_event_kind {
 #define COPY_OP_SUPER COPY_MAX_OPS
 #define COPY_OP_MARK  (COPY_MAX_OPS + 1)
 #define COPY_OP_SYNC  (COPY_MAX_OPS + 2)
+#define COPY_OP_SNAPSHOT (COPY_MAX_OPS + 3)
 
 struct copy_event {
   uint8_t kind;                /* enum copy_event_kind */
@@ -94,8 +97,11 @@ enum copy_action_kind {
   CA_ACK,        /* conn, seq */
   CA_SYNC,       /* flush the data -> CE_DONE with op COPY_OP_SYNC.  One at a time; nothing waits for it */
   CA_STABLE,     /* conn, seq: answer with STABLE */
-  CA_ERROR,      /* conn, seq, failure: send ERROR, then close */
+  CA_ERROR,      /* conn, seq, failure: send ERROR, then close.  op COPY_OP_SNAPSHOT: the snapshot failed */
   CA_CLOSE,      /* conn: an earlier link that a new HELLO has made moot */
+  CA_SNAPSHOT,   /* make a copy of what the store holds, stable -> CE_DONE with op COPY_OP_SNAPSHOT.
+                    Meanwhile nothing is written but superblocks and maps; an error ends the link */
+  CA_SNAPSHOT_DROP, /* it is of no use any more */
   CA_RECORD,     /* generation: write it to the superblock, lazily (R2) */
   CA_FAILED,     /* error: the store failed (F4): say so to crgd */
   CA_IDLE,       /* after CE_STOP: nothing is on its way to the store any more */

@@ -22,6 +22,9 @@ struct copy_op { /* of sequence number s: ops[s % COPY_MAX_OPS] */
   struct wire_record record; /* ENTER */
 };
 
+/* LATER: with the first operation of the next link. */
+enum copy_snap { SNAP_NONE, SNAP_WANTED, SNAP_BUSY, SNAP_LATER };
+
 enum copy_super { SUPER_IDLE, SUPER_HELLO, SUPER_UNUSABLE, SUPER_ENTER, SUPER_TENURE };
 
 struct copy {
@@ -41,6 +44,10 @@ struct copy {
   uint16_t super_op;       /* SUPER_ENTER: its operation */
   bool want_unusable;      /* operations wait for it ... */
   uint64_t lack_ticket;    /* ... and it for the map of what is lacking */
+  bool coherent;           /* what the disk holds, as its superblock says */
+  uint8_t snap;            /* enum copy_snap; until it is NONE the superblock stays as it is ... */
+  uint64_t coherent_since; /* ... with this, ... */
+  uint64_t snap_seq;       /* ... and operations from this one on wait */
   bool sync_wanted, sync_busy; /* a flush aside of the stream; it is on its way, ... */
   uint32_t sync_conn;          /* ... for this link, ... */
   uint64_t sync_seq;           /* ... and covers this */

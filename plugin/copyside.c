@@ -171,6 +171,7 @@ carry_out (struct engine *e, const struct copy_action *a)
 {
   struct copyside *c = &e->copyside;
   struct mlink *l = find_conn (e, a->conn);
+  struct wire_failure failure;
   uint8_t buf[WIRE_MAX_CONTROL];
   size_t n;
 
@@ -230,8 +231,11 @@ carry_out (struct engine *e, const struct copy_action *a)
   case CA_ERROR:
     if (!l)
       break;
-    log_line ("operation %llu of the link failed: %s", (unsigned long long) a->seq, a->failure.reason);
-    n = wire_encode_failure (&a->failure, buf, sizeof buf);
+    failure = a->failure;
+    if (a->op == COPY_OP_SNAPSHOT)
+      snprintf (failure.reason, sizeof failure.reason, "%.120s: %.130s", a->failure.reason, snapshot_text (e->snapshot));
+    log_line ("operation %llu of the link failed: %s", (unsigned long long) a->seq, failure.reason);
+    n = wire_encode_failure (&failure, buf, sizeof buf);
     send_control (e, l, WIRE_ERROR, l->tenure, a->seq, buf, n);
     mlink_finish (l, e->now_ms);
     break;
@@ -245,6 +249,12 @@ carry_out (struct engine *e, const struct copy_action *a)
     break;
   case CA_FAILED:
     engine_store_failed (e, a->reason ? a->reason : strerror (a->error < 0 ? -a->error : EIO));
+    break;
+  case CA_SNAPSHOT:
+    snapshot_make (e->snapshot, e->ia->store.fd, &e->meta.sb);
+    break;
+  case CA_SNAPSHOT_DROP:
+    snapshot_drop (e->snapshot);
     break;
   case CA_IDLE:
     c->idle = true;
@@ -308,6 +318,15 @@ copyside_marked (struct engine *e, int error)
   struct copy_event ev = { .kind = CE_DONE, .op = COPY_OP_MARK, .error = error };
 
   feed (e, &ev);
+}
+
+void
+copyside_snapshot (struct engine *e)
+{
+  struct copy_event ev = { .kind = CE_DONE, .op = COPY_OP_SNAPSHOT };
+
+  if (snapshot_take (e->snapshot, &ev.error) == SNAPSHOT_MAKE)
+    feed (e, &ev);
 }
 
 void
@@ -632,7 +651,7 @@ copyside_start (struct engine *e, char *err, size_t errlen)
              || ((e->rec.diverged >> e->site & 1) && !(sb->flags & SUPER_F_TRACKED)),
     .unusable = sb->flags & SUPER_F_UNUSABLE, .fork = (sb->flags & SUPER_F_FORK) && !(e->rec.fork >> e->site & 1),
     .window_bytes = LINK_WINDOW_BYTES, .window_frames = COPY_MAX_OPS,
-    .mark = mapw_mark (e), .filling = sb->flags & SUPER_F_FILLING,
+    .mark = mapw_mark (e), .snapshot = p->snapshot, .filling = sb->flags & SUPER_F_FILLING,
   };
   const char *refused;
 
@@ -683,6 +702,8 @@ copyside_start (struct engine *e, char *err, size_t errlen)
     c->listeners[i].fd = fd;
   }
   c->on = true;
+  if (p->snapshot)
+    snapshot_opened (e->snapshot, !cfg.unusable);
   for (unsigned i = 0; i < p->n_listen; i++)
     arm_accept (e, &c->listeners[i]);
   return 0;
@@ -697,6 +718,7 @@ copyside_stop (struct engine *e)
   if (!c->on || c->stopping)
     return;
   c->stopping = true;
+  snapshot_cancel (e->snapshot);
   for (unsigned i = 0; i < CRG_MAX_ADDRS; i++)
     if (c->listeners[i].fd != -1)
       shutdown (c->listeners[i].fd, SHUT_RDWR); /* ends the accept */
@@ -719,7 +741,7 @@ copyside_is_idle (struct engine *e)
   for (unsigned i = 0; i < COPY_MAX_OPS; i++)
     if (c->ops[i].sop.busy)
       return false;
-  return c->idle && !c->sync.busy && digest_is_idle (e->digester);
+  return c->idle && !c->sync.busy && digest_is_idle (e->digester) && snapshot_is_idle (e->snapshot);
 }
 
 void

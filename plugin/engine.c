@@ -455,6 +455,8 @@ run_rounds (struct engine *e)
     copyside_round (e);
     if (digest_is_ready (e->digester))
       round_digests (e);
+    if (snapshot_is_ready (e->snapshot))
+      copyside_snapshot (e);
     role_round (e);
     control_round (e);
     flush_links (e);
@@ -561,7 +563,7 @@ engine_new (struct iasp *ia, char *err, size_t errlen)
     r = prod_init (e);
   if (r == 0)
     r = copyside_init (e);
-  if (r == 0 && !(e->digester = digest_new (&ia->store)))
+  if (r == 0 && (!(e->digester = digest_new (&ia->store)) || !(e->snapshot = snapshot_new (&ia->p))))
     r = -ENOMEM;
   if (r < 0) {
     snprintf (err, errlen, "no memory for the engine");
@@ -582,6 +584,7 @@ engine_start (struct engine *e, char *err, size_t errlen)
 
   e->efd = eventfd (0, EFD_CLOEXEC);
   digest_wake_by (e->digester, e->efd);
+  snapshot_wake_by (e->snapshot, e->efd);
   if (e->efd == -1) {
     r = -errno;
     snprintf (err, errlen, "eventfd: %s", strerror (-r));
@@ -624,6 +627,7 @@ engine_free (struct engine *e)
   if (!e)
     return;
   digest_free (e->digester);
+  snapshot_free (e->snapshot);
   prod_free (e);
   mapw_free (e);
   copyside_free (e);

@@ -23,6 +23,7 @@
 #include "plugin/repl.h"
 #include "plugin/repl_private.h"
 #include "plugin/ring.h"
+#include "plugin/snapshot.h"
 #include "plugin/sop.h"
 #include "plugin/storemeta.h"
 #include "common/tlslink.h"
@@ -310,6 +311,7 @@ struct engine {
   struct prod prod;
   struct copyside copyside;
   struct digester *digester;
+  struct snapshot *snapshot;
   struct control control;
   struct task task;
 };
@@ -367,6 +369,7 @@ extern void prodverify_end (struct engine *e); /* with this production */
 extern json_t *prodverify_status (struct engine *e); /* or null */
 
 /* copyside.c */
+extern void copyside_snapshot (struct engine *e); /* one is done */
 extern void copyside_digest (struct engine *e, const struct digest_job *job);
 extern int copyside_init (struct engine *e);
 extern void copyside_free (struct engine *e);

@@ -17,6 +17,7 @@ enum key {
   K_NAME, K_STORE, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
   K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
   K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR, K_RESYNC_TARGET_S, K_RESYNC_SHARE,
+  K_SNAPSHOT, K_SNAPSHOT_HOOK,
 #ifdef CRG_TEST
   K_FAULT_NO_TRACKING,
 #endif
@@ -47,6 +48,8 @@ static const char *const keys[] = {
   [K_STORE_ERROR] = "store-error",
   [K_RESYNC_TARGET_S] = "resync-target-s",
   [K_RESYNC_SHARE] = "resync-share",
+  [K_SNAPSHOT] = "snapshot-before-resync",
+  [K_SNAPSHOT_HOOK] = "snapshot-hook",
 #ifdef CRG_TEST
   [K_FAULT_NO_TRACKING] = "fault-no-tracking",
 #endif
@@ -59,7 +62,8 @@ static const char *const keys[] = {
 #define LINK_ALL    (BIT (K_TLS_CA) | BIT (K_TLS_CERT) | BIT (K_TLS_KEY))
 #define CONTROL_ANY                                                                               \
   (CONTROL_ALL | LINK_ALL | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
-   | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S) | BIT (K_RESYNC_SHARE))
+   | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S) | BIT (K_RESYNC_SHARE) \
+   | BIT (K_SNAPSHOT) | BIT (K_SNAPSHOT_HOOK))
 
 const char *
 params_key (unsigned i)
@@ -83,6 +87,8 @@ const char params_help[]
     "                          serves (default), or returned to the client.\n"
     "resync-target-s=<N>       How long the resync after a crash may take, about [30].\n"
     "resync-share=<PERCENT>    Of the link, for a resync while clients write [30].\n"
+    "snapshot-before-resync=on|off  Keep what a copy holds before it is resynchronised [off] ...\n"
+    "snapshot-hook=<PATH>      ... with this program, where the file system can't reflink.\n"
   ;
 
 void
@@ -303,6 +309,19 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
     p->resync_share = (uint32_t) n;
     return 0;
   }
+  case K_SNAPSHOT:
+    if (strcmp (value, "on") != 0 && strcmp (value, "off") != 0) {
+      snprintf (err, errlen, "%s=%s: it must be on or off", key, value);
+      return -EINVAL;
+    }
+    p->snapshot = strcmp (value, "on") == 0;
+    return 0;
+  case K_SNAPSHOT_HOOK:
+    if (value[0] != '/') {
+      snprintf (err, errlen, "%s=%s: it must be an absolute path", key, value);
+      return -EINVAL;
+    }
+    return set_text (p->snapshot_hook, sizeof p->snapshot_hook, key, value, err, errlen);
 #ifdef CRG_TEST
   case K_FAULT_NO_TRACKING: p->fault_no_tracking = value[0] == '1'; return 0;
 #endif

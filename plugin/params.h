@@ -46,6 +46,8 @@ struct params {
   bool return_store_error;       /* to the client, instead of holding it and failing over (F4) */
   uint32_t resync_target_s;      /* how long the resync after a crash may take: bounds the hot regions */
   uint32_t resync_share;         /* percent of the link that a resync may use while clients write */
+  bool snapshot;                 /* keep what a copy holds before it is resynchronised */
+  char snapshot_hook[CRG_PATH_MAX + 1]; /* what does so where there is no reflink; empty: nothing */
   bool fault_no_tracking;        /* the test build only: to measure what tracking costs */
 
   uint32_t seen; /* bit by index of the key */

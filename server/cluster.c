@@ -388,6 +388,7 @@ build_state (struct making *mk)
     to->dirty_block = from->block_size;
     to->mirror_port = (uint16_t) from->mirror_port;
     to->tls = from->tls;
+    to->snapshot = from->snapshot;
     snprintf (to->export, sizeof to->export, "%s", from->export);
     memcpy (to->store, from->store, sizeof to->store);
     to->size = from->size;

@@ -63,6 +63,7 @@ conf_from_state (const struct crg_state *s, struct conf_crg *conf)
     to->size = d->size;
     to->block_size = d->dirty_block;
     to->tls = d->tls;
+    to->snapshot = d->snapshot;
     to->mirror_port = d->mirror_port;
     snprintf (to->export, sizeof to->export, "%s", d->export);
     for (unsigned k = 0; k < s->def.n_nodes; k++)

@@ -233,6 +233,25 @@ say_verify (const struct page *p, unsigned site, json_t *lines)
   }
 }
 
+/* What the copy held before its resynchronisation. */
+static void
+say_snapshot (const struct page *p, unsigned site, json_t *lines)
+{
+  uint64_t age_ms;
+  json_t *report = status_find_report (p->m, p->r->copies[site].host, p->iasp, &age_ms);
+  json_t *snapshot = json_object_get (report, "snapshot");
+  const char *state = json_string_value (json_object_get (snapshot, "state"));
+  const char *text = json_string_value (json_object_get (snapshot, "text")) ?: "";
+
+  if (state && strcmp (state, "kept") == 0)
+    say (lines, "What it held before is kept until it is in the set: %s.", text);
+  else if (state && strcmp (state, "making") == 0)
+    say (lines, "What it holds is being kept; the resynchronisation waits for that.");
+  else if (state && strcmp (state, "failed") == 0)
+    say (lines, "What it holds could not be kept (%s); the resynchronisation waits, and it is tried again.", text);
+  json_decref (report);
+}
+
 static json_t *
 copy_page (const struct page *p, unsigned site)
 {
@@ -248,6 +267,8 @@ copy_page (const struct page *p, unsigned site)
     say (lines, "Nobody hosts it: no node of the site is there that can.");
   if (!production && !c->in_set)
     say_link (p, site, lines);
+  if (!production)
+    say_snapshot (p, site, lines);
   if (!production)
     say_verify (p, site, lines);
   say_takeover (p, site, lines);

@@ -120,6 +120,10 @@ build_args (const struct plugin_spec *s, const struct process_place *place, stru
   arg_add (a, "store-error=%s", s->return_store_error ? "return" : "fail-over");
   if (s->resync_share != 0)
     arg_add (a, "resync-share=%u", s->resync_share);
+  if (s->snapshot)
+    arg_add (a, "snapshot-before-resync=on");
+  if (s->snapshot && s->snapshot_hook[0])
+    arg_add (a, "snapshot-hook=%s", s->snapshot_hook);
   if (s->listen[0])
     arg_add (a, "listen=%s", s->listen);
   arg_add (a, "tls-ca=%s/ca.pem", s->tls_dir);

@@ -78,6 +78,7 @@ struct iasp_def {
   uint32_t dirty_block;         /* bytes */
   uint16_t mirror_port;
   bool tls;                     /* of the export */
+  bool snapshot;                /* keep what a copy holds before it is resynchronised */
   char export[CRG_PATH_MAX + 1]; /* "unix:", "unix:PATH", "tcp:ADDR:PORT" */
   char store[CRG_MAX_NODES][CRG_PATH_MAX + 1]; /* by index in nodes[] */
   uint8_t order[CRG_MAX_NODES]; /* ACCESS: its backup order, as nodes[].order is the

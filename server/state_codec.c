@@ -77,7 +77,7 @@ encode_iasp (struct writer *w, const struct iasp_def *d, unsigned n_nodes)
   w_u64 (w, d->size);
   w_u32 (w, d->dirty_block);
   w_u16 (w, d->mirror_port);
-  w_u8 (w, d->tls);
+  w_u8 (w, (uint8_t) (d->tls | d->snapshot << 1)); /* an older release refuses bit 1 */
   w_str (w, d->export, CRG_PATH_MAX);
   for (unsigned i = 0; i < n_nodes; i++) {
     w_str (w, d->store[i], CRG_PATH_MAX);
@@ -88,6 +88,8 @@ encode_iasp (struct writer *w, const struct iasp_def *d, unsigned n_nodes)
 static void
 decode_iasp (struct reader *r, struct iasp_def *d, unsigned n_nodes)
 {
+  uint8_t switches;
+
   r_str (r, d->name, sizeof d->name);
   r_id (r, d->id);
   d->type = r_u8 (r);
@@ -98,7 +100,11 @@ decode_iasp (struct reader *r, struct iasp_def *d, unsigned n_nodes)
   d->size = r_u64 (r);
   d->dirty_block = r_u32 (r);
   d->mirror_port = r_u16 (r);
-  d->tls = r_bool (r);
+  switches = r_u8 (r);
+  if (switches > 3)
+    r->bad = true;
+  d->tls = switches & 1;
+  d->snapshot = switches & 2;
   r_str (r, d->export, sizeof d->export);
   for (unsigned i = 0; i < n_nodes; i++) {
     r_str (r, d->store[i], sizeof d->store[i]);

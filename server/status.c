@@ -74,6 +74,17 @@ report_waits (json_t *item, json_t *status)
   json_object_set_new (item, "waits", list);
 }
 
+/* Of a copy: what is kept from before its resynchronisation. */
+static void
+report_snapshot (json_t *item, json_t *status)
+{
+  json_t *snapshot = json_object_get (json_object_get (status, "mirror"), "snapshot");
+  const char *state = json_string_value (json_object_get (snapshot, "state"));
+
+  if (state && strcmp (state, "off") != 0 && strcmp (state, "none") != 0)
+    json_object_set (item, "snapshot", snapshot);
+}
+
 enum detail { BARE, WAITS, ALL };
 
 /* With what waits and what a comparison found, or, if that is too much for one message, without. */
@@ -120,6 +131,7 @@ compose_report (const struct member *m, enum detail detail)
       if (json_is_integer (json_object_get (status, "clients")))
         json_object_set (item, "clients", json_object_get (status, "clients"));
       json_object_set_new (item, "links", report_links (status));
+      report_snapshot (item, status);
       if (json_is_object (json_object_get (status, "hot")))
         json_object_set (item, "hot_bytes", json_object_get (json_object_get (status, "hot"), "bytes"));
       if (detail > BARE) {
@@ -275,6 +287,14 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
       json_object_set (out, "uri", json_object_get (fork, "uri"));
     json_object_set_new (out, "export", json_string (exports[c->exported < DETACHED_END ? c->exported : 0]));
     json_decref (fork);
+  }
+  if (!is_production && c->host != NO_NODE) {
+    json_t *report = status_find_report (m, c->host, iasp, &age_ms);
+
+    /* Off, or nothing is kept: not said. */
+    if (json_object_get (report, "snapshot"))
+      json_object_set (out, "snapshot", json_object_get (report, "snapshot"));
+    json_decref (report);
   }
   json_object_set_new (out, "fork", json_string (forks[c->fork < FORK_END ? c->fork : FORK_DIVERGED]));
   json_object_set_new (out, "behind_bytes", json_integer (c->in_set || is_production ? 0 : dirty));

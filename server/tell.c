@@ -53,6 +53,8 @@ tell_spec (const struct conf_crgd *conf, const struct crg_state *s, unsigned ias
   spec->no_quorum_timeout_ms = s->def.no_quorum_timeout_ms;
   spec->return_store_error = s->def.return_store_error;
   spec->resync_share = s->def.resync_share;
+  spec->snapshot = d->snapshot;
+  snprintf (spec->snapshot_hook, sizeof spec->snapshot_hook, "%s", conf->snapshot_hook);
   snprintf (spec->store, sizeof spec->store, "%s", d->store[node]);
   for (unsigned i = 0; i < n->n_addresses; i++)
     used += (size_t) snprintf (spec->listen + used, sizeof spec->listen - used, "%s%s",

@@ -61,6 +61,7 @@ nbdkit = $CRG_NBDKIT
 plugin = $PLUGIN
 hooks-dir = $tmp/$n/hooks.d
 hook-timeout-ms = $HOOK_MS
+${SNAPSHOT_HOOK:+snapshot-hook = $SNAPSHOT_HOOK}
 [engine]
 type = local
 socket = $tmp/hub.sock
@@ -106,6 +107,7 @@ cluster_definition ()
     done
     printf '[iasp payroll]\nsize = %s\nexport = %s\ntls = %s\nmirror-port = %s\n' \
       "$SIZE" "$EXPORT" "$EXPORT_TLS" "$MIRROR_PORT"
+    [ -z "${SNAPSHOT_HOOK-}" ] || echo "snapshot-before-resync = on"
     for n in "${NODE_NAMES[@]}"; do
       site=${NODE_SITE[$n]}
       case " $LATER " in *" $n "*) continue ;; esac

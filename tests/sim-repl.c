@@ -17,6 +17,7 @@
  * changed behind a copy's back, and repairs it; a copy that was filled once is never filled from the start again; in
  * the end all copies are in the set and equal.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +120,9 @@ struct site {
   uint8_t *mark_memory;
   struct stage *stage;    /* of whoever has the store open, on its way */
   bool was_filled;        /* has been in the set, or production */
+  bool kept;              /* this is what it held before its resynchronisation */
+  stamp_t before[UNITS];
+  unsigned n_data;        /* writes on their way to its disk */
   struct copy core;
   bool process;   /* runs */
   bool stopped;   /* SIGSTOP */
@@ -182,6 +186,7 @@ static struct {
   uint8_t *mark_memory;
   uint32_t region;
   bool track;           /* maps on disk at all */
+  bool keeps;           /* copies keep what is coherent before a resynchronisation */
   bool graceful;
   uint8_t *maps[CRG_MAX_SITES];
   bool prod;            /* production runs */
@@ -215,7 +220,7 @@ static struct {
   unsigned busy; /* percent: how eagerly the client works */
   uint64_t answered_ops, failures;
   bool failed_store;
-  uint64_t entered, lost, takeovers, graceful_ones, partial, powerlosses;
+  uint64_t snapshots, entered, lost, takeovers, graceful_ones, partial, powerlosses;
   uint64_t partial_blocks, partial_of, reads_held;
 
   /* comparisons: at any time, and at the end one of equal copies and one of a damaged copy */
@@ -930,11 +935,16 @@ copy_actions (unsigned s, struct copy_actions *out)
     struct msg *m;
     struct sev *e;
     switch (a->kind) {
+    case CA_SNAPSHOT:
+      if (x->n_data > 0 || x->super.unusable)
+        violate ("copy %u keeps what %s", s, x->n_data > 0 ? "is being written" : "is not coherent");
+      /* fallthrough */
     case CA_SUBMIT:
     case CA_SYNC:
     case CA_SUPER:
       o = calloc (1, sizeof *o);
       o->super = a->kind == CA_SUPER;
+      x->n_data += a->kind == CA_SUBMIT && a->frame.type != WIRE_FLUSH;
       o->op = a->op;
       o->h = a->frame;
       if (a->kind == CA_SYNC)
@@ -956,6 +966,11 @@ copy_actions (unsigned s, struct copy_actions *out)
       e->slot = 0;
       e->p = o;
       x->n_ops++;
+      break;
+    case CA_SNAPSHOT_DROP:
+      if (x->super.unusable)
+        violate ("copy %u drops what it kept before it is filled", s);
+      x->kept = false;
       break;
     case CA_MARK:
       begin_stage (s, &x->mark, x->life);
@@ -998,7 +1013,7 @@ copy_actions (unsigned s, struct copy_actions *out)
       break;
     case CA_ERROR:
       say ("copy %u: error at %llu: %s", s, (unsigned long long) a->seq, a->failure.reason);
-      if (!x->store_bad)
+      if (!x->store_bad && a->op != COPY_OP_SNAPSHOT)
         violate ("copy %u: %s", s, a->failure.reason);
       m = new_msg ();
       m->back = 2;
@@ -1064,13 +1079,15 @@ copy_start (unsigned s)
       bits_fill (&x->mark.bits[s], true);
   }
   cfg.restarted = x->restarted;
+  cfg.snapshot = w.keeps;
+  x->kept = x->kept && cfg.unusable;
   cfg.window_bytes = 2 * 1024 * 1024 + (uint32_t) rnd (4) * 1024 * 1024;
   cfg.window_frames = 8 + (uint32_t) rnd (100);
   if (copy_init (&x->core, &cfg, w.now) != NULL)
     violate ("copy_init refuses");
   x->life++;
   x->process = true;
-  x->n_ops = 0;
+  x->n_ops = x->n_data = 0;
 }
 
 static void
@@ -1096,8 +1113,22 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
   struct site *x = &w.site[s];
   int error = 0;
 
-  if (o->super) {
+  if (o->op == COPY_OP_SNAPSHOT) {
+    if (memcmp (o->snapshot, x->disk.cur, sizeof o->snapshot) != 0)
+      violate ("copy %u is written to while it keeps what it holds", s);
+    if (chance (die ? 50 : w.chaos ? 15 : 0))
+      error = -ENOSPC;
+    else {
+      x->kept = true;
+      memcpy (x->before, x->disk.cur, sizeof x->before);
+      w.snapshots++;
+    }
+  }
+  else if (o->super) {
     if (!die || chance (50)) {
+      if (o->unusable && !x->super.unusable && w.keeps
+          && (!x->kept || memcmp (x->before, x->disk.cur, sizeof x->before) != 0))
+        violate ("copy %u is to be filled, and what it held is not kept", s);
       if (o->flush_data)
         flush (&x->disk, o->snapshot);
       x->super.tenure = o->tenure;
@@ -1113,13 +1144,16 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
         x->super.empty = false;
     }
   }
-  else if (x->store_bad && chance (50))
+  else if (x->store_bad && chance (50)) {
     error = -5;
+    x->n_data -= o->h.type != WIRE_FLUSH;
+  }
   else if (o->h.type == WIRE_FLUSH) {
     if (!die || chance (50))
       flush (&x->disk, o->snapshot);
   }
   else {
+    x->n_data--;
     if ((o->h.type == WIRE_RESYNC_WRITE || o->h.type == WIRE_RESYNC_ZERO) && !x->super.unusable)
       violate ("copy %u takes a block before its disk says that it is unusable", s);
     for (unsigned i = 0; i < u0 (o->h.length); i++)
@@ -2100,6 +2134,7 @@ run (uint64_t which, uint64_t chaos_ms)
   w.no_quorum_ms = chance (25) ? 500 : 0;
   w.returns_errors = chance (15);
   w.track = !chance (10);
+  w.keeps = seed % 2;
   w.region = chance (50) ? UNIT : 16 * UNIT;
   w.mark_memory = malloc (mark_memory_bytes (SIZE, BLOCK, w.region, 2 * HOT_MAX_SPAN, w.n_sites));
   for (unsigned s = 0; s < w.n_sites; s++) {
@@ -2317,7 +2352,7 @@ main (int argc, char **argv)
 {
   uint64_t first = 1, count = 1000, ops = 0, entered = 0, lost = 0, takeovers = 0, power = 0;
   uint64_t partial = 0, blocks = 0, of = 0, graceful = 0, stages = 0;
-  uint64_t compared = 0, found = 0, repaired = 0, stopped = 0;
+  uint64_t snapshots = 0, compared = 0, found = 0, repaired = 0, stopped = 0;
   unsigned bad = 0;
   int i = 1;
 
@@ -2334,6 +2369,7 @@ main (int argc, char **argv)
   for (uint64_t s = first; s < first + count; s++) {
     run (s, 4000 + (s % 7) * 3000);
     ops += w.answered_ops;
+    snapshots += w.snapshots;
     entered += w.entered;
     lost += w.lost;
     takeovers += w.takeovers;
@@ -2362,13 +2398,14 @@ main (int argc, char **argv)
           "%llu stages of the last productions' maps\n",
           (unsigned long long) graceful, (unsigned long long) partial, (unsigned long long) blocks,
           (unsigned long long) of, (unsigned long long) stages);
+  printf ("# %llu times a copy's content was kept before it was resynchronised\n", (unsigned long long) snapshots);
   printf ("# copies compared: %llu to their end, %llu not; %llu damaged blocks named, %llu copies repaired\n",
           (unsigned long long) compared, (unsigned long long) stopped, (unsigned long long) found,
           (unsigned long long) repaired);
   clear_world ();
   memset (&w, 0, sizeof w);
   is (bad, 0, "no seed breaks a rule");
-  ok (count < 100 || (entered > count && lost > count && takeovers > count / 10
+  ok (count < 100 || (entered > count && lost > count && takeovers > count / 10 && snapshots > count / 2
                       && compared > 2 * count && stopped > count / 10 && found > count / 2 && repaired > count / 3),
       "and the seeds do what they are for");
   return tap_done ();

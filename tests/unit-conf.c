@@ -149,11 +149,12 @@ static const struct {
   { "tcp::10809", "tcp:host:1", "f:28: export 'tcp:host:1': the address is neither" },
   { "tcp::10809", "unix:sock", "f:28: export 'unix:sock': the socket is not an absolute path" },
   { "tcp::10809", "tcp::10810", "f:28: export 'tcp::10810' has the mirror port of IASP 'payroll'" },
+  { "size = 1G", "snapshot-before-resync = yes", "f:26: bad snapshot-before-resync 'yes' in [iasp payroll]; allowed: on, off" },
   { "size = 1G", "tls = yes", "f:26: bad tls 'yes' in [iasp payroll]; allowed: on, off" },
   { "size = 1G", "mirror-port = 65536", "f:26: bad mirror-port '65536'" },
   { "size = 1G", "mirrorport = 1", "f:26: unknown key 'mirrorport' in [iasp payroll]; did you mean 'mirror-port'?" },
   { "store = ", "stroe = ", "f:29: unknown key 'stroe' in [iasp payroll]; did you mean 'store'?" },
-  { "size = 1G", "colour = red", "f:26: unknown key 'colour' in [iasp payroll]; allowed: size, block-size, export, tls, mirror-port, store" },
+  { "size = 1G", "colour = red", "f:26: unknown key 'colour' in [iasp payroll]; allowed: size, block-size, export, tls, snapshot-before-resync, mirror-port, store" },
   { "size = 1G", "size.p1 = 1G", "f:26: unknown key 'size.p1'" },
   { "store = /srv/a", "", "f:25: IASP 'payroll' has no store on node 'p1'; add" },
   { "store = /srv/a", "store = srv/a", "f:29: store 'srv/a' in [iasp payroll] is not an absolute" },
@@ -258,6 +259,7 @@ test_good (void)
   is (c.iasps[0].block_size, 128 * 1024, "block size");
   is (c.iasps[0].mirror_port, CONF_MIRROR_PORT, "mirror port by default");
   ok (c.iasps[0].tls, "TLS by default");
+  ok (!c.iasps[0].snapshot, "no snapshot by default");
   is_str (c.iasps[0].store[0], "/srv/a", "store of p1: the general one");
   is_str (c.iasps[0].store[1], "/srv/c", "store of p2: its own");
   is_str (c.iasps[0].store[2], "/srv/b", "store of c1: its site's");
@@ -529,6 +531,11 @@ test_json (void)
   refuse_json (copy, "an address is not a string");
   CHANGED (json_object_set_new (iasp, "tls", json_integer (1)));
   refuse_json (copy, "IASP 'payroll': 'tls' is missing or not true or false");
+  CHANGED (json_object_set_new (iasp, "snapshot", json_integer (1)));
+  refuse_json (copy, "IASP 'payroll': 'snapshot' is not true or false");
+  CHANGED (json_object_set_new (iasp, "snapshot", json_true ()));
+  ok (conf_crg_from_json (copy, &d, err, sizeof err) == 0 && d.iasps[0].snapshot, "snapshot-before-resync as JSON");
+  json_decref (copy);
   CHANGED (json_object_set_new (iasp, "mirror_port", json_integer (0)));
   refuse_json (copy, "mirror-port 0; allowed");
   CHANGED (json_object_set_new (json_object_get (iasp, "stores"), "p9", json_string ("/x")));

@@ -378,6 +378,94 @@ breach (void)
   return has (CA_ERROR) ? find (CA_ERROR)->failure.reason : "no error";
 }
 
+/* A snapshot before the first block, while nothing is on its way. */
+static void
+test_snapshot (void)
+{
+  linked ();
+  c.cfg.snapshot = true;
+  seq = 0;
+  frame (WIRE_WRITE, 0, 4096, 0);
+  frame (WIRE_RESYNC_WRITE, 65536, 4096, 0);
+  frame (WIRE_WRITE, 262144, 4096, 0);
+  ok (!has (CA_SNAPSHOT) && !has (CA_SUPER), "nothing is kept while an earlier write is on its way");
+  done (1, 0);
+  ok (has (CA_SNAPSHOT) && !has (CA_SUPER) && !has (CA_SUBMIT), "then what it holds is kept, and nothing else");
+  frame (WIRE_WRITE, 524288, 4096, 0);
+  ok (!has (CA_SUBMIT), "later writes wait for it");
+  step ((struct copy_event){ .kind = CE_RECORD, .record = &(struct wire_record){ .tenure = 5, .generation = 9 } });
+  done (COPY_OP_SNAPSHOT, 0);
+  ok (has (CA_SUPER) && find (CA_SUPER)->unusable && !has (CA_SUBMIT), "then the disk says: unusable");
+  done (COPY_OP_SUPER, 0);
+  is (count (CA_SUBMIT), 3, "then the blocks are written");
+  for (uint16_t i = 2; i <= 4; i++)
+    done (i, 0);
+  frame (WIRE_RESYNC_WRITE, 0, 4096, 0);
+  ok (!has (CA_SNAPSHOT) && has (CA_SUBMIT), "once is enough");
+  done (5, 0);
+  frame (WIRE_ENTER, 0, 0, 0);
+  ok (!has (CA_SNAPSHOT_DROP), "it is kept while the copy enters the set");
+  frame (WIRE_RESYNC_WRITE, 4096, 4096, 0);
+  frame (WIRE_WRITE, 8192, 4096, 0);
+  ok (!has (CA_SUBMIT), "what comes behind a given-up ENTER waits");
+  done (COPY_OP_SUPER, 0);
+  ok (has (CA_SNAPSHOT_DROP) && has (CA_SNAPSHOT) && !has (CA_SUPER), "when it is filled the older state goes, and this one is kept");
+  done (COPY_OP_SNAPSHOT, 0);
+  ok (has (CA_SUPER) && find (CA_SUPER)->unusable, "and then it is unusable again");
+  step ((struct copy_event){ .kind = CE_DONE, .op = COPY_OP_SNAPSHOT });
+  is (c.status.illegal, 1, "a snapshot that nobody asked for is counted");
+
+  /* It fails: the disk stays as it is, and the next link tries again. */
+  linked ();
+  c.cfg.snapshot = true;
+  seq = 0;
+  frame (WIRE_RESYNC_WRITE, 0, 4096, 0);
+  ok (has (CA_SNAPSHOT), "it is asked for");
+  done (COPY_OP_SNAPSHOT, -ENOSPC);
+  ok (has (CA_ERROR) && find (CA_ERROR)->op == COPY_OP_SNAPSHOT && find (CA_ERROR)->failure.code == WIRE_E_NO_SPACE
+          && !has (CA_SUPER) && !has (CA_FAILED),
+      "without a snapshot the link ends, with a reason");
+  hello.tenure = 6;
+  say_hello (1);
+  ok (has (CA_SUPER) && !find (CA_SUPER)->unusable && find (CA_SUPER)->since == 2 && find (CA_SUPER)->tenure == 6,
+      "a higher tenure is stored, and the disk still says since when");
+  done (COPY_OP_SUPER, 0);
+  seq = 0;
+  frame (WIRE_RESYNC_WRITE, 0, 4096, 0);
+  ok (has (CA_SNAPSHOT) && !has (CA_SUBMIT), "the next link's first block asks again");
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  step ((struct copy_event){ .kind = CE_STOP });
+  ok (!has (CA_IDLE), "the store is not given up while a snapshot is made");
+  done (COPY_OP_SNAPSHOT, -EIO);
+  ok (has (CA_IDLE) && !has (CA_ERROR), "then it is");
+
+  /* Its link ends before it could begin. */
+  linked ();
+  c.cfg.snapshot = true;
+  seq = 0;
+  frame (WIRE_WRITE, 0, 4096, 0);
+  frame (WIRE_RESYNC_WRITE, 65536, 4096, 0);
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  done (1, 0);
+  ok (!has (CA_SNAPSHOT) && !has (CA_SUPER), "a link that ends before takes its snapshot with it");
+  say_hello (1);
+  seq = 0;
+  frame (WIRE_RESYNC_ZERO, 65536, 4096, 0);
+  ok (has (CA_SNAPSHOT), "the next one asks for it");
+  done (COPY_OP_SNAPSHOT, 0);
+  done (COPY_OP_SUPER, 0);
+  ok (has (CA_SUBMIT), "and goes on");
+
+  /* There is nothing to keep. */
+  start ();
+  cfg.snapshot = cfg.unusable = cfg.empty = true;
+  check (copy_init (&c, &cfg, 0) == NULL, "init");
+  say_hello (1);
+  seq = 0;
+  frame (WIRE_RESYNC_WRITE, 65536, 4096, 0);
+  ok (!has (CA_SNAPSHOT), "a store that holds nothing coherent is not kept");
+}
+
 static void
 test_breaches (void)
 {
@@ -659,6 +747,7 @@ main (void)
   test_status ();
   test_order ();
   test_resync ();
+  test_snapshot ();
   test_breaches ();
   test_end ();
   test_sync ();

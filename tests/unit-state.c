@@ -350,9 +350,10 @@ bytes (void)
   strcpy (s.def.iasps[0].store[3], "/store");
   s.n_gone = 1;
   strcpy (s.gone[0], "p7");
+  s.def.iasps[0].snapshot = true;
   n = state_encode (&s, buf, sizeof buf);
-  ok (n > 0 && state_decode (&copy, buf, n) == 0 && state_encode (&copy, buf2, sizeof buf2) == n
-        && memcmp (buf, buf2, n) == 0,
+  ok (n > 0 && state_decode (&copy, buf, n) == 0 && copy.def.iasps[0].snapshot
+        && state_encode (&copy, buf2, sizeof buf2) == n && memcmp (buf, buf2, n) == 0,
       "round trip of %zu bytes", n);
   for (size_t len = 0; len < n; len++)
     good = good && state_decode (&copy, buf, len) < 0;

@@ -2,6 +2,7 @@
  *
  * plugin/copyside.c for crgsim: feeds the real copy core and carries out its actions in order.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "common/util.h"
@@ -107,6 +108,8 @@ carry_out (struct wplugin *p, const struct copy_action *a)
     disk_op (p, DW_FLUSH, DF_COPY, a->op, 0, 0, false);
     break;
   case CA_SUPER:
+    if (a->unusable && !(p->sb.flags & SUPER_F_UNUSABLE) && p->copy.cfg.snapshot && !p->kept)
+      world_fail ("n%u: a copy is to be filled, and what it held is not kept", p->node + 1);
     metaw_super (p, a);
     break;
   case CA_RELEASE: /* buf: the frame that holds it */
@@ -162,6 +165,17 @@ carry_out (struct wplugin *p, const struct copy_action *a)
     break;
   case CA_MARK:
     mapw_write (p);
+    break;
+  case CA_SNAPSHOT: /* a reflink: it takes time, and makes all of the store stable */
+    if (p->busy_copy > 0 || (p->sb.flags & SUPER_F_UNUSABLE))
+      world_fail ("n%u: a copy keeps what is no state of its own", p->node + 1);
+    p->busy_copy++;
+    disk_op (p, DW_FLUSH, DF_COPY, a->op, 0, 0, false);
+    break;
+  case CA_SNAPSHOT_DROP:
+    if (p->sb.flags & SUPER_F_UNUSABLE)
+      world_fail ("n%u: a copy drops what it kept, and is not filled", p->node + 1);
+    p->kept = false;
     break;
   case CA_IDLE:
     p->copy_idle = true;
@@ -243,6 +257,11 @@ copyside_op_done (struct wplugin *p, unsigned op, int error)
   struct copy_event ev = { .kind = CE_DONE, .op = (uint16_t) op, .error = error };
 
   p->busy_copy--;
+  if (op == COPY_OP_SNAPSHOT) {
+    if (error == 0 && !w.healing && chance (10))
+      ev.error = -EIO;
+    p->kept = ev.error == 0;
+  }
   feed (p, &ev);
 }
 
@@ -348,7 +367,7 @@ copyside_start (struct wplugin *p)
     .mark = mapw_mark (p), .filling = sb->flags & SUPER_F_FILLING,
     .unusable = sb->flags & SUPER_F_UNUSABLE,
     .fork = (sb->flags & SUPER_F_FORK) && !(p->rec.fork >> p->site & 1), .window_bytes = LINK_WINDOW_BYTES,
-    .window_frames = w.mix.window_frames,
+    .window_frames = w.mix.window_frames, .snapshot = (w.mix.disk_us + p->iasp) % 2,
   };
   const char *refused;
 
@@ -368,7 +387,7 @@ copyside_start (struct wplugin *p)
     return refused;
   memset (p->op_frame, 0, sizeof p->op_frame);
   p->n_closed = 0;
-  p->copy_stepping = p->copy_stopping = p->copy_idle = false;
+  p->copy_stepping = p->copy_stopping = p->copy_idle = p->kept = false;
   p->copy_on = true;
   return NULL;
 }

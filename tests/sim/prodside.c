@@ -483,7 +483,8 @@ prod_frame (struct wconn *c, struct wframe *f)
     ev.reason = "the copy's store failed";
     if (wire_decode_failure (f->control, h.payload_len, &failure) != WIRE_OK)
       world_fail ("an ERROR that can't be read");
-    else if (failure.code != WIRE_E_IO && failure.code != WIRE_E_TENURE)
+    else if (failure.code != WIRE_E_IO && failure.code != WIRE_E_TENURE
+             && failure.code != WIRE_E_OTHER /* a snapshot */)
       world_fail ("n%u: the copy says %s: %s", c->copy + 1, wire_error_name (failure.code), failure.reason);
     prod_feed (p, &ev);
     break;

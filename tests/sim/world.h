@@ -243,6 +243,7 @@ struct wplugin { /* plugin/: one nbdkit process */
   uint32_t closed[8];
   uint16_t op_frame[COPY_MAX_OPS]; /* frame + 1 */
   unsigned busy_copy;
+  bool kept;          /* what the store held before it is filled */
   uint64_t exit_at_ms;
   /* big */
   struct repl core;
