@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 400
-# Switches rules of the cores off, one at a time, and sees the cluster simulator notice.  A sample of
+# Switches rules of the cores off, one at a time, and sees the cluster simulator notice, or unit-verify.  A sample of
 # tests/mutation/table; tests/soak takes all of it.
 . "$(dirname "$0")/functions.sh"
 requires perl

@@ -32,13 +32,13 @@ step (struct repl_event ev)
   }
 }
 
-/* Site 0 is production, 1 and 2 are copies of the set, linked. */
+/* Site 0 is production, 1 and 2 are copies of the set, linked.  With maps on disk, if given. */
 static void
-start (uint64_t room)
+start_with (struct mark *mark, uint64_t room)
 {
   struct repl_config cfg = { .size = SIZE, .block_size = BLOCK, .n_sites = 3, .n_rslots = 4, .share_percent = 25,
                              .in_set = 6, .generation = 7, .suspend_timeout_ms = 10000,
-                             .track_memory_bytes = sizeof maps[0] };
+                             .track_memory_bytes = sizeof maps[0], .mark = mark, .equal = mark != NULL };
   const char *why;
 
   for (unsigned s = 0; s < 3; s++)
@@ -52,6 +52,12 @@ start (uint64_t room)
                                .window_frames = LINK_WINDOW_FRAMES, .room_bytes = room, .digests = true });
   memset (memory, 0, sizeof memory);
   memset (digests, 0, sizeof digests);
+}
+
+static void
+start (uint64_t room)
+{
+  start_with (NULL, room);
 }
 
 static void
@@ -239,6 +245,60 @@ repair (void)
   ok (phase (1) == VP_DONE && x->repaired && !r.verify.on, "and is repaired");
 }
 
+/* What is dirty is the resync's business. */
+static void
+known_to_differ (void)
+{
+  start (1 << 20);
+  verify (2, false);
+  track_mark (&r.sites[1].track, 3 * BLOCK, BLOCK);
+  disagree (1, VERIFY_BLOCKS, 3);
+  ok (count (RA_DIGEST) == 0 && r.vlock.state == RL_FREE,
+      "V2 a block that is dirty for the copy is not asked for again");
+  start (1 << 20);
+  verify (2, false);
+  disagree (1, VERIFY_BLOCKS, 3);
+  is (r.vlock.state, RL_READING, "V2 one that is clean is");
+  track_mark (&r.sites[1].track, 3 * BLOCK, BLOCK);
+  disagree (4, 1, 0);
+  ok (count (RA_DIFFERS) == 0 && verify_of_site (&r, 1)->different_bytes == 0,
+      "V2 nor is one called different that became dirty meanwhile");
+}
+
+static void
+noted_first (void)
+{
+  static struct mark mark;
+  static uint8_t mark_memory[1 << 16];
+  struct mark_block b;
+
+  check (mark_memory_bytes (SIZE, BLOCK, 1 << 20, HOT_MIN_ENTRIES, 3) <= sizeof mark_memory, "memory");
+  memset (mark_memory, 0, sizeof mark_memory);
+  mark_init (&mark, mark_memory, SIZE, BLOCK, 1 << 20, HOT_MIN_ENTRIES, 3);
+  start_with (&mark, 1 << 20);
+  verify (2, true);
+  disagree (r.verify.slots[0].tag, VERIFY_BLOCKS, 5);
+  disagree (r.verify.check.tag, 1, 0);
+  for (unsigned i = 0; i < 4 && phase (1) == VP_COMPARING; i++) {
+    for (unsigned k = 0; k < VERIFY_SLOTS; k++)
+      if (r.verify.slots[k].state == VS_WAITING)
+        agree (r.verify.slots[k].tag, r.verify.slots[k].n);
+    if (phase (1) == VP_COMPARING) {
+      now += 100;
+      step ((struct repl_event){ .kind = RE_TICK });
+    }
+  }
+  ok (phase (1) == VP_MARKING && r.sites[1].track.count[TS_DIRTY] == 1 && count (RA_COPY_LOST) == 0,
+      "V4 what differs goes to the disk before the copy is asked out of the set");
+  for (unsigned i = 0; i < 4 && mark.stage != MS_IDLE; i++) {
+    is (phase (1), VP_MARKING, "V4 not before it is there");
+    while (mark_next (&mark, &b))
+      ;
+    step ((struct repl_event){ .kind = RE_MARKED });
+  }
+  ok (phase (1) == VP_LEAVING && count (RA_COPY_LOST) == 1, "V4 then it is asked");
+}
+
 static void
 ends (void)
 {
@@ -255,6 +315,18 @@ ends (void)
   is (phase (2), VP_DONE, "to its end");
   answer (1, 1, VERIFY_BLOCKS, 0);
   is (r.counters.illegal, 0, "an answer that nobody waits for is dropped");
+
+  start (1 << 20);
+  request (1, 0);
+  step ((struct repl_event){ .kind = RE_LOCAL_DONE, .slot = 1 });
+  step ((struct repl_event){ .kind = RE_ACK, .site = 2, .seq = r.sites[2].seq });
+  now += 9000;
+  verify (6, false);
+  now += 1000;
+  step ((struct repl_event){ .kind = RE_TICK });
+  ok (phase (1) == VP_STOPPED && strstr (verify_of_site (&r, 1)->reason, "about to leave") != NULL,
+      "V3 it is silent, and to leave the set: %s", verify_of_site (&r, 1)->reason);
+  is (phase (2), VP_COMPARING, "the other one goes on");
 
   start (1 << 20);
   verify (6, false);
@@ -362,6 +434,8 @@ main (void)
   suspicion ();
   difference ();
   repair ();
+  known_to_differ ();
+  noted_first ();
   ends ();
   clients_first ();
   questions ();
