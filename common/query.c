@@ -89,7 +89,7 @@ query_answer_parse (const json_t *obj, const char *iasp, struct query_answer *a)
     return "it is not an answer";
   if (!get_name (obj, "node", a->node))
     return "it does not say which node answers";
-  a->served = json_is_true (okay);
+  a->served = json_typeof (okay) == JSON_TRUE;
   if (!a->served) {
     if (!get_text (obj, "error", a->error, sizeof a->error))
       return "it gives no reason";

@@ -192,6 +192,9 @@ senseless (void)
   fill (MSG_START);
   m.u.start.n = CRG_MAX_NODES + 1;
   ok (is_refused (), "refused: too many members");
+  fill (MSG_PERSISTED);
+  m.u.persisted.n_units = CRG_MAX_IASPS + 1;
+  ok (is_refused (), "refused: too many units");
   fill (MSG_ANNOUNCE);
   m.u.announce.n_iasps = CRG_MAX_IASPS + 1;
   ok (is_refused (), "refused: too many IASPs");

@@ -80,6 +80,12 @@ main (void)
   ok (parse_answer ("{" GOOD ",\"uri\":null}", &b) != NULL, "no URI");
   ok (parse_answer ("{" GOOD ",\"loss\":-1}", &b) != NULL, "a negative loss");
   ok (parse_answer ("{" GOOD ",\"size\":\"1\"}", &b) != NULL, "a size that is text");
+  {
+    json_t *obj = json_pack ("{s:b, s:s, s:s#}", "ok", 0, "node", "p1", "error", "e\0f", 3);
+
+    ok (obj && query_answer_parse (obj, "payroll", &b) != NULL, "a reason with a zero byte in it is none");
+    json_decref (obj);
+  }
   ok (parse_answer ("{\"ok\":false,\"node\":\"p1\",\"error\":\"e\",\"code\":0}", &b) == NULL
       && b.code == CRG_EXIT_ERROR, "a refusal with code 0 is an error");
   ok (parse_answer ("{\"ok\":false,\"node\":\"p1\",\"error\":\"e\",\"code\":100}", &b) == NULL
@@ -129,7 +135,8 @@ main (void)
   ok (!export_name_parse ("payroll@", &o) && !export_name_parse ("payroll@app", &o)
       && !export_name_parse ("payroll@app/", &o) && !export_name_parse ("@app/1234567812345678", &o), "half of one");
   ok (!export_name_parse ("payroll@app/123456781234567", &o) && !export_name_parse ("payroll@app/12345678123456789", &o)
-      && !export_name_parse ("payroll@app/123456781234567g", &o), "a session that is no number");
+      && !export_name_parse ("payroll@app/123456781234567g", &o) && !export_name_parse ("payroll@app/g234567812345678", &o),
+      "a session that is no number");
   ok (!export_name_parse ("payroll@app/0000000000000000", &o), "session 0");
   ok (!export_name_parse ("payroll@a/b/1234567812345678", &o), "a client that is no name");
   ok (!export_name_parse ("payroll@A/1234567812345678", &o), "a client with a capital");

@@ -505,6 +505,9 @@ units (void)
   s.def.iasps[1].order[0] = s.def.iasps[1].order[1];
   n = state_encode (&s, text, sizeof text);
   ok (state_decode (&d, text, n) < 0, "... not with one place twice");
+  s.def.iasps[1].order[0] = 9;
+  n = state_encode (&s, text, sizeof text);
+  ok (state_decode (&d, text, n) < 0, "... nor with one that isn't there");
   s.def.iasps[1].order[0] = 4;
 
   c = (struct change) { .kind = CH_APPOINT, .iasps = 3, .node = 11, .site = 0, .expect_node = 10,

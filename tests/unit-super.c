@@ -188,6 +188,8 @@ map_blocks (void)
   other.site = 0;
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_HOT, &sequence), -EBADMSG, "the hot map has a mark of its own");
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_BITMAP (0), &sequence), -ENODATA, "not that of a bitmap");
+  other.kind = META_WRITTEN;
+  is (meta_block_check_sealed (block, &other, SUPER_SEALED_ALL, &sequence), -ENODATA, "what is never sealed can't be damaged so");
 }
 
 /* ---- superblock ---------------------------------------------------------------------------- */

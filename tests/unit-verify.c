@@ -427,9 +427,189 @@ questions (void)
   is (verify_memory_bytes (SIZE, BLOCK, 3), 15, "memory: a bit a block and site");
 }
 
+/* Site 1's answer to the one question under the lock: it differs, or not. */
+static void
+confirm (bool different)
+{
+  const uint64_t tag = r.verify.check.tag;
+
+  answer (0, tag, 1, 0);
+  digests[0][0] = different;
+  answer (1, tag, 1, 0);
+  digests[0][0] = 0;
+}
+
+/* Range `tag`, in which site 1's blocks of the bit set differ; then each of them under the lock. */
+static void
+range_differs (uint64_t tag, unsigned n, uint32_t blocks)
+{
+  answer (0, tag, n, 0);
+  for (unsigned k = 0; k < n; k++)
+    digests[k][0] = blocks >> k & 1;
+  answer (1, tag, n, 0);
+  memset (digests, 0, sizeof digests);
+  for (unsigned k = 0; k < n && r.vlock.state == RL_READING; k++)
+    confirm (true);
+}
+
+static void
+named (void)
+{
+  const struct verify_site *x = verify_of_site (&r, 1);
+
+  start (1 << 20);
+  verify (2, false);
+  range_differs (2, VERIFY_BLOCKS, 1);
+  range_differs (1, VERIFY_BLOCKS, 1u << 15);
+  ok (x->n_found == 1 && x->found[0].offset == 15 * BLOCK && x->found[0].length == 2 * BLOCK, "a range grows downwards");
+  range_differs (3, 8, 2);
+  ok (x->n_found == 2 && x->found[1].offset == 33 * BLOCK && !r.verify.on, "another stands behind it");
+  verify (2, false);
+  range_differs (r.verify.slots[1].tag, VERIFY_BLOCKS, 1);
+  range_differs (r.verify.slots[0].tag, VERIFY_BLOCKS, 0xf004);
+  ok (x->n_found == 2 && x->found[0].offset == 2 * BLOCK && x->found[1].offset == 12 * BLOCK
+        && x->found[1].length == 5 * BLOCK && x->different_bytes == 6 * BLOCK,
+      "what comes between two makes them one; what comes before stands before");
+  range_differs (r.verify.slots[2].tag, 8, 0);
+  verify (2, false);
+  range_differs (r.verify.slots[0].tag, VERIFY_BLOCKS, 0x5555);
+  range_differs (r.verify.slots[1].tag, VERIFY_BLOCKS, 0x5555);
+  ok (x->n_found == VERIFY_MAX_FOUND && x->different_bytes == 16 * BLOCK, "as many as are named at most");
+  range_differs (r.verify.slots[2].tag, 8, 0x54);
+  ok (x->n_found == VERIFY_MAX_FOUND && x->different_bytes == 19 * BLOCK, "more are counted, and not named");
+  is (count (RA_DIFFERS), 0, "... nor told");
+}
+
+static void
+under_the_lock (void)
+{
+  unsigned n;
+
+  /* Who is slow then. */
+  for (unsigned slow = 0; slow < 2; slow++) {
+    start (1 << 20);
+    r.cfg.suspend_timeout_ms = 1000000;
+    verify (2, false);
+    disagree (1, VERIFY_BLOCKS, 3);
+    for (n = 0; n < 3 * VERIFY_TRIES && r.verify.on; n++) {
+      if (r.vlock.state == RL_READING)
+        answer (slow ? 0 : 1, r.verify.check.tag, 1, 0);
+      now += VERIFY_LOCK_MS;
+      step ((struct repl_event){ .kind = RE_LEASE, .until_ms = UINT64_MAX });
+    }
+    ok (phase (1) == VP_STOPPED && n >= VERIFY_TRIES && n <= 2 * VERIFY_TRIES + 1
+          && strstr (verify_of_site (&r, 1)->reason, slow ? "it is too slow" : "production's store is too slow") != NULL,
+        "V5 slow under the lock, and given up after %u looks: %s", n, verify_of_site (&r, 1)->reason);
+    is (r.vlock.state, RL_FREE, "... which nobody holds then");
+  }
+
+  start (1 << 20);
+  verify (6, false);
+  disagree (1, VERIFY_BLOCKS, 3);
+  answer (1, r.verify.check.tag, 1, 0);
+  answer (0, r.verify.check.tag, 1, -5);
+  ok (!r.verify.on && r.vlock.state == RL_FREE && strstr (verify_of_site (&r, 1)->reason, "can't read") != NULL,
+      "production can't read it under the lock: the run ends");
+
+  /* What the resync is at is known to differ. */
+  start (1 << 20);
+  verify (2, false);
+  disagree (1, VERIFY_BLOCKS, 3);
+  track_mark (&r.sites[1].track, 3 * BLOCK, BLOCK);
+  confirm (true);
+  is (verify_of_site (&r, 1)->different_bytes, 0, "a block that became dirty meanwhile is no finding");
+
+  start (1 << 20);
+  verify (6, false);
+  step ((struct repl_event){ .kind = RE_DIGEST, .site = 1, .seq = 1, .length = VERIFY_BLOCKS });
+  is (phase (1), VP_STOPPED, "an answer without digests");
+  n = r.counters.illegal;
+  step ((struct repl_event){ .kind = RE_DIGEST, .site = 3, .seq = 1, .map = digests[0], .length = VERIFY_BLOCKS });
+  is (r.counters.illegal, n + 1, "an answer of no site");
+  answer (1, 1, VERIFY_BLOCKS, 0);
+  is (phase (1), VP_STOPPED, "an answer of who was left out");
+
+  start (1 << 20);
+  r.sites[1].map_needed = true;
+  verify (6, false);
+  ok (phase (1) == VP_STOPPED && phase (2) == VP_COMPARING
+        && strstr (verify_of_site (&r, 1)->reason, "made equal first") != NULL,
+      "V3 a copy that hasn't said in what it may differ is left out");
+  r.guard = true;
+  step ((struct repl_event){ .kind = RE_TICK });
+  is (phase (2), VP_STOPPED, "V3 so is each while the copies are made equal");
+}
+
+static void
+words (void)
+{
+  struct wire_header h = { .type = WIRE_DIGEST_REQ };
+  struct wire_digest_req q = { .algorithm = WIRE_DIGEST_SHA256, .block_size = DIRTY_BLOCK_SIZE_MAX };
+  struct verify_status st;
+
+  start (1 << 20);
+  verify (6, false);
+  verify_status (&r, now, &st);
+  ok (st.on && !st.locked && st.elapsed_ms == 0 && st.eta_s == UINT64_MAX, "nobody knows how long it takes");
+  agree (1, VERIFY_BLOCKS);
+  now += 2000;
+  step ((struct repl_event){ .kind = RE_TICK });
+  verify_status (&r, now + 500, &st);
+  ok (st.rate_bytes_s == VERIFY_BLOCKS * BLOCK / 2 && st.elapsed_ms == 2500 && st.eta_s == 3, "a rate, and what is left of it");
+  disagree (2, VERIFY_BLOCKS, 0);
+  verify_status (&r, now, &st);
+  ok (st.locked, "a block is looked at under the lock");
+  step ((struct repl_event){ .kind = RE_VERIFY_STOP });
+  is_str (verify_of_site (&r, 1)->reason, "stopped", "a word without a reason");
+  verify_status (&r, now + 99999, &st);
+  ok (!st.on && !st.locked && st.eta_s == 0 && st.elapsed_ms == 2000, "what is over takes no more time");
+  step ((struct repl_event){ .kind = RE_VERIFY_STOP, .reason = "again" });
+  is_str (verify_of_site (&r, 1)->reason, "stopped", "... nor another reason");
+  step ((struct repl_event){ .kind = RE_VERIFY, .in_set = 6, .repair = true });
+  ok (r.counters.illegal == 1 && !r.verify.on, "V4 no repair without a place to note what differs");
+  is_str (verify_phase_name (VP_FILLING), "repairing", "phases have names");
+  is_str (verify_phase_name (99), "phase?", "... all that there are");
+  ok (verify_of_site (&r, CRG_MAX_SITES) == verify_of_site (&r, 0), "a ninth site is none");
+
+  ok (verify_request_refusal (&h, &q, SIZE) != NULL, "a question about nothing");
+  h.length = BLOCK;
+  h.offset = SIZE;
+  ok (verify_request_refusal (&h, &q, SIZE) != NULL, "behind the end");
+  h.offset = 0;
+  h.length = VERIFY_RANGE_MAX + 1;
+  ok (verify_request_refusal (&h, &q, 2ull * VERIFY_RANGE_MAX) != NULL, "a range longer than any");
+  h.length--;
+  ok (verify_request_refusal (&h, &q, 2ull * VERIFY_RANGE_MAX) == NULL, "the longest");
+}
+
+/* V4 a copy that is repaired, and what may come between. */
+static void
+repair_ends (void)
+{
+  start (1 << 20);
+  verify (2, true);
+  range_differs (1, VERIFY_BLOCKS, 1u << 5);
+  range_differs (2, VERIFY_BLOCKS, 0);
+  range_differs (3, 8, 0);
+  is (phase (1), VP_LEAVING, "V4 leaving");
+  ok (verify_keeps_out (&r, 1) && !verify_keeps_out (&r, 2), "V4 it may not come back before it was outside");
+  step ((struct repl_event){ .kind = RE_RECORD, .in_set = 4, .generation = 8, .seen = r.sites[1].no });
+  is (phase (1), VP_FILLING, "V4 filling");
+  step ((struct repl_event){ .kind = RE_RECORD, .in_set = 6, .generation = 8, .seen = r.sites[1].no });
+  is (phase (1), VP_FILLING, "V4 in the set, and a block of it differs: it isn't repaired");
+  ok (r.verify.on && !verify_keeps_out (&r, 1), "... nor is it kept out");
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "gone" });
+  ok (phase (1) == VP_STOPPED && !r.verify.on && strstr (verify_of_site (&r, 1)->reason, "noted as dirty") != NULL,
+      "V4 its link ends: what differs stays noted");
+}
+
 int
 main (void)
 {
+  named ();
+  under_the_lock ();
+  words ();
+  repair_ends ();
   equal_copies ();
   suspicion ();
   difference ();
