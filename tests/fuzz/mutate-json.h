@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* For fuzz targets of JSON lines: a mutator that keeps them JSON.  Of the lines it chooses one, and in
- * that a value, which it takes out, doubles, or replaces by one that a reader might forget; or it doubles
+ * that a value, which it takes out, repeats, or replaces by one that a reader might forget; or it doubles
  * or drops a line.  Half of the time libFuzzer's own, which knows bytes, has its turn.
  */
 #ifndef CRG_FUZZ_MUTATE_JSON_H
@@ -72,7 +72,8 @@ mutate_tree (json_t *v, unsigned r)
   else if ((r >> 16) % 4 == 1)
     json_array_set_new (v, i, mutate_value (r >> 4));
   else
-    json_array_append_new (v, json_deep_copy (child));
+    for (unsigned k = 0; k <= (r >> 18) % 8; k++)
+      json_array_append_new (v, json_deep_copy (child));
 }
 
 size_t
