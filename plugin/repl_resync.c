@@ -115,7 +115,7 @@ own_reads_overlap (const struct repl *r, unsigned site, struct track_range run)
   return false;
 }
 
-/* Takes the next dirty run of a site, if it may have one now.  False: not now. */
+/* Takes the next dirty run of a site with a link, if it may have one now.  False: not now. */
 static bool
 next_read (struct repl *r, unsigned site, struct repl_actions *out)
 {
@@ -127,7 +127,7 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
   struct repl_rslot *p;
   uint64_t bytes_limit = x->window_bytes / 2, offset, length;
 
-  if (!x->link_up || x->mute || !x->map_valid || (x->lack_owed && !x->lack_said) || r->failed
+  if (x->mute || !x->map_valid || (x->lack_owed && !x->lack_said) || r->failed
       || (r->hold && !r->guard) /* held, but the copies of the set are to be equal (F6) */
       /* What production itself may have to take back goes to the set first. */
       || (r->guard && !(r->in_set & 1u << site))

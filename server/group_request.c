@@ -507,7 +507,7 @@ static void
 request_change (const struct request *r, struct change *c)
 {
   memset (c, 0, sizeof *c);
-  switch (r->request) {
+  switch (r->request) { /* never: another; SWITCHOVER and NODE are settled otherwise */
   case GR_START: c->kind = CH_START; break;
   case GR_END: c->kind = CH_END; break;
   case GR_DELETE: c->kind = CH_DELETE; break;
@@ -546,7 +546,7 @@ is_done (const struct group *g, const struct request *r)
   const struct copy_rec *copy = is_about_copy (r->request) ? &s->rec[r->iasp].copies[r->site] : NULL;
   int n;
 
-  switch (r->request) {
+  switch (r->request) { /* never: another; SWITCHOVER and NODE are settled otherwise */
   case GR_START: return s->started;
   case GR_END: return !s->started;
   case GR_DELETE: return s->deleted;

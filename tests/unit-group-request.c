@@ -318,6 +318,10 @@ switching (void)
   ok (g.sw.phase == SWITCH_APPOINTING && m && m->u.change.kind == CH_APPOINT && m->u.change.graceful
         && m->u.change.node == 3 && m->u.change.present == 0x1f,
       "both: n3 is proposed");
+  peer (N3)->announced = false;
+  tick ();
+  ok (sent (MSG_CHANGE) == NULL && g.sw.phase == SWITCH_APPOINTING, "it says nothing any more: nothing more is proposed");
+  peer (N3)->announced = true;
   peer (N3)->announce.iasp[0].failed = true;
   tick ();
   is (g.sw.phase, SWITCH_APPOINTING, "it fails while it is proposed: the outcome is awaited");
@@ -417,6 +421,12 @@ forwarded (void)
   hear (N1, &m, MSG_REPLY);
   waits ("the answer again");
 
+  ev = request (GR_END);
+  g.phase = PHASE_COMMITTING;
+  feed (ev);
+  hear (N1, &m, MSG_REPLY);
+  waits ("the answer to a request of another kind, that has its number");
+
   /* Its answer was lost with the view. */
   for (unsigned how = 0; how < 3; how++) {
     g = base[N3];
@@ -497,6 +507,11 @@ forwarded (void)
   hear (N3, &m, MSG_REQUEST);
   ok (sent (MSG_REPLY) == NULL, "who isn't production doesn't answer");
   g = base[N1];
+  m.u.request.node = 99;
+  hear (N3, &m, MSG_REQUEST);
+  reply = sent (MSG_REPLY);
+  ok (reply && strstr (reply->u.request.reason, "no such node"), "a stranger is no target");
+  m.u.request.node = 3;
   m.u.request.dry_run = false;
   hear (N3, &m, MSG_REQUEST);
   is (g.sw.phase, SWITCH_HOLDING, "n3's switchover is under way");
@@ -642,6 +657,12 @@ main (void)
   feed (ev);
   ok (find (GA_REPLY)->code == FINE && strstr (find (GA_REPLY)->reason, g.committed.def.iasps[0].name) != NULL,
       "ACCESS: a dry run names the resource: %s", find (GA_REPLY)->reason);
+  begin_switch (0);
+  is (count (GA_HOLD), 1, "ACCESS: only that one is held");
+  feed ((struct group_event){ .kind = GE_DRAINED, .iasp = 1, .ok = true });
+  is (g.counters.illegal, base[N1].counters.illegal + 1, "... the other one wasn't");
+  feed ((struct group_event){ .kind = GE_DRAINED, .iasp = 0, .reason = "slow" });
+  ok (count (GA_RESUME) == 1 && find (GA_RESUME)->iasp == 0, "... nor is it resumed");
   sim_destroy (&s);
   return tap_done ();
 }

@@ -416,6 +416,93 @@ events (void)
   ok (g.counters.illegal == base[N1].counters.illegal && !g.host[0].open, "gone, and nothing was there");
 }
 
+/* R2, R3: what a plugin says of a copy that can't be so is void: nothing is proposed, and the record that says
+ * so covers it. */
+static void
+copy_words (void)
+{
+  static const char *const names[] = { "outside the set", "in it", "without a host", "barred", "detached", "suspended",
+                                       "production's own" };
+
+  for (unsigned how = 0; how < 7; how++) {
+    struct copy_rec *copy = &g.committed.rec[0].copies[how == 6 ? 0 : 1];
+    struct group_event ev = { .kind = GE_COPY_READY, .site = how == 6 ? 0 : 1, .seq = 99 };
+    const struct msg *r;
+    uint64_t told = 0;
+
+    g = base[N1];
+    copy->in_set = how == 1;
+    copy->host = how == 2 ? NO_NODE : copy->host;
+    copy->barred = how == 3;
+    copy->detached = how == 4;
+    copy->suspended = how == 5;
+    g.applied = g.committed;
+    feed (ev);
+    r = sent (MSG_CHANGE);
+    for (unsigned i = 0; i < out.n; i++)
+      if (out.a[i].kind == GA_RECORD && out.a[i].iasp == 0)
+        told = out.a[i].seq;
+    if (how == 0)
+      ok (r && r->u.change.kind == CH_ENTER && r->u.change.site == 1 && told != 99, "R3: ready, and %s: it is to enter", names[how]);
+    else
+      ok ((!r || r->u.change.kind != CH_ENTER) && told == 99, "R3: ready, and %s: void", names[how]);
+    if (how > 1 && how < 6)
+      continue;
+    g = base[N1];
+    copy->in_set = how == 1 || how == 6;
+    g.applied = g.committed;
+    ev.kind = GE_COPY_LOST;
+    feed (ev);
+    r = sent (MSG_CHANGE);
+    if (how == 1)
+      ok (r && r->u.change.kind == CH_SHRINK && r->u.change.site == 1, "R2: lost, and %s: it has to leave", names[how]);
+    else
+      ok (!r || r->u.change.kind != CH_SHRINK, "R2: lost, and %s: void", names[how]);
+  }
+
+  g = base[N1];
+  feed ((struct group_event){ .kind = GE_STORE_FAILED, .reason = "no disk" });
+  ok (sent (MSG_CHANGE) && sent (MSG_CHANGE)->u.change.kind == CH_BAR, "F4: a failed store is to be barred");
+  g = base[N1];
+  g.committed.rec[0].copies[0].barred = g.applied.rec[0].copies[0].barred = true;
+  feed ((struct group_event){ .kind = GE_STORE_FAILED, .reason = "no disk" });
+  ok (!sent (MSG_CHANGE) || sent (MSG_CHANGE)->u.change.kind != CH_BAR, "F4: once");
+}
+
+/* F5, S1 d: who was marked failed and is back, and who was fenced. */
+static void
+failed_nodes (void)
+{
+  const struct msg *r;
+
+  for (unsigned back = 0; back < 2; back++) {
+    g = base[N1];
+    g.committed.def.nodes[N4].marked_failed = true;
+    g.applied = g.committed;
+    peer (N4)->answered = back;
+    feed ((struct group_event){ .kind = GE_TICK });
+    r = sent (MSG_CHANGE);
+    ok (back ? r && r->u.change.kind == CH_MARK_FAILED && r->u.change.clear && r->u.change.node == 4
+             : !r || r->u.change.kind != CH_MARK_FAILED,
+        "F5: marked failed, and %s", back ? "back: no more" : "not heard yet: still");
+  }
+  for (unsigned how = 0; how < 4; how++) {
+    g = base[N1];
+    g.fence.node = how == 1 ? 99 : 4;
+    g.fence.done = true;
+    g.committed.def.nodes[N4].marked_failed = how == 2;
+    peer (N4)->in_view = how == 3;
+    g.applied = g.committed;
+    feed ((struct group_event){ .kind = GE_TICK });
+    r = sent (MSG_CHANGE);
+    if (how == 0)
+      ok (r && r->u.change.kind == CH_MARK_FAILED && !r->u.change.clear && r->u.change.node == 4, "S1 d: fenced, and gone: failed");
+    else
+      ok (!r && g.fence.node == NO_NODE && !g.fence.done, "S1 d: fenced, and %s: nothing", how == 1 ? "no node" : how == 2
+            ? "marked so already" : "back");
+  }
+}
+
 /* C7: what the operator asked for is so, or is refused, when its turn comes. */
 static void
 domain (void)
@@ -479,6 +566,8 @@ main (void)
   foreign ();
   rounds ();
   events ();
+  copy_words ();
+  failed_nodes ();
   domain ();
   sim_destroy (&s);
   return tap_done ();

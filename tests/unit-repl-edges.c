@@ -164,6 +164,34 @@ links (void)
   is (repl_counters (&r)->illegal, 0, "none of it is illegal");
 }
 
+static unsigned
+reads (void)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < out.n; i++)
+    n += out.a[i].kind == RA_RESYNC_READ;
+  return n;
+}
+
+/* No copy is filled from a store that failed, nor over a link that isn't there. */
+static void
+filling (void)
+{
+  begin (0);
+  up (1, LINK_WINDOW_BYTES, LINK_WINDOW_FRAMES);
+  ok (reads () > 0, "a copy outside the set is filled");
+  step ((struct repl_event){ .kind = RE_STORE_FAILED, .reason = "no disk" }, 6000);
+  step ((struct repl_event){ .kind = RE_RESYNC_READ, .zero = RZ_DATA, .length = BLOCK }, 6000);
+  step ((struct repl_event){ .kind = RE_TICK }, 7000);
+  is (reads (), 0, "F4: not from a store that failed");
+  begin (0);
+  up (1, LINK_WINDOW_BYTES, LINK_WINDOW_FRAMES);
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1 }, 6000);
+  step ((struct repl_event){ .kind = RE_TICK }, 7000);
+  is (reads (), 0, "not over a link that is gone");
+}
+
 /* What a copy says to differ: of blocks that there are, and only if it may. */
 static void
 copy_maps (void)
@@ -332,6 +360,7 @@ main (void)
   refused ();
   said ();
   links ();
+  filling ();
   copy_maps ();
   tracks ();
   regions ();
