@@ -252,7 +252,8 @@ struct group_host_status {
   bool probed;                /* `store` and `can_host` mean something */
   bool can_host;
   uint8_t role;               /* enum host_role that it hosts now */
-  bool opened;                /* the plugin said that it is open in that role */
+  bool opened;                /* the plugin said that it is open in that role; with HOST_NONE: it
+                                 is being closed */
   bool failed;                /* it couldn't host; see reason */
   uint64_t tenure;            /* open: of its role; else the one for which it
                                  looked, as named host, after all leases

@@ -38,6 +38,14 @@ forget_link (struct copy_link *l)
   l->lost = l->ready = l->down = l->told_gone = false;
 }
 
+static uint8_t
+site_of (const struct group *g, uint32_t id)
+{
+  int n = g->has_committed ? state_node_index (&g->committed, id) : -1;
+
+  return n < 0 ? NO_SITE : g->committed.def.nodes[n].site;
+}
+
 /* The unit of an IASP.  Which IASPs move together never changes, so any state says it. */
 static unsigned
 unit_of (const struct group *g, unsigned iasp)
@@ -121,6 +129,22 @@ on_hosted (struct group *g, const struct group_event *ev)
     h->probe_stale = true;
 }
 
+/* F6: another member of this site still has the store open, or is closing it: it is named no more, or lets
+ * this node wait no longer than until it is expelled (C8). */
+static bool
+is_held (const struct group *g, unsigned iasp)
+{
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
+    const struct peer *p = &g->peers[i];
+
+    if (p->id != NO_NODE && p->id != g->cfg.node_id && group_present (g, p) && p->announced
+        && iasp < p->announce.n_iasps && p->announce.iasp[iasp].opened
+        && site_of (g, p->id) == site_of (g, g->cfg.node_id))
+      return true;
+  }
+  return false;
+}
+
 static void
 on_probe (struct group *g, const struct group_event *ev)
 {
@@ -134,9 +158,10 @@ on_probe (struct group *g, const struct group_event *ev)
   if (h->probe_stale && !h->probed)
     return; /* of an earlier view: asked again */
   h->probed = true;
-  h->judged_tenure = h->probe_tenure;
   h->store = ev->store;
   h->store.can_host = ev->ok && ev->store.can_host;
+  if (h->store.can_host || !is_held (g, ev->iasp))
+    h->judged_tenure = h->probe_tenure;
   if (!h->failed)
     str_set (h->reason, sizeof h->reason, h->store.can_host ? "" : ev->reason);
 }
@@ -231,6 +256,10 @@ host_on_announce (struct group *g, struct peer *from)
    * they could take its place. */
   for (unsigned i = 0; from->announced && i < new->n_iasps && i < old->n_iasps; i++)
     closed = closed || (old->iasp[i].opened && !new->iasp[i].opened && new->iasp[i].failed);
+  /* F6: it has let go of what this node is to open. */
+  for (unsigned i = 0; from->announced && i < new->n_iasps && i < old->n_iasps; i++)
+    if (old->iasp[i].opened && !new->iasp[i].opened && site_of (g, from->id) == site_of (g, g->cfg.node_id))
+      g->host[i].probe_stale = true;
   from->announced = true;
   from->announce = *new;
   if (closed)
@@ -241,14 +270,6 @@ static bool
 is_script (const struct group *g, unsigned iasp)
 {
   return g->committed.def.iasps[iasp].type == RES_SCRIPT;
-}
-
-static uint8_t
-site_of (const struct group *g, uint32_t id)
-{
-  int n = g->has_committed ? state_node_index (&g->committed, id) : -1;
-
-  return n < 0 ? NO_SITE : g->committed.def.nodes[n].site;
 }
 
 /* Who is to have the configuration of a resource: the members of the host's
@@ -776,7 +797,7 @@ settle_announce (struct group *g, uint8_t site, struct group_actions *out)
       return;
     s->probed = h->probed;
     s->can_host = h->probed && (h->open || h->store.can_host) && !h->store_failed;
-    s->opened = h->open;
+    s->opened = h->open || (h->pending && h->told_role == HOST_NONE && h->closing != HOST_NONE);
     s->role = h->open ? h->told_role : HOST_NONE;
     s->failed = h->failed;
     s->tenure = h->open ? h->told_tenure : h->judged_tenure;

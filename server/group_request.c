@@ -107,7 +107,7 @@ switch_refusal (struct group *g, unsigned unit, uint32_t node, int *target)
     return "no such node in the recovery domain";
   if (node == g->cfg.node_id)
     return "it is the production host already";
-  return place_refusal (&in, unit, (unsigned) *target, PLACE_FOR_SWITCHOVER);
+  return place_refusal (&in, unit, (unsigned) *target, PLACE_SWITCH_COPIES);
 }
 
 static void
@@ -262,7 +262,7 @@ settle_target (struct group *g, struct group_actions *out)
   place_gather (g, &in);
   n = state_node_index (&g->committed, sw->target);
   why = n < 0 ? "the target is gone"
-              : place_refusal (&in, sw->unit, (unsigned) n, PLACE_FOR_SWITCHOVER);
+              : place_refusal (&in, sw->unit, (unsigned) n, PLACE_SWITCH_COPIES);
   if (why != NULL)
     give_up (g, out, why);
 }

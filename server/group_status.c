@@ -144,7 +144,7 @@ group_refusal (const struct group *g, unsigned iasp, uint32_t node)
     return "the group can't change anything now";
   place_gather (g, &in);
   return place_refusal (&in, unit, (unsigned) n,
-                        host_serves (g, unit) ? PLACE_FOR_SWITCHOVER : PLACE_FOR_FAILOVER);
+                        host_serves (g, unit) ? PLACE_SWITCH_COPIES : PLACE_FOR_FAILOVER);
 }
 
 /* Why production of a unit isn't served by its named host, whom we still wait for. */

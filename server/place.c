@@ -139,11 +139,24 @@ held_by_host (const struct place_in *in, unsigned iasp, uint8_t site, enum place
          && in->node[host].present && h->opened;
 }
 
+/* F6: the member that has the mirror copy of a site open, and lets go of it when it is named no more; -1:
+ * nobody but `node`. */
+static int
+copy_holder (const struct place_in *in, unsigned iasp, unsigned node)
+{
+  const struct crg_state *s = in->state;
+  int host = state_node_index (s, s->rec[iasp].copies[s->def.nodes[node].site].host);
+  const struct group_host_status *h = host < 0 ? NULL : said (in, (unsigned) host, iasp);
+
+  return host != (int) node && h != NULL && in->node[host].present && h->opened && h->role == HOST_MIRROR ? host : -1;
+}
+
 const char *
 place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum place_why why)
 {
   const struct crg_state *s = in->state;
   uint8_t site = s->def.nodes[node].site;
+  bool switches = why == PLACE_FOR_SWITCHOVER || why == PLACE_SWITCH_COPIES;
 
   if (site == NO_SITE)
     return "it is a replicate";
@@ -171,13 +184,26 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
     if (s->def.placement == PLACEMENT_ACCESS && h->probed
         && !place_has_access (s, i, in->node[node].announce))
       return h->reason[0] != 0 ? h->reason : "it has no access to the resource";
-    if (why == PLACE_FOR_SWITCHOVER && site == s->rec[i].production_site)
+    if (switches && site == s->rec[i].production_site)
       continue; /* F6: the store is released first, and has just been in use */
     /* F6: the copy's host holds it open, and would have to let go first. */
     if (why == PLACE_FOR_SWITCHOVER && c->host != NO_NODE && c->host != s->def.nodes[node].id)
-      return "another node hosts the copy of its site: hand over to that one first";
+      return "another node hosts the copy of its site";
     if (!h->probed)
       return "its store was not probed yet";
+    if (why == PLACE_SWITCH_COPIES && copy_holder (in, i, node) >= 0) {
+      unsigned holder = (unsigned) copy_holder (in, i, node);
+
+      /* Who has it open knows what it holds; what the other sees of it is of the time when it looked. */
+      if (!h->store.has_super || !h->store.agrees_ids)
+        return h->reason[0] != 0 ? h->reason : "its store is not the copy of its site";
+      text = place_disagrees (s, i, site, &said (in, holder, i)->store);
+      if (text != NULL)
+        return text;
+      if (restarted_must_wait (in, holder, i))
+        return "its store was restarted and waits for the other copies of the set (S2)";
+      continue;
+    }
     if (!h->opened && !h->can_host && !held_by_host (in, i, site, why))
       return h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
     text = place_disagrees (s, i, site, &h->store);
@@ -295,7 +321,10 @@ candidate (const struct place_in *in, unsigned unit, enum place_why why)
 int
 place_target (const struct place_in *in, unsigned unit)
 {
-  return candidate (in, unit, PLACE_FOR_SWITCHOVER);
+  int n = candidate (in, unit, PLACE_FOR_SWITCHOVER);
+
+  /* None has all copies of its site. */
+  return n >= 0 ? n : candidate (in, unit, PLACE_SWITCH_COPIES);
 }
 
 int

@@ -31,6 +31,7 @@ struct place_in {
 enum place_why {
   PLACE_FOR_FAILOVER,       /* the store must be free now (S1) */
   PLACE_FOR_SWITCHOVER,     /* ... or is released by the present host (F6) */
+  PLACE_SWITCH_COPIES,      /* ... or by who hosts that mirror copy, as an operator wants it so */
   PLACE_TOGETHER,           /* ... or by whom hosts that mirror copy, as no node has all (F2) */
 };
 

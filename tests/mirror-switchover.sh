@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Switchover under the recorder, to the other site and inside a site: no write is lost, nothing is
-# resynchronised, and the pause is short.
+# Switchover under the recorder, to the other site, inside a site, to a node whose neighbour hosts the
+# copy: no write is lost, nothing is resynchronised, and the pause is short.
 # timeout: 240
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
@@ -14,7 +14,7 @@ more_answers "$log" 500 20 >/dev/null
 ctl p1 switchover payroll --to c1 --dry-run
 [ "$(production_node)" = p1 ] || fail "--dry-run did it"
 generation=$(status_of '.crgs[0].iasps[0].generation')
-for to in c1 p1 p2 c1 p2; do
+for to in c1 p1 p2 c2 p1; do # the last two: their neighbours host the copies
   t=$(now_ms)
   must "switchover to $to" ctl w1 switchover payroll --to $to --wait 30
   [ "$(production_node)" = $to ] || fail "production is not at $to"

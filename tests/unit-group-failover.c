@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Failover and switchover, rule by rule, in a simulated cluster of real group
- * cores: F1 to F6, R4, S1, S2, H3, H4, H8, C4, C8 and the operator's requests.
+ * Failover, rule by rule, in a simulated cluster of real group cores: F1 to F5,
+ * R4, S1, S2, H3, H4, H8, C4, C8 and the operator's requests.
  * 2 + 2 nodes and a replicate: n1 n2 at site 0, n3 n4 at site 1, n5 votes.
  */
 #include <inttypes.h>
@@ -788,114 +788,6 @@ requests (void)
   end ("requests");
 }
 
-static void
-switchover (void)
-{
-  uint64_t acked, generation;
-
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  sim_run (&s, 2000);
-  generation = state (N1)->rec[0].generation;
-  sim_request (&s, N1, GR_SWITCHOVER, 3);
-  sim_run (&s, 20000);
-  is (s.node[N1].last_code, 0, "F6: switchover to the copy site");
-  is (sim_production (&s, 0), N3, "F6: the target serves");
-  ok (state (N3)->rec[0].copies[0].in_set && state (N3)->rec[0].copies[1].in_set
-        && state (N3)->rec[0].generation == generation,
-      "F6: the set is kept, nothing is resynchronised");
-  is (state (N3)->def.nodes[N1].order, 4, "F5: the old primary is the last of those present");
-  ok (sim_until (&s, sim_converged, 10000) && state (N3)->rec[0].copies[0].host == 1,
-      "F6: the old host mirrors back");
-  sim_request (&s, N5, GR_SWITCHOVER, NO_NODE);
-  sim_run (&s, 20000);
-  is (s.node[N5].last_code, 0, "F6: asked at another node, no target: forwarded and answered");
-  is (sim_production (&s, 0), N4, "F6: same site first: the store is released, then opened (S1 a)");
-  acked = s.acked[0];
-  sim_run (&s, 3000);
-  ok (s.acked[0] > acked, "writes go on");
-  end ("switchover");
-
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  static const struct {
-    uint32_t to;
-    const char *why;
-  } refused[] = {
-    { 1, "already" }, { 4, "another node hosts" }, { 5, "replicate" }, { 9, "no such node" },
-  };
-  for (unsigned i = 0; i < ARRAY_SIZE (refused); i++) {
-    sim_request (&s, N2, GR_SWITCHOVER, refused[i].to);
-    sim_run (&s, 2000);
-    ok (s.node[N2].last_code == (refused[i].to == 9 ? 10 : 7)
-          && strstr (s.node[N2].last_reason, refused[i].why) != NULL,
-        "F6: refused: %s", s.node[N2].last_reason);
-  }
-  sim_leave (&s, N4);
-  sim_run (&s, 3000);
-  sim_request (&s, N1, GR_SWITCHOVER, 4);
-  sim_run (&s, 1000);
-  ok (s.node[N1].last_code == 7 && strstr (s.node[N1].last_reason, "not there") != NULL,
-      "F6: refused: %s", s.node[N1].last_reason);
-  sim_leave (&s, N3);
-  sim_run (&s, 10000);
-  sim_boot (&s, N4);
-  sim_run (&s, 100);
-  sim_request (&s, N1, GR_SWITCHOVER, 4);
-  sim_run (&s, 200);
-  is (s.node[N1].last_code, 7, "F6, R4: a copy that isn't in the set is refused");
-  ok (sim_production (&s, 0) == N1, "production has gone on all the while");
-  end ("refusals");
-
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  s.node[N1].drain_fails = true;
-  sim_request (&s, N1, GR_SWITCHOVER, 3);
-  sim_run (&s, 3000);
-  ok (s.node[N1].last_code == 1 && sim_production (&s, 0) == N1,
-      "F6: not drained: given up, resumed, same host: %s", s.node[N1].last_reason);
-  end ("drain fails");
-
-  /* From the hold on: resumes only on an appointment or a later epoch. */
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = 77,
-                            .node = 3 };
-  static struct group_actions out;
-  s.node[N1].last_code = -1;
-  ev.now_ms = s.node[N1].g->now_ms;
-  group_step (s.node[N1].g, &ev, &out);
-  ok (out.n > 0 && out.a[0].kind == GA_HOLD, "F6: hold comes first");
-  s.node[N1].plugin[0].held = true;
-  sim_run (&s, 30000);
-  ok (s.node[N1].plugin[0].held, "F6: no timer resumes it");
-  sim_leave (&s, N5);
-  sim_run (&s, 3000);
-  ok (!s.node[N1].plugin[0].held && s.node[N1].last_code == 1,
-      "F6: a later epoch that still names it does: %s", s.node[N1].last_reason);
-  is (sim_production (&s, 0), N1, "... and it serves on");
-  end ("hold");
-
-  /* The plugin dies for good while it is held: its successor shall not be held. */
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  struct group_event died = { .kind = GE_HOSTED, .role = HOST_NONE };
-  struct group_event drained = { .kind = GE_DRAINED };
-  unsigned resumed = 0;
-  ev.now_ms = died.now_ms = drained.now_ms = s.node[N1].g->now_ms;
-  group_step (s.node[N1].g, &ev, &out);
-  group_step (s.node[N1].g, &died, &out);
-  group_step (s.node[N1].g, &drained, &out);
-  for (unsigned k = 0; k < out.n; k++)
-    resumed += out.a[k].kind == GA_RESUME;
-  is (resumed, 1, "F6: given up after the plugin's end: the next one is not held");
-  sim_destroy (&s);
-
-  /* The target dies when it is appointed. */
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  s.node[N3].open_fails = true;
-  sim_request (&s, N1, GR_SWITCHOVER, 3);
-  sim_run (&s, 40000);
-  ok (s.node[N1].last_code == 1 && sim_production (&s, 0) >= 0,
-      "F6: the target can't open: production goes on elsewhere: %s", s.node[N1].last_reason);
-  end ("target fails");
-}
-
 int
 main (void)
 {
@@ -910,6 +802,5 @@ main (void)
   as_one ();
   to_who_has_others ();
   requests ();
-  switchover ();
   return tap_done ();
 }

@@ -78,6 +78,15 @@ fresh (enum placement placement)
   }
 }
 
+static void
+mirrors (unsigned node)
+{
+  for (unsigned k = 0; k < 2; k++) {
+    said[node].iasp[k].opened = true;
+    said[node].iasp[k].role = HOST_MIRROR;
+  }
+}
+
 /* NULL is "yes". */
 static void
 says (const char *got, const char *want, const char *what)
@@ -176,7 +185,16 @@ refusal (void)
   NODE ("... and all are taken together", NULL, C2, PLACE_TOGETHER, said[C2].iasp[1].can_host = false,
         said[C1].iasp[1].opened = true);
   NODE ("a switchover to the copy's host", NULL, C1, PLACE_FOR_SWITCHOVER, (void) 0);
-  NODE ("a switchover to another there", "hand over to that one first", C2, PLACE_FOR_SWITCHOVER, (void) 0);
+  NODE ("a switchover to another there", "another node hosts the copy", C2, PLACE_FOR_SWITCHOVER, (void) 0);
+  NODE ("... that lets go of it", NULL, C2, PLACE_SWITCH_COPIES, mirrors (C1),
+        said[C2].iasp[0].can_host = said[C2].iasp[1].can_host = false);
+  NODE ("... which disagrees", "disagree", C2, PLACE_SWITCH_COPIES, mirrors (C1), said[C1].iasp[1].store.generation = 9);
+  NODE ("... which is restarted", "waits for the other copies", C2, PLACE_SWITCH_COPIES, mirrors (C1),
+        said[C1].iasp[1].store.restarted = true);
+  NODE ("... whose store it doesn't see", "not the copy of its site", C2, PLACE_SWITCH_COPIES, mirrors (C1),
+        said[C2].iasp[1].store.has_super = false);
+  NODE ("... that is gone", "S1", C2, PLACE_SWITCH_COPIES, mirrors (C1), said[C2].iasp[0].can_host = false,
+        in.node[C1].present = false);
   NODE ("a switchover at the site", NULL, P2, PLACE_FOR_SWITCHOVER, said[P2].iasp[0].can_host = false);
   NODE ("a store that disagrees", "disagree", P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].store.generation = 9);
   NODE ("a restarted store", "waits for the other copies", P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].store.restarted = true);
