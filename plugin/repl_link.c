@@ -702,8 +702,11 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   if (ev->empty || ev->unusable || ev->restarted || x->lost_final) {
     /* R4, R5, or its own error: it must leave the set first. */
     x->mute = true;
-    /* Restarted: what it may have lost is hot.  The others have no place in the set at all. */
-    if (ev->empty || ev->unusable || (ev->restarted && (!r->cfg.mark || (x->map_needed && !ev->mapped))))
+    /* Restarted: what it may have lost is hot.  One that is asked out of a set that it may never have
+     * entered was being filled: what it lacks is in the maps.  The others have no place in the set at all. */
+    const bool in_maps = r->cfg.mark && (ev->mapped || !x->map_needed);
+    if (ev->empty || (ev->unusable && ((r->in_set & 1u << site) || !in_maps))
+        || (ev->restarted && !in_maps))
       x->map_valid = false;
     x->map_needed = false;
     copy_lost (r, site, true,

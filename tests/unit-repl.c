@@ -1000,6 +1000,37 @@ link_up_mapped (unsigned site)
                              .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
 }
 
+/* Production is killed while a copy is being filled: the next process can't know whether its entry was asked
+ * for.  What the copy lacks is in the maps all the same. */
+static void
+test_entering (void)
+{
+  const struct track *t;
+  uint64_t no;
+
+  configure_mark (1);
+  cfg.entering = 2;
+  bits_set (&mark.bits[1], 7, true);
+  init ();
+  tick (100);
+  no = find (RA_COPY_LOST)->no;
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .mapped = true, .unusable = true,
+                             .window_bytes = LINK_WINDOW_BYTES,
+                             .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+  record (1, 7, no);
+  t = repl_track (&r, 1);
+  is (t->count[TS_DIRTY] + t->count[TS_SYNCING], 1, "a copy whose filling was cut off lacks what the maps say");
+
+  configure_mark (3);
+  init ();
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .mapped = true, .unusable = true,
+                             .window_bytes = LINK_WINDOW_BYTES,
+                             .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+  record (1, 8, UINT64_MAX);
+  t = repl_track (&r, 1);
+  ok (t->count[TS_CLEAN] == 0, "R4: one in the set that calls itself unusable may lack anything");
+}
+
 /* The flush that lets found marks go after a start, so that the next actions are the test's. */
 static void
 settled (unsigned site)
@@ -1360,6 +1391,7 @@ main (void)
   test_hung_entry ();
   test_slow_entry ();
   test_hot ();
+  test_entering ();
   test_spread ();
   test_sync ();
   test_stalled ();
