@@ -83,18 +83,18 @@ equal_stores () { cmp -n "$SIZE" "${STORE[rome]}" "${STORE[milan]}"; }
 # resyncs: how many resynchronisations all productions have begun so far
 resyncs () { cat "$tmp"/*/run/payroll.log | grep -c 'copy at .*: resyncing'; }
 
-# Cells write in four MiB, one after the other, and all four may be hot: marks go when production is idle, which it
-# hardly is here.  What is written while a slow copy is filled is dirty again, and sent again.  The regions that a full
-# one leads to are holes; behind them lie data that nobody touches, 48 MiB.
+# Cells write in the last four MiB, one after the other, and all four may be hot: marks go when production is idle,
+# which it hardly is here, and a full region leads to those behind it.  What is written while a slow copy is filled is
+# dirty again, and sent again.  Before them lie data that nobody touches, 48 MiB.
 AREA=$((4 << 20))
 BOUND=$((3 * AREA)) # bytes of one resynchronisation
-qemu-io -f raw -c "write -P 90 $((16 << 20)) $((48 << 20))" "$(export_uri)" >/dev/null
+qemu-io -f raw -c "write -P 90 0 $((48 << 20))" "$(export_uri)" >/dev/null
 is_cool () { ctl w1 explain payroll | grep -q 'Hot on its disk: 0 bytes'; }
 is_hot () { ! is_cool; } # the status is a little behind
 wait_for 30 is_hot && wait_for 30 is_cool || fail "still hot: $(ctl w1 explain payroll)"
 copied=0
 cells=0
-offset=0
+offset=$((SIZE - AREA))
 logs=()
 one_cell () # SITUATION VICTIM
 {
@@ -108,8 +108,8 @@ one_cell () # SITUATION VICTIM
   SITE=$(production_site)
   COPY=$(host_of "$(other_site "$SITE")")
   begun=$(now_ms)
-  if [ $offset -ge $AREA ]; then
-    offset=0
+  if [ $offset -ge $SIZE ]; then
+    offset=$((SIZE - AREA))
     logs=()
   fi
   start_recorder "$log" --blocks 256 --offset $offset --seed $((RANDOM + 1))
