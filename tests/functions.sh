@@ -92,6 +92,12 @@ too_slow ()
   fail "$@"
 }
 
+# outcome_lost FILE: does crgctl say in it that the view was lost under what was asked?
+outcome_lost ()
+{
+  grep -qsE 'view was lost|group changed meanwhile|connection to the cluster was lost|no majority' "$1"
+}
+
 # must WHAT COMMAND...: fails if it does.  A busy machine loses a view, and what was asked then has no outcome.
 must ()
 {
@@ -101,7 +107,7 @@ must ()
     ! declare -F show_logs >/dev/null || show_logs >&2
     ! declare -F crg_logs >/dev/null || crg_logs >&2
     cat "$tmp/must.log" >&2
-    ! grep -qE 'view was lost|group changed meanwhile|connection to the cluster was lost' "$tmp/must.log" || too_slow "$what"
+    ! outcome_lost "$tmp/must.log" || too_slow "$what"
     fail "$what"
   }
   cat "$tmp/must.log"

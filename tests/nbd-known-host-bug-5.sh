@@ -16,8 +16,8 @@ kill -STOP "$PID_n1"
 client=$!
 record_pid $client
 wait_for 3 grep -q "read answered" out || fail "-t 64 does not help: $(cat err)"
-status n0
-[[ $ANSWER == *'"requests":16'* ]] || fail "the status does not show 16 waiting requests: $ANSWER"
+waits_seen () { status n0; [[ $ANSWER == *'"requests":16'* ]]; }
+wait_for 1 waits_seen || fail "the status does not show 16 waiting requests: $ANSWER"
 left_set () { ! in_set n0; }
 wait_for 8 left_set || fail "the wait has no bound"
 wait $client || fail "the stuck writes did not end well: $(cat err)"
