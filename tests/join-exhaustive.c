@@ -1,785 +1,333 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Every join and death, at every step, up to a stated depth: real group
- * cores, an engine that orders messages as they are sent, one IASP.  The
- * scheduler delivers the oldest message first; when nothing is under way any
- * node may join, in any order; when nothing is awaited any more, any may die,
- * or return.  A join, a death or the delivery of another message first at any
- * other moment is a deviation; all schedules with at most so many deviations and deaths are
- * run, and a world that was seen before (by its hash: the group has no
- * pointers) is not entered again.
+ * Every join, death, cut and merge, at every step, up to a stated depth, in the small world of
+ * sim/small.h: real group cores.  The scheduler delivers the oldest message first; when nothing is
+ * under way any node may join, in any order; when nothing is awaited any more, any may die or return,
+ * and any two sides may lose or find each other.  One of these at any other moment, or the delivery of
+ * another message first, is a deviation.  All schedules with at most so many deviations, deaths and
+ * cuts are run; a world that was seen before, by its hash, is not entered again.  What is under way
+ * when a side is cut off may be lost to it, in each way of enum small_tail.
  *
- * After each step: at most one node acts as production within its lease; equal
- * committed stamps are equal content (C2, C3); nobody is told to host without
- * a majority that holds the state (C4); message 6 reaches each pair of
- * incarnations once.  Where all have joined and time has passed: production is
- * served, every copy has its host, and each pair had its message 6.
+ * join-exhaustive [SITES PER-SITE REPLICATES DEVIATIONS DEATHS CUTS LATE [ORDERED [MIB [SECONDS]]]]
  *
- * join-exhaustive [SITES PER-SITE DEVIATIONS DEATHS LATE]: deviations happen in
- * the first LATE quanta of time after a join or death.
+ * Deviations happen in the first LATE quanta of time after one of these.  ORDERED: 1: the nodes join
+ * one after the other, at once, and all of them before anything else happens.  The table of worlds has
+ * MIB (32), and the search ends, unfinished, when it is full or after SECONDS (no end).
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
-#include "server/group_private.h"
+#include "common/util.h"
+#include "tests/sim/small.h"
 #include "tests/tap.h"
 
-#define NODES 6
-#define INBOX 512
-#define MESSAGES 8192
-#define VISITED (1u << 22)
-/* Not a part of a lease, so that something can happen just before its end. */
-#define QUANTUM_MS 800
-#define SETTLED 9       /* quanta after which nothing is awaited any more */
+enum move { DELIVER, JOIN, DIE, DIE_UNSENT, DIE_CRGD, CUT, MERGE, TIME, DRAIN };
 
-struct plugin {
-  uint8_t role; /* enum host_role */
-  uint64_t tenure, until_ms;
-};
-
-struct store {
-  uint8_t open_by; /* node + 1 */
-  bool unusable, clean;
-  uint64_t generation, tenure;
-};
-
-/* Saved whole at each branch; the groups are saved apart. */
-struct world {
-  bool up[NODES];
-  uint16_t incarnation[NODES];
-  uint8_t joins_left[NODES];
-  struct plugin plugin[NODES];
-  struct store store[NODES]; /* by site */
-  uint16_t inbox[NODES][INBOX]; /* messages, from `first` on */
-  uint16_t first[NODES], last[NODES];
-  uint64_t group_hash[NODES];
-  uint64_t now_ms;
-  uint32_t view;
-  uint16_t n_messages;
-  uint32_t arena;
-  uint8_t deviations, deaths, quiet;
-};
-
-struct message {
-  uint8_t from; /* NO: a view */
-  uint8_t members;
-  uint32_t view;
-  uint32_t at, len; /* in the arena */
-  uint64_t hash;
-};
-
-struct disk {
-  struct crg_state state;
-  uint64_t promised;
-};
-
-/* A message 6 that was accepted, or a commit that was seen. */
-struct fact {
-  uint64_t key, value;
-};
-
-static struct world w;
-static struct group *group[NODES];
-static struct disk *disk[NODES];
-static struct message message[MESSAGES];
-static uint8_t arena[8 << 20];
-static struct group_actions acts;
-static struct crg_state created;
-static unsigned n_sites, per_site, n_nodes, late;
-static uint64_t *visited, n_visited, n_steps, n_ends, n_facts;
-static struct fact facts[1u << 16];
-static char failure[256];
+static struct {
+  unsigned deviations, deaths, cuts, late;
+  bool ordered;
+} depth;
+static unsigned deviations, deaths, cuts; /* left */
+static uint64_t *visited, table, n_visited, n_met, n_ends, end_ms, started_ms;
+static bool unfinished;
 static char trail[4096];
 static unsigned n_trail;
-
-#define FNV UINT64_C (1469598103934665603)
-
-static uint64_t
-mix (uint64_t h, const void *p, size_t n)
-{
-  const uint8_t *b = p;
-  uint64_t v;
-
-  for (; n >= 8; n -= 8, b += 8) {
-    memcpy (&v, b, 8);
-    h = (h ^ v) * UINT64_C (0x9e3779b97f4a7c15);
-    h ^= h >> 29;
-  }
-  for (; n > 0; n--)
-    h = (h ^ *b++) * UINT64_C (1099511628211);
-  return h;
-}
-
-static void
-failed (const char *what, unsigned n)
-{
-  if (failure[0] == 0)
-    snprintf (failure, sizeof failure, "%s: n%u at %" PRIu64 " ms after: %.*s", what, n + 1,
-              w.now_ms, (int) MIN (n_trail, 120u), trail + n_trail - MIN (n_trail, 120u));
-}
-
-/* What decides what a group will do: all but counters, reports and scratch. */
-static uint64_t
-hash_group (const struct group *g)
-{
-  static const struct crg_state none;
-  uint64_t h = mix (FNV, &g->cfg, offsetof (struct group, applied));
-
-  (void) none;
-  h = mix (h, &g->applied.stamp, offsetof (struct crg_state, def));
-  h = mix (h, g->applied.def.nodes, n_nodes * sizeof g->applied.def.nodes[0]);
-  h = mix (h, &g->applied.rec[0], sizeof g->applied.rec[0]);
-  h = mix (h, &g->has_committed, offsetof (struct group, committed) - offsetof (struct group, has_committed));
-  h = mix (h, &g->committed.stamp, offsetof (struct crg_state, def));
-  h = mix (h, &g->committed.rec[0], sizeof g->committed.rec[0]);
-  h = mix (h, &g->view, offsetof (struct group, peers) - offsetof (struct group, view));
-  for (unsigned i = 0; i < CRG_MAX_NODES; i++)
-    if (g->peers[i].id != NO_NODE)
-      h = mix (h, &g->peers[i], offsetof (struct peer, report_len));
-  h = mix (h, &g->host[0], sizeof g->host[0]);
-  h = mix (h, &g->lease, offsetof (struct group, requests) - offsetof (struct group, lease));
-  return h;
-}
+static size_t group_len;
 
 static uint64_t
-hash_world (void)
+now_ms (void)
 {
-  uint64_t h = mix (FNV, w.up, offsetof (struct world, inbox));
+  struct timespec ts;
 
-  for (unsigned n = 0; n < n_nodes; n++) {
-    h = mix (h, &w.group_hash[n], sizeof w.group_hash[n]);
-    for (unsigned i = w.first[n]; i < w.last[n]; i++)
-      h = mix (h, &message[w.inbox[n][i]].hash, 8);
-    h = mix (h, &n, sizeof n);
-  }
-  h = mix (h, &w.now_ms, sizeof w.now_ms);
-  h = mix (h, &w.deviations, 3);
-  return h == 0 ? 1 : h;
+  clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &ts);
+  return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
 }
 
-/* A fact that must not be contradicted.  Facts hold along one path only, so
- * they are counted back with it. */
-static bool
-state_fact (uint64_t key, uint64_t value, bool once)
+/* What was used before: fresh pages cost more than the step. */
+static struct spare {
+  struct spare *next;
+} *spares;
+
+static uint8_t *
+get_spare (void)
 {
-  for (uint64_t i = n_facts; i-- > 0;)
-    if (facts[i].key == key)
-      return !once && facts[i].value == value;
-  assert (n_facts < ARRAY_SIZE (facts));
-  facts[n_facts++] = (struct fact) { key, value };
-  return true;
-}
+  struct spare *s = spares;
 
-static unsigned
-site_of (unsigned n)
-{
-  return n / per_site;
-}
-
-static void feed (unsigned n, struct group_event *ev);
-
-static void
-push (unsigned n, unsigned m)
-{
-  assert (w.last[n] < INBOX);
-  w.inbox[n][w.last[n]++] = (uint16_t) m;
-}
-
-static void
-compact (unsigned n)
-{
-  memmove (w.inbox[n], w.inbox[n] + w.first[n],
-           (size_t) (w.last[n] - w.first[n]) * sizeof w.inbox[n][0]);
-  w.last[n] = (uint16_t) (w.last[n] - w.first[n]);
-  w.first[n] = 0;
-}
-
-static unsigned
-new_message (void)
-{
-  assert (w.n_messages < MESSAGES);
-  memset (&message[w.n_messages], 0, sizeof message[0]);
-  return w.n_messages++;
-}
-
-static void
-send (unsigned n, const uint8_t *bytes, uint32_t len)
-{
-  unsigned m = new_message ();
-  struct message *msg = &message[m];
-
-  assert (w.arena + len <= sizeof arena);
-  msg->from = (uint8_t) (n + 1);
-  msg->at = w.arena;
-  msg->len = len;
-  memcpy (arena + w.arena, bytes, len);
-  w.arena += len;
-  msg->hash = mix (FNV, bytes, len);
-  for (unsigned k = 0; k < n_nodes; k++)
-    if (w.up[k])
-      push (k, m);
-}
-
-static void
-reform (void)
-{
-  unsigned m = new_message ();
-
-  message[m].view = ++w.view;
-  for (unsigned k = 0; k < n_nodes; k++)
-    if (w.up[k])
-      message[m].members |= (uint8_t) (1u << k);
-  message[m].hash = mix (FNV, &message[m].members, 8);
-  message[m].hash = mix (message[m].hash, &w.view, sizeof w.view);
-  for (unsigned k = 0; k < n_nodes; k++)
-    if (w.up[k])
-      push (k, m);
-}
-
-/* ---- stores and plugins: what they answer, at once ----------------------- */
-
-static void
-store_info (unsigned n, struct store_info *info)
-{
-  const struct store *st = &w.store[site_of (n)];
-
-  memset (info, 0, sizeof *info);
-  info->has_super = info->agrees_ids = true;
-  info->clean = st->clean;
-  info->unusable = st->unusable;
-  info->generation = st->generation;
-  info->tenure = st->tenure;
-  memcpy (info->lineage, created.lineage, CRG_ID_LEN);
-  info->size = 1 << 20;
-  info->can_host = st->open_by == 0 || st->open_by == n + 1;
-}
-
-static void
-do_host (unsigned n, const struct group_action *a)
-{
-  struct plugin *p = &w.plugin[n];
-  struct store *st = &w.store[site_of (n)];
-  struct group_event ev = { .kind = GE_HOSTED, .role = a->role, .tenure = a->tenure };
-
-  ev.ok = true;
-  if (a->role == HOST_NONE) {
-    if (p->role != HOST_NONE) {
-      st->open_by = 0;
-      st->clean = true;
-    }
-    memset (p, 0, sizeof *p);
-  } else {
-    const struct crg_state *c = group_committed (group[n]);
-    uint32_t ids[NODES];
-    unsigned votes = 0;
-
-    /* C4: who is up has on disk what it has applied. */
-    for (unsigned k = 0; k < n_nodes; k++) {
-      const struct crg_state *s = w.up[k] ? group_applied (group[k]) : &disk[k]->state;
-
-      if (stamp_compare (s->stamp, c->stamp) >= 0)
-        ids[votes++] = k + 1;
-    }
-    if (!state_has_majority (c, ids, votes))
-      failed ("told to host without a majority", n);
-    if (st->open_by != 0 && st->open_by != n + 1)
-      ev.ok = false;
-    else {
-      st->open_by = (uint8_t) (n + 1);
-      st->clean = false;
-      p->role = a->role;
-      p->tenure = a->tenure;
-      p->until_ms = a->role == HOST_PRODUCTION ? a->until_ms : 0;
-      if (a->role == HOST_PRODUCTION)
-        st->tenure = a->tenure;
-    }
-  }
-  store_info (n, &ev.store);
-  if (!ev.ok)
-    snprintf (ev.reason, sizeof ev.reason, "locked");
-  feed (n, &ev);
-}
-
-/* Production has filled the copy: it may enter the set (R3). */
-static void
-fill (unsigned n, const struct group_action *a)
-{
-  struct group_event ev = { .kind = GE_COPY_READY, .site = a->site, .seq = 1 };
-  struct store *st = &w.store[a->site];
-
-  if (w.plugin[n].role != HOST_PRODUCTION || w.plugin[a->node - 1].role != HOST_MIRROR
-      || a->sync == SYNC_NONE)
-    return;
-  st->unusable = false;
-  st->generation = group_committed (group[n])->rec[0].generation;
-  st->tenure = w.plugin[n].tenure;
-  feed (n, &ev);
-}
-
-static struct group_action queue[256];
-static unsigned n_queue;
-
-static void
-step (unsigned n, struct group_event *ev)
-{
-  ev->now_ms = w.now_ms;
-  group_step (group[n], ev, &acts);
-  for (unsigned i = 0; i < acts.n; i++) {
-    const struct group_action *a = &acts.a[i];
-
-    if (a->kind == GA_SEND)
-      send (n, acts.bytes + a->off, a->len);
-    else if (a->kind == GA_HOST || a->kind == GA_PROBE || a->kind == GA_MIRROR_START) {
-      assert (n_queue < ARRAY_SIZE (queue));
-      queue[n_queue++] = *a;
-    } else if (a->kind == GA_LEASE && a->until_ms > w.plugin[n].until_ms)
-      w.plugin[n].until_ms = a->until_ms;
-    else if (a->kind == GA_RECORD && w.plugin[n].role == HOST_PRODUCTION) {
-      const struct iasp_rec *r = &group_committed (group[n])->rec[0];
-
-      /* Lazily: production's store, and those that are connected. */
-      for (unsigned s = 0; s < n_sites; s++)
-        if (r->copies[s].in_set)
-          w.store[s].generation = r->generation;
-    } else if (a->kind == GA_LEAVE)
-      failed ("leaves its group", n);
-  }
-}
-
-static void
-feed (unsigned n, struct group_event *ev)
-{
-  struct group_event probe;
-
-  step (n, ev);
-  while (n_queue > 0) {
-    struct group_action a = queue[0];
-
-    memmove (queue, queue + 1, --n_queue * sizeof queue[0]);
-    if (a.kind == GA_HOST)
-      do_host (n, &a);
-    else if (a.kind == GA_MIRROR_START)
-      fill (n, &a);
-    else {
-      memset (&probe, 0, sizeof probe);
-      probe.kind = GE_PROBE;
-      store_info (n, &probe.store);
-      probe.ok = probe.store.can_host;
-      step (n, &probe);
-    }
-  }
-}
-
-/* ---- invariants ---------------------------------------------------------- */
-
-static void
-judge (unsigned n)
-{
-  static uint8_t bytes[STATE_ENCODED_MAX];
-  unsigned serving = 0;
-  uint64_t serial = group[n]->serial;
-  static uint64_t seen[NODES];
-
-  for (unsigned k = 0; k < n_nodes; k++)
-    serving += w.plugin[k].role == HOST_PRODUCTION && w.plugin[k].until_ms > w.now_ms;
-  if (serving > 1)
-    failed ("two production hosts within their leases", n);
-  if (group[n]->has_committed && (serial != seen[n] || serial == 1)) {
-    const struct crg_state *c = &group[n]->committed;
-    size_t len = state_encode (c, bytes, sizeof bytes);
-    uint64_t key = mix (FNV, &c->stamp, sizeof c->stamp);
-
-    seen[n] = serial;
-    if (!state_fact (key, mix (FNV, bytes, len), false))
-      failed ("one committed stamp, two contents", n);
-  }
-}
-
-/* All have joined, and nothing is awaited. */
-static void
-check_end (void)
-{
-  const struct crg_state *c = group_committed (group[0]);
-  unsigned production = NODES;
-
-  n_ends++;
-  for (unsigned n = 0; n < n_nodes; n++) {
-    if (!group_active (group[n])) {
-      failed ("not active in the end", n);
-      return;
-    }
-    if (stamp_compare (group_committed (group[n])->stamp, c->stamp) != 0)
-      failed ("other states in the end", n);
-    if (w.plugin[n].role == HOST_PRODUCTION && w.plugin[n].until_ms > w.now_ms)
-      production = n;
-  }
-  if (production == NODES) {
-    failed ("nobody serves in the end", 0);
-    return;
-  }
-  for (unsigned s = 0; s < n_sites; s++) {
-    uint32_t host = c->rec[0].copies[s].host;
-
-    if (host == NO_NODE || w.plugin[host - 1].role == HOST_NONE)
-      failed ("a copy without a host in the end", s);
-    else if (s != site_of (production)
-             && (group[host - 1]->host[0].start_node != production + 1
-                 || group[host - 1]->host[0].start_incarnation != group[production]->cfg.incarnation
-                 || !c->rec[0].copies[s].in_set))
-      failed ("a copy that is not mirrored to in the end", s);
-  }
-}
-
-/* ---- moves --------------------------------------------------------------- */
-
-static void
-deliver (unsigned n)
-{
-  const struct message *m = &message[w.inbox[n][w.first[n]++]];
-  struct group_event ev = { .kind = GE_MSG };
-  uint64_t starts = group[n]->counters.mirror_start;
-
-  n_steps++;
-  if (m->from == 0) {
-    ev.kind = GE_VIEW;
-    ev.view = m->view;
-    for (unsigned k = 0; k < n_nodes; k++)
-      if (m->members & (1u << k))
-        ev.members[ev.n_members++] = k + 1;
-  } else {
-    ev.from = m->from;
-    ev.buf = arena + m->at;
-    ev.len = m->len;
-  }
-  feed (n, &ev);
-  if (group[n]->counters.mirror_start != starts) {
-    const struct hosting *h = &group[n]->host[0];
-    uint64_t pair[4] = { h->start_node, h->start_incarnation, group[n]->cfg.incarnation,
-                         h->start_tenure };
-
-    if (!state_fact (mix (FNV + 1, pair, sizeof pair), 1, true))
-      failed ("message 6 twice for one pair of incarnations", n);
-  }
-  w.group_hash[n] = hash_group (group[n]);
-  compact (n);
-  judge (n);
-}
-
-static void
-join (unsigned n)
-{
-  struct group_config cfg = { .node_id = n + 1, .token_ms = 500, .lease_ms = 3000,
-                              .start_wait_ms = 2000 };
-
-  w.joins_left[n]--;
-  w.up[n] = true;
-  cfg.incarnation = 100u * ++w.incarnation[n] + n + 1;
-  group_init (group[n], &cfg, &disk[n]->state, disk[n]->promised, w.now_ms);
-  if (w.plugin[n].role != HOST_NONE) {
-    /* S3: what its last run left is adopted. */
-    struct group_event ev = { .kind = GE_HOSTED, .role = w.plugin[n].role,
-                              .tenure = w.plugin[n].tenure, .ok = true };
-
-    store_info (n, &ev.store);
-    feed (n, &ev);
-  }
-  w.group_hash[n] = hash_group (group[n]);
-  reform ();
-}
-
-/* Its crgd dies, and its plugin too unless `plugin_lives`.  `unsent`: what it
- * has sent and nobody has got is lost, as if it had died before. */
-static void
-die (unsigned n, bool unsent, bool plugin_lives)
-{
-  struct plugin *p = &w.plugin[n];
-
-  w.deaths--;
-  w.up[n] = false;
-  disk[n]->state = group[n]->applied;
-  disk[n]->promised = group[n]->promised;
-  if (!plugin_lives) {
-    if (p->role != HOST_NONE)
-      w.store[site_of (n)].open_by = 0;
-    memset (p, 0, sizeof *p);
-  }
-  for (unsigned k = 0; k < n_nodes && unsent; k++) {
-    unsigned to = 0;
-
-    /* All or none: a message that one of the others has got is got by all. */
-    for (unsigned i = 0; i < w.last[k]; i++) {
-      const struct message *m = &message[w.inbox[k][i]];
-      bool everywhere = m->from == n + 1;
-
-      for (unsigned j = 0; j < n_nodes && everywhere; j++) {
-        bool has = !w.up[j];
-
-        for (unsigned x = 0; x < w.last[j] && !has; x++)
-          has = w.inbox[j][x] == w.inbox[k][i];
-        everywhere = has;
-      }
-      /* Kept in place while the others are looked at. */
-      if (!everywhere)
-        w.inbox[k][to++] = w.inbox[k][i];
-      else
-        w.inbox[k][to++] = UINT16_MAX;
-    }
-  }
-  for (unsigned k = 0; k < n_nodes && unsent; k++) {
-    unsigned to = 0;
-
-    for (unsigned i = 0; i < w.last[k]; i++)
-      if (w.inbox[k][i] != UINT16_MAX)
-        w.inbox[k][to++] = w.inbox[k][i];
-    w.last[k] = (uint16_t) to;
-  }
-  w.first[n] = w.last[n] = 0;
-  w.group_hash[n] = mix (hash_group (group[n]), "dead", 4);
-  reform ();
-}
-
-static void
-pass_time (void)
-{
-  w.now_ms += QUANTUM_MS;
-  w.quiet++;
-  for (unsigned n = 0; n < n_nodes; n++)
-    if (w.up[n]) {
-      struct group_event ev = { .kind = GE_TICK };
-
-      feed (n, &ev);
-      w.group_hash[n] = hash_group (group[n]);
-      judge (n);
-    }
-}
-
-/* ---- the search ---------------------------------------------------------- */
-
-enum move { DELIVER, JOIN, DIE, DIE_UNSENT, DIE_CRGD, TIME, DRAIN };
-
-/* Buffers that were used before: fresh pages cost more than the step. */
-static struct group *spare[1024];
-static unsigned n_spare;
-
-static struct group *
-get_group (void)
-{
-  struct group *g = n_spare > 0 ? spare[--n_spare] : malloc (sizeof *g);
-
-  if (g == NULL)
+  if (s != NULL)
+    spares = s->next;
+  else if ((s = malloc (group_len)) == NULL)
     abort ();
-  return g;
+  return (uint8_t *) s;
 }
 
 static void
-put_group (struct group *g)
+put_spare (uint8_t *p)
 {
-  if (n_spare < ARRAY_SIZE (spare))
-    spare[n_spare++] = g;
-  else
-    free (g);
+  struct spare *s = (struct spare *) (void *) p;
+
+  s->next = spares;
+  spares = s;
 }
 
+/* True: it is new. */
 static bool
 enter (uint64_t h)
 {
-  for (uint64_t i = h % VISITED;; i = (i + 1) % VISITED) {
+  h ^= deviations * UINT64_C (0x9e3779b97f4a7c15) + deaths * UINT64_C (0xbf58476d1ce4e5b9)
+       + cuts * UINT64_C (0x94d049bb133111eb);
+  h += h == 0;
+  n_met++;
+  for (uint64_t i = h % table;; i = (i + 1) % table) {
     if (visited[i] == h)
       return false;
     if (visited[i] == 0) {
+      if (n_visited >= table / 4 * 3 || (end_ms != 0 && n_met % 256 == 0 && now_ms () >= end_ms)) {
+        unfinished = true;
+        return false;
+      }
       visited[i] = h;
       n_visited++;
-      assert (n_visited < VISITED / 4 * 3);
       return true;
     }
   }
 }
 
-static int
-oldest (void)
-{
-  int best = -1;
-
-  for (unsigned n = 0; n < n_nodes; n++)
-    if (w.last[n] > 0 && (best < 0 || w.inbox[n][0] < w.inbox[best][0]))
-      best = (int) n;
-  return best;
-}
-
 static void explore (void);
 
 static void
-try_move (enum move move, unsigned n, bool deviates)
+do_move (enum move move, unsigned n, unsigned tails)
 {
-  struct world *saved = malloc (sizeof *saved);
-  struct group *g[NODES] = { NULL };
-  struct disk *d = NULL;
-  uint64_t n_facts_saved = n_facts;
-  unsigned n_trail_saved = n_trail;
-
-  if (saved == NULL)
-    abort ();
-  *saved = w;
-  for (unsigned k = 0; k < n_nodes; k++)
-    if (move == TIME || move == DRAIN ? w.up[k] : k == n && (move == DELIVER || move == JOIN)) {
-      g[k] = group[k];
-      group[k] = get_group ();
-      memcpy (group[k], g[k], sizeof **group);
-    }
-  if (move == DIE || move == DIE_UNSENT || move == DIE_CRGD) {
-    d = malloc (sizeof *d);
-    if (d == NULL)
-      abort ();
-    *d = *disk[n];
-  }
-  if ((move != DELIVER && move != DRAIN) || deviates)
-    if (n_trail + 8 < sizeof trail)
-      n_trail += (unsigned) snprintf (trail + n_trail, 8, "%c%u%s ", "djxXct-"[move], n + 1,
-                                      deviates ? "!" : "");
-  if (deviates)
-    w.deviations--;
-  if (move == JOIN || move == DIE || move == DIE_UNSENT || move == DIE_CRGD)
-    w.quiet = 0;
   switch (move) {
-  case DELIVER: deliver (n); break;
-  case JOIN: join (n); break;
-  case DIE: die (n, false, false); break;
-  case DIE_UNSENT: die (n, true, false); break;
-  case DIE_CRGD: die (n, false, true); break;
-  case TIME: pass_time (); break;
+  case DELIVER: small_deliver (n); break;
+  case JOIN: small_join (n); break;
+  case DIE: small_die (n, false, false); break;
+  case DIE_UNSENT: small_die (n, true, false); break;
+  case DIE_CRGD: small_die (n, false, true); break;
+  case CUT: small_cut (n, tails % TAIL_END, tails / TAIL_END); break;
+  case MERGE: small_merge (); break;
+  case TIME: small_time (); break;
   case DRAIN:
-    for (int k = (int) n; k >= 0 && failure[0] == 0; k = oldest ())
-      deliver ((unsigned) k);
+    for (int k = small_oldest (); k >= 0 && small_failure[0] == 0; k = small_oldest ())
+      small_deliver ((unsigned) k);
     break;
   }
-  if (failure[0] == 0)
-    explore ();
-  for (unsigned k = 0; k < n_nodes; k++)
-    if (g[k] != NULL) {
-      put_group (group[k]);
-      group[k] = g[k];
-    }
-  if (d != NULL) {
-    *disk[n] = *d;
-    free (d);
+}
+
+/* For people: which way led here. */
+static void
+note (enum move move, unsigned n, unsigned tails, bool deviates)
+{
+  char text[32];
+
+  if (move == CUT)
+    snprintf (text, sizeof text, "/%x.%x", n, tails);
+  else if (move == TIME || move == MERGE)
+    snprintf (text, sizeof text, "%c", "djxXc/mt"[move]);
+  else
+    snprintf (text, sizeof text, "%c%u", "djxXc/mt"[move], n + 1);
+  if (n_trail + sizeof text + 2 < sizeof trail)
+    n_trail += (unsigned) snprintf (trail + n_trail, sizeof trail - n_trail, "%s%s ", text, deviates ? "!" : "");
+}
+
+static void
+try_move (enum move move, unsigned n, unsigned tails, bool deviates)
+{
+  const struct { unsigned deviations, deaths, cuts, n_trail; uint64_t facts; } was
+    = { deviations, deaths, cuts, n_trail, small_facts () };
+  const bool dies = move == DIE || move == DIE_UNSENT || move == DIE_CRGD;
+  struct small *world = malloc (sizeof *world);
+  uint8_t *group[SMALL_NODES] = { NULL }, *disk = NULL;
+
+  if (world == NULL || unfinished || small_failure[0] != 0) {
+    free (world);
+    return;
   }
-  w = *saved;
-  n_facts = n_facts_saved;
-  n_trail = n_trail_saved;
-  free (saved);
+  *world = small;
+  for (unsigned k = 0; k < small_nodes; k++)
+    if ((small.up[k] && (move == TIME || move == DRAIN)) || ((move == DELIVER || move == JOIN) && k == n))
+      small_save (k, group[k] = get_spare ());
+  if (dies) {
+    if ((disk = malloc (small_disk_len ())) == NULL)
+      abort ();
+    small_save_disk (n, disk);
+  }
+  if ((move != DELIVER && move != DRAIN) || deviates)
+    note (move, n, tails, deviates);
+  deviations -= deviates;
+  deaths -= dies;
+  cuts -= move == CUT;
+  do_move (move, n, tails);
+  if (small_failure[0] == 0)
+    explore ();
+  for (unsigned k = 0; k < small_nodes; k++)
+    if (group[k] != NULL) {
+      small_restore (k, group[k]);
+      put_spare (group[k]);
+    }
+  if (disk != NULL)
+    small_restore_disk (n, disk);
+  small = *world;
+  free (disk);
+  free (world);
+  if (small_failure[0] != 0)
+    return; /* the trail leads to it */
+  deviations = was.deviations;
+  deaths = was.deaths;
+  cuts = was.cuts;
+  n_trail = was.n_trail;
+  small_forget_facts (was.facts);
+}
+
+/* Each way in which two sides can lose each other. */
+static void
+try_cuts (bool deviates)
+{
+  const unsigned ways = small_has_tail () ? TAIL_END : 1;
+  unsigned all = 0;
+
+  for (unsigned n = 0; n < small_nodes; n++)
+    if (small.up[n])
+      all |= 1u << n;
+  for (unsigned side = 1; side < all; side++) {
+    /* The side of the last node is called the others. */
+    if ((side & ~all) != 0 || (side | (all & -all)) == side)
+      continue;
+    for (unsigned a = 0; a < ways; a++)
+      for (unsigned b = 0; b < ways; b++)
+        try_move (CUT, side, a + b * TAIL_END, deviates);
+  }
 }
 
 static void
 explore (void)
 {
-  int next = oldest ();
-  bool settled = next < 0 && w.quiet >= SETTLED;
-  bool free_join = next < 0 && w.quiet == 0, free_death = settled;
-  bool may_deviate = w.deviations > 0 && w.quiet <= late;
-  bool all_up = true;
+  const int next = small_oldest ();
+  const bool settled = next < 0 && small.quiet >= SMALL_SETTLED;
+  bool free_join = next < 0 && small.quiet == 0, may_deviate = deviations > 0 && small.quiet <= depth.late;
+  bool all_up = true, begun = true;
 
-  if (failure[0] != 0 || !enter (hash_world ()))
+  if (small_failure[0] != 0 || !enter (small_hash ()))
     return;
-  for (unsigned n = 0; n < n_nodes; n++)
-    all_up = all_up && w.up[n];
-  if (settled && all_up)
-    check_end ();
-  for (unsigned n = 0; n < n_nodes; n++) {
-    bool died = w.joins_left[n] == 1;
-
-    if (!w.up[n] && w.joins_left[n] > 0
-        && ((died ? settled : free_join) || may_deviate))
-      try_move (JOIN, n, !(died ? settled : free_join));
-    if (w.up[n] && w.deaths > 0 && (free_death || may_deviate)) {
-      try_move (DIE, n, !free_death);
-      if (w.plugin[n].role != HOST_NONE)
-        try_move (DIE_CRGD, n, !free_death);
-      if (next >= 0)
-        try_move (DIE_UNSENT, n, !free_death);
-    }
-    if (may_deviate && next >= 0 && (int) n != next && w.last[n] > 0)
-      try_move (DELIVER, n, true);
+  for (unsigned n = 0; n < small_nodes; n++) {
+    all_up = all_up && small.up[n];
+    begun = begun && small.joins_left[n] < 2;
   }
+  if (depth.ordered && !begun) {
+    unsigned n = 0;
+
+    while (small.joins_left[n] < 2)
+      n++;
+    try_move (next >= 0 ? DRAIN : JOIN, n, 0, false);
+    return;
+  }
+  if (settled) {
+    n_ends += all_up && !small_is_cut ();
+    small_check_settled ();
+    if (small_failure[0] != 0)
+      return;
+  }
+  for (unsigned n = 0; n < small_nodes; n++) {
+    const bool free_now = small.joins_left[n] == 1 ? settled : free_join;
+
+    if (!small.up[n] && small.joins_left[n] > 0 && (free_now || may_deviate))
+      try_move (JOIN, n, 0, !free_now);
+    if (small.up[n] && deaths > 0 && (settled || may_deviate)) {
+      try_move (DIE, n, 0, !settled);
+      if (small.plugin[n].role != HOST_NONE)
+        try_move (DIE_CRGD, n, 0, !settled);
+      if (next >= 0)
+        try_move (DIE_UNSENT, n, 0, !settled);
+    }
+    if (may_deviate && next >= 0 && (int) n != next && small.last[n] > 0)
+      try_move (DELIVER, n, 0, true);
+  }
+  if (small_is_cut () && (settled || may_deviate))
+    try_move (MERGE, 0, 0, !settled);
+  else if (cuts > 0 && (settled || may_deviate))
+    try_cuts (!settled);
   /* Nothing can happen on the way to quiet: it is one move. */
   if (next >= 0)
-    try_move (may_deviate ? DELIVER : DRAIN, (unsigned) next, false);
-  else if (w.quiet < SETTLED)
-    try_move (TIME, 0, false);
+    try_move (may_deviate ? DELIVER : DRAIN, (unsigned) next, 0, false);
+  else if (small.quiet < SMALL_SETTLED)
+    try_move (TIME, 0, 0, false);
 }
 
 static void
-run (unsigned sites, unsigned nodes, unsigned deviations, unsigned deaths, unsigned quanta,
-     uint64_t at_least)
+run (unsigned sites, unsigned per_site, unsigned replicates, unsigned seconds, uint64_t at_least)
 {
-  static const uint8_t lineage[CRG_ID_LEN] = { 7 };
-  struct crg_def def;
+  double s;
 
-  n_sites = sites;
-  per_site = nodes;
-  late = quanta;
-  n_nodes = sites * nodes;
-  memset (&def, 0, sizeof def);
-  strcpy (def.name, "crg");
-  def.n_sites = (uint8_t) sites;
-  def.n_nodes = (uint8_t) n_nodes;
-  def.n_iasps = 1;
-  for (unsigned i = 0; i < sites; i++)
-    snprintf (def.sites[i], sizeof def.sites[i], "site%u", i);
-  for (unsigned i = 0; i < n_nodes; i++) {
-    def.nodes[i].id = i + 1;
-    snprintf (def.nodes[i].name, sizeof def.nodes[i].name, "n%u", i + 1);
-    def.nodes[i].site = (uint8_t) site_of (i);
-    def.nodes[i].preferred_role = i == 0 ? MEMBER_PRIMARY : MEMBER_BACKUP;
-    def.nodes[i].votes = 1;
-    def.nodes[i].order = def.nodes[i].preferred_order = (uint8_t) i;
-  }
-  strcpy (def.iasps[0].name, "iasp");
-  def.iasps[0].size = 1 << 20;
-  if (state_create (&created, &def, lineage) != NULL)
-    abort ();
-  created.started = true;
-  memset (&w, 0, sizeof w);
-  w.now_ms = 100000;
-  w.deviations = (uint8_t) deviations;
-  w.deaths = (uint8_t) deaths;
-  for (unsigned n = 0; n < n_nodes; n++) {
-    group[n] = calloc (1, sizeof **group);
-    disk[n] = calloc (1, sizeof **disk);
-    if (group[n] == NULL || disk[n] == NULL)
-      abort ();
-    disk[n]->state = created;
-    disk[n]->promised = 1;
-    w.joins_left[n] = 2;
-    w.store[site_of (n)].generation = w.store[site_of (n)].tenure = 1;
-    w.store[site_of (n)].unusable = site_of (n) != 0;
-    w.store[site_of (n)].clean = true;
-  }
-  memset (visited, 0, VISITED * sizeof *visited);
-  n_visited = n_steps = n_ends = n_facts = 0;
+  small_init (sites, per_site, replicates);
+  group_len = small_save_len ();
+  memset (visited, 0, table * sizeof *visited);
+  n_visited = n_met = n_ends = 0;
+  n_trail = 0;
+  unfinished = false;
+  deviations = depth.deviations;
+  deaths = depth.deaths;
+  cuts = depth.cuts;
+  started_ms = now_ms ();
+  end_ms = seconds == 0 ? 0 : started_ms + seconds * 1000ull;
   explore ();
-  ok (failure[0] == 0, "%u sites of %u nodes, %u deviations, %u deaths: %" PRIu64 " worlds, %" PRIu64
-      " deliveries, %" PRIu64 " ends%s%s", sites, nodes, deviations, deaths, n_visited, n_steps, n_ends,
-      failure[0] ? ": " : "", failure);
+  s = (double) (now_ms () - started_ms + 1) / 1000;
+  ok (small_failure[0] == 0, "%u sites of %u nodes and %u: %u deviations, %u deaths, %u cuts, late %u: %" PRIu64
+      " worlds met, %" PRIu64 " distinct, %" PRIu64 " deliveries, %" PRIu64 " ends, %.1f s, %.0f worlds/s%s%s%s",
+      sites, per_site, replicates, depth.deviations, depth.deaths, depth.cuts, depth.late, n_met, n_visited,
+      small_steps, n_ends, s, (double) n_met / s, unfinished ? ", UNFINISHED" : "",
+      small_failure[0] ? ": " : "", small_failure);
+  if (small_failure[0] != 0)
+    /* Delivered first, join, die (X: with what it sent, c: crgd alone), cut side.tails, merge, time;
+     * a deviation has a !. */
+    printf ("# after: %.*s\n", (int) n_trail, trail);
   ok (n_ends >= at_least, "... and all its ends were reached");
-  for (unsigned n = 0; n < n_nodes; n++) {
-    free (group[n]);
-    free (disk[n]);
+  small_end ();
+  while (spares != NULL) {
+    struct spare *next = spares->next;
+
+    free (spares);
+    spares = next;
   }
+}
+
+static void
+deep (unsigned n_deviations, unsigned n_deaths, unsigned n_cuts, unsigned late, bool ordered)
+{
+  depth.deviations = n_deviations;
+  depth.deaths = n_deaths;
+  depth.cuts = n_cuts;
+  depth.late = late;
+  depth.ordered = ordered;
 }
 
 int
 main (int argc, char **argv)
 {
-  visited = calloc (VISITED, sizeof *visited);
-  if (visited == NULL)
+  unsigned v[10] = { [8] = 32 };
+
+  for (int i = 1; i < argc && i <= 10; i++)
+    v[i - 1] = (unsigned) strtoul (argv[i], NULL, 10);
+  table = (uint64_t) v[8] << 17;
+  visited = calloc (table, sizeof *visited);
+  if (visited == NULL || (argc > 1 && argc < 8))
     return 1;
-  if (argc == 6)
-    run ((unsigned) atoi (argv[1]), (unsigned) atoi (argv[2]), (unsigned) atoi (argv[3]),
-         (unsigned) atoi (argv[4]), (unsigned) atoi (argv[5]), 1);
-  else {
-    run (2, 1, 1, 1, SETTLED, 2);
-    run (2, 2, 0, 1, 0, 24);
-    run (2, 2, 1, 0, 0, 24);
+  if (argc > 1) {
+    deep (v[3], v[4], v[5], v[6], v[7] != 0);
+    run (v[0], v[1], v[2], v[9], 1);
+  } else {
+    deep (1, 1, 0, SMALL_SETTLED, false);
+    run (2, 1, 0, 0, 2);
+    deep (0, 1, 0, 0, false);
+    run (2, 2, 0, 0, 24);
+    deep (1, 0, 0, 0, false);
+    run (2, 2, 0, 0, 4); /* who came first is forgotten until there is a majority */
+    deep (1, 0, 1, SMALL_SETTLED, true);
+    run (2, 1, 1, 0, 4);
+    deep (0, 1, 1, 0, true);
+    run (2, 2, 1, 0, 100);
   }
   free (visited);
   return tap_done ();
