@@ -5,8 +5,8 @@
  * each step the cluster checks that at most one node acts as production, that
  * committed states agree, that tenures rise with the host, and that no
  * answered write is lost; at the end everything is healed and has to
- * converge.  `sim-group [FIRST [COUNT]]` runs these seeds; one seed: with a
- * trace.
+ * converge.  `sim-group [FIRST [COUNT [BAD]]]` runs these seeds, until BAD (5)
+ * have failed; one seed: with a trace.
  */
 #include <inttypes.h>
 
@@ -360,6 +360,7 @@ main (int argc, char **argv)
 {
   uint64_t first = argc > 1 ? strtoull (argv[1], NULL, 10) : 1;
   uint64_t count = argc > 2 ? strtoull (argv[2], NULL, 10) : argc > 1 ? 1 : 400;
+  uint64_t most = argc > 3 ? strtoull (argv[3], NULL, 10) : 5;
   uint64_t good = 0, acks = 0, commits = 0, steps = 0, bad = 0;
 
   for (uint64_t seed = first; seed < first + count; seed++) {
@@ -371,7 +372,7 @@ main (int argc, char **argv)
     commits += s.n_commits;
     steps += s.steps;
     sim_destroy (&s);
-    if (bad >= 5)
+    if (bad >= most)
       break;
   }
   ok (good == count, "%" PRIu64 " of %" PRIu64 " seeds: %" PRIu64 " steps, %" PRIu64

@@ -105,6 +105,101 @@ check_persist (unsigned n)
   *e = (struct wepoch) { epoch, g->view, g->round };
 }
 
+/* A message that must not count, and what it finds. */
+static struct {
+  bool old_view, other_base;
+  uint64_t dropped;
+  struct stamp applied;
+  uint32_t life;
+} message;
+
+static uint64_t
+n_dropped (const struct group *g)
+{
+  return g->counters.dropped + g->counters.bad_messages;
+}
+
+void
+check_message (unsigned n, const uint8_t *buf, size_t len)
+{
+  static struct msg m;
+  const struct group *g = &w.node[n].g;
+
+  memset (&message, 0, sizeof message);
+  if (msg_decode (&m, buf, len) < 0)
+    return;
+  message.old_view = m.h.view != g->view;
+  message.other_base = m.h.type == MSG_CHANGE && stamp_compare (m.u.change.base, g->applied.stamp) != 0;
+  message.dropped = n_dropped (g);
+  message.applied = g->applied.stamp;
+  message.life = w.node[n].life;
+}
+
+/* H5: messages of an older view are dropped.  C3: nobody applies a change that was made for another
+ * state. */
+void
+check_delivered (unsigned n)
+{
+  const struct group *g = &w.node[n].g;
+
+  if (!w.node[n].running || w.node[n].life != message.life || g->left)
+    return;
+  if (message.old_view && n_dropped (g) == message.dropped)
+    world_fail ("n%u takes a message of an older view (H5)", n + 1);
+  if (message.other_base && stamp_compare (message.applied, g->applied.stamp) != 0)
+    world_fail ("n%u applies a change that was made for another state (C3)", n + 1);
+}
+
+/* C2, C3: what is said to be on disk is there (H10). */
+void
+check_send (unsigned n, const uint8_t *buf, size_t len)
+{
+  static struct msg m;
+  const struct wnode *node = &w.node[n];
+
+  if (len <= 5 || (buf[5] != MSG_PERSISTED && buf[5] != MSG_PROMISED) || msg_decode (&m, buf, len) < 0)
+    return;
+  if (m.h.type == MSG_PROMISED ? m.u.promised.epoch > node->promised
+                               : stamp_compare (m.u.persisted.stamp, node->state.stamp) > 0)
+    world_fail ("n%u says that %s, and it is not on its disk (H10)", n + 1,
+                m.h.type == MSG_PROMISED ? "it has promised an epoch" : "it has stored a change");
+}
+
+/* R3: production asks a copy to enter when all that does not wait for it is answered. */
+void
+check_enter (const struct wplugin *p, unsigned site)
+{
+  const struct repl *r = &p->core;
+
+  for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next)
+    if ((r->slots[i].state == SL_ACTIVE || r->slots[i].state == SL_DONE) && r->slots[i].op != RO_READ_WAIT
+        && !(r->slots[i].must & 1u << site))
+      world_fail ("n%u asks the copy of site %u to enter, and an earlier request does not wait for it (R3)",
+                  p->node + 1, site);
+}
+
+/* R3: before production hears of a record: whoever comes into the set with it was asked for. */
+void
+check_enters (const struct wplugin *p)
+{
+  const struct repl *r = &p->core;
+
+  if (p->rec.generation < r->generation)
+    return;
+  for (unsigned s = 0; s < r->cfg.n_sites; s++)
+    if ((p->rec.in_set & r->others & ~r->in_set & 1u << s) && r->sites[s].enter != EN_READY)
+      world_fail ("n%u: the copy of site %u is in the set, and production did not ask for it (R3)", p->node + 1, s);
+}
+
+/* R1: a copy that knows a newer tenure neither takes nor answers a link of an older one. */
+void
+check_link (const struct wplugin *p, uint64_t tenure, const char *what)
+{
+  if (tenure < p->copy.tenure)
+    world_fail ("n%u %s a link of tenure %llu, and knows of %llu (R1)", p->node + 1, what,
+                (unsigned long long) tenure, (unsigned long long) p->copy.tenure);
+}
+
 /* C4: a copy is opened in a view that holds a majority of what it was committed with. */
 void
 check_host (unsigned n, const struct group_action *a)

@@ -625,6 +625,11 @@ take_record (struct sim *s, unsigned n, const struct group_action *a)
 
   if (!p->running)
     return;
+  /* R3: whoever comes into the set was asked for. */
+  for (unsigned k = 0; k < s->n_sites && p->role == HOST_PRODUCTION && p->has_record && !is_script (s, a->iasp); k++)
+    if (c->rec[a->iasp].copies[k].in_set && !p->rec.copies[k].in_set && !p->link[k].ready
+        && (int) k != site_of_node (s, n))
+      sim_fail (s, "node %u: the copy of site %u is in the set, and production did not ask for it (R3)", n + 1, k);
   p->rec = c->rec[a->iasp];
   p->has_record = true;
   if (p->role != HOST_PRODUCTION)
@@ -702,6 +707,21 @@ die (struct sim *s, unsigned n)
   TRACE (s, "n%u dies", n + 1);
 }
 
+/* C2, C3: what is said to be on disk is there (H10). */
+static void
+check_send (struct sim *s, unsigned n, const struct group_action *a)
+{
+  static struct msg m;
+  const struct sim_node *node = &s->node[n];
+  const uint8_t *buf = acts.bytes + a->off;
+
+  if (a->len <= 5 || (buf[5] != MSG_PERSISTED && buf[5] != MSG_PROMISED) || msg_decode (&m, buf, a->len) < 0)
+    return;
+  if (m.h.type == MSG_PROMISED ? m.u.promised.epoch > node->disk_promised
+                               : stamp_compare (m.u.persisted.stamp, node->disk.stamp) > 0)
+    sim_fail (s, "node %u says what it has on disk, and it has not (H10)", n + 1);
+}
+
 static void
 do_action (struct sim *s, unsigned n, const struct group_action *a)
 {
@@ -724,6 +744,7 @@ do_action (struct sim *s, unsigned n, const struct group_action *a)
   case GA_SEND: {
     struct sim_msg *m;
 
+    check_send (s, n, a);
     if (node->ring == 0 || node->n_out == ARRAY_SIZE (node->out)) {
       sim_fail (s, "node %u: send without a ring, or queue full", n + 1);
       break;

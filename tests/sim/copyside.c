@@ -124,6 +124,7 @@ carry_out (struct wplugin *p, const struct copy_action *a)
   case CA_HELLO_OK:
     if (!c)
       break;
+    check_link (p, p->copy.link_tenure, "takes");
     c->copy_spoken = true;
     c->copy_tenure = a->hello_ok.tenure;
     send_control (c, WIRE_HELLO_OK, a->hello_ok.tenure, 0, &a->hello_ok);
@@ -142,6 +143,7 @@ carry_out (struct wplugin *p, const struct copy_action *a)
       send_control (c, WIRE_STABLE, c->copy_tenure, a->seq, NULL);
     break;
   case CA_ACK:
+    check_link (p, p->copy.link_tenure, "acknowledges to");
     if (c)
       send_control (c, WIRE_ACK, c->copy_tenure, a->seq, NULL);
     break;

@@ -725,6 +725,7 @@ carry_out (unsigned n, const struct group_action *a)
     node->promised = group_promised (&node->g);
     return true;
   case GA_SEND:
+    check_send (n, w.gacts.bytes + a->off, a->len);
     ring_mcast (n, w.gacts.bytes + a->off, a->len);
     return true;
   case GA_PROBE:

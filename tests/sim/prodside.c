@@ -186,6 +186,8 @@ carry_out (struct wplugin *p, const struct repl_action *a)
     local_part (p, a);
     break;
   case RA_SEND:
+    if (a->frame.type == WIRE_ENTER)
+      check_enter (p, a->site);
     send_frame (p, a);
     break;
   case RA_COMPLETE:
@@ -566,6 +568,7 @@ prod_record (struct wplugin *p, uint64_t seen)
                            .seen = seen };
   struct superblock *sb = &p->sb;
 
+  check_enters (p);
   prod_feed (p, &ev);
   if (sb->generation != p->rec.generation || sb->in_set != p->rec.in_set || sb->loss != p->rec.loss) {
     sb->generation = p->rec.generation;

@@ -176,7 +176,9 @@ ring_deliver (unsigned node)
     ev.from = w.msg[in.msg - 1].from;
     ev.buf = w.msg[in.msg - 1].buf;
     ev.len = w.msg[in.msg - 1].len;
+    check_message (node, ev.buf, ev.len);
     crgd_feed (node, &ev);
+    check_delivered (node);
     unref (in.msg);
   }
   if (n->running)
