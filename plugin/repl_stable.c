@@ -23,6 +23,22 @@ stable_bound (const struct repl *r, unsigned site)
   return bound;
 }
 
+/* While the set is made equal, a client may write to more regions than a copy has marks for; then the
+ * copy would take nothing more, the blocks that make it equal neither.  With one other member, what is
+ * not found hot, by it or here, is equal on both and may be let go of: found marks stay on either disk
+ * until they are settled.  A third would not know in what the second was changed to be like production. */
+static void
+bound_of_two (const struct repl *r, struct repl_slot *s)
+{
+  const uint32_t copy = r->in_set & ~(1u << r->cfg.site);
+
+  if (!r->guard || copy == 0 || (copy & (copy - 1)) != 0)
+    return;
+  for (unsigned site = 0; site < r->cfg.n_sites; site++)
+    if ((copy & 1u << site) && r->sites[site].link_up && !r->sites[site].mute)
+      s->bound[site] = stable_bound (r, site);
+}
+
 /* A flush of the own store and of all in `must` begins: notes what it will cover. */
 void
 stable_flush_begins (struct repl *r, unsigned slot)
@@ -34,8 +50,10 @@ stable_flush_begins (struct repl *r, unsigned slot)
     return;
   s->cycle = hot_flush_begin (&r->cfg.mark->hot);
   r->sync_ms = r->now_ms;
-  if (!set_is_equal (r))
+  if (!set_is_equal (r)) {
+    bound_of_two (r, s);
     return;
+  }
   for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next)
     if (op_is_data (r->slots[i].op))
       earlier |= r->slots[i].earlier;

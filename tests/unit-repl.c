@@ -1318,6 +1318,31 @@ test_fork (void)
   is (track_behind_bytes (t), SIZE, "a fork without a map is filled as a whole");
 }
 
+/* What is written meanwhile to what was not hot: the copy hears that it is stable, but not that anything
+ * is settled; else its marks may all be taken before it is equal. */
+static void
+told_while_unequal (bool wanted)
+{
+  uint64_t seq;
+
+  request (2, RO_WRITE, 30 * MIB, 4096, 0);
+  marked ();
+  local (2, 0);
+  seq = r.sites[1].seq;
+  for (unsigned site = 1; site < 3; site++)
+    if (r.in_set & 1u << site)
+      ack (site, r.sites[site].seq);
+  ok (completed (2, 0), "a write is answered while the set is made equal");
+  request (3, RO_FLUSH, 0, 0, 0);
+  local (3, 0);
+  for (unsigned site = 1; site < 3; site++)
+    if (r.in_set & 1u << site)
+      ack (site, r.sites[site].seq);
+  ok ((r.sites[1].told_stable >= seq) == wanted, "%s",
+      wanted ? "and stable, which the one copy is told" : "of two copies neither is told what is stable");
+  ok (!r.sites[1].settled && repl_is_guarded (&r), "nothing is settled");
+}
+
 static void
 test_guard (void)
 {
@@ -1341,6 +1366,7 @@ test_guard (void)
   request (1, RO_READ_WAIT, 8 * MIB, 4096, 0);
   is (count (RA_COMPLETE), 0, "those of what was hot here or there wait");
   is (track_behind_bytes (repl_track (&r, 1)), 17 * BLOCK, "hot of both sides is copied, and no more");
+  told_while_unequal (true);
   bool over = false;
   for (unsigned i = 0; i < 40 && !over; i++) {
     for (unsigned k = 0; k < r.cfg.n_rslots; k++)
@@ -1356,6 +1382,15 @@ test_guard (void)
   }
   ok (over && !repl_is_guarded (&r), "equal: the guard ends");
   ok (r.slots[0].state == SL_FREE && r.slots[1].state == SL_FREE, "and all reads are answered");
+
+  configure_mark (7);
+  hot_found (&mark.hot, 2);
+  init ();
+  for (unsigned site = 1; site < 3; site++) {
+    step ((struct repl_event){ .kind = RE_MAP, .site = (uint8_t) site, .map = map });
+    link_up_mapped (site);
+  }
+  told_while_unequal (false);
 
   configure_mark (3);
   init ();
