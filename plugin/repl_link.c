@@ -360,6 +360,8 @@ forget (struct repl *r, unsigned site, unsigned slot)
   s->pending &= ~(1u << site);
   if (op_is_data (s->op))
     track_mark (&x->track, s->offset, s->length);
+  else
+    s->cycle = 0; /* a flush that it did not answer covers nothing: the others hear of the record later */
 }
 
 static void
