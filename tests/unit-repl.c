@@ -1343,6 +1343,43 @@ told_while_unequal (bool wanted)
   ok (!r.sites[1].settled && repl_is_guarded (&r), "nothing is settled");
 }
 
+/* Sites 1 and 2 are in the set, and site 1 answers no flush: the record takes it out. */
+static void
+test_stable_without_one (void)
+{
+  uint64_t seq;
+
+  configure_mark (7);
+  cfg.equal = true;
+  init ();
+  link_up_mapped (1);
+  link_up_mapped (2);
+  tick (REPL_TICK_MS);
+  for (unsigned i = 0; i < 4 && r.slots[REPL_SLOT_SYNC].state != SL_FREE; i++) {
+    local (REPL_SLOT_SYNC, 0);
+    ack (1, r.sites[1].seq);
+    ack (2, r.sites[2].seq);
+  }
+  request (0, RO_WRITE, 30 * MIB, 4096, 0);
+  marked ();
+  local (0, 0);
+  seq = r.sites[2].seq;
+  ack (1, r.sites[1].seq);
+  ack (2, seq);
+  ok (completed (0, 0), "a write is on all three");
+  request (1, RO_FLUSH, 0, 0, 0);
+  local (1, 0);
+  ack (2, r.sites[2].seq);
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cut" });
+  record (5, 8, UINT64_MAX);
+  ok (completed (1, 0), "the flush is answered when site 1 is out");
+  ok (r.sites[2].told_stable < seq, "R2: site 2 keeps its mark until it has heard the record");
+  request (2, RO_FLUSH, 0, 0, 0);
+  local (2, 0);
+  ack (2, r.sites[2].seq);
+  ok (completed (2, 0) && r.sites[2].told_stable >= seq, "and may let go of it with the next flush");
+}
+
 static void
 test_guard (void)
 {
@@ -1432,6 +1469,7 @@ main (void)
   test_stalled ();
   test_entry_given_up ();
   test_fork ();
+  test_stable_without_one ();
   test_guard ();
   return tap_done ();
 }
