@@ -56,7 +56,7 @@ back ()
 {
   local node=$1 site=$2 tenure=$3 prod=$4 port
   cp "$prod/record" "$node/record"
-  mirror_node "$node" "$site" suspend-timeout-ms=3000
+  mirror_node "$node" "$site" suspend-timeout-ms=3000 resync-target-s=1
   mirror_ctl "$node"
   tell "$node" "\"cmd\":\"role\",\"role\":\"mirror\",\"tenure\":$tenure,\"peers\":[\"n0\",\"n1\"],\"production\":\"$prod\",\"record\":$(cat "$prod/record")"
   eval "port=\$PORT_$node"
@@ -67,7 +67,8 @@ guarded () { status "$1"; case $ANSWER in *'"guarded":true'*) ;; *) return 1 ;; 
 unguarded () { ! guarded "$1"; }
 in_again () { in_set "$1" && in_state "$1" mirroring; }
 
-mirror_pair suspend-timeout-ms=3000
+# The least bound on hot regions, so that few are marked ahead of a stream.
+mirror_pair suspend-timeout-ms=3000 resync-target-s=1
 qemu-io -f raw -c "write -P 1 16M 32M" -c flush "$(uri "$tmp/n0/nbd")" >qemu.out
 wait_for 15 is_cold n0 || fail "production stays hot: $ANSWER"
 wait_for 5 is_cold n1 || fail "the copy stays hot: $ANSWER"
