@@ -7,59 +7,23 @@
  */
 #include <inttypes.h>
 
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
-
-static struct sim s;
-
-enum { N1, N2, N3, N4 };
-
-static const struct crg_state *
-state (unsigned n)
-{
-  static struct crg_state none;
-  const struct crg_state *c = group_committed (s.node[n].g);
-
-  return c != NULL ? c : &none;
-}
+#include "tests/group-world.h"
 
 /* One site of three nodes, two stores and a printer, each preferred elsewhere. */
 static void
 begin (void)
 {
-  struct sim_config cfg = {
-    .n_sites = 1, .nodes_per_site = 3, .n_iasps = 3, .scripts = 4, .access = true,
-    .started = true, .one_machine = true, .calm = true,
-    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
-  };
-
-  sim_init (&s, &cfg, 1);
-}
-
-static void
-boot_all (void)
-{
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
+  world_begin ((struct sim_config){ .n_sites = 1, .nodes_per_site = 3, .n_iasps = 3, .scripts = 4, .access = true,
+                                    .one_machine = true, .calm = true }, 1);
 }
 
 static void
 up (void)
 {
   begin ();
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000), "three nodes: all is served");
   sim_run (&s, 500);
-}
-
-static void
-end (const char *what)
-{
-  if (!ok (!s.failed, "%s: no promise was broken", what)) {
-    printf ("# %s\n", s.failure);
-    sim_dump (&s);
-  }
-  sim_destroy (&s);
 }
 
 static bool
@@ -148,7 +112,7 @@ subgroups (void)
   };
 
   sim_init (&s, &cfg, 1);
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 0) == N1
         && sim_production (&s, 1) == N2,
       "two resources, and not everybody reaches both");
@@ -200,7 +164,7 @@ owners (void)
   /* Fig. 4: if it owns R, it becomes host(R). */
   begin ();
   s.node[N2].owns = 4;
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, all_is_well, 20000) && at (N1, N2, N2) && !s.node[N3].plugin[2].running,
       "who owns a resource becomes its host, though another is preferred");
   ok (tenures (1, 1, 2), "R1: appointed");
@@ -208,7 +172,7 @@ owners (void)
 
   begin ();
   s.node[N2].owns = s.node[N1].owns = 4;
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, all_is_well, 20000) && (sim_production (&s, 2) == N1 || sim_production (&s, 2) == N2),
       "H4: of two owners one is appointed, by the backup order");
   is (sim_production (&s, 2), N1, "... the first behind the named host");
@@ -242,7 +206,7 @@ mirrored (void)
   };
 
   sim_init (&s, &cfg, 1);
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000) && at (N1, N2, N3), "two are produced at one site, one at the other");
   ok (state (N1)->rec[2].production_site == 1 && state (N1)->rec[2].copies[0].in_set
         && state (N1)->rec[0].copies[1].in_set,

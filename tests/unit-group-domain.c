@@ -6,31 +6,19 @@
  */
 #include <inttypes.h>
 
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
+#include "tests/group-world.h"
 
-static struct sim s;
 static struct group_status st;
 
 /* Like is (), with an answer's text. */
 #define CODE(got, want, ...) ok ((got) == (want), __VA_ARGS__)
 
-enum { N1, N2, N3, N4, N5, N6 };
-
 static void
 begin_on (bool one_machine, unsigned sites, unsigned per_site, unsigned replicates)
 {
-  struct sim_config cfg = {
-    .n_sites = sites, .nodes_per_site = per_site, .n_replicates = replicates, .n_iasps = 1,
-    .started = true, .one_machine = one_machine, .calm = true,
-    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
-  };
-
-  sim_init (&s, &cfg, 1);
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
-  ok (sim_until (&s, sim_converged, 20000), "%u + ... nodes: served and mirrored", per_site);
-  sim_run (&s, 500);
+  ok (world_up ((struct sim_config){ .n_sites = sites, .nodes_per_site = per_site, .n_replicates = replicates,
+                                     .n_iasps = 1, .one_machine = one_machine, .calm = true }, 1, 500),
+      "%u + ... nodes: served and mirrored", per_site);
 }
 
 static void
@@ -52,25 +40,6 @@ on (unsigned n)
 {
   s.node[n].machine_up = true;
   sim_boot (&s, n);
-}
-
-static void
-end (const char *what)
-{
-  if (!ok (!s.failed, "%s: no promise was broken", what)) {
-    printf ("# %s\n", s.failure);
-    sim_dump (&s);
-  }
-  sim_destroy (&s);
-}
-
-static const struct crg_state *
-state (unsigned n)
-{
-  static struct crg_state none;
-  const struct crg_state *c = group_committed (s.node[n].g);
-
-  return c != NULL ? c : &none;
 }
 
 static const struct domain_node *

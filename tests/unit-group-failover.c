@@ -6,50 +6,15 @@
  */
 #include <inttypes.h>
 
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
+#include "tests/group-world.h"
 
-static struct sim s;
 static struct group_status st;
-
-enum { N1, N2, N3, N4, N5 };
 
 static void
 begin (bool one_machine, uint8_t takeover)
 {
-  struct sim_config cfg = {
-    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 1, .takeover = takeover,
-    .started = true, .one_machine = one_machine, .calm = true,
-    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
-  };
-
-  sim_init (&s, &cfg, 1);
-}
-
-static void
-boot_all (void)
-{
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
-}
-
-static void
-end (const char *what)
-{
-  if (!ok (!s.failed, "%s: no promise was broken", what)) {
-    printf ("# %s\n", s.failure);
-    sim_dump (&s);
-  }
-  sim_destroy (&s);
-}
-
-static const struct crg_state *
-state (unsigned n)
-{
-  static struct crg_state none;
-  const struct crg_state *c = group_committed (s.node[n].g);
-
-  return c != NULL ? c : &none;
+  world_begin ((struct sim_config){ .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 1,
+                                    .takeover = takeover, .one_machine = one_machine, .calm = true }, 1);
 }
 
 static uint32_t
@@ -69,7 +34,7 @@ static void
 up (bool one_machine, uint8_t takeover)
 {
   begin (one_machine, takeover);
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000), "all five nodes: served and mirrored");
   sim_run (&s, 500);
 }
@@ -134,7 +99,7 @@ script (void)
   };
 
   sim_init (&s, &cfg, 1);
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 1) == N1,
       "a script runs where production is");
   sim_run (&s, 500);
@@ -170,7 +135,7 @@ script (void)
   cfg.nodes_per_site = 3;
   cfg.n_replicates = 0;
   sim_init (&s, &cfg, 1);
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 0) == N1, "a script alone");
   sim_leave (&s, N1);
   ok (sim_until (&s, sim_converged, 30000) && sim_production (&s, 0) == N2,
@@ -266,7 +231,7 @@ failing_hosts (void)
 {
   begin (true, TAKEOVER_SAME_SITE_FIRST);
   s.node[N1].open_fails = true;
-  boot_all ();
+  world_boot ();
   sim_run (&s, 20000);
   is (sim_production (&s, 0), N2, "F2: a named host that fails to open counts as left");
   is ((long long) state_tenure (state (N2)), 2, "... and doesn't ping-pong");
@@ -274,7 +239,7 @@ failing_hosts (void)
 
   begin (true, TAKEOVER_SAME_SITE_FIRST);
   s.node[N3].open_fails = s.node[N4].open_fails = true;
-  boot_all ();
+  world_boot ();
   sim_run (&s, 30000);
   is (sim_production (&s, 0), N1, "H8: a copy refuses; the group goes on without it");
   const struct group_host_status *h = group_announced (s.node[N1].g, 3, 0);
@@ -400,7 +365,7 @@ fencing (void)
 
   begin (false, TAKEOVER_SAME_SITE_FIRST);
   s.cfg.fence = true;
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000), "up, with a fence");
   s.node[N2].fence_fails = true;
   sim_leave (&s, N1);
@@ -681,7 +646,7 @@ begin_split (uint8_t takeover)
   };
 
   sim_init (&s, &cfg, 1);
-  boot_all ();
+  world_boot ();
   ok (sim_until (&s, sim_converged, 20000), "three IASPs: served and mirrored");
   s.node[N3].open_fails = true;
   sim_kill_plugin (&s, N3, 1);
@@ -759,7 +724,7 @@ requests (void)
   sim_run (&s, 3000);
   sim_request (&s, N5, GR_START, NO_NODE);
   is (s.node[N5].last_code, 5, "without a majority a request is refused: unavailable");
-  boot_all ();
+  world_boot ();
   sim_run (&s, 5000);
   group_status (s.node[N5].g, 0, &st);
   is (st.condition, COND_INACTIVE, "created, not started: inactive");

@@ -5,40 +5,9 @@
  * cluster of 2 + 2 nodes and a replicate comes up; each case then feeds a copy of one member's core.  n1
  * is production, n3 hosts the copies.
  */
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
+#include "tests/group-member.h"
 
 enum { FINE, ERROR, UNAVAILABLE = 5, REFUSED = 7, NEEDS_FORCE = 8, NO_OBJECT = 10 };
-
-static struct sim s;
-static struct group base[5], g;
-static struct group_actions out;
-
-enum { N1, N2, N3, N4, N5 };
-
-static void
-up (bool access)
-{
-  struct sim_config cfg = {
-    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 2, .access = access,
-    .started = true, .one_machine = true, .calm = true,
-    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
-  };
-
-  sim_init (&s, &cfg, 1);
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
-  ok (sim_until (&s, sim_converged, 20000), "%s: up", access ? "ACCESS" : "SITE");
-  sim_run (&s, 2000);
-  for (unsigned n = 0; n < 5; n++)
-    base[n] = *s.node[n].g;
-}
-
-static struct peer *
-peer (unsigned n)
-{
-  return group_peer (&g, n + 1);
-}
 
 static void
 feed (struct group_event ev)
@@ -52,16 +21,6 @@ static void
 tick (void)
 {
   feed ((struct group_event){ .kind = GE_TICK });
-}
-
-static unsigned
-count (uint8_t kind)
-{
-  unsigned n = 0;
-
-  for (unsigned i = 0; i < out.n; i++)
-    n += out.a[i].kind == kind;
-  return n;
 }
 
 static const struct group_action *
@@ -644,7 +603,7 @@ main (void)
 {
   struct group_event ev;
 
-  up (false);
+  up (false, 0);
   intake ();
   outcomes ();
   switching ();
@@ -652,7 +611,7 @@ main (void)
   forcing ();
   sim_destroy (&s);
 
-  up (true);
+  up (true, 0);
   g = base[N1];
   ev = switchover (N2, false);
   ev.dry_run = true;

@@ -7,48 +7,19 @@
  */
 #include <inttypes.h>
 
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
+#include "tests/group-world.h"
 
-#define LEASE_MS 3000
-
-static struct sim s;
 static struct group_status st;
-
-enum { N1, N2, N3, N5 = 4 };
 
 static void
 up (struct sim_config cfg)
 {
   cfg.n_sites = 2;
-  cfg.started = cfg.calm = cfg.always_adopts = true;
-  cfg.token_ms = 1000;
-  cfg.lease_ms = LEASE_MS;
-  cfg.start_wait_ms = 60000;
-  sim_init (&s, &cfg, 1);
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
-  ok (sim_until (&s, sim_converged, 20000), "all nodes: served and mirrored");
-  sim_run (&s, 5000);
-}
-
-static void
-end (const char *what)
-{
-  if (!ok (!s.failed, "%s: no promise was broken", what)) {
-    printf ("# %s\n", s.failure);
-    sim_dump (&s);
-  }
-  sim_destroy (&s);
+  cfg.calm = cfg.always_adopts = true;
+  ok (world_up (cfg, 1, 5000), "all nodes: served and mirrored");
 }
 
 static const struct sim_config wide = { .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 2 };
-
-static const struct crg_state *
-state (unsigned n)
-{
-  return group_committed (s.node[n].g);
-}
 
 static bool
 another_serves (struct sim *sim)
@@ -119,7 +90,7 @@ production_restarts (void)
   since = s.now_ms;
   ok (sim_until (&s, another_serves, 20000), "a crgd that does not come back is replaced");
   since = s.now_ms - since;
-  ok (since >= LEASE_MS - LEASE_MS / LEASE_PARTS && since <= LEASE_MS * 105 / 100 + 300,
+  ok (since >= WORLD_LEASE_MS - WORLD_LEASE_MS / LEASE_PARTS && since <= WORLD_LEASE_MS * 105 / 100 + 300,
       "L3, F7: ... when its lease is over and no later: %" PRIu64 " ms", since);
   sim_boot (&s, N1);
   ok (sim_until (&s, sim_converged, 30000), "S3: back again, it is not production any more");
@@ -237,7 +208,7 @@ old_production_returns (void)
     cfg.scripts = 2; /* of the second nothing is asked before it is found */
     cfg.started = cfg.always_adopts = true;
     cfg.token_ms = 1000;
-    cfg.lease_ms = LEASE_MS;
+    cfg.lease_ms = WORLD_LEASE_MS;
     cfg.start_wait_ms = 60000;
     sim_init (&s, &cfg, seed);
     for (unsigned n = 0; n < s.n_nodes; n++)

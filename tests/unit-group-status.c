@@ -4,39 +4,9 @@
  * tick, and what it knows of other nodes.  A simulated cluster of 2 + 2 nodes and a replicate comes up;
  * then each case changes one thing in a copy of a member's core, and reads.  n1 is production.
  */
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
+#include "tests/group-member.h"
 
-static struct sim s;
-static struct group base[5], g;
 static struct group_status st;
-static struct group_actions out;
-
-enum { N1, N2, N3, N4, N5 };
-
-static void
-up (bool access)
-{
-  struct sim_config cfg = {
-    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 2, .access = access,
-    .started = true, .one_machine = true, .calm = true,
-    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
-  };
-
-  sim_init (&s, &cfg, 1);
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
-  ok (sim_until (&s, sim_converged, 20000), "%s: up", access ? "ACCESS" : "SITE");
-  sim_run (&s, 2000);
-  for (unsigned n = 0; n < 5; n++)
-    base[n] = *s.node[n].g;
-}
-
-static struct peer *
-peer (unsigned n)
-{
-  return group_peer (&g, n + 1);
-}
 
 /* It can't host any more, and says so. */
 static void
@@ -258,13 +228,13 @@ others (void)
 int
 main (void)
 {
-  up (false);
+  up (false, 0);
   phases ();
   named ();
   candidates ();
   others ();
   sim_destroy (&s);
-  up (true);
+  up (true, 0);
   CASE (N3, "one resource", "waits for ", peer (N1)->announce.iasp[0].opened = false);
   is_str (st.wait_owner, g.committed.def.iasps[0].name, "ACCESS: the wait is that resource's");
   is (st.served, 2, "ACCESS: the other one is served");

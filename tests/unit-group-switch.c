@@ -5,54 +5,20 @@
  */
 #include <inttypes.h>
 
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
-
-static struct sim s;
-
-enum { N1, N2, N3, N4, N5 };
+#include "tests/group-world.h"
 
 /* Seed 0: all is fast and regular. */
 static bool
 start (unsigned n_iasps, uint64_t seed)
 {
-  struct sim_config cfg = {
-    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = n_iasps, .started = true,
-    .calm = seed == 0, .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
-  };
-  bool up;
-
-  sim_init (&s, &cfg, seed + 1);
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
-  up = sim_until (&s, sim_converged, 20000);
-  sim_run (&s, 500);
-  return up;
+  return world_up ((struct sim_config){ .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = n_iasps,
+                                        .calm = seed == 0 }, seed + 1, 500);
 }
 
 static void
 up (void)
 {
   ok (start (1, 0), "all five nodes: served and mirrored");
-}
-
-static void
-end (const char *what)
-{
-  if (!ok (!s.failed, "%s: no promise was broken", what)) {
-    printf ("# %s\n", s.failure);
-    sim_dump (&s);
-  }
-  sim_destroy (&s);
-}
-
-static const struct crg_state *
-state (unsigned n)
-{
-  static struct crg_state none;
-  const struct crg_state *c = group_committed (s.node[n].g);
-
-  return c != NULL ? c : &none;
 }
 
 static bool

@@ -5,42 +5,12 @@
  * of the domain that another was faster with (C7).  A simulated cluster of 2 + 2 nodes and a replicate
  * comes up; each case then feeds a copy of one member's core.  n1 is production, n3 hosts the copies.
  */
-#include "tests/sim/cluster.h"
-#include "tests/tap.h"
+#include "tests/group-member.h"
 
 enum { FINE, TIMEOUT = 3, REFUSED = 7 };
 
-static struct sim s;
-static struct group base[5], g;
-static struct group_actions out;
 static struct msg m;
 static uint8_t buf[GROUP_BYTES_MAX];
-
-enum { N1, N2, N3, N4, N5 };
-
-static void
-up (bool access, unsigned scripts)
-{
-  struct sim_config cfg = {
-    .n_sites = 2, .nodes_per_site = 2, .n_replicates = 1, .n_iasps = 2, .access = access, .scripts = scripts,
-    .started = true, .one_machine = true, .calm = true,
-    .token_ms = 1000, .lease_ms = 3000, .start_wait_ms = 60000,
-  };
-
-  sim_init (&s, &cfg, 1);
-  for (unsigned n = 0; n < s.n_nodes; n++)
-    sim_boot (&s, n);
-  ok (sim_until (&s, sim_converged, 20000), "%s: up", access ? "ACCESS" : "SITE");
-  sim_run (&s, 2000);
-  for (unsigned n = 0; n < 5; n++)
-    base[n] = *s.node[n].g;
-}
-
-static struct peer *
-peer (unsigned n)
-{
-  return group_peer (&g, n + 1);
-}
 
 static void
 feed (struct group_event ev)
@@ -59,16 +29,6 @@ sent (uint8_t type)
     if (out.a[i].kind == GA_SEND && msg_decode (&r, out.bytes + out.a[i].off, out.a[i].len) == 0 && r.h.type == type)
       return &r;
   return NULL;
-}
-
-static unsigned
-count (uint8_t kind)
-{
-  unsigned n = 0;
-
-  for (unsigned i = 0; i < out.n; i++)
-    n += out.a[i].kind == kind;
-  return n;
 }
 
 /* `m` holds the body, and the header of member n, unless the case has changed it. */
