@@ -55,9 +55,9 @@ static const struct cli_command commands[] = {
     "say that a node is dead, so that nothing waits for it" },
   { "leave", "", 0, 0, CLI_BIT (HAND_OVER) | CLI_BIT (FORCE), leave_command,
     "let this node host nothing and its crgd end" },
-  { "node", "add|remove|set CRG NODE | replace CRG OLD NEW", 3, 4,
-    CLI_BIT (ID) | CLI_BIT (SITE) | CLI_BIT (ROLE) | CLI_BIT (VOTES) | CLI_BIT (ORDER)
-      | CLI_BIT (ADDRESS) | CLI_BIT (STORE) | CLI_BIT (DROP_COPY) | CLI_BIT (FORCE),
+  { "node", "add|remove|set CRG NODE | replace CRG OLD NEW | mark-failed NODE", 2, 4,
+    CLI_BIT (CRG) | CLI_BIT (CONFIRM) | CLI_BIT (ID) | CLI_BIT (SITE) | CLI_BIT (ROLE) | CLI_BIT (VOTES)
+      | CLI_BIT (ORDER) | CLI_BIT (ADDRESS) | CLI_BIT (STORE) | CLI_BIT (DROP_COPY) | CLI_BIT (FORCE),
     node_command, "change the nodes of a CRG while it runs" },
   { "recover", "CRG", 1, 1, CLI_BIT (WITHOUT) | CLI_BIT (CONFIRM_THEY), recover_command,
     "go on without nodes that are lost for good, when they were the majority" },
@@ -407,7 +407,7 @@ complete_command (struct cli *cli)
       for (i = 0; node_verbs[i]; i++)
         printf ("%s\n", node_verbs[i]);
     else if (c->run == node_command)
-      complete_names (cli, words == 1 ? "CRG" : "NODE");
+      complete_names (cli, words == 1 && strcmp (cli->words[0], "mark-failed") != 0 ? "CRG" : "NODE");
     else if (strstr (c->operands, "FILE") || strstr (c->operands, "STORE") || strstr (c->operands, "DIR"))
       printf ("FILE\n");
     else if (c->run != help_command)

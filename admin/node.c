@@ -11,7 +11,7 @@
 #include "admin/cli.h"
 #include "common/util-posix.h"
 
-const char *const node_verbs[] = { "add", "remove", "replace", "set", NULL };
+const char *const node_verbs[] = { "add", "mark-failed", "remove", "replace", "set", NULL };
 
 /* crgd answers after this at the latest: the new node's stores, its join, one lease. */
 #define NODE_WAIT_MS 120000
@@ -193,6 +193,12 @@ node_command (struct cli *cli)
       return cli_error (cli, CRG_EXIT_USAGE, "crgctl node replace CRG OLD NEW");
     return replace (cli, cli->words[1], cli->words[2], cli->words[3]);
   }
+  if (strcmp (verb, "mark-failed") == 0) { /* a node of every CRG: the command of that name */
+    if (cli->n_words != 2)
+      return cli_error (cli, CRG_EXIT_USAGE, "crgctl node mark-failed NODE");
+    cli->words[0] = cli->words[1];
+    return group_mark_failed_command (cli);
+  }
   if (cli->n_words != 3)
     return cli_error (cli, CRG_EXIT_USAGE, "crgctl node %s CRG NODE", verb);
   if (strcmp (verb, "add") == 0)
@@ -201,7 +207,7 @@ node_command (struct cli *cli)
     return remove_node (cli, cli->words[1], cli->words[2]);
   if (strcmp (verb, "set") == 0)
     return set (cli, cli->words[1], cli->words[2]);
-  return cli_error (cli, CRG_EXIT_USAGE, "'%s' is neither add, remove, set nor replace", verb);
+  return cli_error (cli, CRG_EXIT_USAGE, "'%s' is neither add, mark-failed, remove, set nor replace", verb);
 }
 
 int

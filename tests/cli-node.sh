@@ -16,7 +16,7 @@ refused ()
   grep -qF -- "$reason" err || { cat err; fail "stderr lacks: $reason"; }
 }
 refused 9 "operand is missing" node add
-refused 9 "neither add, remove, set nor replace" node move payroll p1
+refused 9 "neither add, mark-failed, remove, set nor replace" node move payroll p1
 refused 9 "crgctl node replace CRG OLD NEW" node replace payroll p1
 refused 9 "crgctl node remove CRG NODE" node remove payroll p1 p2
 refused 9 "--address is missing" node add payroll c2 --site milan --store /dev/x
@@ -34,5 +34,5 @@ refused 6 "absent.sock" node set payroll c2 --votes 2
 refused 6 "absent.sock" recover payroll --without p1 --i-confirm-they-are-dead
 
 words=$("$CRGCTL" complete node | grep -v -- '^--' | tr '\n' ' ')
-[ "$words" = "add remove replace set " ] || fail "completion of node: $words"
+[ "$words" = "add mark-failed remove replace set " ] || fail "completion of node: $words"
 "$CRGCTL" complete node set | grep -qx -- --votes || fail "completion lacks --votes"

@@ -92,6 +92,10 @@ says "say --yes"
 
 status 8 "$CRGCTL" -s absent mark-failed p1
 says "make sure that its machine is off"
+status 8 "$CRGCTL" -s absent node mark-failed p1
+says "make sure that its machine is off"
+status 9 "$CRGCTL" -s absent node mark-failed payroll p1
+says "crgctl node mark-failed NODE"
 
 # --- answers that are not what they should be
 : >answer
