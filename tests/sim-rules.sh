@@ -30,7 +30,7 @@ libs=("$CRG_BUILD_DIR"/.libs/{libgroup,libcores,libcommon}.a)
 objects=("$CRG_BUILD_DIR"/tests/sim/{check,clients,copyside,crgd,crgsim,disk,faults,maps,net,plugin,prodside,ring,world}.o)
 ${CC:-cc} --coverage -o crgsim ./*-*.o "${objects[@]}" "${libs[@]}"
 ${CC:-cc} --coverage -o sim-group ./*-*.o "$CRG_BUILD_DIR"/tests/sim-group.o "$CRG_BUILD_DIR"/.libs/libsimcluster.a "${libs[@]}"
-${CC:-cc} --coverage -o sim-repl ./*-*.o "$CRG_BUILD_DIR"/tests/sim-repl.o "${libs[@]}"
+${CC:-cc} --coverage -o sim-repl ./*-*.o "$CRG_BUILD_DIR"/tests/sim-repl.o "$CRG_BUILD_DIR"/.libs/libsimmirror.a "${libs[@]}"
 # gcov's counters of two programs at once would be merged at their end, which is fine.
 ./sim-group "${CRG_SEED:-1}" 150 >sim-group.log && ./sim-repl "${CRG_SEED:-1}" 100 >sim-repl.log &
 pid=$!
