@@ -5,6 +5,7 @@
  * A refused change leaves no trace, as state_check () can't write.
  */
 #include "server/state.h"
+#include "tests/crg-def.h"
 #include "tests/tap.h"
 
 static struct crg_state s;
@@ -13,40 +14,11 @@ static const uint8_t lineage[CRG_ID_LEN] = { 9 }, next[CRG_ID_LEN] = { 10 };
 
 enum { P1 = 10, P2, C1, C2, W };
 
-/* p1 p2 at rome, c1 c2 at oslo, a replicate w; two IASPs. */
+/* P1 P2 at rome, C1 C2 at oslo, a replicate W; two IASPs. */
 static void
 base_def (void)
 {
-  static const char *const names[] = { "p1", "p2", "c1", "c2", "w" };
-
-  memset (&def, 0, sizeof def);
-  strcpy (def.name, "payroll");
-  def.n_sites = 2;
-  def.n_nodes = 5;
-  def.n_iasps = 2;
-  strcpy (def.sites[0], "rome");
-  strcpy (def.sites[1], "oslo");
-  for (unsigned i = 0; i < 5; i++) {
-    struct domain_node *n = &def.nodes[i];
-
-    n->id = P1 + i;
-    strcpy (n->name, names[i]);
-    n->site = i == 4 ? NO_SITE : (uint8_t) (i / 2);
-    n->preferred_role = i == 4 ? MEMBER_REPLICATE : i == 0 ? MEMBER_PRIMARY : MEMBER_BACKUP;
-    n->votes = 1;
-    n->order = n->preferred_order = (uint8_t) i;
-    n->n_addresses = 1;
-    strcpy (n->addresses[0], "127.0.0.1");
-  }
-  for (unsigned k = 0; k < 2; k++) {
-    strcpy (def.iasps[k].name, k ? "more" : "data");
-    def.iasps[k].size = 4096;
-    for (unsigned i = 0; i < 5; i++) {
-      def.iasps[k].order[i] = (uint8_t) i;
-      if (i < 4)
-        strcpy (def.iasps[k].store[i], "/store");
-    }
-  }
+  crg_def_make (&def, 2, P1, 2);
 }
 
 static void
@@ -304,7 +276,7 @@ added (void)
   ADD ("add: without a number", "no id or no name", nc.node.id = NO_NODE);
   ADD ("add: without a name", "no id or no name", nc.node.name[0] = '\0');
   ADD ("add: a number twice", "of that id", nc.node.id = P2);
-  ADD ("add: a name twice", "is in the recovery domain", strcpy (nc.node.name, "c2"));
+  ADD ("add: a name twice", "is in the recovery domain", strcpy (nc.node.name, "n4"));
   ADD ("add: with a vote", "without a vote", nc.node.votes = 1);
   ADD ("add: a role that is none", "backup, peer or replicate", nc.node.preferred_role = MEMBER_REPLICATE + 1);
   ADD ("add: a primary", "backup, peer or replicate", nc.node.preferred_role = MEMBER_PRIMARY);

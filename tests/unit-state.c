@@ -5,6 +5,7 @@
  * every flipped bit.
  */
 #include "server/state.h"
+#include "tests/crg-def.h"
 #include "tests/tap.h"
 
 static struct crg_state s, copy;
@@ -12,31 +13,11 @@ static struct crg_def def;
 static const uint8_t lineage[CRG_ID_LEN] = { 9 };
 static uint8_t buf[STATE_ENCODED_MAX], buf2[STATE_ENCODED_MAX];
 
-/* p1 p2 at rome, c1 c2 at oslo, a replicate w; one IASP. */
+/* Two nodes at rome, two at oslo, a replicate; one IASP. */
 static void
 base_def (void)
 {
-  static const char *const names[] = { "p1", "p2", "c1", "c2", "w" };
-
-  memset (&def, 0, sizeof def);
-  strcpy (def.name, "payroll");
-  def.n_sites = 2;
-  def.n_nodes = 5;
-  def.n_iasps = 1;
-  strcpy (def.sites[0], "rome");
-  strcpy (def.sites[1], "oslo");
-  for (unsigned i = 0; i < 5; i++) {
-    struct domain_node *n = &def.nodes[i];
-
-    n->id = 10 + i;
-    strcpy (n->name, names[i]);
-    n->site = i == 4 ? NO_SITE : (uint8_t) (i / 2);
-    n->preferred_role = i == 4 ? MEMBER_REPLICATE : MEMBER_BACKUP;
-    n->votes = 1;
-    n->order = n->preferred_order = (uint8_t) i;
-  }
-  strcpy (def.iasps[0].name, "data");
-  def.iasps[0].size = 4096;
+  crg_def_make (&def, 2, 10, 1);
 }
 
 static void
@@ -87,7 +68,7 @@ creation (void)
   REFUSED (def.n_nodes = 0, "no nodes");
   REFUSED (def.n_nodes = CRG_MAX_NODES + 1, "too many nodes");
   REFUSED (def.nodes[1].id = 10, "one id twice");
-  REFUSED (strcpy (def.nodes[1].name, "p1"), "one name twice");
+  REFUSED (strcpy (def.nodes[1].name, "n1"), "one name twice");
   REFUSED (def.nodes[1].order = 0, "one place twice");
   REFUSED (def.nodes[1].order = 9, "a place that isn't there");
   REFUSED (def.nodes[0].site = NO_SITE, "a host without a site");
@@ -310,16 +291,16 @@ lifecycle (void)
 
   s.def.nodes[3].votes = s.def.nodes[3].new_votes = 0;
   s.def.nodes[3].marked_failed = true;
-  ok (state_is_fenced (&s, "c2") && !state_is_fenced (&s, "c1"), "S1 d: marked failed: its writes come no more");
-  ok (try (c) == NULL && s.n_gone == 1 && state_is_fenced (&s, "c2") && !state_is_fenced (&s, "c1"),
+  ok (state_is_fenced (&s, "n4") && !state_is_fenced (&s, "n3"), "S1 d: marked failed: its writes come no more");
+  ok (try (c) == NULL && s.n_gone == 1 && state_is_fenced (&s, "n4") && !state_is_fenced (&s, "n3"),
       "S1 d: ... nor when it was removed so");
   c.node_change.op = NODE_ADD;
   c.node_change.node.preferred_role = MEMBER_BACKUP;
   c.node_change.node.n_addresses = 1;
-  strcpy (c.node_change.node.name, "c2");
+  strcpy (c.node_change.node.name, "n4");
   strcpy (c.node_change.site, s.def.sites[1]);
   strcpy (c.node_change.store[0], "/store");
-  ok (try (c) == NULL && s.n_gone == 0 && !state_is_fenced (&s, "c2"),
+  ok (try (c) == NULL && s.n_gone == 0 && !state_is_fenced (&s, "n4"),
       "S1 d: another node of that name is another matter");
   for (unsigned i = 0; i <= CRG_MAX_GONE; i++) {
     c.node_change.op = NODE_ADD;

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "common/jsonl.h"
+#include "tests/crg-def.h"
 #include "tests/fuzz/mutate-json.h"
 
 #define REQUIRE(cond) \
@@ -52,40 +53,14 @@ keep_state (const char *dir)
   static struct crg_def d;
   static const uint8_t lineage[CRG_ID_LEN] = { 7 };
 
+  crg_def_make (&d, 1, 1, 2);
   strcpy (d.name, "wages");
-  memset (d.cluster_id, 1, CRG_ID_LEN);
-  memset (d.id, 2, CRG_ID_LEN);
   d.placement = PLACEMENT_ACCESS;
-  d.suspend_timeout_ms = 3000;
-  d.n_sites = 2;
-  d.n_nodes = 3;
-  d.n_iasps = 2;
-  strcpy (d.sites[0], "rome");
-  strcpy (d.sites[1], "oslo");
-  for (unsigned i = 0; i < 3; i++) {
-    struct domain_node *n = &d.nodes[i];
-
-    n->id = i + 1;
-    snprintf (n->name, sizeof n->name, "n%u", i + 1);
-    n->site = i < 2 ? (uint8_t) i : NO_SITE;
-    n->preferred_role = i == 0 ? MEMBER_PRIMARY : i == 1 ? MEMBER_BACKUP : MEMBER_REPLICATE;
-    n->votes = 1;
-    n->order = n->preferred_order = (uint8_t) i;
-    n->n_addresses = 1;
-    strcpy (n->addresses[0], "127.0.0.1");
-  }
-  for (unsigned k = 0; k < 2; k++) {
-    strcpy (d.iasps[k].name, k ? "printer" : "payroll");
-    memset (d.iasps[k].id, 9 + (int) k, CRG_ID_LEN);
-    d.iasps[k].size = 1 << 20;
-    d.iasps[k].dirty_block = 65536;
-    d.iasps[k].mirror_port = 10810;
-    strcpy (d.iasps[k].export, "unix:");
-    for (unsigned i = 0; i < 3; i++) {
-      d.iasps[k].order[i] = (uint8_t) i;
+  strcpy (d.iasps[0].name, "payroll");
+  strcpy (d.iasps[1].name, "printer");
+  for (unsigned k = 0; k < 2; k++)
+    for (unsigned i = 0; i < 3; i++)
       snprintf (d.iasps[k].store[i], sizeof d.iasps[k].store[i], "/nowhere/store");
-    }
-  }
   d.iasps[1].type = RES_SCRIPT;
   snprintf (d.iasps[1].agent, sizeof d.iasps[1].agent, "/nowhere/agent");
   d.iasps[1].timeout_ms = 1000;

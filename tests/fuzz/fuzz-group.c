@@ -18,6 +18,7 @@
 #include "server/group_private.h"
 #include "server/hub_frame.h"
 #include "server/statefile.h"
+#include "tests/crg-def.h"
 
 #define REQUIRE(cond) \
   do {                \
@@ -203,35 +204,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     static struct crg_def d;
     static const uint8_t lineage[CRG_ID_LEN] = { 7 };
 
-    strcpy (d.name, "crg");
-    memset (d.cluster_id, 1, CRG_ID_LEN);
-    memset (d.id, 2, CRG_ID_LEN);
-    d.suspend_timeout_ms = 3000;
-    d.n_sites = 2;
-    d.n_nodes = 3;
-    d.n_iasps = 1;
-    strcpy (d.sites[0], "a");
-    strcpy (d.sites[1], "b");
-    for (unsigned i = 0; i < 3; i++) {
-      struct domain_node *n = &d.nodes[i];
-
-      n->id = i + 1;
-      snprintf (n->name, sizeof n->name, "n%u", i + 1);
-      n->site = i < 2 ? (uint8_t) i : NO_SITE;
-      n->preferred_role = i == 0 ? MEMBER_PRIMARY : i == 1 ? MEMBER_BACKUP : MEMBER_REPLICATE;
-      n->votes = n->new_votes = 1;
-      n->order = n->preferred_order = (uint8_t) i;
-      n->n_addresses = 1;
-      strcpy (n->addresses[0], "127.0.0.1");
-    }
-    strcpy (d.iasps[0].name, "iasp");
-    memset (d.iasps[0].id, 9, CRG_ID_LEN);
-    d.iasps[0].size = 1 << 20;
-    d.iasps[0].dirty_block = 65536;
-    d.iasps[0].mirror_port = 10810;
-    strcpy (d.iasps[0].export, "unix:");
-    strcpy (d.iasps[0].store[0], "/s");
-    strcpy (d.iasps[0].store[1], "/s");
+    crg_def_make (&d, 1, 1, 1);
     if (state_create (&created, &d, lineage) != NULL)
       abort ();
     created.started = true;
