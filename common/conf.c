@@ -55,6 +55,7 @@ static const struct key keys[] = {
   { SEC_NODE, "hook-timeout-ms", T_NUMBER, D (hook_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
   { SEC_NODE, "fence-hook", T_PATH, D (fence_hook) },
   { SEC_NODE, "snapshot-hook", T_PATH, D (snapshot_hook) },
+  { SEC_NODE, "persistent-reservation", T_ONOFF, D (reservation) },
   { SEC_NODE, "fence-timeout-ms", T_NUMBER, D (fence_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
 
   { SEC_ENGINE, "type", T_WORD, D (engine), .words = engine_words },

@@ -36,6 +36,7 @@ struct conf_crgd {
   char fence_hook[CRG_PATH_MAX + 1];   /* S1 d; "": nothing is fenced */
   uint32_t fence_timeout_ms;
   char snapshot_hook[CRG_PATH_MAX + 1]; /* "": only what a reflink can do */
+  bool reservation;                     /* S1 c: of the stores' devices */
   uint32_t engine;                     /* enum conf_engine */
   char engine_socket[CRG_PATH_MAX + 1]; /* local */
   char group_prefix[CRG_NAME_MAX + 1];  /* corosync; "": the engine's default */

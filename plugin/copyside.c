@@ -248,7 +248,7 @@ carry_out (struct engine *e, const struct copy_action *a)
     metaw_lazy (e);
     break;
   case CA_FAILED:
-    engine_store_failed (e, a->reason ? a->reason : strerror (a->error < 0 ? -a->error : EIO));
+    engine_store_failed (e, -a->error, a->reason ? a->reason : strerror (a->error < 0 ? -a->error : EIO));
     break;
   case CA_SNAPSHOT:
     snapshot_make (e->snapshot, e->ia->store.fd, &e->meta.sb);

@@ -365,11 +365,14 @@ eventfd_done (struct ring_op *op, int res)
 }
 
 void
-engine_store_failed (struct engine *e, const char *reason)
+engine_store_failed (struct engine *e, int error, const char *reason)
 {
   if (e->store_told)
     return;
   e->store_told = true;
+  /* S1 c */
+  if (error == EBADE)
+    reason = "the device has been reserved by another host, for which this one is dead";
   log_line ("store %s failed: %s; it takes no writes any more", e->ia->p.store, reason);
   control_event (e, json_pack ("{s:s, s:s}", "event", "store-failed", "reason", reason));
 }
@@ -387,7 +390,7 @@ round_tick (struct engine *e)
   if (!e->store_told && atomic_load (&e->ia->store.failed) != 0) {
     struct repl_event ev = { .kind = RE_STORE_FAILED, .reason = "a flush of the production store failed" };
 
-    engine_store_failed (e, strerror (atomic_load (&e->ia->store.failed)));
+    engine_store_failed (e, atomic_load (&e->ia->store.failed), strerror (atomic_load (&e->ia->store.failed)));
     prod_feed (e, &ev);
   }
   if (e->exit_at_ms != 0 && e->now_ms >= e->exit_at_ms) {

@@ -28,6 +28,9 @@
 #include "plugin/storemeta.h"
 #include "common/tlslink.h"
 
+/* S1 c: TAKEN: at the device, and the open record doesn't say so yet. */
+enum reserved { RESERVED_NOT, RESERVED_TAKEN, RESERVED_RECORDED };
+
 enum role { ROLE_NONE, ROLE_MIRROR, ROLE_PRODUCTION, ROLE_DETACHED };
 
 /* ---- requests ---------------------------------------------------------------------------- */
@@ -297,6 +300,7 @@ struct engine {
   bool restarted;    /* R5: of the store, when it was opened */
   bool was_clean;    /* last closed gracefully */
   bool store_told;   /* store-failed was said */
+  uint8_t reserved;  /* enum reserved: the device of the open store */
   bool released;     /* the last release of the store by this process was clean */
   uint64_t lease_until_ms;
   uint64_t exit_at_ms; /* quit: end the process by then, 0: no */
@@ -320,7 +324,7 @@ struct engine {
 extern void engine_answer (struct engine *e, unsigned slot, int error);
 extern bool engine_is_idle (struct engine *e); /* no local part is under way */
 /* Says once for each opening of the store that it failed (F4). */
-extern void engine_store_failed (struct engine *e, const char *reason);
+extern void engine_store_failed (struct engine *e, int error, const char *reason);
 extern void engine_set_open (struct engine *e, bool may_open, const char *refusal);
 
 /* metaw.c: one write at a time; the second kind is only for the mirror's core */

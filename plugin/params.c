@@ -17,7 +17,7 @@ enum key {
   K_NAME, K_STORE, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
   K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
   K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR, K_RESYNC_TARGET_S, K_RESYNC_SHARE,
-  K_SNAPSHOT, K_SNAPSHOT_HOOK,
+  K_SNAPSHOT, K_SNAPSHOT_HOOK, K_RESERVATION,
 #ifdef CRG_TEST
   K_FAULT_NO_TRACKING,
 #endif
@@ -50,6 +50,7 @@ static const char *const keys[] = {
   [K_RESYNC_SHARE] = "resync-share",
   [K_SNAPSHOT] = "snapshot-before-resync",
   [K_SNAPSHOT_HOOK] = "snapshot-hook",
+  [K_RESERVATION] = "persistent-reservation",
 #ifdef CRG_TEST
   [K_FAULT_NO_TRACKING] = "fault-no-tracking",
 #endif
@@ -63,7 +64,7 @@ static const char *const keys[] = {
 #define CONTROL_ANY                                                                               \
   (CONTROL_ALL | LINK_ALL | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
    | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S) | BIT (K_RESYNC_SHARE) \
-   | BIT (K_SNAPSHOT) | BIT (K_SNAPSHOT_HOOK))
+   | BIT (K_SNAPSHOT) | BIT (K_SNAPSHOT_HOOK) | BIT (K_RESERVATION))
 
 const char *
 params_key (unsigned i)
@@ -89,6 +90,7 @@ const char params_help[]
     "resync-share=<PERCENT>    Of the link, for a resync while clients write [30].\n"
     "snapshot-before-resync=on|off  Keep what a copy holds before it is resynchronised [off] ...\n"
     "snapshot-hook=<PATH>      ... with this program, where the file system can't reflink.\n"
+    "persistent-reservation=on|off  Reserve the store's device while it is open (experimental) [off].\n"
   ;
 
 void
@@ -226,6 +228,17 @@ set_ms (uint32_t *to, const char *key, const char *value, char *err, size_t errl
   return 0;
 }
 
+static int
+set_onoff (bool *to, const char *key, const char *value, char *err, size_t errlen)
+{
+  if (strcmp (value, "on") != 0 && strcmp (value, "off") != 0) {
+    snprintf (err, errlen, "%s=%s: it must be on or off", key, value);
+    return -EINVAL;
+  }
+  *to = strcmp (value, "on") == 0;
+  return 0;
+}
+
 int
 params_set (struct params *p, const char *key, const char *value, char *err, size_t errlen)
 {
@@ -309,13 +322,8 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
     p->resync_share = (uint32_t) n;
     return 0;
   }
-  case K_SNAPSHOT:
-    if (strcmp (value, "on") != 0 && strcmp (value, "off") != 0) {
-      snprintf (err, errlen, "%s=%s: it must be on or off", key, value);
-      return -EINVAL;
-    }
-    p->snapshot = strcmp (value, "on") == 0;
-    return 0;
+  case K_SNAPSHOT: return set_onoff (&p->snapshot, key, value, err, errlen);
+  case K_RESERVATION: return set_onoff (&p->reservation, key, value, err, errlen);
   case K_SNAPSHOT_HOOK:
     if (value[0] != '/') {
       snprintf (err, errlen, "%s=%s: it must be an absolute path", key, value);

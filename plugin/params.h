@@ -48,6 +48,7 @@ struct params {
   uint32_t resync_share;         /* percent of the link that a resync may use while clients write */
   bool snapshot;                 /* keep what a copy holds before it is resynchronised */
   char snapshot_hook[CRG_PATH_MAX + 1]; /* what does so where there is no reflink; empty: nothing */
+  bool reservation;              /* S1 c: a persistent reservation at the device, while the store is open */
   bool fault_no_tracking;        /* the test build only: to measure what tracking costs */
 
   uint32_t seen; /* bit by index of the key */

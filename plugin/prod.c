@@ -232,7 +232,7 @@ carry_out (struct engine *e, const struct repl_action *a)
     /* No read is answered either: it would go to the core, which holds it. */
     atomic_store (&e->ia->gate.lease_until_ms, 0);
     store_fail (&e->ia->store, a->error < 0 ? -a->error : EIO);
-    engine_store_failed (e, reason);
+    engine_store_failed (e, -a->error, reason);
     break;
   case RA_STATE:
     tell_link (e, a->site);

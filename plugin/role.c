@@ -14,6 +14,7 @@
 #include "common/ident.h"
 #include "plugin/engine_private.h"
 #include "plugin/log.h"
+#include "plugin/reserve.h"
 
 /* A release waits so long for requests and copies before it goes on without a clean close. */
 #define RELEASE_WAIT_MS 5000u
@@ -179,6 +180,42 @@ check_production (const struct engine *e, const struct record *r, uint8_t site, 
   return NULL;
 }
 
+/* S1 c: the device lets nobody else write from now on.  S1 has allowed this host to open the store, so
+ * the key of who had it open before, which the open record tells, is taken out. */
+static int
+take_reservation (struct engine *e, char *err, size_t errlen)
+{
+  const struct params *p = &e->ia->p;
+  const struct superblock *sb = &e->meta.sb;
+  uint64_t old = 0;
+  int r;
+
+  e->reserved = RESERVED_NOT;
+  if (!p->reservation)
+    return 0;
+  if (sb->open_node[0] != '\0')
+    old = reserve_key (p->iasp_id, sb->open_node, sb->open_boot_id);
+  r = reserve_io_take (e->ia->store.fd, p->store, reserve_key (p->iasp_id, p->node, e->boot_id), old, true, err, errlen);
+  if (r == 0) {
+    e->reserved = RESERVED_TAKEN;
+    log_line ("store %s: reserved at the device%s%s", p->store, old ? "; last opened by node " : "", sb->open_node);
+  }
+  return r;
+}
+
+/* After the last write.  What stays registered forbids nothing to the next host, who knows the key. */
+static void
+give_reservation (struct engine *e)
+{
+  const struct params *p = &e->ia->p;
+  char err[512];
+
+  if (e->reserved != RESERVED_NOT
+      && reserve_io_give (e->ia->store.fd, p->store, reserve_key (p->iasp_id, p->node, e->boot_id), err, sizeof err) < 0)
+    log_line ("%s", err);
+  e->reserved = RESERVED_NOT;
+}
+
 /* Opens, locks and checks.  NULL, or a code, with a sentence. */
 static const char *
 open_store (struct engine *e, const struct record *r, uint8_t site, enum role role, const json_t *request, char *err,
@@ -274,6 +311,10 @@ open_store (struct engine *e, const struct record *r, uint8_t site, enum role ro
     if (code)
       goto error;
   }
+  if (take_reservation (e, err, errlen) < 0) {
+    code = "reservation";
+    goto error;
+  }
   return NULL;
 
 error:
@@ -310,8 +351,13 @@ write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
   snprintf (sb->open_node, sizeof sb->open_node, "%s", e->ia->p.node);
   memcpy (sb->open_boot_id, e->boot_id, CRG_ID_LEN);
   sb->open_session = e->session;
+  if (e->reserved == RESERVED_TAKEN)
+    e->reserved = RESERVED_RECORDED;
   r = storemeta_write (&e->meta, &e->ia->store, true);
-  if (r < 0)
+  if (r == -EBADE && !e->ia->p.reservation)
+    snprintf (err, errlen, "store %s: its device is reserved for another host; set persistent-reservation to on at each "
+              "node of the site, or clear it at the device", e->ia->p.store);
+  else if (r < 0)
     snprintf (err, errlen, "store %s: its superblock can't be written: %s", e->ia->p.store, strerror (-r));
   return r;
 }
@@ -333,6 +379,9 @@ static void
 no_role (struct engine *e)
 {
   mapw_close (e);
+  /* No open record names us yet: another host could not know the key. */
+  if (e->reserved == RESERVED_TAKEN)
+    give_reservation (e);
   store_close (&e->ia->store);
   atomic_store (&e->ia->detached, false);
   atomic_store (&e->ia->read_only, false);
@@ -659,6 +708,8 @@ finish_release (struct engine *e)
   if (e->ia->store.fd != -1) {
     clean = false;
     clean = t->clean && write_clean (e);
+    if (clean)
+      give_reservation (e);
     no_role (e);
     e->released = clean;
     log_line ("released%s", clean ? "" : ", not cleanly");

@@ -124,6 +124,8 @@ build_args (const struct plugin_spec *s, const struct process_place *place, stru
     arg_add (a, "snapshot-before-resync=on");
   if (s->snapshot && s->snapshot_hook[0])
     arg_add (a, "snapshot-hook=%s", s->snapshot_hook);
+  if (s->reservation)
+    arg_add (a, "persistent-reservation=on");
   if (s->listen[0])
     arg_add (a, "listen=%s", s->listen);
   arg_add (a, "tls-ca=%s/ca.pem", s->tls_dir);

@@ -55,6 +55,7 @@ tell_spec (const struct conf_crgd *conf, const struct crg_state *s, unsigned ias
   spec->resync_share = s->def.resync_share;
   spec->snapshot = d->snapshot;
   snprintf (spec->snapshot_hook, sizeof spec->snapshot_hook, "%s", conf->snapshot_hook);
+  spec->reservation = conf->reservation;
   snprintf (spec->store, sizeof spec->store, "%s", d->store[node]);
   for (unsigned i = 0; i < n->n_addresses; i++)
     used += (size_t) snprintf (spec->listen + used, sizeof spec->listen - used, "%s%s",
