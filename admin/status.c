@@ -216,6 +216,9 @@ print_nodes (const json_t *crg)
     }
     putchar ('\n');
   }
+  json_array_foreach (json_object_get (crg, "removed_failed"), i, node)
+    printf ("  node  %-12s removed while marked failed: what it had open may be opened (S1)\n",
+            json_string_value (node) ?: "?");
   printf ("  votes %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " present: %s\n", present_votes,
           votes, is_true (crg, "majority") ? "majority" : "NO MAJORITY, nothing can change");
 }

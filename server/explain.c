@@ -334,6 +334,9 @@ say_production (const struct page *p, json_t *lines)
                                  p->s->def.nodes[i].name);
   if (*missing)
     say (lines, "Missing nodes: %s.", missing);
+  for (unsigned i = 0; i < p->s->n_gone; i++)
+    say (lines, "Node %s was removed while it was marked failed: others may open what it had open (S1), until a "
+         "node of that name is added.", p->s->gone[i]);
 }
 
 json_t *

@@ -552,6 +552,15 @@ leave_set (struct copy_rec *copy, uint64_t at_ms, const char *reason)
     str_set (copy->reason, sizeof copy->reason, reason);
 }
 
+/* Of a copy outside the set the reason says why it left, for as long as it is outside: what is done to
+ * it meanwhile is seen by itself. */
+static void
+say_why_outside (struct copy_rec *copy, const char *reason)
+{
+  if (copy->left_ms == 0 || copy->reason[0] == '\0')
+    str_set (copy->reason, sizeof copy->reason, reason);
+}
+
 /* R4: forced.  What the former set answered since this copy left it may be
  * gone, and what it holds is of another history: forks, until reattached.
  * The others lack an unknown part, so each is filled from the start. */
@@ -646,7 +655,10 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
     break;
   case CH_BAR:
     copy->barred = !c->clear;
-    str_set (copy->reason, sizeof copy->reason, c->clear ? "" : c->reason);
+    if (!c->clear)
+      str_set (copy->reason, sizeof copy->reason, c->reason);
+    else if (copy->in_set || copy->left_ms == 0)
+      memset (copy->reason, 0, sizeof copy->reason);
     /* F4: a failed store has lost what it had; only production, the last
      * resort of its own data, stays in the set until another takes over. */
     if (copy->barred && c->site != r->production_site && copy->in_set
@@ -660,14 +672,15 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
     if (copy->suspended && copy->in_set) {
       leave_set (copy, c->at_ms, c->reason);
       r->generation++;
-    } else
-      str_set (copy->reason, sizeof copy->reason, c->clear ? "" : c->reason);
+    } else if (!c->clear)
+      say_why_outside (copy, c->reason);
+    else if (copy->left_ms == 0)
+      memset (copy->reason, 0, sizeof copy->reason);
     break;
   case CH_DETACH:
     if (c->clear) {
       copy->detached = false;
       copy->exported = DETACHED_CLOSED;
-      memset (copy->reason, 0, sizeof copy->reason);
       break;
     }
     /* R6: a new generation, and a fork before it opens. */
@@ -675,7 +688,8 @@ apply_copy (struct crg_state *s, const struct change *c, unsigned iasp)
       r->generation++;
     if (copy->in_set)
       leave_set (copy, c->at_ms, c->reason);
-    str_set (copy->reason, sizeof copy->reason, c->reason);
+    else
+      say_why_outside (copy, c->reason);
     copy->suspended = false;
     copy->detached = true;
     copy->exported = c->mode;

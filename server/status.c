@@ -262,7 +262,9 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
     else if (s->started)
       mirror = "suspended";
   }
-  if (c->reason[0] && !(c->in_set && !c->barred))
+  if (c->suspended && !c->barred)
+    snprintf (reason, sizeof reason, "suspended by an operator");
+  else if (c->reason[0] && (c->barred || !(c->in_set || (state && strcmp (state, "resyncing") == 0))))
     snprintf (reason, sizeof reason, "%s", c->reason);
   else if (why)
     snprintf (reason, sizeof reason, "%s", why);
@@ -482,6 +484,17 @@ nodes_json (const struct crg_state *s, const struct group_status *st)
   return list;
 }
 
+/* S1 d: of whom the state knows that it was removed while it was marked failed. */
+static json_t *
+gone_json (const struct crg_state *s)
+{
+  json_t *list = json_array ();
+
+  for (unsigned i = 0; i < s->n_gone; i++)
+    json_array_append_new (list, json_string (s->gone[i]));
+  return list;
+}
+
 static json_t *
 counters_json (const struct group_counters *c)
 {
@@ -543,6 +556,7 @@ status_crg (const struct member *m)
     json_object_set_new (out, "strategy",
                          json_string (s->def.placement == PLACEMENT_ACCESS ? "access" : "site"));
     json_object_set_new (out, "nodes", nodes_json (s, &st));
+    json_object_set_new (out, "removed_failed", gone_json (s));
     json_object_set_new (lease, "holder", holder ? json_string (holder) : json_null ());
     if (st.lease_until_ms[0])
       json_object_set_new (lease, "left_ms",

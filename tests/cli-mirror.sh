@@ -82,6 +82,7 @@ mkdir store.milan.before-resync.new # it can't be made, and the copy stays as it
 status 0 ctl p1 mirror resume payroll --site milan
 must_explain '^  What it holds could not be kept .*before-resync: it can.t be made: .*; the resynchronisation waits'
 must_explain '^  Production, .*what it holds can.t be kept before it is resynchronised .snapshot-before-resync.: .*; [0-9]+ bytes dirty for it'
+must_explain '^  It left the in-sync set .*, where it was since generation 1: suspended by an operator'
 rmdir store.milan.before-resync.new
 wait_in_sync 30
 put 3 64k

@@ -111,6 +111,9 @@ status 0 is serving payroll
 status 2 is production payroll
 status 0 status
 shows 'marked failed, prefers primary'
+answer '.crgs[0].removed_failed = ["p9"]'
+status 0 status
+shows 'node  p9           removed while marked failed'
 
 # --- an IASP goes before a CRG of the same name
 answer '.crgs[0].name = "payroll" | .crgs[0].iasps += [.crgs[0].iasps[0] | .name = "second" | .serving = false]'

@@ -59,8 +59,11 @@ wait_for 30 wait_host || { show_logs; fail "c2 does not take the copy of milan";
 wait_in_sync 30
 
 # --- c1 is gone for good: its vote goes, it goes
+status 0 ctl p1 mark-failed c1 --i-confirm-it-is-dead --crg payroll
 status 0 ctl p1 node remove payroll c1
 [ "$(n_nodes)" = 4 ] || fail "c1 is still there"
+ctl w1 status >out && grep -q 'node  c1 .*removed while marked failed' out || { cat out; fail "status does not show that c1 was removed as failed"; }
+ctl w1 explain payroll >out && grep -q 'Node c1 was removed while it was marked failed' out || { cat out; fail "explain does not say so either"; }
 
 # --- a new site is a new copy
 truncate -s "$(stat -c %s "${STORE[milan]}")" "$tmp/store.turin"

@@ -208,6 +208,46 @@ orders (void)
   ok (all, "F5: preferred and current order are apart");
 }
 
+static bool
+milan_says (const char *reason)
+{
+  return strcmp (s.rec[0].copies[1].reason, reason) == 0;
+}
+
+/* A copy outside the set goes on to say why it left, whatever is done to it meanwhile. */
+static void
+reasons (void)
+{
+  static const uint8_t kinds[] = { CH_SUSPEND, CH_DETACH, CH_BAR };
+  struct change c;
+
+  for (unsigned k = 0; k < ARRAY_SIZE (kinds); k++)
+    for (unsigned by_itself = 0; by_itself < 2; by_itself++) {
+      const char *want = by_itself && kinds[k] != CH_BAR ? "no answer" : "by hand";
+
+      fresh ();
+      s.rec[0].copies[1].in_set = true;
+      c = (struct change) { .kind = CH_SHRINK, .iasps = 1, .site = 1, .expect_tenure = 1, .at_ms = 5 };
+      strcpy (c.reason, "no answer");
+      if (by_itself)
+        ok (try (c) == NULL && milan_says ("no answer"), "R2: why it left the set");
+      c = (struct change) { .kind = kinds[k], .iasps = 1, .site = 1, .at_ms = 6, .expect_tenure = 1 };
+      strcpy (c.reason, "by hand");
+      ok (try (c) == NULL && milan_says (want), "... %s", want);
+      c.clear = true;
+      c.reason[0] = '\0';
+      ok (try (c) == NULL && milan_says (want), "... and still, when that has ended");
+      c = (struct change) { .kind = CH_ENTER, .iasps = 1, .site = 1, .node = 12, .expect_tenure = 1 };
+      ok (try (c) == NULL && milan_says (""), "R3: until it is in the set again");
+    }
+  fresh ();
+  c = (struct change) { .kind = CH_SUSPEND, .iasps = 1, .site = 1 };
+  strcpy (c.reason, "by hand");
+  ok (try (c) == NULL && milan_says ("by hand"), "never in the set: the reason is what is done to it ...");
+  c.clear = true;
+  ok (try (c) == NULL && milan_says (""), "... for as long as it is");
+}
+
 static void
 copies (void)
 {
@@ -249,6 +289,7 @@ copies (void)
   ok (try (c) == NULL && !s.rec[0].copies[1].barred, "F4: until an operator clears it");
   c = (struct change) { .kind = CH_BAR, .iasps = 1, .site = 0, .expect_tenure = 1 };
   ok (try (c) == NULL && s.rec[0].copies[0].in_set, "F4: production's copy stays in the set");
+  reasons ();
   fresh ();
   c = (struct change) { .kind = CH_RESTARTED, .iasps = 1, .site = 0, .node = 10, .expect_tenure = 1,
                         .boot_id = { 5 } };
