@@ -68,7 +68,8 @@ extern void reserve_did (struct reserve *r, enum reserve_result result);
 
 /* The shell (reserve_io.c).  Both carry out the steps on an open device, and block.  0, or -errno
  * with a sentence that names 'path' and the parameter. */
-extern int reserve_io_take (int fd, const char *path, uint64_t own, uint64_t old, bool is_allowed, char *err, size_t errlen);
+extern int reserve_io_take (int fd, const char *path, uint64_t own, uint64_t old, bool is_allowed,
+                            char *err, size_t errlen);
 extern int reserve_io_give (int fd, const char *path, uint64_t own, char *err, size_t errlen);
 /* What an answer of the kernel to one of the ioctls means: 0, -errno, or the status of the device. */
 extern enum reserve_result reserve_io_result (int answer, int error);

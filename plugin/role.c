@@ -187,7 +187,7 @@ take_reservation (struct engine *e, char *err, size_t errlen)
 {
   const struct params *p = &e->ia->p;
   const struct superblock *sb = &e->meta.sb;
-  uint64_t old = 0;
+  uint64_t own = reserve_key (p->iasp_id, p->node, e->boot_id), old = 0;
   int r;
 
   e->reserved = RESERVED_NOT;
@@ -195,7 +195,7 @@ take_reservation (struct engine *e, char *err, size_t errlen)
     return 0;
   if (sb->open_node[0] != '\0')
     old = reserve_key (p->iasp_id, sb->open_node, sb->open_boot_id);
-  r = reserve_io_take (e->ia->store.fd, p->store, reserve_key (p->iasp_id, p->node, e->boot_id), old, true, err, errlen);
+  r = reserve_io_take (e->ia->store.fd, p->store, own, old, true, err, errlen);
   if (r == 0) {
     e->reserved = RESERVED_TAKEN;
     log_line ("store %s: reserved at the device%s%s", p->store, old ? "; last opened by node " : "", sb->open_node);
@@ -208,10 +208,10 @@ static void
 give_reservation (struct engine *e)
 {
   const struct params *p = &e->ia->p;
+  uint64_t own = reserve_key (p->iasp_id, p->node, e->boot_id);
   char err[512];
 
-  if (e->reserved != RESERVED_NOT
-      && reserve_io_give (e->ia->store.fd, p->store, reserve_key (p->iasp_id, p->node, e->boot_id), err, sizeof err) < 0)
+  if (e->reserved != RESERVED_NOT && reserve_io_give (e->ia->store.fd, p->store, own, err, sizeof err) < 0)
     log_line ("%s", err);
   e->reserved = RESERVED_NOT;
 }
