@@ -721,7 +721,10 @@ record (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   if (m->tenure > c->tenure) {
     c->tenure = m->tenure;
     c->tenure_node[0] = '\0';
-    c->want_tenure = true;
+    /* R1, R4: no link of the tenure of its own appointment comes, and who gives it a lower one again is
+     * not this node's crgd, which holds the record.  It is stored by the opening as production: until then
+     * the disk says that this hasn't been, which of a tenure that was forced has to be seen. */
+    c->want_tenure = !ev->appointed;
     if (c->linked) {
       /* R1: the link is an older production's. */
       struct copy_action *a = copy_act (out, CA_CLOSE);

@@ -79,6 +79,7 @@ struct copy_event {
   const char *peer;
   const struct wire_hello *hello;
   const struct wire_record *record; /* CE_RECORD; CE_FRAME of ENTER */
+  bool appointed;              /* CE_RECORD: the record names this copy's site as production's */
   const uint8_t *map;          /* CE_FRAME of MAP: its payload, or NULL (ALL) */
   struct wire_header frame;
 };

@@ -765,7 +765,7 @@ copyside_record (struct engine *e)
   struct wire_record m = { .tenure = e->rec.tenure, .generation = e->rec.generation, .loss = e->rec.loss,
                            .in_set = e->rec.in_set,
                            .since = e->rec.in_set & 1u << e->site ? e->rec.since[e->site] : 0 };
-  struct copy_event ev = { .kind = CE_RECORD, .record = &m };
+  struct copy_event ev = { .kind = CE_RECORD, .record = &m, .appointed = e->rec.production_site == e->site };
 
   feed (e, &ev);
 }

@@ -572,6 +572,14 @@ test_end (void)
   refuses (WIRE_REFUSE_TENURE, "and it can't come back");
 
   linked ();
+  {
+    struct wire_record rec = { .tenure = 6, .generation = 9 };
+    step ((struct copy_event){ .kind = CE_RECORD, .record = &rec, .appointed = true });
+  }
+  ok (has (CA_CLOSE) && !has (CA_SUPER), "so does its own appointment, which its disk says when it is opened so (R1, R4)");
+  refuses (WIRE_REFUSE_TENURE, "and that one can't come back either");
+
+  linked ();
   done (7, 0);
   done (COPY_OP_SUPER, 0);
   is (c.status.illegal, 2, "answers to nothing are counted, and ignored");

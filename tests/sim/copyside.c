@@ -423,7 +423,7 @@ copyside_record (struct wplugin *p)
   struct wire_record m = { .tenure = p->rec.tenure, .generation = p->rec.generation, .loss = p->rec.loss,
                            .in_set = p->rec.in_set,
                            .since = p->rec.in_set & 1u << p->site ? p->rec.since[p->site] : 0 };
-  struct copy_event ev = { .kind = CE_RECORD, .record = &m };
+  struct copy_event ev = { .kind = CE_RECORD, .record = &m, .appointed = p->rec.production_site == p->site };
 
   feed (p, &ev);
 }
