@@ -356,10 +356,23 @@ place_may_begin (const struct place_in *in, unsigned unit)
          || (in->ready && place_owner (in, unit) < 0);
 }
 
+/* R4: was a takeover by this site forced, and nobody has opened its store in that tenure, though its disk
+ * still says that it is a fork?  Then another node of the site opens it as the forced one would have. */
+static bool
+is_unopened (const struct place_in *in, unsigned iasp, unsigned node)
+{
+  const struct iasp_rec *r = &in->state->rec[iasp];
+  const struct group_host_status *h = said (in, node, iasp);
+
+  return r->forced && in->state->def.nodes[node].site == r->production_site && h != NULL && h->probed && h->store.fork
+         && h->store.tenure < r->tenure;
+}
+
 void
 place_appointment (const struct place_in *in, unsigned unit, unsigned node, struct change *c)
 {
   const struct crg_state *s = in->state;
+  uint32_t unopened = 0;
 
   memset (c, 0, sizeof *c);
   c->kind = CH_APPOINT;
@@ -371,9 +384,17 @@ place_appointment (const struct place_in *in, unsigned unit, unsigned node, stru
   c->present = present_mask (in);
   memcpy (c->boot_id, in->node[node].announce->boot_id, CRG_ID_LEN);
   /* S2 b: who waits for nobody may open a restarted store, and loss rises. */
-  FOR_UNIT (i, s, unit)
+  FOR_UNIT (i, s, unit) {
     if (place_is_restarted (in, node, i))
       c->loss_iasps |= 1u << i;
+    if (is_unopened (in, i, node))
+      unopened |= 1u << i;
+  }
+  /* What is only restarted is not forced with it. */
+  if (unopened != 0 && (c->loss_iasps & ~unopened) == 0) {
+    c->forced = true;
+    c->loss_iasps = unopened;
+  }
 }
 
 bool

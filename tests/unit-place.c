@@ -252,6 +252,44 @@ forced (void)
          said[C1].iasp[1].store.restarted = true);
 }
 
+/* R4: the forced host died before it had opened what was a fork; its neighbour goes on. */
+static void
+forced_again (void)
+{
+  struct change c;
+
+  fresh (PLACEMENT_SITE);
+  for (unsigned k = 0; k < 2; k++) {
+    s.rec[k].tenure = 2;
+    s.rec[k].generation = 2;
+    s.rec[k].forced = true;
+    s.rec[k].copies[1].in_set = false;
+    said[P2].iasp[k].store.fork = true;
+    said[P2].iasp[k].store.restarted = k == 1;
+  }
+  in.node[P1].present = false;
+  ok (place_production (&in, &c) && c.node == ID (P2) && c.forced && c.loss_iasps == 3, "p2 takes what p1 did not open");
+  ok (state_check (&s, &c) == NULL, "... and may");
+  state_apply (&s, &c);
+  ok (s.rec[0].forced && s.rec[0].tenure == 3 && s.rec[0].loss == 1, "... by force as before");
+  says (place_disagrees (&s, 0, 0, &said[P2].iasp[0].store), NULL, "its fork is opened");
+
+  s.rec[0].forced = s.rec[1].forced = true;
+  said[P2].iasp[0].store.fork = said[P2].iasp[1].store.fork = false;
+  said[P2].iasp[0].store.tenure = 3;
+  place_appointment (&in, 0, P2, &c);
+  ok (!c.forced, "opened once, it is forced no more");
+  said[P2].iasp[0].store.fork = true;
+  said[P2].iasp[0].store.tenure = 2;
+  s.rec[1].copies[0].boot_id[0] = 99;
+  place_appointment (&in, 0, P2, &c);
+  ok (!c.forced && c.loss_iasps == 2, "nor together with one that is only restarted (S2)");
+  said[P2].iasp[1].store.restarted = false;
+  s.rec[0].forced = false;
+  place_appointment (&in, 0, P2, &c);
+  ok (!c.forced, "nor one that nobody has forced");
+}
+
 static void
 left (void)
 {
@@ -427,6 +465,7 @@ main (void)
   disagreement ();
   refusal ();
   forced ();
+  forced_again ();
   left ();
   owner ();
   production ();
