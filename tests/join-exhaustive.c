@@ -328,6 +328,8 @@ main (int argc, char **argv)
     run (2, 1, 1, 0, 4);
     deep (0, 1, 1, 0, true);
     run (2, 2, 1, 0, 100);
+    deep (0, 1, 0, 0, true);
+    run (3, 2, 0, 0, 10);
   }
   free (visited);
   return tap_done ();
