@@ -49,3 +49,15 @@ start_node c2
 wait_for 20 marked false || fail "c2 is back and still marked failed"
 hosted_by c1 || fail "c1 lost the copy"
 same_copies
+
+# S1 c is for disks that have it: c2 says so, and doesn't open the file.
+sed -i "s|^\[node\]|&\npersistent-reservation = on|" c2/crgd.conf
+kill_node c2
+start_node c2
+back () { status_of '.crgs[0].nodes[] | select(.name == "c2") | .present' | grep -qx true; }
+wait_for 20 back || { show_logs; fail "c2 is not back"; }
+kill_node c1
+wait_for 20 ctl w1 mark-failed c1 --i-confirm-it-is-dead >mark.out 2>&1 || { cat mark.out; fail "mark-failed"; }
+ctl w1 start payroll >start.out || { cat start.out; fail "start"; }
+refuses () { ctl w1 explain payroll | grep -q 'persistent-reservation: it has no persistent reservations'; }
+wait_for 20 refuses || { show_logs; ctl w1 explain payroll; fail "c2 does not say that its store can't be reserved"; }
