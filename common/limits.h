@@ -225,9 +225,18 @@
 #define VERIFY_TRIES   10
 /* Ranges that differ and are named, of each copy; the others are counted. */
 #define VERIFY_MAX_FOUND 16
+/* Questions of the resync for digests that are under way, to all copies together: enough that neither
+ * side waits for the other. */
+#define REPL_MAX_ASKS 8
+/* One that is not answered in this time is given up, and its blocks are sent: reads may wait for them. */
+#define REPL_ASK_MS 1000
+/* Asking that finds less than a quarter equal is left for so many blocks, doubled each time up to the
+ * second figure: where nothing is equal it costs one range in seventeen. */
+#define REPL_ASK_PAUSE     16
+#define REPL_ASK_PAUSE_MAX 256
 /* Digests that a plugin makes at once, of its own ranges or for its production: those waited for, and
- * those that came too late under a lock. */
-#define DIGEST_MAX_JOBS (VERIFY_SLOTS + VERIFY_TRIES + 2)
+ * those that came too late under a lock, or for a question that was given up. */
+#define DIGEST_MAX_JOBS (VERIFY_SLOTS + VERIFY_TRIES + 2 + 2 * REPL_MAX_ASKS)
 
 /* Operations that a mirror copy holds: as many as it offers as its window. */
 #define COPY_MAX_OPS LINK_WINDOW_FRAMES

@@ -390,7 +390,7 @@ send_digest (struct engine *e, struct mlink *l, uint64_t seq, uint64_t offset, u
     mlink_close (l, "the peer does not read its answers");
 }
 
-/* Production compares (verify.h): answered when the digests are made, in no order with the stream. */
+/* Production compares (verify.h, repl_ask.c): answered when the digests are made, in no order with the stream. */
 static void
 digest_asked (struct engine *e, struct mlink *l, const struct wire_header *h, const uint8_t *payload)
 {
@@ -410,7 +410,7 @@ digest_asked (struct engine *e, struct mlink *l, const struct wire_header *h, co
   }
   else
     /* If it can't begin, no answer: FAILED would say that the store can't read it, and then a good
-     * block counts as different.  Production waits with a bound, and leaves this copy out. */
+     * block counts as different.  Production waits with a bound, and leaves this copy out, or sends. */
     (void) digest_start (e->digester, l->conn, h->seq, h->offset, h->length, m.block_size);
 }
 

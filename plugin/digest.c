@@ -51,7 +51,7 @@ sha256 (const uint8_t *data, uint32_t len, uint8_t digest[WIRE_DIGEST_LEN])
 }
 
 static int
-one_block (struct digester *d, uint64_t offset, uint32_t len, uint8_t digest[WIRE_DIGEST_LEN])
+one_block (struct digester *d, uint64_t offset, uint32_t len, uint8_t digest[WIRE_DIGEST_LEN], bool *all_hole)
 {
   uint64_t run = 0;
   bool hole = false;
@@ -63,6 +63,7 @@ one_block (struct digester *d, uint64_t offset, uint32_t len, uint8_t digest[WIR
       return r;
     hole = hole && run >= len;
   }
+  *all_hole = *all_hole && hole;
   if (hole && d->zero_length == len) {
     memcpy (digest, d->zero, WIRE_DIGEST_LEN);
     return 0;
@@ -87,10 +88,11 @@ work (struct digester *d, struct digest_job *job)
 {
   job->error = 0;
   job->n = 0;
+  job->hole = true;
   for (uint64_t at = 0; at < job->length && job->error == 0; at += job->block_size) {
     uint32_t len = (uint32_t) MIN ((uint64_t) job->block_size, job->length - at);
 
-    job->error = one_block (d, job->offset + at, len, job->digests[job->n]);
+    job->error = one_block (d, job->offset + at, len, job->digests[job->n], &job->hole);
     if (job->error == 0)
       job->n++;
   }
@@ -206,6 +208,12 @@ digest_take (struct digester *d, struct digest_job *job)
     return false;
   *job = d->jobs[d->taken++ % DIGEST_MAX_JOBS];
   return true;
+}
+
+bool
+digest_has_room (const struct digester *d, unsigned jobs)
+{
+  return atomic_load (&d->started) - d->taken + jobs <= DIGEST_MAX_JOBS;
 }
 
 bool

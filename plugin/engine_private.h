@@ -107,7 +107,7 @@ struct mapw {
 /* ... of a store in memory, which is read at once: so few that a round's blocks stay in the
  * processor's cache until they are sent. */
 #define PROD_RSLOTS_MEMORY 6
-#define PROD_EVENTS  (2 * PROD_RSLOTS + 64)
+#define PROD_EVENTS  (2 * PROD_RSLOTS + REPL_MAX_ASKS + 64)
 /* Ciphertext that waits for the socket of one copy; the window itself is LINK_WINDOW_BYTES. */
 #define PROD_OUT_BYTES (4 * 1024 * 1024)
 

@@ -289,7 +289,7 @@ prod_feed (struct engine *e, struct repl_event *ev)
   if (p->stepping) {
     struct prod_event *q;
 
-    /* Every source has at most one event here: a resync buffer, a link's end or its room. */
+    /* Every source has at most one event here: a resync buffer, a question, a link's end or its room. */
     if (p->ev_n == PROD_EVENTS)
       abort ();
     q = &p->events[(p->ev_head + p->ev_n++) % PROD_EVENTS];

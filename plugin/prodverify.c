@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The comparison of the copies, around its pure core (verify.h): the controller's command, the
- * questions to the copies, the own digests, what is logged and told.  The engine's thread only.  It
- * decides nothing.
+/* The comparison of the copies around its pure core (verify.h), and the digests of the resync: the
+ * controller's command, the questions to the copies, the own digests, what is logged and told.  The
+ * engine's thread only.  It decides nothing.
  */
 #include "config.h"
 
@@ -95,7 +95,8 @@ void
 prodverify_digest (struct engine *e, const struct digest_job *job)
 {
   struct repl_event ev = { .kind = RE_DIGEST, .site = e->site, .seq = job->seq, .error = job->error,
-                           .map = job->digests[0], .length = job->n };
+                           .map = job->digests[0], .length = job->n,
+                           .zero = job->error == 0 && job->hole ? RZ_HOLE : RZ_DATA };
 
   if (e->prod.on)
     prod_feed (e, &ev);
@@ -138,7 +139,7 @@ refusal (struct engine *e, json_t *request, uint32_t *sites)
   verify_status (e->prod.core, e->now_ms, &st);
   if (st.on)
     return "a comparison is under way already";
-  if (!digest_is_idle (e->digester))
+  if (!digest_has_room (e->digester, VERIFY_SLOTS + 1 + REPL_MAX_ASKS))
     return "digests of an earlier comparison are still being made";
   return NULL;
 }

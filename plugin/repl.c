@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The replication core: requests, their range lock, their hot regions, their completion; lease and
  * hold.  What concerns one copy (its link, its way in and out of the set) is in repl_link.c, its
- * resync in repl_resync.c, what the core shows in repl_status.c.  Pure; called by the plugin's
+ * resync in repl_resync.c and repl_ask.c, what the core shows in repl_status.c.  Pure; called by the plugin's
  * engine thread and by the simulator.  It must never complete a request that lacks its local part,
  * one of its copies, or the lease.
  */
@@ -754,9 +754,12 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
   case RE_MARKED:
     marked (r, ev, out);
     break;
+  case RE_DIGEST:
+    if (!ask_answered (r, ev))
+      verify_event (r, ev, out);
+    break;
   case RE_VERIFY:
   case RE_VERIFY_STOP:
-  case RE_DIGEST:
     verify_event (r, ev, out);
     break;
   case RE_MORE:

@@ -12,7 +12,7 @@
  * completes when its local part is done, every copy in `must` has answered, and the lease is
  * valid (L2); FLUSH and FUA also wait for those copies' own flush; R2 (a lost copy: hold until
  * the record without it), R3 (entering the set), F4 (a failed store), F6 (hold and drain);
- * resync below application writes.  `must` of a request = the committed in-set copies and
+ * resync below application writes, by digest where blocks are only in doubt.  `must` of a request = the committed in-set copies and
  * those entering (R3), fixed when the request is granted its range lock.
  *
  * Tracking (mark.h): a region is hot on the own disk before the local part of its write is
@@ -95,7 +95,8 @@ enum repl_event_kind {
                      (), the core's until RA_VERIFY of the own site): a run begins (verify.h) */
   RE_VERIFY_STOP, /* reason: it ends now */
   RE_DIGEST,      /* site (the own one, or a copy's), seq, error, map, length: the digests that RA_DIGEST or
-                     RA_DIGEST_REQ asked for under that number: `length` of WIRE_DIGEST_LEN bytes each */
+                     RA_DIGEST_REQ asked for under that number: `length` of WIRE_DIGEST_LEN bytes each.  The
+                     own ones with zero RZ_HOLE: all of the range is a hole */
   RE_TICK,        /* time passed: feed one every REPL_TICK_MS */
   RE_MORE,        /* nothing new: after a step that set actions->more */
 };
@@ -242,6 +243,7 @@ struct repl_site_status {
   uint64_t rate_bytes_s;
   uint64_t eta_s;               /* UINT64_MAX: unknown */
   uint64_t resync_bytes;        /* that the resync has sent it, ever; holes count as nothing */
+  uint64_t equal_bytes;         /* ... and has not, as its digest was production's */
   uint64_t unacked_bytes;
   unsigned unacked_frames;
   uint64_t lag_ms;              /* age of the oldest request that waits for it */
@@ -259,6 +261,7 @@ struct repl_wait {
 
 struct repl_counters {
   uint64_t requests, completed, errors, frames, resent_frames, resync_blocks, hole_blocks;
+  uint64_t asks;                /* questions of the resync for digests */
   uint64_t own_flushes;         /* made to let hot marks go */
   uint64_t illegal;             /* events that made no sense: counted, ignored */
   uint64_t locks_waited, copies_lost, copies_back, copies_entered;

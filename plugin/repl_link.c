@@ -65,14 +65,14 @@ link_mark_hot (struct repl *r, unsigned site)
 
   for (uint64_t i = h ? hot_next (h, 0) : 0; h && i < h->n_bits; i = hot_next (h, i + 1)) {
     const uint64_t offset = i * h->bit_size;
-    track_mark (&r->sites[site].track, offset,
-                h->bit_size < r->cfg.size - offset ? h->bit_size : r->cfg.size - offset);
+    track_doubt (&r->sites[site].track, offset,
+                 h->bit_size < r->cfg.size - offset ? h->bit_size : r->cfg.size - offset);
   }
   /* Marks on their way to the disk count too: their writes may be at the copy already. */
   for (unsigned i = 0; h && i < h->n_entries; i++) {
     const uint64_t offset = h->entry[i].region * h->region_size;
-    track_mark (&r->sites[site].track, offset,
-                h->region_size < r->cfg.size - offset ? h->region_size : r->cfg.size - offset);
+    track_doubt (&r->sites[site].track, offset,
+                 h->region_size < r->cfg.size - offset ? h->region_size : r->cfg.size - offset);
   }
 }
 
@@ -301,14 +301,13 @@ offer (struct repl *r, unsigned site, unsigned slot)
   const uint64_t payload = s->op == RO_WRITE ? s->length : 0;
   const uint32_t frames = s->op == RO_WRITE ? s->n_frames : 1;
   /* However much clients write, the resync has room for a block. */
-  const bool floor = x->track.count[TS_DIRTY] > 0 && x->n_rslots == 0;
+  const bool floor = track_waiting (&x->track) > 0 && x->n_rslots == 0;
 
   /* The copy has to know that it is being resynchronised (and be marked unusable) before it
    * gets newer writes while it lacks older ones. */
   return x->link_up && !x->mute && x->map_valid
-         && (x->resync_begun
-             || x->track.count[TS_DIRTY] + x->track.count[TS_SYNCING] == 0)
-         && !track_all_dirty (&x->track, s->offset, s->length) && track_can_send (&x->track)
+         && (x->resync_begun || track_open (&x->track) == 0)
+         && !track_all_dirty (&x->track, s->offset, s->length, !ask_wanted (r, site)) && track_can_send (&x->track)
          && link_fits (x, (uint32_t) payload + frames * WIRE_HEADER_LEN + (floor ? resync_block_bytes (r) : 0),
                        frames + (floor ? resync_block_frames (r) : 0));
 }
@@ -384,7 +383,7 @@ new_resync (struct repl_site *x)
 static void
 mark_everything (const struct repl *r, struct repl_site *x)
 {
-  track_mark_all (&x->track);
+  track_doubt_all (&x->track);
   x->map_valid = true;
   x->untracked = false;
   /* On its own disk too: whoever is production then has to know. */
@@ -445,7 +444,7 @@ link_lost (struct repl *r, unsigned site, const char *reason, struct repl_action
   x->settled = x->told_settled = x->clear = false;
   x->lack_said = false;
   resync_cancel (r, site);
-  track_mark_sent (&x->track);
+  track_doubt_sent (&x->track);
   x->spread = 0;
   x->unacked_bytes = x->unacked_frames = x->resync_unacked = 0;
   x->acked_seq = x->seq;
@@ -551,7 +550,7 @@ static void
 try_enter (struct repl *r, unsigned site, struct repl_actions *out)
 {
   struct repl_site *x = &r->sites[site];
-  const uint64_t open = x->track.count[TS_DIRTY] + x->track.count[TS_SYNCING];
+  const uint64_t open = track_open (&x->track);
 
   if ((r->in_set & 1u << site) || !x->link_up || x->mute || !x->map_valid || r->failed)
     return;
@@ -697,6 +696,7 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
         || (ev->restarted && x->untracked && !r->cfg.mark))
       mark_everything (r, x);
     x->map_needed = false;
+    x->ask_pause = x->ask_left = ev->empty ? REPL_ASK_PAUSE_MAX : 0; /* so little is equal in an empty one */
     x->fork_taken = ev->forked;
     x->reason[0] = '\0';
     return;
@@ -819,8 +819,8 @@ map_piece (struct repl *r, const struct repl_event *ev)
     if (ev->map && i % 8 == 0 && ev->map[i / 8] == 0)
       i += 7;
     else if (!ev->map || ev->map[i / 8] >> (i % 8) & 1)
-      track_mark (&x->track, offset,
-                  r->cfg.block_size < r->cfg.size - offset ? r->cfg.block_size : r->cfg.size - offset);
+      track_doubt (&x->track, offset,
+                   r->cfg.block_size < r->cfg.size - offset ? r->cfg.block_size : r->cfg.size - offset);
   }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of the replication core, laid open for those who embed it by value (the plugin's
- * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c, verify.c and repl_status.c,
- * which share it.  Nobody else reads or writes a field.  No pointers but the maps given at init: a copy of the
+ * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c, repl_ask.c, verify.c and
+ * repl_status.c, which share it.  Nobody else reads or writes a field.  No pointers but the maps given at init: a copy of the
  * struct and of the maps is a snapshot.
  */
 #ifndef IASP_REPL_PRIVATE_H
@@ -62,9 +62,20 @@ enum rslot_state { RL_FREE, RL_BLOCKED, RL_READING, RL_CANCELLED };
 struct repl_rslot {
   uint8_t state;                /* enum rslot_state */
   uint8_t site;
+  bool doubt;                   /* what the run was before */
   uint16_t blockers;
   uint64_t order;
   struct track_range run;       /* blocks locked: the first is read, the rest may be a hole */
+};
+
+/* A question of the resync for digests.  No lock is held for it (repl_ask.c, D1). */
+struct repl_ask {
+  bool on;
+  uint8_t site;
+  uint8_t heard;                /* 1: the own digests came, 2: the copy's */
+  struct track_range run;
+  uint64_t tag, since_ms;
+  uint8_t digests[VERIFY_BLOCKS][WIRE_DIGEST_LEN]; /* those that came first */
 };
 
 enum flight_kind { FL_NONE, FL_SLOT, FL_RESYNC, FL_FLUSH, FL_ENTER, FL_LACK };
@@ -125,6 +136,8 @@ struct repl_site {
   uint32_t reserved_bytes, reserved_frames; /* for resync reads under way */
   uint32_t resync_unacked;
   uint32_t n_rslots;
+  unsigned n_asks;
+  unsigned ask_pause, ask_left; /* blocks to be sent without asking, as asking did not pay; still to go */
   struct repl_queue sendq;      /* slots with frames to send, in order */
   struct repl_flight flight[LINK_WINDOW_FRAMES]; /* by seq */
 
@@ -136,10 +149,10 @@ struct repl_site {
   bool syncs;                   /* flushes aside of the stream, for REPL_SLOT_SYNC */
   uint64_t sync_need;           /* ... and its answer has to cover this */
 
-  uint64_t resync_bytes;
+  uint64_t resync_bytes, equal_bytes;
   uint64_t resync_base;         /* track.cleaned when this resync began */
   uint64_t rate_bytes_s, rate_ms, rate_cleaned;
-  uint64_t rate_sent, rate_holes; /* resync_bytes, counters.hole_blocks when this second began */
+  uint64_t rate_sent, rate_holes, rate_asks; /* resync_bytes, counters.hole_blocks and .asks when this second began */
   bool rate_whole;              /* there was something to copy then */
   char reason[CRG_REASON_MAX + 1];
   struct track track;
@@ -164,6 +177,7 @@ struct repl {
   uint16_t first, last;         /* list of slots */
   unsigned n_used, n_granted, n_blocked, n_rblocked;
   unsigned next_site;           /* whose turn it is to resync */
+  uint64_t tag;                 /* last given to a question, of the resync or of a comparison */
   struct repl_queue runnable, done, stalled;
   bool guard;                   /* reads wait for equal copies */
   unsigned n_guarded, n_unmarked;
@@ -178,6 +192,7 @@ struct repl {
   char fail_reason[CRG_REASON_MAX + 1];
   struct repl_slot slots[REPL_SLOTS];
   struct repl_rslot rslots[REPL_MAX_RSLOTS];
+  struct repl_ask asks[REPL_MAX_ASKS];
   struct repl_rslot vlock;      /* of the comparison; RL_READING: it is held */
   struct verify verify;
   struct repl_site sites[CRG_MAX_SITES];
@@ -228,6 +243,18 @@ extern void resync_pump (struct repl *r, struct repl_actions *out);
 extern void resync_measure (struct repl *r, struct repl_site *x, uint64_t ms);
 extern uint32_t resync_block_bytes (const struct repl *r);
 extern uint32_t resync_block_frames (const struct repl *r);
+
+/* --- repl_ask.c, for repl.c, repl_link.c and repl_resync.c */
+/* Is what is in doubt to be asked for, and how many blocks at once? */
+extern bool ask_wanted (const struct repl *r, unsigned site);
+extern uint64_t ask_max (const struct repl *r);
+/* Asks for the first of these blocks that no write under way touches.  False: for none, now. */
+extern bool ask_start (struct repl *r, unsigned site, struct track_range run, struct repl_actions *out);
+extern bool ask_overlaps (const struct repl *r, unsigned site, struct track_range run);
+extern void ask_cancel (struct repl *r, unsigned site);
+extern void ask_pump (struct repl *r);
+/* False: nobody of the resync waits for these digests. */
+extern bool ask_answered (struct repl *r, const struct repl_event *ev);
 
 /* --- verify.c, for the others */
 extern void verify_event (struct repl *r, const struct repl_event *ev, struct repl_actions *out);

@@ -8,6 +8,21 @@
 
 #include "plugin/repl_private.h"
 
+static uint64_t
+run_bytes (const struct repl *r, struct track_range run)
+{
+  const uint64_t offset = run.first * r->cfg.block_size;
+  const uint64_t bytes = run.n * r->cfg.block_size;
+  return bytes < r->cfg.size - offset ? bytes : r->cfg.size - offset;
+}
+
+/* Locked for nothing: they are what they were. */
+static void
+put_back (struct repl *r, const struct repl_rslot *p, struct track_range run)
+{
+  (p->doubt ? track_doubt : track_mark) (&r->sites[p->site].track, run.first * r->cfg.block_size, run_bytes (r, run));
+}
+
 void
 resync_cancel (struct repl *r, unsigned site)
 {
@@ -18,15 +33,13 @@ resync_cancel (struct repl *r, unsigned site)
     if (p->site != site || (p->state != RL_BLOCKED && p->state != RL_READING))
       continue;
     if (p->state == RL_READING)
-      track_mark (&x->track, p->run.first * r->cfg.block_size,
-                  (p->run.first + p->run.n == x->track.n_blocks
-                       ? r->cfg.size - p->run.first * r->cfg.block_size
-                       : p->run.n * r->cfg.block_size));
+      put_back (r, p, p->run);
     repl_rslot_release (r, i);
     p->state = p->state == RL_READING ? RL_CANCELLED : RL_FREE;
   }
   x->n_rslots = 0;
   x->reserved_bytes = x->reserved_frames = 0;
+  ask_cancel (r, site);
 }
 
 /* No frame may touch more regions than a copy can mark at once. */
@@ -36,14 +49,6 @@ hole_max (const struct repl *r)
   const uint64_t span = r->cfg.mark ? (HOT_MAX_SPAN - 2) * (uint64_t) r->cfg.mark->hot.region_size
                                     : REPL_HOLE_MAX;
   return span < REPL_HOLE_MAX ? span : REPL_HOLE_MAX;
-}
-
-static uint64_t
-run_bytes (const struct repl *r, struct track_range run)
-{
-  const uint64_t offset = run.first * r->cfg.block_size;
-  const uint64_t bytes = run.n * r->cfg.block_size;
-  return bytes < r->cfg.size - offset ? bytes : r->cfg.size - offset;
 }
 
 uint32_t
@@ -73,9 +78,10 @@ start_read (struct repl *r, unsigned i, struct repl_actions *out)
   struct repl_rslot *p = &r->rslots[i];
   struct repl_site *x = &r->sites[p->site];
   struct repl_action *a;
+  const enum track_state kind = p->doubt ? TS_DOUBT : TS_DIRTY;
   uint64_t n = 0;
 
-  while (n < p->run.n && track_get (&x->track, p->run.first + n) == TS_DIRTY)
+  while (n < p->run.n && track_get (&x->track, p->run.first + n) == kind)
     n++;
   if (n == 0) { /* a write that came before has brought it to the copy */
     repl_rslot_release (r, i);
@@ -112,7 +118,7 @@ own_reads_overlap (const struct repl *r, unsigned site, struct track_range run)
         && p->run.first < run.first + run.n && run.first < p->run.first + p->run.n)
       return true;
   }
-  return false;
+  return ask_overlaps (r, site, run);
 }
 
 /* Takes the next dirty run of a site with a link, if it may have one now.  False: not now. */
@@ -122,22 +128,24 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
   struct repl_site *x = &r->sites[site];
   const bool busy = repl_app_is_busy (r);
   const unsigned share = r->cfg.share_percent;
-  unsigned limit = r->cfg.n_rslots, i;
+  unsigned limit = r->cfg.n_rslots, asks = REPL_MAX_ASKS, i;
   struct track_range run;
   struct repl_rslot *p;
   uint64_t bytes_limit = x->window_bytes / 2, offset, length;
+  bool doubt;
 
   if (x->mute || !x->map_valid || (x->lack_owed && !x->lack_said) || r->failed
       || (r->hold && !r->guard) /* held, but the copies of the set are to be equal (F6) */
       /* What production itself may have to take back goes to the set first. */
       || (r->guard && !(r->in_set & 1u << site))
       || verify_keeps_out (r, site)
-      || x->track.count[TS_DIRTY] == 0 || r->now_ms < x->read_retry_ms || x->enter == EN_SENT
+      || track_waiting (&x->track) == 0 || r->now_ms < x->read_retry_ms || x->enter == EN_SENT
       || is_spread (x))
     return false;
   /* Application writes govern: a share of the buffers and of the window, but always one. */
   if (busy) {
     limit = limit * share / 100 > 0 ? limit * share / 100 : 1;
+    asks = asks * share / 100 > 0 ? asks * share / 100 : 1;
     bytes_limit = (uint64_t) x->window_bytes * share / 100;
   }
   if (x->n_rslots >= limit)
@@ -151,18 +159,32 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
     ;
   if (i == r->cfg.n_rslots)
     return false;
-  if (!has_space (out, 1)) {
+  if (!has_space (out, 2)) {
     out->more = true;
     return false;
   }
-  if (!track_next_dirty (&x->track, x->hole_run, &run))
+  if (!track_next (&x->track, x->hole_run, ask_wanted (r, site) ? ask_max (r) : x->hole_run, &run))
     return false;
   if (own_reads_overlap (r, site, run)) {
     x->track.cursor = run.first; /* been round: its turn comes when those are over */
     return false;
   }
+  doubt = track_get (&x->track, run.first) == TS_DOUBT;
+  if (doubt && ask_wanted (r, site)) {
+    if (x->n_asks >= asks) {
+      x->track.cursor = run.first;
+      return false;
+    }
+    if (ask_start (r, site, run, out))
+      return true;
+    run.n = 1; /* a write is under way there: under the lock */
+    x->track.cursor = run.first + 1;
+  }
+  if (doubt && x->ask_left > 0)
+    x->ask_left--;
 
   p = &r->rslots[i];
+  p->doubt = doubt;
   p->state = RL_BLOCKED;
   p->site = (uint8_t) site;
   p->run = run;
@@ -224,8 +246,7 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
     if (track_get (&x->track, p->run.first + n) != TS_SYNCING)
       locked.n = n < locked.n ? n : locked.n;
     else if (n > locked.n) /* behind one that was marked meanwhile: nobody else unlocks it */
-      track_mark (&x->track, (p->run.first + n) * r->cfg.block_size,
-                  run_bytes (r, (struct track_range) { p->run.first + n, 1 }));
+      put_back (r, p, (struct track_range) { p->run.first + n, 1 });
   got = (struct track_range) { locked.first, 1 };
   offset = got.first * r->cfg.block_size;
   if (ev->error == 0 && ev->zero == RZ_HOLE && ev->length > 0) {
@@ -242,8 +263,7 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
   length = run_bytes (r, got);
 
   if (locked.n > got.n) /* read as a hole for nothing: dirty again */
-    track_mark (&x->track, (got.first + got.n) * r->cfg.block_size,
-                run_bytes (r, (struct track_range) { got.first + got.n, locked.n - got.n }));
+    put_back (r, p, (struct track_range) { got.first + got.n, locked.n - got.n });
   if (locked.n > 0 && got.first + got.n < x->track.cursor
       && x->track.cursor <= locked.first + locked.n)
     x->track.cursor = got.first + got.n;
@@ -300,7 +320,7 @@ resync_flush (struct repl *r, unsigned site, struct repl_actions *out)
 {
   struct repl_site *x = &r->sites[site];
   const unsigned n = x->track.n_sent[x->track.epoch];
-  const bool idle = x->track.count[TS_DIRTY] == 0 && x->n_rslots == 0;
+  const bool idle = track_open (&x->track) == 0;
 
   if (!x->link_up || x->mute || n == 0 || x->track.closing || x->enter == EN_SENT
       || x->enter == EN_READY)
@@ -326,6 +346,7 @@ resync_pump (struct repl *r, struct repl_actions *out)
 {
   bool again = true;
 
+  ask_pump (r);
   if (r->n_rblocked > 0)
     for (unsigned i = 0; i < r->cfg.n_rslots; i++)
       if (r->rslots[i].state == RL_BLOCKED && r->rslots[i].blockers == 0) {
@@ -355,17 +376,19 @@ resync_pump (struct repl *r, struct repl_actions *out)
 void
 resync_measure (struct repl *r, struct repl_site *x, uint64_t ms)
 {
-  const bool busy = x->link_up && !x->mute && x->track.count[TS_DIRTY] > 0;
+  const bool busy = x->link_up && !x->mute && track_waiting (&x->track) > 0;
   const uint64_t sent = x->resync_bytes - x->rate_sent;
   uint64_t now;
 
-  if (busy && x->rate_whole && sent > 0 && ms > 0 && ms <= 2000 && r->counters.hole_blocks == x->rate_holes) {
+  if (busy && x->rate_whole && sent > 0 && ms > 0 && ms <= 2000 && r->counters.hole_blocks == x->rate_holes
+      && r->counters.asks == x->rate_asks) {
     now = sent * 1000 / ms;
     r->resync_rate = r->resync_rate ? (r->resync_rate * 3 + now) / 4 : now;
   }
   x->rate_whole = busy;
   x->rate_sent = x->resync_bytes;
   x->rate_holes = r->counters.hole_blocks;
+  x->rate_asks = r->counters.asks;
 }
 
 uint64_t

@@ -86,6 +86,7 @@ repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
       st->eta_s = (st->dirty_bytes + x->rate_bytes_s - 1) / x->rate_bytes_s;
   }
   st->resync_bytes = x->resync_bytes;
+  st->equal_bytes = x->equal_bytes;
   st->unacked_bytes = x->unacked_bytes;
   st->unacked_frames = x->unacked_frames;
   oldest = repl_oldest_pending_ms (r, site);

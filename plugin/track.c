@@ -10,21 +10,37 @@
 
 #define X TRACK_ILLEGAL
 /* STABLE leaves every block alone that is not SENT in that epoch: it may have been marked, or
- * sent once more, since its range was noted.  A mark on SYNCING is legal: a resync cancelled. */
+ * sent once more, since its range was noted.  A mark on SYNCING is legal: a resync cancelled.  A write to
+ * a part of what is ASKED ends the doubt: else a block that is written all the time is asked for forever. */
 const uint8_t track_table[TS_STATES][TM_MOVES] = {
-  /*               MARK      LOCK        WRITE_A     WRITE_B     WHOLE_A    WHOLE_B    STABLE_A  STABLE_B */
-  [TS_CLEAN]   = { TS_DIRTY, X,          TS_SENT_A,  TS_SENT_B,  TS_SENT_A, TS_SENT_B, TS_CLEAN, TS_CLEAN },
-  [TS_DIRTY]   = { TS_DIRTY, TS_SYNCING, TS_DIRTY,   TS_DIRTY,   TS_SENT_A, TS_SENT_B, TS_DIRTY, TS_DIRTY },
-  [TS_SYNCING] = { TS_DIRTY, X,          X,          X,          TS_SENT_A, TS_SENT_B, TS_SYNCING, TS_SYNCING },
-  [TS_SENT_A]  = { TS_DIRTY, X,          TS_SENT_A,  TS_SENT_B,  TS_SENT_A, TS_SENT_B, TS_CLEAN, TS_SENT_A },
-  [TS_SENT_B]  = { TS_DIRTY, X,          TS_SENT_A,  TS_SENT_B,  TS_SENT_A, TS_SENT_B, TS_SENT_B, TS_CLEAN },
+  [TS_CLEAN] = { [TM_MARK] = TS_DIRTY, [TM_DOUBT] = TS_DOUBT, [TM_ASK] = X, [TM_LOCK] = X,
+                 [TM_WRITE_A] = TS_SENT_A, [TM_WRITE_B] = TS_SENT_B, [TM_WHOLE_A] = TS_SENT_A,
+                 [TM_WHOLE_B] = TS_SENT_B, [TM_STABLE_A] = TS_CLEAN, [TM_STABLE_B] = TS_CLEAN },
+  [TS_DIRTY] = { [TM_MARK] = TS_DIRTY, [TM_DOUBT] = TS_DIRTY, [TM_ASK] = X, [TM_LOCK] = TS_SYNCING,
+                 [TM_WRITE_A] = TS_DIRTY, [TM_WRITE_B] = TS_DIRTY, [TM_WHOLE_A] = TS_SENT_A,
+                 [TM_WHOLE_B] = TS_SENT_B, [TM_STABLE_A] = TS_DIRTY, [TM_STABLE_B] = TS_DIRTY },
+  [TS_DOUBT] = { [TM_MARK] = TS_DIRTY, [TM_DOUBT] = TS_DOUBT, [TM_ASK] = TS_ASKED, [TM_LOCK] = TS_SYNCING,
+                 [TM_WRITE_A] = TS_DOUBT, [TM_WRITE_B] = TS_DOUBT, [TM_WHOLE_A] = TS_SENT_A,
+                 [TM_WHOLE_B] = TS_SENT_B, [TM_STABLE_A] = TS_DOUBT, [TM_STABLE_B] = TS_DOUBT },
+  [TS_ASKED] = { [TM_MARK] = TS_DIRTY, [TM_DOUBT] = TS_DOUBT, [TM_ASK] = X, [TM_LOCK] = X,
+                 [TM_WRITE_A] = TS_DIRTY, [TM_WRITE_B] = TS_DIRTY, [TM_WHOLE_A] = TS_SENT_A,
+                 [TM_WHOLE_B] = TS_SENT_B, [TM_STABLE_A] = TS_ASKED, [TM_STABLE_B] = TS_ASKED },
+  [TS_SYNCING] = { [TM_MARK] = TS_DIRTY, [TM_DOUBT] = TS_DOUBT, [TM_ASK] = X, [TM_LOCK] = X,
+                   [TM_WRITE_A] = X, [TM_WRITE_B] = X, [TM_WHOLE_A] = TS_SENT_A,
+                   [TM_WHOLE_B] = TS_SENT_B, [TM_STABLE_A] = TS_SYNCING, [TM_STABLE_B] = TS_SYNCING },
+  [TS_SENT_A] = { [TM_MARK] = TS_DIRTY, [TM_DOUBT] = TS_DOUBT, [TM_ASK] = X, [TM_LOCK] = X,
+                  [TM_WRITE_A] = TS_SENT_A, [TM_WRITE_B] = TS_SENT_B, [TM_WHOLE_A] = TS_SENT_A,
+                  [TM_WHOLE_B] = TS_SENT_B, [TM_STABLE_A] = TS_CLEAN, [TM_STABLE_B] = TS_SENT_A },
+  [TS_SENT_B] = { [TM_MARK] = TS_DIRTY, [TM_DOUBT] = TS_DOUBT, [TM_ASK] = X, [TM_LOCK] = X,
+                  [TM_WRITE_A] = TS_SENT_A, [TM_WRITE_B] = TS_SENT_B, [TM_WHOLE_A] = TS_SENT_A,
+                  [TM_WHOLE_B] = TS_SENT_B, [TM_STABLE_A] = TS_SENT_B, [TM_STABLE_B] = TS_CLEAN },
 };
 #undef X
 
 const char *
 track_state_name (unsigned state)
 {
-  static const char *const names[TS_STATES] = { "clean", "dirty", "syncing", "sent-a", "sent-b" };
+  static const char *const names[TS_STATES] = { "clean", "dirty", "doubt", "asked", "syncing", "sent-a", "sent-b" };
   return state < TS_STATES ? names[state] : "state?";
 }
 
@@ -99,7 +115,7 @@ track_init (struct track *t, uint8_t *map, uint64_t size, uint32_t block_size,
       if (b % 8 == 0 && disk->map[b / 8] == 0)
         b += 7;
       else if (bits_get (disk, b))
-        move_block (t, b, TM_MARK);
+        move_block (t, b, TM_DOUBT);
     }
 }
 
@@ -148,14 +164,20 @@ track_mark (struct track *t, uint64_t offset, uint64_t length)
 }
 
 void
-track_mark_all (struct track *t)
+track_doubt (struct track *t, uint64_t offset, uint64_t length)
 {
-  fill (t, TS_DIRTY);
+  move_run (t, touched (t, offset, length), TM_DOUBT);
+}
+
+void
+track_doubt_all (struct track *t)
+{
+  fill (t, TS_DOUBT);
   t->cursor = 0;
 }
 
 void
-track_mark_sent (struct track *t)
+track_doubt_sent (struct track *t)
 {
   for (unsigned e = 0; e < 2; e++) {
     for (unsigned i = 0; i < t->n_sent[e]; i++) {
@@ -163,7 +185,7 @@ track_mark_sent (struct track *t)
       for (uint64_t b = r.first; b < r.first + r.n; b++) {
         enum track_state s = track_get (t, b);
         if (s == TS_SENT_A || s == TS_SENT_B)
-          move_block (t, b, TM_MARK);
+          move_block (t, b, TM_DOUBT);
       }
     }
     t->n_sent[e] = 0;
@@ -215,19 +237,19 @@ track_write_sent (struct track *t, uint64_t offset, uint64_t length)
 }
 
 bool
-track_all_dirty (const struct track *t, uint64_t offset, uint64_t length)
+track_all_dirty (const struct track *t, uint64_t offset, uint64_t length, bool doubt_counts)
 {
   const struct track_range part = touched (t, offset, length);
 
   for (uint64_t b = part.first; b < part.first + part.n; b++)
-    if (track_get (t, b) != TS_DIRTY)
+    if (track_get (t, b) != TS_DIRTY && !(doubt_counts && track_get (t, b) == TS_DOUBT))
       return false;
   return true;
 }
 
-/* The first dirty block in [from, to), or `to`. */
+/* The first block in [from, to) that waits for the resync, or `to`. */
 static uint64_t
-find_dirty (const struct track *t, uint64_t from, uint64_t to)
+find_waiting (const struct track *t, uint64_t from, uint64_t to)
 {
   uint64_t b = from;
 
@@ -239,7 +261,7 @@ find_dirty (const struct track *t, uint64_t from, uint64_t to)
         continue;
       }
     }
-    if (track_get (t, b) == TS_DIRTY)
+    if (track_get (t, b) == TS_DIRTY || track_get (t, b) == TS_DOUBT)
       return b;
     b++;
   }
@@ -247,23 +269,25 @@ find_dirty (const struct track *t, uint64_t from, uint64_t to)
 }
 
 bool
-track_next_dirty (struct track *t, uint64_t max_blocks, struct track_range *run)
+track_next (struct track *t, uint64_t max_dirty, uint64_t max_doubt, struct track_range *run)
 {
-  uint64_t b;
+  enum track_state kind;
+  uint64_t b, max;
 
-  if (t->count[TS_DIRTY] == 0 || max_blocks == 0)
+  if (track_waiting (t) == 0)
     return false;
   if (t->cursor >= t->n_blocks)
     t->cursor = 0;
-  b = find_dirty (t, t->cursor, t->n_blocks);
+  b = find_waiting (t, t->cursor, t->n_blocks);
   if (b == t->n_blocks) {
-    b = find_dirty (t, 0, t->cursor);
+    b = find_waiting (t, 0, t->cursor);
     assert (b < t->cursor); /* count says that there is one */
   }
+  kind = track_get (t, b);
+  max = kind == TS_DIRTY ? max_dirty : max_doubt;
   run->first = b;
   run->n = 1;
-  while (run->n < max_blocks && b + run->n < t->n_blocks
-         && track_get (t, b + run->n) == TS_DIRTY)
+  while (run->n < max && b + run->n < t->n_blocks && track_get (t, b + run->n) == kind)
     run->n++;
   t->cursor = b + run->n;
   return true;
@@ -273,6 +297,12 @@ void
 track_lock (struct track *t, struct track_range run)
 {
   move_run (t, run, TM_LOCK);
+}
+
+void
+track_ask (struct track *t, struct track_range run)
+{
+  move_run (t, run, TM_ASK);
 }
 
 void

@@ -136,7 +136,7 @@ ask (struct repl *r, struct verify_slot *s, uint64_t offset, uint64_t length, ui
   memset (s, 0, sizeof *s);
   s->state = VS_WAITING;
   s->own_waits = true;
-  s->tag = ++r->verify.tag;
+  s->tag = ++r->tag;
   s->offset = offset;
   s->length = length;
   s->n = (unsigned) n_blocks (length, r->cfg.block_size);
@@ -573,7 +573,6 @@ void
 verify_event (struct repl *r, const struct repl_event *ev, struct repl_actions *out)
 {
   struct verify *v = &r->verify;
-  const uint64_t tag = v->tag;
 
   switch ((enum repl_event_kind) ev->kind) {
   case RE_DIGEST:
@@ -593,7 +592,6 @@ verify_event (struct repl *r, const struct repl_event *ev, struct repl_actions *
     }
     memset (v, 0, sizeof *v);
     v->on = true;
-    v->tag = tag;
     v->repair = ev->repair;
     v->map = ev->repair ? ev->memory : NULL;
     v->map_bytes = verify_memory_bytes (r->cfg.size, r->cfg.block_size, 1);

@@ -75,7 +75,6 @@ struct verify {
   size_t map_bytes;             /* ... of one site */
   uint64_t cursor;              /* bytes; ranges before it were begun */
   uint64_t done_bytes;
-  uint64_t tag;                 /* last given; never falls */
   uint64_t start_ms, next_ms, end_ms;
   uint64_t rate_ms, rate_done, rate_bytes_s;
   /* the block that is looked at under its lock: of slot `from`, number `block` */

@@ -31,6 +31,7 @@ static const struct {
   { "dirty_bytes", "dirty" },
   { "resync_done_bytes", "done" },
   { "resync_sent_bytes", "sent" },
+  { "resync_equal_bytes", "equal" },
   { "resync_total_bytes", "total" },
   { "rate_bytes_s", "rate" },
   { "eta_s", "eta" },
@@ -305,6 +306,7 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
   json_object_set_new (out, "progress",
                        json_integer (c->in_set ? 100 : total > 0 ? MIN (done * 100 / total, 100) : 0));
   json_object_set_new (out, "resync_sent_bytes", json_integer (number (link, "sent")));
+  json_object_set_new (out, "resync_equal_bytes", json_integer (number (link, "equal")));
   json_object_set_new (out, "resync_done_bytes", json_integer (done));
   json_object_set_new (out, "resync_total_bytes", json_integer (total));
   json_object_set_new (out, "rate_bytes_s", json_integer (number (link, "rate")));

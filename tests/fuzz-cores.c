@@ -184,7 +184,7 @@ fuzz_repl (uint64_t seed)
       memset (digests, (int) rnd (2), sizeof digests);
       ev.map = rnd (50) ? digests : NULL;
       ev.length = rnd (10) ? VERIFY_BLOCKS : rnd (VERIFY_BLOCKS + 2);
-      ev.seq = rnd (20) ? r.verify.tag - rnd (VERIFY_SLOTS + 1) : any (r.verify.tag);
+      ev.seq = rnd (20) ? r.tag - rnd (VERIFY_SLOTS + REPL_MAX_ASKS + 1) : any (r.tag);
       break;
     }
     feed (&ev);

@@ -170,7 +170,7 @@ reads (void)
   unsigned n = 0;
 
   for (unsigned i = 0; i < out.n; i++)
-    n += out.a[i].kind == RA_RESYNC_READ;
+    n += out.a[i].kind == RA_RESYNC_READ || out.a[i].kind == RA_DIGEST_REQ;
   return n;
 }
 
@@ -207,7 +207,7 @@ copy_maps (void)
   mark_init (&m, memory, SIZE, BLOCK, HOT_REGION_SIZE_MIN, HOT_MIN_ENTRIES, 3);
   begin (4);
   step (ev, 5000);
-  is (r.sites[1].track.count[TS_DIRTY], 0, "a production without maps of its own doesn't listen");
+  is (track_open (&r.sites[1].track), 0, "a production without maps of its own doesn't listen");
   configure ();
   cfg.in_set = 4;
   cfg.mark = &m;
@@ -216,15 +216,15 @@ copy_maps (void)
   step (ev, 5000);
   ev.offset = SIZE;
   step (ev, 5000);
-  is (r.sites[1].track.count[TS_DIRTY], 0, "what isn't a block, or behind the end, is none");
+  is (track_open (&r.sites[1].track), 0, "what isn't a block, or behind the end, is none");
   ev.offset = 1000 * (uint64_t) BLOCK;
   payload[0] = 0;
   step (ev, 5000);
-  is (r.sites[1].track.count[TS_DIRTY], 16, "of the blocks from there those of which it says so");
+  is (r.sites[1].track.count[TS_DOUBT], 16, "of the blocks from there those of which it says so");
   ev.map = NULL;
   ev.offset = 0;
   step (ev, 5000);
-  is (r.sites[1].track.count[TS_DIRTY], 1024, "a piece that it can't read: all");
+  is (r.sites[1].track.count[TS_DOUBT], 1024, "a piece that it can't read: all");
   free (memory);
 }
 
@@ -242,10 +242,9 @@ tracks (void)
   track_mark (&t, 5 * BLOCK, 0);
   track_write_sent (&t, 5 * BLOCK, 0);
   is (t.count[TS_CLEAN], 1024, "what touches nothing changes nothing");
-  ok (!track_next_dirty (&t, 8, &run), "nothing is dirty");
+  ok (!track_next (&t, 8, 8, &run), "nothing is dirty");
   track_mark (&t, 5 * BLOCK, 1);
-  ok (!track_next_dirty (&t, 0, &run), "nothing is taken of what is dirty");
-  ok (track_next_dirty (&t, 8, &run) && run.first == 5 && run.n == 1, "then the block is");
+  ok (track_next (&t, 8, 8, &run) && run.first == 5 && run.n == 1, "then the block is");
   track_flush_done (&t);
   is (track_get (&t, 5), TS_DIRTY, "a flush that nobody asked for cleans nothing");
 }

@@ -541,7 +541,7 @@ test_hole_marked (void)
     ack (1, r.sites[1].seq);
   }
   is (t->count[TS_SYNCING], 0, "no block stays locked");
-  is (t->count[TS_DIRTY], 0, "and none is left out");
+  is (track_open (t), 0, "and none is left out");
 }
 
 static void
@@ -643,7 +643,7 @@ test_resync (void)
   ok (strstr (st.reason, "can't read") && track_get (repl_track (&r, 1), 0) == TS_DIRTY,
       "a block that can't be read stays dirty: \"%s\"", st.reason);
   step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1 });
-  is (repl_track (&r, 1)->count[TS_DIRTY], 1024, "a lost link leaves nothing in between");
+  is (track_waiting (repl_track (&r, 1)), 1024, "a lost link leaves nothing in between");
   link_up (1);
   is (count (RA_RESYNC_READ), 1, "buffers are used again only when their read is over");
   for (unsigned i = 1; i < 16; i++)
@@ -802,7 +802,7 @@ test_share (void)
     finish_reads ();
     ack (1, x->seq);
   }
-  ok (x->resync_begun && x->track.count[TS_DIRTY] > 0 && x->n_rslots > 0, "some blocks are there, others are read");
+  ok (x->resync_begun && track_waiting (&x->track) > 0 && x->n_rslots > 0, "some blocks are there, others are read");
   while (x->n_rslots > 0)
     for (unsigned s = 0; s < cfg.n_rslots; s++)
       if (r.rslots[s].state == RL_READING)
@@ -869,7 +869,7 @@ test_hung_entry (void)
         step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
     tick (100);
   }
-  ok (r.sites[1].seq >= 5 && r.sites[1].track.count[TS_DIRTY] + r.sites[1].track.count[TS_SYNCING] == 0, "all is sent");
+  ok (r.sites[1].seq >= 5 && track_open (&r.sites[1].track) == 0, "all is sent");
   is (r.sites[1].enter, EN_NONE, "nothing is answered: no request waits for it");
   request (0, RO_WRITE, 2 * BLOCK, 4096, 0);
   local (0, 0);
@@ -1019,7 +1019,7 @@ test_entering (void)
                              .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
   record (1, 7, no);
   t = repl_track (&r, 1);
-  is (t->count[TS_DIRTY] + t->count[TS_SYNCING], 1, "a copy whose filling was cut off lacks what the maps say");
+  is (track_open (t), 1, "a copy whose filling was cut off lacks what the maps say");
 
   configure_mark (3);
   init ();
@@ -1080,8 +1080,8 @@ test_hot (void)
   step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cut" });
   request (0, RO_WRITE, 20 * MIB, 4096, 0);
   record (1, 8, UINT64_MAX);
-  ok (track_get (repl_track (&r, 1), 9 * 16 + 3) == TS_DIRTY,
-      "R2: answered and hot when the copy leaves the set: dirty for it, the whole region");
+  ok (track_get (repl_track (&r, 1), 9 * 16 + 3) == TS_DOUBT,
+      "R2: answered and hot when the copy leaves the set: it may lack it, the whole region");
   ok (track_get (repl_track (&r, 1), 20 * 16) == TS_DIRTY && bits_get (&mark.bits[1], 20 * 16),
       "and what was under way");
   ok (track_get (repl_track (&r, 1), 30 * 16) == TS_CLEAN, "and nothing else");
@@ -1268,10 +1268,10 @@ test_entry_given_up (void)
     ok (track_get (t, 40 * 16) == (cut ? TS_DIRTY : TS_SYNCING) && bits_get (&mark.bits[1], 40 * 16),
         "what it had not answered is dirty");
     is (track_get (t, 40 * 16 + 1), TS_CLEAN, "but not all of its region");
-    is (t->count[TS_DIRTY] + t->count[TS_SYNCING], cut ? 3 : 1, "nor anything else that is hot");
+    is (track_open (t), cut ? 3 : 1, "nor anything else that is hot");
     ok (bits_get (&mark.bits[1], 30 * 16), "what is not stable there is on the disk as dirty");
     if (cut) {
-      ok (track_get (t, 30 * 16) == TS_DIRTY, "the link is gone: what was not stable is dirty");
+      ok (track_get (t, 30 * 16) == TS_DOUBT, "the link is gone: what was not stable is dirty");
       continue;
     }
     ok (x->reason[0] != '\0', "and why is shown");

@@ -24,8 +24,15 @@ test_table (void)
         check ((s == TS_SENT_A && m == TM_STABLE_A) || (s == TS_SENT_B && m == TM_STABLE_B),
                "%s becomes clean by its own epoch's flush only (move %u)", track_state_name (s),
                m);
+      if (m == TM_DOUBT)
+        check (n == (s == TS_DIRTY ? TS_DIRTY : TS_DOUBT), "what is known to be lacking stays so, %s does not", track_state_name (s));
       if (m == TM_LOCK)
-        check ((n == TS_SYNCING) == (s == TS_DIRTY), "only a dirty block is locked");
+        check ((n == TS_SYNCING) == (s == TS_DIRTY || s == TS_DOUBT), "only what may be lacking is locked");
+      if (m == TM_ASK)
+        check ((n == TS_ASKED) == (s == TS_DOUBT) && (n == TRACK_ILLEGAL) == (s != TS_DOUBT),
+               "only what is in doubt is asked for");
+      if (m != TM_ASK && m != TM_STABLE_A && m != TM_STABLE_B)
+        check (n != TS_ASKED, "D1 whatever happens to a block, its question is of no use any more");
       if ((m == TM_WRITE_A || m == TM_WRITE_B) && s == TS_DIRTY)
         check (n == TS_DIRTY, "a write to a part does not clean the rest");
       if ((m == TM_WRITE_A || m == TM_WRITE_B) && s == TS_SYNCING)
@@ -46,21 +53,43 @@ test_model (uint64_t seed)
   static uint8_t map[64];
   static struct track t;
   const uint64_t size = N * (uint64_t) BLOCK - 1000;
-  uint8_t state[N]; /* 0 clean 1 dirty 2 syncing 3 sent */
+  uint8_t state[N]; /* 0 clean 1 dirty 2 syncing 3 sent 4 in doubt 5 asked for */
   unsigned epoch[N];
   unsigned now = 0, closing = 0; /* epochs count up; closing: the one that waits */
   uint64_t x = seed;
 
 #define RND(n) ((x = x * 6364136223846793005u + 1442695040888963407u) >> 33) % (n)
   track_init (&t, map, size, BLOCK, NULL, false);
-  track_mark_all (&t);
-  memset (state, 1, sizeof state);
+  track_doubt_all (&t);
+  memset (state, 4, sizeof state);
   memset (epoch, 0, sizeof epoch);
   for (unsigned step = 0; step < 4000; step++) {
     const uint64_t off = RND (size), len = 1 + RND (size - off < 5 * BLOCK ? size - off : 5 * BLOCK);
     const unsigned b0 = (unsigned) (off / BLOCK), b1 = (unsigned) ((off + len - 1) / BLOCK);
     struct track_range r;
-    switch (RND (9)) {
+    switch (RND (12)) {
+    case 9:
+      track_doubt (&t, off, len);
+      for (unsigned b = b0; b <= b1; b++)
+        if (state[b] != 1)
+          state[b] = 4;
+      break;
+    case 10:
+      for (unsigned b = 0; b < N; b++)
+        if (state[b] == 4) {
+          track_ask (&t, (struct track_range) { b, 1 });
+          state[b] = 5;
+          break;
+        }
+      break;
+    case 11: /* equal */
+      for (unsigned b = 0; b < N; b++)
+        if (state[b] == 5 && track_can_send (&t)) {
+          track_resync_sent (&t, (struct track_range) { b, 1 });
+          state[b] = 3;
+          epoch[b] = now;
+        }
+      break;
     case 0:
       track_mark (&t, off, len);
       memset (state + b0, 1, b1 - b0 + 1);
@@ -76,7 +105,9 @@ test_model (uint64_t seed)
       for (unsigned b = b0; b <= b1; b++) {
         const uint64_t end = (b + 1) * (uint64_t) BLOCK < size ? (b + 1) * (uint64_t) BLOCK : size;
         bool whole = off <= b * (uint64_t) BLOCK && off + len >= end;
-        if (state[b] == 1 && !whole)
+        if (state[b] == 5 && !whole)
+          state[b] = 1;
+        if ((state[b] == 1 || state[b] == 4) && !whole)
           continue;
         state[b] = 3;
         epoch[b] = now;
@@ -85,16 +116,20 @@ test_model (uint64_t seed)
     }
     case 3:
     case 4:
-      if (track_next_dirty (&t, 1 + RND (4), &r)) {
+      r.n = RND (4);
+      r.first = RND (4);
+      if (track_next (&t, 1 + r.n, 1 + r.first, &r)) {
+        const unsigned kind = state[r.first];
+        check (kind == 1 || kind == 4, "next gives what waits");
         for (uint64_t b = r.first; b < r.first + r.n; b++) {
-          check (state[b] == 1, "next_dirty gives dirty blocks");
+          check (state[b] == kind, "next gives blocks of one kind");
           state[b] = 2;
         }
         track_lock (&t, r);
       }
       else
         for (unsigned b = 0; b < N; b++)
-          check (state[b] != 1, "next_dirty misses none");
+          check (state[b] != 1 && state[b] != 4, "next misses none");
       break;
     case 5:
       for (unsigned b = 0; b < N; b++)
@@ -121,10 +156,10 @@ test_model (uint64_t seed)
       break;
     case 8:
       if (RND (10) == 0) { /* link lost */
-        track_mark_sent (&t);
+        track_doubt_sent (&t);
         for (unsigned b = 0; b < N; b++)
           if (state[b] == 3)
-            state[b] = 1;
+            state[b] = 4;
       }
       else if (RND (30) == 0) {
         track_all_stable (&t);
@@ -137,10 +172,9 @@ test_model (uint64_t seed)
     {
       uint64_t behind = 0;
       for (unsigned b = 0; b < N; b++) {
-        const unsigned s = track_get (&t, b);
-        const unsigned got = s == TS_SENT_A || s == TS_SENT_B ? 3 : s == TS_SYNCING ? 2
-                             : s == TS_DIRTY                                    ? 1
-                                                                                : 0;
+        static const unsigned as[TS_STATES] = { [TS_DIRTY] = 1, [TS_SYNCING] = 2, [TS_SENT_A] = 3,
+                                                [TS_SENT_B] = 3, [TS_DOUBT] = 4, [TS_ASKED] = 5 };
+        const unsigned s = track_get (&t, b), got = as[s];
         check (got == state[b], "seed %llu step %u block %u: %s, the model says %u",
                (unsigned long long) seed, step, b, track_state_name (s), state[b]);
         behind += state[b] != 0;
@@ -160,20 +194,20 @@ test_edges (void)
 
   track_init (&t, map, 100 * BLOCK + 1, BLOCK, NULL, false);
   is (t.n_blocks, 101, "a store's last block may be short");
-  ok (!track_next_dirty (&t, 10, &r), "nothing dirty, nothing to do");
+  ok (!track_next (&t, 10, 10, &r), "nothing dirty, nothing to do");
   track_mark (&t, 100 * BLOCK, 1);
-  ok (track_next_dirty (&t, 10, &r) && r.first == 100 && r.n == 1, "the short block is found");
+  ok (track_next (&t, 10, 10, &r) && r.first == 100 && r.n == 1, "the short block is found");
   track_write_sent (&t, 99 * BLOCK, BLOCK + 1);
   is (t.count[TS_DIRTY], 0, "and a write up to the end covers it");
-  track_mark_all (&t);
-  is (t.count[TS_DIRTY], 101, "mark_all marks all");
-  ok (track_next_dirty (&t, 1000, &r) && r.first == 0 && r.n == 101, "one run");
+  track_doubt_all (&t);
+  is (t.count[TS_DOUBT], 101, "doubt_all leaves none out");
+  ok (track_next (&t, 1, 1000, &r) && r.first == 0 && r.n == 101, "one run");
   for (unsigned i = 0; i < 2 * TRACK_MAX_SENT; i++)
     if (track_can_send (&t))
       track_write_sent (&t, (i % 50) * 2 * BLOCK, BLOCK);
   ok (!track_can_send (&t), "the list of ranges has an end, and says so");
-  track_mark_sent (&t);
-  ok (track_can_send (&t) && t.count[TS_DIRTY] == 101, "and is empty after a lost link");
+  track_doubt_sent (&t);
+  ok (track_can_send (&t) && t.count[TS_DOUBT] == 101, "and is empty after a lost link");
   track_lock (&t, (struct track_range) { 5, 1 });
   track_lock (&t, (struct track_range) { 5, 1 });
   ok (t.illegal == 1 && track_get (&t, 5) == TS_DIRTY, "an illegal move marks the block");

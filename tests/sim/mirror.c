@@ -104,6 +104,7 @@ free_msg (struct msg *m)
   if (m) {
     free (m->data);
     free (m->map);
+    free (m->look);
   }
   free (m);
 }

@@ -60,6 +60,13 @@ struct stage {
   } block[2 + SITES_MAX];
 };
 
+/* What a thread that makes digests has read: not all of it at one instant. */
+struct look {
+  uint64_t offset, length;
+  unsigned n; /* units read */
+  stamp_t seen[];
+};
+
 struct msg { /* a frame, or what goes back */
   struct wire_header h;
   uint32_t conn;
@@ -71,6 +78,7 @@ struct msg { /* a frame, or what goes back */
   struct wire_hello_ok ok;
   char reason[64];
   stamp_t *data; /* units of the operation */
+  struct look *look; /* DIGEST_REQ */
 };
 
 struct fifo {
@@ -191,7 +199,8 @@ struct mirror_world {
   uint32_t no_quorum_ms;
   bool returns_errors;  /* F4 policy; its store fails now and then */
   uint64_t local_errors;
-  uint64_t lacked[SITES_MAX]; /* dirty blocks before this step */
+  uint64_t lacked[SITES_MAX]; /* blocks that were open before this step */
+  uint64_t equal;             /* blocks that a resync asked for, and that were equal */
   stamp_t tenure_stamp; /* last one of the production before */
   unsigned busy; /* percent: how eagerly the client works */
   uint64_t answered_ops, failures;
@@ -280,7 +289,9 @@ extern bool is_damaged (unsigned s, unsigned i);
 extern void check_read (const struct req *q);
 extern void check_disks (void);
 extern void check_completed (unsigned slot, int error);
-extern void digest_of (const struct disk *d, uint64_t offset, uint64_t length, uint8_t *digests);
+extern struct look *new_look (uint64_t offset, uint64_t length);
+extern bool look (const struct disk *d, struct look *l);
+extern void digest_of (struct look *l, uint8_t *digests);
 extern void check_differs (const struct repl_action *a);
 extern void check_tracking (void);
 extern void check_waits (void);

@@ -119,18 +119,41 @@ check_completed (unsigned slot, int error)
         w.answered[i] = q->stamp;
 }
 
+struct look *
+new_look (uint64_t offset, uint64_t length)
+{
+  struct look *l = malloc (sizeof *l + u0 (length) * sizeof l->seen[0]);
+
+  if (l == NULL)
+    abort ();
+  *l = (struct look) { .offset = offset, .length = length };
+  return l;
+}
+
+/* Reads on.  True: to the end. */
+bool
+look (const struct disk *d, struct look *l)
+{
+  const unsigned all = u0 (l->length), to = chance (50) ? all : l->n + rnd (all - l->n + 1);
+
+  for (; l->n < to; l->n++)
+    l->seen[l->n] = d->cur[u0 (l->offset) + l->n];
+  return l->n == all;
+}
+
 /* A digest of stamps. */
 void
-digest_of (const struct disk *d, uint64_t offset, uint64_t length, uint8_t *digests)
+digest_of (struct look *l, uint8_t *digests)
 {
-  for (uint64_t at = 0; at < length; at += BLOCK, digests += WIRE_DIGEST_LEN) {
+  for (uint64_t at = 0; at < l->length; at += BLOCK, digests += WIRE_DIGEST_LEN) {
     uint64_t h[2] = { 0xcbf29ce484222325u, 0x9e3779b97f4a7c15u };
-    for (unsigned i = u0 (offset + at); i < u0 (offset + at + BLOCK) && i < u0 (offset + length); i++) {
-      h[0] = (h[0] ^ d->cur[i]) * 0x100000001b3u;
-      h[1] = (h[1] ^ (d->cur[i] + 1)) * 0x100000001b5u;
+    for (unsigned i = u0 (at); i < u0 (at + BLOCK) && i < l->n; i++) {
+      h[0] = (h[0] ^ l->seen[i]) * 0x100000001b3u;
+      h[1] = (h[1] ^ (l->seen[i] + 1)) * 0x100000001b5u;
     }
     memcpy (digests, h, sizeof h);
   }
+  free (l);
 }
 
 /* The core calls a block different: it has to be, at this instant. */
@@ -223,7 +246,7 @@ healthy (void)
   for (unsigned s = 0; s < w.n_sites; s++)
     if (s != w.prod_site
         && (w.r.sites[s].state != SITE_MIRRORING || w.site[s].restarted
-            || w.site[s].conn_life != w.site[s].life || w.r.sites[s].track.count[TS_DIRTY] > 0
+            || w.site[s].conn_life != w.site[s].life || track_open (&w.r.sites[s].track) > 0
             || w.r.guard || w.r.sites[s].n_rslots > 0 || w.r.sites[s].unacked_frames > 0))
       return false;
   return w.in_set == (1u << w.n_sites) - 1 && w.r.in_set == (w.in_set & w.r.others);

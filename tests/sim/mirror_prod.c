@@ -10,18 +10,30 @@
 
 static void prod_actions (struct repl_actions *out);
 
+static uint64_t
+equal_bytes (void)
+{
+  uint64_t n = 0;
+  for (unsigned s = 0; s < w.n_sites; s++)
+    n += w.r.sites[s].equal_bytes;
+  return n;
+}
+
 void
 feed (struct repl_event *ev)
 {
   static struct repl_actions out;
+  uint64_t equal;
   unsigned rounds = 0;
 
   if (!w.prod || broken)
     return;
   ev->now_ms = w.now;
   for (unsigned s = 0; s < w.n_sites; s++)
-    w.lacked[s] = w.r.sites[s].track.count[TS_DIRTY] + w.r.sites[s].track.count[TS_SYNCING];
+    w.lacked[s] = track_open (&w.r.sites[s].track);
+  equal = equal_bytes ();
   repl_step (&w.r, ev, &out);
+  w.equal += (equal_bytes () - equal) / BLOCK;
   for (;;) {
     bool more = out.more;
     prod_actions (&out);
@@ -87,7 +99,7 @@ do_send (struct repl_action *a)
   if (a->frame.type == WIRE_RESYNC_WRITE || a->frame.type == WIRE_RESYNC_ZERO)
     x->resync_begun = true;
   else if (a->frame.type != WIRE_FLUSH && a->frame.type != WIRE_MAP && !(w.r.in_set & 1u << a->site) && !x->resync_begun
-           && w.local_errors == 0 && w.lacked[a->site] > 0 && w.r.sites[a->site].track.count[TS_DIRTY] > 0)
+           && w.local_errors == 0 && w.lacked[a->site] > 0 && track_waiting (&w.r.sites[a->site].track) > 0)
     violate ("site %u gets a write while it lacks older ones and counts as usable (%s, phase %u)",
              a->site, wire_name (a->frame.type), w.r.sites[a->site].enter);
   m->h.tenure = w.tenure;
@@ -255,6 +267,7 @@ prod_actions (struct repl_actions *out)
       e->a = a->no;
       e->b = a->offset;
       e->c = a->length;
+      e->p = new_look (a->offset, a->length);
       break;
     case RA_DIGEST_REQ:
       if (!w.site[a->site].conn_up)
