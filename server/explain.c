@@ -141,8 +141,9 @@ say_link (const struct page *p, unsigned site, json_t *lines)
        (double) p->report_age_ms / 1000, state, *reason ? ": " : "", reason, number (found, "dirty"));
   if (strcmp (state, "resyncing") == 0)
     say (lines, "Resynchronised: %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " bytes, %"
-         JSON_INTEGER_FORMAT " bytes/s.", number (found, "done"), number (found, "total"),
-         number (found, "rate"));
+         JSON_INTEGER_FORMAT " bytes/s; %" JSON_INTEGER_FORMAT " bytes were sent by this production, %"
+         JSON_INTEGER_FORMAT " were found equal by digest and were not.", number (found, "done"),
+         number (found, "total"), number (found, "rate"), number (found, "sent"), number (found, "equal"));
 }
 
 static const char *

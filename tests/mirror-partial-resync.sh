@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A copy comes back: it is sent what changed and what was hot, in numbers, and not the rest.  After
+# A copy comes back: it is sent what changed, and asked for digests of what was hot, in numbers, and not
+# the rest; what of the hot is equal is not sent.  After
 # its process was killed; after its machine restarted (R5); when it is killed in the middle of that;
 # and when production's plugin is killed while the copy is away.
 # timeout: 150
@@ -31,14 +32,19 @@ back ()
 left_set () { ! in_set n0; }
 in_again () { in_set n0 && in_state n0 mirroring; }
 
-# bounded WHAT MIN MAX: the resync has sent between MIN and MAX bytes since $sent
+# bounded WHAT MIN MAX SENT: the resync has sent or found equal between MIN and MAX bytes since $sent and
+# $equal, and sent no more than SENT
 bounded ()
 {
-  local before=$sent
+  local before=$sent same=$equal all
   number n0 resync_sent_bytes
   sent=$NUMBER
-  echo "$1: $((sent - before)) bytes of $((48 * mib)), bound $3"
-  [ $((sent - before)) -ge "$2" ] && [ $((sent - before)) -le "$3" ] || fail "$1: $((sent - before)) bytes, not $2 to $3"
+  number n0 resync_equal_bytes
+  equal=$NUMBER
+  all=$((sent - before + equal - same))
+  echo "$1: $((sent - before)) bytes sent and $((equal - same)) equal of $((48 * mib)), bound $3"
+  [ $all -ge "$2" ] && [ $all -le "$3" ] || fail "$1: $all bytes, not $2 to $3"
+  [ $((sent - before)) -le "$4" ] || fail "$1: $((sent - before)) bytes were sent, more than $4"
 }
 
 faults n1
@@ -48,6 +54,8 @@ wait_for 15 is_cold n0 || fail "production stays hot: $ANSWER"
 wait_for 5 is_cold n1 || fail "the copy stays hot: $ANSWER"
 number n0 resync_sent_bytes
 sent=$NUMBER
+number n0 resync_equal_bytes
+equal=$NUMBER
 
 # Killed.  Three regions are written while it is away.
 kill_pid "$PID_n1"
@@ -57,7 +65,7 @@ number n0 dirty_bytes
 [ "$NUMBER" = $((6 * 65536)) ] || fail "$NUMBER bytes are dirty, not 6 blocks"
 back
 wait_for 20 in_again || fail "not in the set again: $ANSWER"
-bounded "after its process died" $((5 * 65536)) $((6 * 65536))
+bounded "after its process died" $((5 * 65536)) $((6 * 65536)) $((6 * 65536))
 same_data || fail "the stores differ"
 
 # Its machine restarts with writes that it has not flushed: hot on both sides.
@@ -67,7 +75,7 @@ kill_pid "$PID_n1"
 CRG_BOOT_ID=abababababababababababababababab back
 wait_for 20 in_again || fail "not in the set after a restart: $ANSWER"
 grep -q 'machine restarted' n0/answers || fail "it was not taken for restarted"
-bounded "after its machine restarted" 65536 $((2 * mib))
+bounded "after its machine restarted" $mib $((2 * mib)) $((2 * 65536))
 same_data || fail "the stores differ after its machine restarted"
 
 # Killed again, and once more while it is being resynchronised.
@@ -84,12 +92,14 @@ left=$NUMBER # what is confirmed stable does not count again
 [ "$left" -gt 0 ] && [ "$left" -lt $((23 * mib)) ] || fail "$left bytes are left"
 number n0 resync_sent_bytes
 sent=$NUMBER
+number n0 resync_equal_bytes
+equal=$NUMBER
 faults n1
 # An entry that is given up because the machine is slow makes dirty what is hot.
 wait_for 15 is_cold n0 || fail "production stays hot: $ANSWER"
 CRG_BOOT_ID=abababababababababababababababab back
 wait_for 20 in_again || fail "not in the set after being killed twice: $ANSWER"
-bounded "after being killed in its resync" $mib $((left + 6 * mib))
+bounded "after being killed in its resync" $mib $((left + 6 * mib)) $((left + 6 * mib))
 same_data || fail "the stores differ after that"
 
 # Production's plugin dies while the copy is away: what the copy lacks is on production's disk.
@@ -104,9 +114,9 @@ kill_pid "$CTLPID_n0"
 mirror_node n0 0 suspend-timeout-ms=1000
 mirror_ctl n0 --commit --lease 3000
 tell n0 '"cmd":"role","role":"production","tenure":1,"peers":["n0","n1"]'
-sent=0
+sent=0 equal=0
 CRG_BOOT_ID=abababababababababababababababab back
 tell n0 "\"cmd\":\"mirror\",\"site\":1,\"node\":\"n1\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n1,\"sync\":\"partial\""
 wait_for 20 in_again || fail "not in the set after production's death: $ANSWER"
-bounded "after production's plugin died" $((3 * 65536)) $((mib + 2 * 65536))
+bounded "after production's plugin died" $((3 * 65536)) $((mib + 2 * 65536)) $((3 * 65536))
 same_data || fail "the stores differ after production's death"

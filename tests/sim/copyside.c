@@ -313,6 +313,11 @@ copyside_frame (struct wconn *c, struct wframe *f, unsigned index)
       p->sb.in_set = record.in_set;
     }
   }
+  else if (h.type == WIRE_DIGEST_REQ) {
+    frame_free (index);
+    digests_asked (p, c, &h);
+    return;
+  }
   else if (h.type == WIRE_STABLE)
     ev.kind = CE_STABLE;
   else if (h.type == WIRE_MAP)
@@ -414,7 +419,7 @@ copyside_stop (struct wplugin *p)
 bool
 copyside_is_idle (const struct wplugin *p)
 {
-  return p->copy_idle && p->busy_copy == 0;
+  return p->copy_idle && p->busy_copy == 0 && p->busy_digest == 0;
 }
 
 void

@@ -701,6 +701,9 @@ plugin_disk_done (struct wplugin *p, struct dop *d, int error)
     if (error)
       plugin_store_failed (p, "a write to it failed");
     break;
+  case DF_DIGEST:
+    digests_done (p, d, error);
+    break;
   case DF_READ:
     client_read_done (p, d->index, error);
     break;

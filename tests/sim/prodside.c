@@ -174,6 +174,25 @@ send_frame (struct wplugin *p, const struct repl_action *a)
 }
 
 static void
+ask_copy (struct wplugin *p, const struct repl_action *a)
+{
+  const struct wire_digest_req q = { .algorithm = WIRE_DIGEST_SHA256, .block_size = W_BLOCK };
+  struct wconn *c = link_of (p, a->site);
+  struct wire_header h = a->frame;
+  uint8_t buf[WIRE_MAX_CONTROL];
+  struct wframe *f;
+  unsigned index;
+
+  if (c == NULL)
+    return;
+  h.tenure = p->rec.tenure;
+  h.payload_len = (uint32_t) wire_encode_digest_req (&q, buf, sizeof buf);
+  f = net_frame (&h, &index);
+  memcpy (f->control, buf, h.payload_len);
+  net_send (c, true, index);
+}
+
+static void
 carry_out (struct wplugin *p, const struct repl_action *a)
 {
   struct wprod_site *x = &p->ps[a->site < W_SITES ? a->site : 0];
@@ -245,9 +264,13 @@ carry_out (struct wplugin *p, const struct repl_action *a)
       net_send (c, true, index);
     }
     break;
-  case RA_DIGEST: /* nobody compares here: sim-repl does */
+  case RA_DIGEST:
+    digests_own (p, a);
+    break;
   case RA_DIGEST_REQ:
-  case RA_DIFFERS:
+    ask_copy (p, a);
+    break;
+  case RA_DIFFERS: /* nobody compares here: sim-repl does */
   case RA_VERIFY:
     break;
   case RA_GUARD:
@@ -342,7 +365,8 @@ send_hello (struct wplugin *p, struct wconn *c)
   memcpy (m.iasp_id, p->sb.iasp_id, CRG_ID_LEN);
   node_boot_id (p->node, m.boot_id);
   m.session = p->session;
-  m.features = p->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0;
+  m.features = (p->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0)
+               | (digests_known () ? WIRE_FEATURE_DIGEST : 0);
   m.tenure = p->rec.tenure;
   m.generation = p->rec.generation;
   m.size = W_SIZE;
@@ -417,6 +441,7 @@ hello_ok (struct wplugin *p, struct wconn *c, const struct wire_header *h, const
   ev.unusable = m.flags & WIRE_OK_UNUSABLE;
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
+  ev.digests = m.features & WIRE_FEATURE_DIGEST;
   ev.syncs = p->mapw.on && (m.features & WIRE_FEATURE_SYNC);
   x->link_up = ev;
   x->mapping = p->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
@@ -492,6 +517,13 @@ prod_frame (struct wconn *c, struct wframe *f)
     break;
   case WIRE_MAP:
     link_map (p, c, &h, f->control);
+    break;
+  case WIRE_DIGEST:
+    ev.kind = RE_DIGEST;
+    ev.error = h.flags & WIRE_F_FAILED ? -EIO : 0;
+    ev.map = h.payload_len > 0 ? f->control : NULL;
+    ev.length = h.payload_len / WIRE_DIGEST_LEN;
+    prod_feed (p, &ev);
     break;
   default:
     world_fail ("a frame that a copy does not send");
@@ -741,5 +773,5 @@ prod_is_idle (const struct wplugin *p)
   for (unsigned s = 0; s < W_SITES; s++)
     if (link_of (p, s) != NULL)
       return false;
-  return p->busy_local == 0 && p->busy_rread == 0;
+  return p->busy_local == 0 && p->busy_rread == 0 && p->busy_digest == 0;
 }

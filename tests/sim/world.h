@@ -109,7 +109,7 @@ struct wdisk { /* of a site's copy of an IASP; every node of the site reaches it
   bool rotten;
 };
 
-enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT, DF_FORK };
+enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT, DF_FORK, DF_DIGEST };
 enum dop_what { DW_READ, DW_WRITE, DW_FLUSH, DW_META, DW_FLUSH_META };
 
 struct dop { /* an operation on its way to a disk */
@@ -237,6 +237,8 @@ struct wplugin { /* plugin/: one nbdkit process */
   uint64_t rread_offset[REPL_MAX_RSLOTS], rread_length[REPL_MAX_RSLOTS];
   stamp_t rbuf[REPL_MAX_RSLOTS][W_BLOCK / W_UNIT];
   unsigned busy_local, busy_rread, busy_read;
+  struct { bool used; uint32_t conn; uint64_t seq; } digest[DIGEST_MAX_JOBS];
+  unsigned busy_digest; /* of either role */
   /* mirror */
   bool copy_on, copy_stopping, copy_idle, copy_stepping;
   unsigned n_closed;
@@ -502,6 +504,12 @@ extern void prod_drained (struct wconn *c, uint32_t bytes);
 extern void prod_disk_done (struct wplugin *p, const struct dop *d, int error);
 extern bool prod_is_idle (const struct wplugin *p);
 extern void prod_request (struct wplugin *p, unsigned slot);
+
+/* ---- digests.c: plugin/digest.c ------------------------------------------------------------- */
+extern bool digests_known (void); /* in this world */
+extern void digests_own (struct wplugin *p, const struct repl_action *a);
+extern void digests_asked (struct wplugin *p, struct wconn *c, const struct wire_header *h);
+extern void digests_done (struct wplugin *p, const struct dop *d, int error);
 
 /* ---- copyside.c: plugin/copyside.c ---------------------------------------------------------- */
 extern const char *copyside_start (struct wplugin *p);
