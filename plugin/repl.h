@@ -12,8 +12,8 @@
  * completes when its local part is done, every copy in `must` has answered, and the lease is
  * valid (L2); FLUSH and FUA also wait for those copies' own flush; R2 (a lost copy: hold until
  * the record without it), R3 (entering the set), F4 (a failed store), F6 (hold and drain);
- * resync below application writes, by digest where blocks are only in doubt.  `must` of a request = the committed in-set copies and
- * those entering (R3), fixed when the request is granted its range lock.
+ * resync below application writes, by digest where blocks are only in doubt (D1).  `must` of
+ * a request = the committed in-set copies and those entering (R3), fixed when it is granted its lock.
  *
  * Tracking (mark.h): a region is hot on the own disk before the local part of its write is
  * submitted; the sends do not wait, as each copy marks its own disk.  Its mark goes when a flush

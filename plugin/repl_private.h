@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of the replication core, laid open for those who embed it by value (the plugin's
  * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c, repl_ask.c, verify.c and
- * repl_status.c, which share it.  Nobody else reads or writes a field.  No pointers but the maps given at init: a copy of the
- * struct and of the maps is a snapshot.
+ * repl_status.c, which share it.  Nobody else reads or writes a field.  No pointers but the maps given at
+ * init: a copy of the struct and of the maps is a snapshot.
  */
 #ifndef IASP_REPL_PRIVATE_H
 #define IASP_REPL_PRIVATE_H
