@@ -85,6 +85,7 @@ ask_start (struct repl *r, unsigned site, struct track_range run, struct repl_ac
     return false;
   *q = (struct repl_ask) { .on = true, .site = (uint8_t) site, .run = run, .tag = ++r->tag, .since_ms = r->now_ms };
   x->n_asks++;
+  r->n_asks++;
   r->counters.asks++;
   track_ask (&x->track, run);
   x->track.cursor = run.first + run.n;
@@ -143,6 +144,7 @@ judge (struct repl *r, struct repl_ask *q, const uint8_t *other)
   learn (x, asked, equal);
   q->on = false;
   x->n_asks--;
+  r->n_asks--;
 }
 
 bool
@@ -150,7 +152,7 @@ ask_answered (struct repl *r, const struct repl_event *ev)
 {
   const uint8_t who = ev->site == r->cfg.site ? 1 : 2;
 
-  for (unsigned i = 0; i < REPL_MAX_ASKS; i++) {
+  for (unsigned i = 0; i < REPL_MAX_ASKS && r->n_asks > 0; i++) {
     struct repl_ask *q = &r->asks[i];
 
     if (!q->on || q->tag != ev->seq || (who == 2 && q->site != ev->site) || q->heard == who)
@@ -185,6 +187,7 @@ ask_cancel (struct repl *r, unsigned site)
       if (track_get (t, b) == TS_ASKED)
         track_doubt (t, b * r->cfg.block_size, bytes_of (r, (struct track_range) { b, 1 }));
     q->on = false;
+    r->n_asks--;
   }
   r->sites[site].n_asks = 0;
 }
@@ -193,7 +196,7 @@ ask_cancel (struct repl *r, unsigned site)
 void
 ask_pump (struct repl *r)
 {
-  for (unsigned i = 0; i < REPL_MAX_ASKS; i++)
+  for (unsigned i = 0; i < REPL_MAX_ASKS && r->n_asks > 0; i++)
     if (r->asks[i].on && r->now_ms - r->asks[i].since_ms >= REPL_ASK_MS)
       judge (r, &r->asks[i], NULL);
 }

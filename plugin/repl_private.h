@@ -193,6 +193,7 @@ struct repl {
   struct repl_slot slots[REPL_SLOTS];
   struct repl_rslot rslots[REPL_MAX_RSLOTS];
   struct repl_ask asks[REPL_MAX_ASKS];
+  unsigned n_asks;
   struct repl_rslot vlock;      /* of the comparison; RL_READING: it is held */
   struct verify verify;
   struct repl_site sites[CRG_MAX_SITES];
