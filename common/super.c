@@ -118,6 +118,42 @@ meta_store_bytes_for (uint64_t data_bytes, uint32_t dirty_block_size)
   return low * META_BLOCK_SIZE;
 }
 
+int
+meta_layout_apart (uint64_t data_store_bytes, uint64_t meta_bytes, uint32_t dirty_block_size,
+                   struct meta_layout *layout)
+{
+  uint64_t data = round_down (data_store_bytes, META_BLOCK_SIZE);
+  int r;
+
+  if (data_store_bytes > STORE_MAX_BYTES || meta_bytes > STORE_MAX_BYTES)
+    return -EFBIG;
+  r = meta_layout (data + round_down (meta_bytes, META_BLOCK_SIZE), dirty_block_size, layout);
+  if (r < 0)
+    return r;
+  if (data == 0 || layout->data_bytes < data)
+    return -ENOSPC;
+  layout->data_bytes = data;
+  return 0;
+}
+
+uint64_t
+meta_bytes_apart (uint64_t data_store_bytes, uint32_t dirty_block_size)
+{
+  uint64_t data = round_down (data_store_bytes, META_BLOCK_SIZE), bytes = 0, total;
+  struct meta_layout layout;
+
+  /* The maps cover the metadata too, so they grow with it, by ever less. */
+  if (data == 0 || data > STORE_MAX_BYTES)
+    return 0;
+  do {
+    total = MAX (data + bytes, (uint64_t) META_MIN_STORE_BYTES);
+    if (meta_layout (total, dirty_block_size, &layout) < 0)
+      return 0;
+    bytes = total - MIN (data, layout.data_bytes);
+  } while (layout.data_bytes < data);
+  return bytes;
+}
+
 /* ---- blocks of the maps -------------------------------------------------------------------- */
 
 #define META_MAGIC   UINT32_C (0x4d475243) /* "CRGM" */
@@ -188,7 +224,8 @@ meta_block_check_sealed (const uint8_t block[META_BLOCK_SIZE], const struct meta
  *   56 tenure u64 | 64 generation u64 | 72 since u64 | 80 loss u64 | 88 open session u64
  *   96 store id | 112 cluster id | 128 crg id | 144 iasp id | 160 lineage | 176 open boot id
  *  192 crg, 64 bytes, NUL-padded | 256 iasp | 320 site | 384 open node
- *  448 zero up to 4092 | 4092 CRC32C of bytes 0 to 4091
+ *  448 sealed u32 | 452 resync rate u64 | 460 meta bytes u64 | 468 data identity, 128 bytes,
+ *  NUL-padded | 596 meta identity | 724 zero up to 4092 | 4092 CRC32C of bytes 0 to 4091
  */
 
 static const uint8_t super_magic[8] = "nbd-crg\n";
@@ -225,7 +262,10 @@ enum {
   O_OPEN_NODE = 384,
   O_SEALED = 448,
   O_RESYNC_RATE = 452,
-  O_END = 460,
+  O_META_BYTES = 460, /* minor 2 from here */
+  O_DATA_IDENTITY = 468,
+  O_META_IDENTITY = 596,
+  O_END = 724,
   O_CRC = META_BLOCK_SIZE - 4,
 };
 
@@ -273,6 +313,28 @@ name_is_valid_or_empty (const char *name)
   return name[0] == '\0' || ident_name_is_valid (name);
 }
 
+static bool
+identity_is_valid (const char *identity)
+{
+  for (; *identity; identity++)
+    if (*identity < ' ' || *identity > '~')
+      return false;
+  return true;
+}
+
+/* Where the metadata is, and whether it has the room there that it needs. */
+static bool
+place_is_valid (const struct superblock *sb, const struct meta_layout *layout)
+{
+  if (!(sb->flags & SUPER_F_EXTERNAL))
+    return sb->meta_bytes == 0 && !sb->data_identity[0] && !sb->meta_identity[0]
+           && sb->data_bytes <= layout->data_bytes;
+  return sb->meta_bytes > 0 && sb->meta_bytes % META_BLOCK_SIZE == 0 && sb->store_bytes % META_BLOCK_SIZE == 0
+         && sb->meta_bytes < sb->store_bytes && layout->data_bytes >= sb->store_bytes - sb->meta_bytes
+         && sb->data_bytes <= sb->store_bytes - sb->meta_bytes && identity_is_valid (sb->data_identity)
+         && identity_is_valid (sb->meta_identity);
+}
+
 /* The rules that every superblock keeps, whoever wrote it. */
 static bool
 super_is_valid (const struct superblock *sb)
@@ -285,7 +347,7 @@ super_is_valid (const struct superblock *sb)
          && (sb->flags & (SUPER_F_OPEN | SUPER_F_CLEAN)) != (SUPER_F_OPEN | SUPER_F_CLEAN)
          && is_power_of_2 (sb->block_size) && sb->block_size <= META_BLOCK_SIZE
          && meta_layout (sb->store_bytes, sb->dirty_block_size, &layout) == 0
-         && sb->data_bytes > 0 && sb->data_bytes <= layout.data_bytes
+         && sb->data_bytes > 0 && place_is_valid (sb, &layout)
          && sb->since <= sb->generation && sb->in_set >> CRG_MAX_SITES == 0
          && (sb->sealed & ~SUPER_SEALED_ALL) == 0
          && name_is_valid_or_empty (sb->crg) && name_is_valid_or_empty (sb->iasp)
@@ -332,19 +394,22 @@ super_encode (const struct superblock *sb, unsigned slot, uint8_t block[META_BLO
   memcpy (block + O_OPEN_NODE, sb->open_node, strlen (sb->open_node));
   put_le32 (block + O_SEALED, sb->sealed);
   put_le64 (block + O_RESYNC_RATE, sb->resync_rate);
+  put_le64 (block + O_META_BYTES, sb->meta_bytes);
+  memcpy (block + O_DATA_IDENTITY, sb->data_identity, strlen (sb->data_identity));
+  memcpy (block + O_META_IDENTITY, sb->meta_identity, strlen (sb->meta_identity));
   put_le32 (block + O_CRC, crc32c (0, block, O_CRC));
 }
 
 /* False if the field isn't NUL-terminated and NUL-padded: two encodings of one name would be
  * two truths. */
 static bool
-get_name_field (const uint8_t *p, char name[NAME_FIELD])
+get_text_field (const uint8_t *p, char *text, size_t size)
 {
   size_t n;
 
-  memcpy (name, p, NAME_FIELD);
-  n = strnlen (name, NAME_FIELD);
-  return n < NAME_FIELD && is_all_zero (name + n, NAME_FIELD - n);
+  memcpy (text, p, size);
+  n = strnlen (text, size);
+  return n < size && is_all_zero (text + n, size - n);
 }
 
 enum super_status
@@ -383,12 +448,15 @@ super_decode (const uint8_t block[META_BLOCK_SIZE], unsigned slot, struct superb
   memcpy (out.iasp_id, block + O_IASP_ID, CRG_ID_LEN);
   memcpy (out.lineage, block + O_LINEAGE, CRG_ID_LEN);
   memcpy (out.open_boot_id, block + O_OPEN_BOOT_ID, CRG_ID_LEN);
-  good &= get_name_field (block + O_CRG, out.crg);
-  good &= get_name_field (block + O_IASP, out.iasp);
-  good &= get_name_field (block + O_SITE_NAME, out.site_name);
-  good &= get_name_field (block + O_OPEN_NODE, out.open_node);
+  good &= get_text_field (block + O_CRG, out.crg, sizeof out.crg);
+  good &= get_text_field (block + O_IASP, out.iasp, sizeof out.iasp);
+  good &= get_text_field (block + O_SITE_NAME, out.site_name, sizeof out.site_name);
+  good &= get_text_field (block + O_OPEN_NODE, out.open_node, sizeof out.open_node);
   out.sealed = get_le32 (block + O_SEALED);
   out.resync_rate = get_le64 (block + O_RESYNC_RATE);
+  out.meta_bytes = get_le64 (block + O_META_BYTES);
+  good &= get_text_field (block + O_DATA_IDENTITY, out.data_identity, sizeof out.data_identity);
+  good &= get_text_field (block + O_META_IDENTITY, out.meta_identity, sizeof out.meta_identity);
 
   if (!good || block[O_SLOT] != slot || !super_is_valid (&out))
     return SUPER_BAD_FIELD;
@@ -397,7 +465,8 @@ super_decode (const uint8_t block[META_BLOCK_SIZE], unsigned slot, struct superb
       && (block[O_ZERO0] != 0 || get_le16 (block + O_ZERO1) != 0
           || !is_all_zero (block + O_END, O_CRC - O_END)))
     return SUPER_BAD_FIELD;
-  if (out.minor == 0 && !is_all_zero (block + O_SEALED, O_END - O_SEALED))
+  if ((out.minor == 0 && !is_all_zero (block + O_SEALED, O_END - O_SEALED))
+      || (out.minor == 1 && !is_all_zero (block + O_META_BYTES, O_END - O_META_BYTES)))
     return SUPER_BAD_FIELD;
   *sb = out;
   return SUPER_OK;
@@ -447,4 +516,24 @@ super_choose (const uint8_t slot0[META_BLOCK_SIZE], const uint8_t slot1[META_BLO
   choice->slot = (int) newer;
   *sb = found[newer];
   return SUPER_OK;
+}
+
+/* An identity that is not known now but was, or the other way round, is another one. */
+const char *
+super_check_place (const struct superblock *sb, uint64_t meta_bytes, const char *data_identity,
+                   const char *meta_identity)
+{
+  if (!(sb->flags & SUPER_F_EXTERNAL))
+    return meta_bytes == 0 ? NULL : "the file that meta= names holds a whole store, not the metadata of this one; "
+                                    "correct meta=";
+  if (meta_bytes == 0)
+    return "it holds the metadata of another store; name that one as store=, and this as its meta=";
+  if (strcmp (sb->data_identity, data_identity) != 0)
+    return "the metadata that meta= names was made for another file or device; correct store= or meta=";
+  if (strcmp (sb->meta_identity, meta_identity) != 0)
+    return "the metadata that meta= names is a copy from elsewhere, which may be old; put the original back, or "
+           "format the store anew";
+  if (sb->meta_bytes != round_down (meta_bytes, META_BLOCK_SIZE))
+    return "the metadata that meta= names has another size than when it was made; restore its size";
+  return NULL;
 }

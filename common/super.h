@@ -10,6 +10,10 @@
  * alone finds them.  All space is reserved when the store is made: the size of an export
  * never changes when a later release or state needs more of it.
  *
+ * The metadata may also live on a second file or device (SUPER_F_EXTERNAL), so that a store needs no
+ * free tail.  Offsets then go on: the second one's byte 0 stands where the store's last whole block
+ * ends, and store_bytes is the size of both together.  So all that follows is the same for both.
+ *
  * Cost with dirty blocks of 64 KiB, for each TiB: nine bitmaps (written, and one for each of
  * CRG_MAX_SITES) of 521 blocks, 18.3 MiB together; hot map, two copies of 33 blocks, 264 KiB;
  * log, 256 KiB.  With 4 KiB dirty blocks 293 MiB, with 1 MiB dirty blocks 1.7 MiB.
@@ -66,6 +70,14 @@ extern int meta_slot_offsets (uint64_t store_bytes, uint64_t slot_offset[2]);
  * is none (or the arguments are bad). */
 extern uint64_t meta_store_bytes_for (uint64_t data_bytes, uint32_t dirty_block_size);
 
+/* The layout with the metadata on a file or device of its own, of meta_bytes; both sizes as they are,
+ * what is behind their last whole block is not used.  data_bytes is the store's.  As meta_layout, and
+ * -ENOSPC if meta_bytes are too few. */
+extern int meta_layout_apart (uint64_t data_store_bytes, uint64_t meta_bytes, uint32_t dirty_block_size,
+                              struct meta_layout *layout);
+/* The size of the smallest such file; 0: none. */
+extern uint64_t meta_bytes_apart (uint64_t data_store_bytes, uint32_t dirty_block_size);
+
 /* ---- blocks of the maps ----------------------------------------------------------------- */
 
 /* Each block of written, hot, log and bitmap: a header of 64 bytes, then the map's bytes:
@@ -116,7 +128,10 @@ extern int meta_block_check_sealed (const uint8_t block[META_BLOCK_SIZE],
  * that this release writes as zero and keeps out of its decisions); it is not written back by
  * an older release without the operator having been told. */
 #define SUPER_MAJOR 1
-#define SUPER_MINOR 1
+#define SUPER_MINOR 2
+
+/* Which file or device it is, in text (storefile.h); "" if nothing is known that stays. */
+#define SUPER_IDENTITY_MAX 127
 
 enum super_role {
   SUPER_ROLE_NONE = 0,   /* formatted, never part of a record */
@@ -134,7 +149,8 @@ extern const char *super_role_name (uint8_t role);
 #define SUPER_F_RESTARTED 0x0020 /* R5: a mirror copy that was opened restarted, and not filled since */
 #define SUPER_F_FILLING  0x0040 /* with UNUSABLE: the bitmap of the own site says what is lacking */
 #define SUPER_F_TRACKED  0x0080 /* all that it was written as a fork is in its maps */
-#define SUPER_F_ALL      0x00ff
+#define SUPER_F_EXTERNAL 0x0100 /* the metadata is not at the store's own end; minor 2 */
+#define SUPER_F_ALL      0x01ff
 
 struct superblock {
   uint16_t minor;    /* as read; encode writes SUPER_MINOR */
@@ -165,6 +181,11 @@ struct superblock {
   uint64_t open_session;     /* wire_hello.session of that process */
   uint32_t sealed;           /* SUPER_SEALED_*; minor 1 */
   uint64_t resync_rate;      /* bytes/s, last measured as production; 0: never; minor 1 */
+  /* EXTERNAL, minor 2: the size of the file with the metadata, in whole blocks (a part of
+   * store_bytes), and which store and which file belong together. */
+  uint64_t meta_bytes;
+  char data_identity[SUPER_IDENTITY_MAX + 1];
+  char meta_identity[SUPER_IDENTITY_MAX + 1];
 };
 
 enum super_status {
@@ -198,5 +219,11 @@ struct super_choice {
 extern enum super_status super_choose (const uint8_t slot0[META_BLOCK_SIZE],
                                        const uint8_t slot1[META_BLOCK_SIZE],
                                        struct superblock *sb, struct super_choice *choice);
+
+/* Does this superblock belong to what it was found on?  meta_bytes 0: at the store's own end; else on
+ * a file of so many bytes beside a store, with these identities.  NULL, or why not: the rest of a
+ * sentence that begins with the store's name and a colon. */
+extern const char *super_check_place (const struct superblock *sb, uint64_t meta_bytes,
+                                      const char *data_identity, const char *meta_identity);
 
 #endif /* CRG_SUPER_H */

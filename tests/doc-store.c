@@ -145,7 +145,7 @@ superblock (void)
   sb.sequence = 0x1112131415161718;
   sb.site = 5;
   sb.role = SUPER_ROLE_DETACHED;
-  sb.flags = SUPER_F_OPEN | SUPER_F_DIRECT;
+  sb.flags = SUPER_F_OPEN | SUPER_F_DIRECT | SUPER_F_EXTERNAL;
   sb.block_size = 2048;
   sb.dirty_block_size = 131072;
   sb.in_set = 0xa5;
@@ -158,6 +158,9 @@ superblock (void)
   sb.open_session = 0x5152535455565758;
   sb.sealed = SUPER_SEALED_HOT | 0x21;
   sb.resync_rate = 0x7172737475767778;
+  sb.meta_bytes = 0x10203045000;
+  strcpy (sb.data_identity, "the data");
+  strcpy (sb.meta_identity, "the metadata");
   memset (sb.store_id, 0x61, CRG_ID_LEN);
   memset (sb.cluster_id, 0x62, CRG_ID_LEN);
   memset (sb.crg_id, 0x63, CRG_ID_LEN);
@@ -202,6 +205,9 @@ superblock (void)
   bytes (&t, "open_node", 64, sb.open_node, strlen ("the-node"));
   number (&t, "sealed", 4, 0x121);
   number (&t, "resync_rate", 8, sb.resync_rate);
+  number (&t, "meta_bytes", 8, sb.meta_bytes);
+  bytes (&t, "data_identity", 128, sb.data_identity, strlen ("the data"));
+  bytes (&t, "meta_identity", 128, sb.meta_identity, strlen ("the metadata"));
   number (&t, "crc", 4, crc32c (0, block, META_BLOCK_SIZE - 4));
   finish (&t, "superblock");
 

@@ -307,6 +307,13 @@ codec (void)
   reseal (block);
   is (super_decode (block, 1, &out), SUPER_BAD_FIELD, "the same bytes in this minor are refused");
   super_encode (&sb, 1, block);
+  put_le16 (block + 10, 1);
+  reseal (block);
+  is (super_decode (block, 1, &out), SUPER_OK, "minor 1: nothing is elsewhere");
+  block[470] = 'x';
+  reseal (block);
+  is (super_decode (block, 1, &out), SUPER_BAD_FIELD, "what minor 2 added is no part of minor 1");
+  super_encode (&sb, 1, block);
   put_le16 (block + 10, 0);
   reseal (block);
   is (super_decode (block, 1, &out), SUPER_BAD_FIELD, "what minor 1 added is no part of minor 0");
@@ -331,7 +338,7 @@ codec (void)
     sb.in_set = (uint32_t) (rnd () % 256);
     sb.site = (uint8_t) (rnd () % CRG_MAX_SITES);
     sb.role = (uint8_t) (rnd () % 4);
-    sb.flags = (uint16_t) (rnd () & (SUPER_F_ALL & ~SUPER_F_OPEN));
+    sb.flags = (uint16_t) (rnd () & (SUPER_F_ALL & ~(SUPER_F_OPEN | SUPER_F_EXTERNAL)));
     sb.sealed = (uint32_t) rnd () & SUPER_SEALED_ALL;
     super_encode (&sb, i % 2, block);
     check (super_decode (block, i % 2, &out) == SUPER_OK && equal (&sb, &out), "random %u", i);
@@ -378,7 +385,11 @@ senseless (void)
     { "bytes after a name", 192 + 40, 1, 'x' },
     { "name without end", 319, 1, 'x' },
     { "sealed", 448, 4, SUPER_SEALED_ALL + 1 },
-    { "bytes after the last field", 460, 1, 1 },
+    { "external, and no size", 24, 2, SUPER_F_EXTERNAL },
+    { "not external, and a size", 460, 8, 1024 * 1024 },
+    { "not external, and an identity of the store", 468, 1, 'x' },
+    { "not external, and one of the metadata", 596, 1, 'x' },
+    { "bytes after the last field", 724, 1, 1 },
     { "bytes before the CRC", 4091, 1, 1 },
   };
   static uint8_t block[META_BLOCK_SIZE];
@@ -417,6 +428,105 @@ senseless (void)
       check (strcmp (super_strerror ((enum super_status) i), super_strerror ((enum super_status) k)) != 0,
              "statuses %u and %u are told apart", i, k);
   is_str (super_strerror ((enum super_status) 77), "unknown status", "an unknown status is shown as such");
+}
+
+/* ---- metadata elsewhere ---------------------------------------------------------------------- */
+
+static void
+says (const char *why, const char *part, const char *what)
+{
+  ok (why && strstr (why, part), "refused: %s: %s", what, why ? why : "it is not");
+}
+
+static void
+apart (void)
+{
+  static const uint64_t sizes[] = { 4096, 4096 * 3 + 511, 100 * 1024, MIB, 5 * MIB + 4096, GIB, TIB, 16 * TIB + 512 };
+  const uint64_t needed = meta_bytes_apart (GIB, DIRTY_BLOCK_SIZE);
+  const struct {
+    const char *what;
+    unsigned offset, len;
+    uint64_t value;
+  } bad[] = {
+    { "more data than the store has", 48, 8, GIB + 512 },
+    { "maps that begin in the data", 460, 8, needed - META_BLOCK_SIZE },
+    { "no metadata", 460, 8, 0 },
+    { "nothing but metadata", 460, 8, GIB + needed },
+    { "a broken block of metadata", 460, 8, needed + 512 },
+    { "a broken block of both", 40, 8, GIB + needed + 512 },
+    { "a line's end in the store's identity", 468 + 3, 1, '\n' },
+    { "no text in it", 468 + 3, 1, 0x7f },
+    { "a line's end in that of the metadata", 596 + 3, 1, '\n' },
+    { "no end of it", 596 + SUPER_IDENTITY_MAX, 1, 'm' },
+    { "no end of the store's", 468 + SUPER_IDENTITY_MAX, 1, 'm' },
+  };
+  static uint8_t block[META_BLOCK_SIZE];
+  struct meta_layout l, alone;
+  struct superblock sb = sample (), out;
+  unsigned i;
+
+  for (i = 0; i < ARRAY_SIZE (sizes); i++)
+    for (uint32_t dirty = DIRTY_BLOCK_SIZE_MIN; dirty <= DIRTY_BLOCK_SIZE_MAX; dirty *= 4) {
+      uint64_t data = round_down (sizes[i], META_BLOCK_SIZE), bytes = meta_bytes_apart (sizes[i], dirty);
+
+      check (bytes > 0 && bytes % META_BLOCK_SIZE == 0, "a size of metadata for %llu", (unsigned long long) sizes[i]);
+      check (meta_layout_apart (sizes[i], bytes, dirty, &l) == 0 && l.data_bytes == data && l.written.offset >= data
+               && l.slot_offset[1] + META_BLOCK_SIZE == data + bytes,
+             "it suffices, and all of it is behind the data");
+      check (meta_layout_apart (sizes[i], bytes + 5 * META_BLOCK_SIZE + 77, dirty, &l) == 0 && l.data_bytes == data
+               && l.slot_offset[1] + META_BLOCK_SIZE == data + bytes + 5 * META_BLOCK_SIZE,
+             "so does more");
+      check (data + bytes - META_BLOCK_SIZE < META_MIN_STORE_BYTES
+               || meta_layout_apart (sizes[i], bytes - META_BLOCK_SIZE, dirty, &l) == -ENOSPC,
+             "one block less does not: %llu", (unsigned long long) bytes);
+    }
+  ok (tap_failed == 0, "every size of store has its metadata elsewhere");
+  is (meta_bytes_apart (TIB, 65536), 19746816, "what the page says of 1 TiB");
+  ok (meta_layout (TIB + 19746816, 65536, &alone) == 0 && meta_layout_apart (TIB, 19746816, 65536, &l) == 0
+        && memcmp (&alone.bitmap, &l.bitmap, sizeof l.bitmap) == 0,
+      "the areas stand where those of a store of that size do");
+  is (meta_layout_apart (MIB, 4096, 65536, &l), -ENOSPC, "too little");
+  is (meta_layout_apart (4095, MIB, 65536, &l), -ENOSPC, "no data");
+  is (meta_layout_apart (MIB, MIB, 12345, &l), -EINVAL, "bad dirty blocks");
+  is (meta_layout_apart (STORE_MAX_BYTES, STORE_MAX_BYTES, 65536, &l), -EFBIG, "too much");
+  is (meta_layout_apart (UINT64_MAX, MIB, 65536, &l), -EFBIG, "far too much");
+  is (meta_layout_apart (MIB, UINT64_MAX, 65536, &l), -EFBIG, "far too much metadata");
+  is (meta_bytes_apart (4095, 65536), 0, "none for nothing");
+  is (meta_bytes_apart (UINT64_MAX, 65536), 0, "none for too much");
+  is (meta_bytes_apart (STORE_MAX_BYTES, 65536), 0, "none where no room is left");
+  is (meta_bytes_apart (GIB, 12345), 0, "none for bad dirty blocks");
+
+  sb.flags |= SUPER_F_EXTERNAL;
+  sb.meta_bytes = meta_bytes_apart (GIB, DIRTY_BLOCK_SIZE);
+  sb.store_bytes = GIB + sb.meta_bytes;
+  sb.data_bytes = GIB;
+  strcpy (sb.data_identity, "wwid naa.5000 from 2048");
+  memset (sb.meta_identity, 'm', SUPER_IDENTITY_MAX);
+  super_encode (&sb, 1, block);
+  ok (super_decode (block, 1, &out) == SUPER_OK && equal (&sb, &out), "all of the store is data");
+  for (i = 0; i < ARRAY_SIZE (bad); i++) {
+    super_encode (&sb, 1, block);
+    if (bad[i].len == 8)
+      put_le64 (block + bad[i].offset, bad[i].value);
+    else
+      block[bad[i].offset] = (uint8_t) bad[i].value;
+    reseal (block);
+    ok (super_decode (block, 1, &out) == SUPER_BAD_FIELD, "refused: %s", bad[i].what);
+  }
+
+  ok (super_check_place (&sb, sb.meta_bytes, sb.data_identity, sb.meta_identity) == NULL
+        && super_check_place (&sb, sb.meta_bytes + 4095, sb.data_identity, sb.meta_identity) == NULL,
+      "the two that belong together");
+  says (super_check_place (&sb, sb.meta_bytes, "wwid naa.5001 from 2048", sb.meta_identity), "made for another file",
+        "another store");
+  says (super_check_place (&sb, sb.meta_bytes, "", sb.meta_identity), "made for another file", "one that nobody knows");
+  says (super_check_place (&sb, sb.meta_bytes, sb.data_identity, "a copy"), "is a copy from elsewhere", "a copy");
+  says (super_check_place (&sb, sb.meta_bytes + 4096, sb.data_identity, sb.meta_identity), "another size",
+        "another size");
+  says (super_check_place (&sb, 0, "", ""), "the metadata of another store", "the metadata alone");
+  sb = sample ();
+  ok (super_check_place (&sb, 0, "", "") == NULL, "at the store's end");
+  says (super_check_place (&sb, MIB, "a", "b"), "holds a whole store", "a whole store in the place of metadata");
 }
 
 /* ---- the choice ---------------------------------------------------------------------------- */
@@ -540,6 +650,7 @@ main (void)
   map_blocks ();
   codec ();
   senseless ();
+  apart ();
   choice ();
   return tap_done ();
 }
