@@ -134,7 +134,7 @@ load (struct engine *e, const struct meta_layout *l)
   }
   /* The superblock that says so is the one that is written next, before anybody uses the store. */
   if (seals & ~e->meta.sb.sealed) {
-    r = store_flush (&e->ia->store);
+    r = store_flush_all (&e->ia->store);
     if (r < 0)
       return r;
     e->meta.sb.sealed |= seals;
@@ -168,7 +168,7 @@ forget_others (struct engine *e, const struct meta_layout *l)
       if (r < 0)
         return r;
     }
-    if (store_flush (&e->ia->store) < 0)
+    if (store_flush_all (&e->ia->store) < 0)
       return -EIO;
   }
   return 0;

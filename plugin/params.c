@@ -14,7 +14,7 @@
 #include "plugin/params.h"
 
 enum key {
-  K_NAME, K_STORE, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
+  K_NAME, K_STORE, K_META, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
   K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
   K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR, K_RESYNC_TARGET_S, K_RESYNC_SHARE,
   K_SNAPSHOT, K_SNAPSHOT_HOOK, K_RESERVATION,
@@ -27,6 +27,7 @@ enum key {
 static const char *const keys[] = {
   [K_NAME] = "name",
   [K_STORE] = "store",
+  [K_META] = "meta",
   [K_DIRECT] = "direct",
   [K_ROLE] = "role",
   [K_CONTROL] = "control",
@@ -62,7 +63,7 @@ static const char *const keys[] = {
    | BIT (K_IASP_ID) | BIT (K_LINEAGE) | BIT (K_SIZE) | BIT (K_DIRTY_BLOCK))
 #define LINK_ALL    (BIT (K_TLS_CA) | BIT (K_TLS_CERT) | BIT (K_TLS_KEY))
 #define CONTROL_ANY                                                                               \
-  (CONTROL_ALL | LINK_ALL | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
+  (CONTROL_ALL | LINK_ALL | BIT (K_META) | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
    | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S) | BIT (K_RESYNC_SHARE) \
    | BIT (K_SNAPSHOT) | BIT (K_SNAPSHOT_HOOK) | BIT (K_RESERVATION))
 
@@ -75,6 +76,7 @@ params_key (unsigned i)
 const char params_help[]
   = "name=<NAME>         (required) Name of the IASP.\n"
     "store=<PATH>        (required) Regular file or block device that holds the data.\n"
+    "meta=<PATH>         With control=: file or device with the store's metadata [its end].\n"
     "direct=auto|on|off  Direct I/O: if the store takes it (default), or refuse, or never.\n"
     "role=production     Export the whole store by hand, unmirrored.\n"
     "control=<SOCKET>    Listen here for a controller, which gives the role.\n"
@@ -259,6 +261,7 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
   switch ((enum key) k) {
   case K_NAME: return set_name (p->name, key, value, err, errlen);
   case K_STORE: return set_text (p->store, sizeof p->store, key, value, err, errlen);
+  case K_META: return set_text (p->meta, sizeof p->meta, key, value, err, errlen);
   case K_DIRECT:
     if (strcmp (value, "auto") == 0)
       p->direct = STORE_DIRECT_AUTO;

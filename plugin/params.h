@@ -21,6 +21,7 @@
 struct params {
   char name[CRG_NAME_MAX + 1];
   char store[CRG_PATH_MAX + 1]; /* absolute */
+  char meta[CRG_PATH_MAX + 1];  /* absolute; empty: the metadata is at the store's end */
   enum store_direct direct;
   bool role_production; /* role=production: by hand, unmirrored */
 

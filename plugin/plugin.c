@@ -61,7 +61,8 @@ iasp_config (const char *key, const char *value)
   char *path = NULL;
   int r;
 
-  if (strcmp (key, "store") == 0 || (strcmp (key, "control") == 0 && value[0] != '\0')) {
+  if (strcmp (key, "store") == 0
+      || (value[0] != '\0' && (strcmp (key, "meta") == 0 || strcmp (key, "control") == 0))) {
     /* The host may change its directory when it forks. */
     path = nbdkit_absolute_path (value);
     if (!path)
@@ -106,7 +107,7 @@ iasp_dump_plugin (void)
 static int
 iasp_get_ready (void)
 {
-  if (store_open (&iasp.store, iasp.p.store, iasp.p.direct, why, sizeof why) < 0)
+  if (store_open_with (&iasp.store, iasp.p.store, iasp.p.meta, iasp.p.direct, why, sizeof why) < 0)
     goto error;
   if (iasp.p.control[0] != '\0') {
     /* The controller says when the store is ours; till then it is only looked at. */

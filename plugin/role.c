@@ -227,12 +227,13 @@ open_store (struct engine *e, const struct record *r, uint8_t site, enum role ro
   const char *code = "store";
   int res;
 
-  if (store_open (&ia->store, ia->p.store, ia->p.direct, err, errlen) < 0)
+  if (store_open_with (&ia->store, ia->p.store, ia->p.meta, ia->p.direct, err, errlen) < 0)
     return "store";
   ia->store.data_bytes = ia->p.size;
   e->released = false;
   if (store_lock (&ia->store, ia->p.store) < 0) {
-    snprintf (err, errlen, "store %s: another process has it open (S1)", ia->p.store);
+    snprintf (err, errlen, "store %s: another process has it open%s%.150s (S1)", ia->p.store,
+              ia->p.meta[0] ? ", or its metadata " : "", ia->p.meta);
     code = "locked";
     goto error;
   }
@@ -246,7 +247,7 @@ open_store (struct engine *e, const struct record *r, uint8_t site, enum role ro
     }
     if (storemeta_format (&e->meta, &ia->store, &ia->p, site, err, errlen) < 0)
       goto error;
-    sb->flags = production ? 0 : SUPER_F_UNUSABLE;
+    sb->flags = (uint16_t) ((sb->flags & SUPER_F_EXTERNAL) | (production ? 0 : SUPER_F_UNUSABLE));
     sb->generation = production ? r->generation : 0;
     sb->since = production ? r->since[site] : 0;
     e->was_clean = true;
@@ -255,6 +256,8 @@ open_store (struct engine *e, const struct record *r, uint8_t site, enum role ro
   }
   else if (res < 0) {
     code = "damaged";
+    if (res == -ESTALE)
+      code = "identity";
     goto error;
   }
   else {
@@ -334,7 +337,7 @@ write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
   if (role == ROLE_DETACHED && sb->role == SUPER_ROLE_MIRROR && e->mapw.on)
     sb->flags |= SUPER_F_TRACKED;
   sb->role = production ? SUPER_ROLE_PRODUCTION : role == ROLE_MIRROR ? SUPER_ROLE_MIRROR : SUPER_ROLE_DETACHED;
-  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN
+  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING | SUPER_F_EXTERNAL)) | SUPER_F_OPEN
                           | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
                           | (production ? 0 : sb->flags & (SUPER_F_FORK | SUPER_F_TRACKED))
                           | (role == ROLE_DETACHED ? SUPER_F_FORK : 0)

@@ -164,6 +164,9 @@ mark_fork (int fd, struct superblock *sb, void *block)
   uint64_t offset[2];
   int r = meta_slot_offsets (sb->store_bytes, offset);
 
+  /* Its metadata is in another file, and is no part of what is kept: that is data alone. */
+  if (sb->flags & SUPER_F_EXTERNAL)
+    return 0;
   sb->flags = (uint16_t) ((sb->flags & ~(SUPER_F_OPEN | SUPER_F_TRACKED)) | SUPER_F_FORK);
   sb->role = SUPER_ROLE_DETACHED;
   for (unsigned i = 0; i < 2 && r == 0; i++) {

@@ -256,8 +256,10 @@ static void
 submit_read (struct sop *op)
 {
   struct io_uring_sqe *sqe = step_sqe (op);
+  uint64_t at = op->pos;
+  const int fd = store_at (op->env->store, &at);
 
-  io_uring_prep_read (sqe, op->env->store->fd, op->at, (unsigned) (op->end - op->pos), op->pos);
+  io_uring_prep_read (sqe, fd, op->at, (unsigned) (op->end - op->pos), at);
   submit_fault (op, sqe, SF_READ, op->pos, op->end - op->pos, false);
 }
 
@@ -275,10 +277,12 @@ static void
 submit_write (struct sop *op, uint64_t limit)
 {
   struct io_uring_sqe *sqe = step_sqe (op);
-  bool dsync = op->fua && op->kind == SOP_WRITE;
-  uint64_t n = MIN (op->end - op->pos, limit);
+  uint64_t n = MIN (op->end - op->pos, limit), at = op->pos;
+  const int fd = store_at (op->env->store, &at);
+  /* No SOP_FLUSH covers metadata that is elsewhere. */
+  bool dsync = (op->fua && op->kind == SOP_WRITE) || fd != op->env->store->fd;
 
-  io_uring_prep_write (sqe, op->env->store->fd, op->at, (unsigned) n, op->pos);
+  io_uring_prep_write (sqe, fd, op->at, (unsigned) n, at);
   if (dsync)
     sqe->rw_flags = RWF_DSYNC;
   submit_fault (op, sqe, SF_WRITE, op->pos, n, dsync);

@@ -14,6 +14,7 @@
 #include "plugin/ring.h"
 #include "plugin/store.h"
 
+/* SOP_FLUSH is for data: where the metadata is elsewhere each write of it is stable when it is done. */
 enum sop_kind { SOP_READ = 1, SOP_WRITE, SOP_ZERO, SOP_FLUSH };
 
 struct sop;

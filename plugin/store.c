@@ -65,6 +65,8 @@ store_init (struct store *s)
 {
   memset (s, 0, sizeof *s);
   s->fd = -1;
+  s->meta_path = "";
+  metafile_none (&s->meta);
   for (unsigned i = 0; i < STORE_RMW_SHARDS; i++)
     pthread_rwlock_init (&s->rmw[i], NULL);
 }
@@ -119,11 +121,18 @@ device_is_rotational (dev_t dev)
   return is;
 }
 
+static bool
+is_in_memory (int fd)
+{
+  struct statfs fs;
+
+  return fstatfs (fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+}
+
 int
 store_open (struct store *s, const char *path, enum store_direct direct, char *err, size_t errlen)
 {
   CLEANUP_CLOSE int fd = -1;
-  struct statfs fs;
   struct stat st;
   int r;
 
@@ -173,7 +182,7 @@ store_open (struct store *s, const char *path, enum store_direct direct, char *e
   }
 
   /* There is no cache to bypass in memory; direct I/O would only bring its alignment with it. */
-  s->is_memory = !s->is_block && fstatfs (fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+  s->is_memory = !s->is_block && is_in_memory (fd);
   if (s->is_memory && direct == STORE_DIRECT_AUTO)
     direct = STORE_DIRECT_OFF;
 
@@ -200,7 +209,9 @@ store_open (struct store *s, const char *path, enum store_direct direct, char *e
   }
 
   s->can_extents = lseek (fd, 0, SEEK_HOLE) != (off_t) -1;
-  s->data_bytes = s->store_bytes;
+  s->own_bytes = s->data_bytes = s->store_bytes;
+  s->meta_path = "";
+  metafile_none (&s->meta);
   atomic_store (&s->no_punch, false);
   atomic_store (&s->no_zero_range, false);
   atomic_store (&s->failed, 0);
@@ -209,13 +220,56 @@ store_open (struct store *s, const char *path, enum store_direct direct, char *e
   return 0;
 }
 
+/* As the data is addressed, if it can be: blocks of metadata are aligned for any device. */
+static void
+open_meta_direct (struct store *s)
+{
+  int fd = open (s->meta_path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_DIRECT);
+
+  if (fd == -1)
+    return;
+  if (probe_direct (fd, META_BLOCK_SIZE) == 0) {
+    close (fd);
+    return;
+  }
+  close (s->meta.fd);
+  s->meta.fd = fd;
+}
+
+int
+store_open_with (struct store *s, const char *path, const char *meta, enum store_direct direct, char *err,
+                 size_t errlen)
+{
+  int r = store_open (s, path, direct, err, errlen);
+
+  if (r < 0 || !meta || !meta[0])
+    return r;
+  r = metafile_open (&s->meta, meta, O_RDWR, s->fd, s->own_bytes, err, errlen);
+  if (r < 0) {
+    store_close (s);
+    return r;
+  }
+  s->meta_path = meta;
+  s->store_bytes = metafile_total (&s->meta, s->own_bytes);
+  s->data_bytes = s->meta.from;
+  /* Only if neither of them ever waits for a device. */
+  s->is_memory = s->is_memory && !s->meta.is_block && is_in_memory (s->meta.fd);
+  if (s->direct)
+    open_meta_direct (s);
+  return 0;
+}
+
 int
 store_lock (struct store *s, const char *path)
 {
-  struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+  const int fds[] = { s->fd, s->meta.fd };
 
-  if (fcntl (s->fd, F_OFD_SETLK, &fl) == -1)
-    return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+  for (unsigned i = 0; i < ARRAY_SIZE (fds); i++) {
+    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    if (fds[i] != -1 && fcntl (fds[i], F_OFD_SETLK, &fl) == -1)
+      return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+  }
   return storefault_open (s, path);
 }
 
@@ -226,6 +280,8 @@ store_close (struct store *s)
   if (s->fd != -1)
     close (s->fd);
   s->fd = -1;
+  metafile_close (&s->meta);
+  s->meta_path = "";
 }
 
 bool
@@ -297,6 +353,8 @@ static int
 full_pread (struct store *s, void *buf, size_t count, uint64_t offset)
 {
   char *p = buf;
+  uint64_t at;
+  int fd;
 
   fault_delay (s, SF_READ, offset);
   while (count > 0) {
@@ -305,7 +363,9 @@ full_pread (struct store *s, void *buf, size_t count, uint64_t offset)
 
     if (r < 0)
       return (int) r;
-    r = pread (s->fd, p, count, (off_t) offset);
+    at = offset;
+    fd = store_at (s, &at);
+    r = pread (fd, p, count, (off_t) at);
     if (r == -1) {
       if (errno == EINTR)
         continue;
@@ -328,6 +388,8 @@ full_pwrite (struct store *s, const void *buf, size_t count, uint64_t offset, un
   while (count > 0) {
     struct iovec iov = { .iov_base = (void *) (uintptr_t) p, .iov_len = count };
     struct sf_token fault;
+    uint64_t at = offset;
+    const int fd = store_at (s, &at);
     ssize_t r;
 
     fault_delay (s, SF_WRITE, offset);
@@ -335,7 +397,7 @@ full_pwrite (struct store *s, const void *buf, size_t count, uint64_t offset, un
       fault_delay (s, SF_FLUSH, 0);
     r = storefault_begin (s, SF_WRITE, offset, count, p, flags & STORE_F_FUA, &fault);
     if (r == 0) {
-      r = pwritev2 (s->fd, &iov, 1, (off_t) offset, flags & STORE_F_FUA ? RWF_DSYNC : 0);
+      r = pwritev2 (fd, &iov, 1, (off_t) at, flags & STORE_F_FUA ? RWF_DSYNC : 0);
       r = r == -1 ? -errno : r;
       storefault_end (s, &fault, r);
     }
@@ -439,23 +501,40 @@ store_pwrite (struct store *s, const void *buf, uint32_t count, uint64_t offset,
   return bounce_write (s, buf, count, offset, flags);
 }
 
-int
-store_flush (struct store *s)
+/* One of the two, the one that holds 'offset'. */
+static int
+flush_one (struct store *s, uint64_t offset)
 {
-  int r = check_failed (s);
+  uint64_t at = offset;
+  const int fd = store_at (s, &at);
   struct sf_token fault;
+  int r;
 
-  if (r < 0)
-    return r;
   fault_delay (s, SF_FLUSH, 0);
-  r = storefault_begin (s, SF_FLUSH, 0, 0, NULL, false, &fault);
+  r = storefault_begin (s, SF_FLUSH, offset, 0, NULL, false, &fault);
   if (r == 0) {
-    r = fdatasync (s->fd) == -1 ? -errno : 0;
+    r = fdatasync (fd) == -1 ? -errno : 0;
     storefault_end (s, &fault, r);
   }
   if (r < 0)
     store_fail (s, -r);
   return r;
+}
+
+int
+store_flush (struct store *s)
+{
+  int r = check_failed (s);
+
+  return r < 0 ? r : flush_one (s, 0);
+}
+
+int
+store_flush_all (struct store *s)
+{
+  int r = store_flush (s);
+
+  return r < 0 || s->meta.fd == -1 ? r : flush_one (s, s->meta.from);
 }
 
 /* ---- zero and trim ------------------------------------------------------------------------ */

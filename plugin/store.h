@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The store: a regular file or block device that holds one copy of an IASP.  Owns the open file
- * description that carries all I/O and the lock on it (S1), knows how the store wants to be
+/* The store: a regular file or block device that holds one copy of an IASP, and the second one that
+ * holds its metadata if that is not at the store's end (metafile.h): then offsets go on in it.  Owns
+ * the open file descriptions that carry all I/O and the locks on them (S1), knows how the store wants to be
  * addressed (direct I/O, alignment, holes), and offers each operation in a form that blocks the
  * calling thread.  Any number of threads may be in an operation at once; opening and closing is
  * one thread's, while nobody is in an operation.  It knows nothing of roles, leases or mirrors.
@@ -17,6 +18,7 @@
 #include <stdint.h>
 
 #include "common/limits.h"
+#include "common/metafile.h"
 #include "plugin/storefault.h"
 
 /* Locks for read-modify-write, by megabyte of the store. */
@@ -36,6 +38,8 @@ enum store_direct {
 
 struct store {
   int fd; /* -1: closed */
+  struct metafile meta;
+  const char *meta_path; /* "": none */
   bool is_block;
   bool is_rotational;
   bool direct;
@@ -43,8 +47,9 @@ struct store {
   bool can_extents;
   uint32_t align;       /* of offset, length and memory; 1 if not direct */
   uint32_t sector;      /* smallest write of the medium, bytes */
-  uint64_t store_bytes; /* of the file or device */
-  uint64_t data_bytes;  /* of the export, from offset 0; <= store_bytes */
+  uint64_t own_bytes;   /* of the file or device */
+  uint64_t store_bytes; /* with the metadata's, if that is elsewhere (metafile_total) */
+  uint64_t data_bytes;  /* of the export, from offset 0; <= own_bytes */
   _Atomic bool no_punch, no_zero_range; /* learnt from the first refusal */
   _Atomic int failed;                   /* 0, or the errno of the first failed flush */
   pthread_rwlock_t rmw[STORE_RMW_SHARDS];
@@ -68,8 +73,13 @@ extern void store_destroy (struct store *s);
  * which object and what to do next. */
 extern int store_open (struct store *s, const char *path, enum store_direct direct, char *err,
                        size_t errlen);
-/* The lock of S1, on the description that carries the I/O, so that it is free exactly when no
- * I/O of ours can be under way any more.  0; -EBUSY: another process has the store open. */
+/* The same, with the metadata on 'meta'; "" or NULL: at the store's end.  'meta' has to live as long
+ * as the store is open. */
+extern int store_open_with (struct store *s, const char *path, const char *meta, enum store_direct direct, char *err,
+                            size_t errlen);
+/* The lock of S1, on each description that carries I/O, so that it is free exactly when no
+ * I/O of ours can be under way any more.  0; -EBUSY: another process has the store, or its metadata,
+ * open. */
 extern int store_lock (struct store *s, const char *path);
 /* Closes, and with it unlocks. */
 extern void store_close (struct store *s);
@@ -77,7 +87,16 @@ extern void store_close (struct store *s);
 extern int store_pread (struct store *s, void *buf, uint32_t count, uint64_t offset);
 extern int store_pwrite (struct store *s, const void *buf, uint32_t count, uint64_t offset,
                          unsigned flags);
+/* All data that was written before it was called. */
 extern int store_flush (struct store *s);
+/* And all metadata, wherever that is. */
+extern int store_flush_all (struct store *s);
+/* The descriptor that holds 'offset', which becomes one in it. */
+static inline int
+store_at (const struct store *s, uint64_t *offset)
+{
+  return metafile_at (&s->meta, s->fd, offset);
+}
 /* Any length up to 4 GiB - 1.  -EOPNOTSUPP only with STORE_F_FAST_ZERO. */
 extern int store_zero (struct store *s, uint32_t count, uint64_t offset, unsigned flags);
 /* A trimmed range reads as zeroes; a store that can't promise that ignores the request. */

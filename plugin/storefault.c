@@ -31,7 +31,7 @@
 #define N_SLOTS    8192 /* 32 MiB that are not flushed; then the oldest are written back */
 #define N_RULES    16
 #define FAULT_PATH 4096 /* realpath wants PATH_MAX, which is that */
-#define MAGIC      "CRGFAUL1"
+#define MAGIC      "CRGFAUL2"
 
 enum rule_op { RU_READ, RU_WRITE, RU_FLUSH, RU_META_READ, RU_META_WRITE, RU_OPS };
 static const char *const op_names[RU_OPS] = { "read", "write", "flush", "meta-read", "meta-write" };
@@ -44,6 +44,15 @@ struct head {
   char magic[8];
   uint8_t boot_id[CRG_ID_LEN];
   _Atomic uint64_t counters[SF_N_COUNTERS];
+  /* Where the metadata is, if not in the store: it loses its power with it. */
+  uint64_t meta_from; /* UINT64_MAX: there is none */
+  char meta[FAULT_PATH];
+};
+
+/* The files that an offset may be in. */
+struct files {
+  int store, meta; /* meta: -1 if there is none */
+  uint64_t meta_from;
 };
 
 /* What one block held before a write. */
@@ -60,7 +69,8 @@ struct map {
   uint8_t *data; /* SLOT_BYTES for each slot */
   void *base;
 };
-#define HEAD_BYTES META_BLOCK_SIZE
+#define HEAD_BYTES (2 * META_BLOCK_SIZE)
+_Static_assert (sizeof (struct head) <= HEAD_BYTES, "the head of the map");
 #define MAP_BYTES  (HEAD_BYTES + N_SLOTS * (sizeof (struct slot) + SLOT_BYTES))
 
 struct rule {
@@ -119,6 +129,7 @@ map_open (struct map *m, const char *path, bool create)
     memset (m->head, 0, sizeof *m->head);
     for (unsigned i = 0; i < N_SLOTS; i++)
       m->slots[i].live = 0;
+    m->head->meta_from = UINT64_MAX;
     memcpy (m->head->magic, MAGIC, sizeof m->head->magic);
   }
   return 0;
@@ -179,22 +190,33 @@ is_kept (uint64_t seed, uint64_t write, uint64_t last_write, uint64_t sector)
 }
 
 static int
-transfer (int fd, bool is_write, uint8_t *block, uint64_t number)
+file_of (const struct files *f, uint64_t number, off_t *at)
 {
-  off_t at = (off_t) (number * SLOT_BYTES);
-  ssize_t r = is_write ? pwrite (fd, block, SLOT_BYTES, at) : pread (fd, block, SLOT_BYTES, at);
+  uint64_t offset = number * SLOT_BYTES;
+  bool is_meta = offset >= f->meta_from;
+
+  *at = (off_t) (is_meta ? offset - f->meta_from : offset);
+  return is_meta ? f->meta : f->store;
+}
+
+static int
+read_block (const struct files *f, uint8_t *block, uint64_t number)
+{
+  off_t at;
+  int fd = file_of (f, number, &at);
+  ssize_t r = pread (fd, block, SLOT_BYTES, at);
 
   return r < 0 ? -errno : (int) r;
 }
 
 /* All live slots of one block, oldest first.  Returns how many sectors changed, or -errno. */
 static int
-lose_block (struct map *m, int fd, const unsigned *of, unsigned n, uint64_t seed, uint64_t last_write)
+lose_block (struct map *m, const struct files *f, const unsigned *of, unsigned n, uint64_t seed, uint64_t last_write)
 {
   uint8_t now[SLOT_BYTES], before[SLOT_BYTES];
   CLEANUP_FREE uint8_t *after = malloc ((size_t) n * SLOT_BYTES);
   uint64_t number = m->slots[of[0]].block;
-  int r = transfer (fd, false, now, number), changed = 0;
+  int r = read_block (f, now, number), changed = 0;
   int have = r;
 
   if (!after)
@@ -223,7 +245,9 @@ lose_block (struct map *m, int fd, const unsigned *of, unsigned n, uint64_t seed
     changed += memcmp (now + at, before + at, 512) != 0;
   if (changed > 0) {
     /* Not past the end of a store that is no multiple of a block. */
-    ssize_t w = pwrite (fd, now, (size_t) have, (off_t) (number * SLOT_BYTES));
+    off_t at;
+    int fd = file_of (f, number, &at);
+    ssize_t w = pwrite (fd, now, (size_t) have, at);
 
     if (w != have)
       return w < 0 ? -errno : -EIO;
@@ -235,7 +259,8 @@ static int
 lose (struct map *m, const char *path, uint64_t seed, char *report, size_t report_len)
 {
   CLEANUP_FREE unsigned *live = malloc (N_SLOTS * sizeof *live);
-  CLEANUP_CLOSE int fd = open (path, O_RDWR | O_CLOEXEC);
+  CLEANUP_CLOSE int fd = open (path, O_RDWR | O_CLOEXEC), meta = -1;
+  struct files files = { .store = fd, .meta = -1, .meta_from = m->head->meta_from };
   unsigned n = 0, sectors = 0, next;
   uint64_t last_write = 0;
 
@@ -243,6 +268,11 @@ lose (struct map *m, const char *path, uint64_t seed, char *report, size_t repor
     return -ENOMEM;
   if (fd == -1)
     return -errno;
+  if (files.meta_from != UINT64_MAX) {
+    files.meta = meta = open (m->head->meta, O_RDWR | O_CLOEXEC);
+    if (meta == -1)
+      return -errno;
+  }
   for (unsigned i = 0; i < N_SLOTS; i++)
     if (m->slots[i].live) {
       live[n++] = i;
@@ -255,7 +285,7 @@ lose (struct map *m, const char *path, uint64_t seed, char *report, size_t repor
 
     for (next = i + 1; next < n && m->slots[live[next]].block == m->slots[live[i]].block; next++)
       ;
-    r = lose_block (m, fd, live + i, next - i, seed, last_write);
+    r = lose_block (m, &files, live + i, next - i, seed, last_write);
     if (r < 0)
       return r;
     sectors += (unsigned) r;
@@ -432,12 +462,19 @@ slot_free (struct storefault *f, int i)
   f->n_free++;
 }
 
+static bool
+is_meta (const struct storefault *f, uint64_t offset)
+{
+  return offset >= f->map.head->meta_from;
+}
+
 /* What was done up to 'clock' is stable. */
 static void
-make_stable (struct storefault *f, uint64_t clock)
+make_stable (struct storefault *f, uint64_t clock, bool data, bool meta)
 {
   for (int i = 0; i < N_SLOTS && f->n_free < N_SLOTS; i++)
-    if (f->map.slots[i].live && f->done[i] != 0 && f->done[i] <= clock)
+    if (f->map.slots[i].live && f->done[i] != 0 && f->done[i] <= clock
+        && (is_meta (f, f->map.slots[i].block * SLOT_BYTES) ? meta : data))
       slot_free (f, i);
 }
 
@@ -468,12 +505,12 @@ make_range_stable (struct storefault *f, uint64_t offset, uint64_t end, uint64_t
 
 /* Keeps what [offset, end) holds now.  False: there is no room, and the write goes through. */
 static bool
-keep (struct storefault *f, int fd, uint64_t offset, uint64_t end, uint64_t write, int *first)
+keep (struct storefault *f, const struct files *files, uint64_t offset, uint64_t end, uint64_t write, int *first)
 {
   uint64_t n = div_round_up (end, SLOT_BYTES) - offset / SLOT_BYTES;
 
   if (n > f->n_free)
-    make_stable (f, UINT64_MAX); /* the cache is full, and is written back */
+    make_stable (f, UINT64_MAX, true, true); /* the cache is full, and is written back */
   if (n > f->n_free)
     return false;
   for (uint64_t at = offset; at < end;) {
@@ -482,7 +519,7 @@ keep (struct storefault *f, int fd, uint64_t offset, uint64_t end, uint64_t writ
     struct slot *s = &f->map.slots[i];
     uint8_t *data = f->map.data + (size_t) i * SLOT_BYTES;
 
-    r = transfer (fd, false, data, block);
+    r = read_block (files, data, block);
     if (r < 0)
       return false;
     if (r < (int) SLOT_BYTES)
@@ -504,19 +541,19 @@ keep (struct storefault *f, int fd, uint64_t offset, uint64_t end, uint64_t writ
 
 /* The same for a range that becomes zeroes: holes in it stay what they are. */
 static bool
-keep_zero (struct storefault *f, int fd, uint64_t offset, uint64_t end, uint64_t write, int *first)
+keep_zero (struct storefault *f, const struct files *files, uint64_t offset, uint64_t end, uint64_t write, int *first)
 {
   uint64_t at = offset;
 
   while (at < end) {
-    off_t data = lseek (fd, (off_t) at, SEEK_DATA), hole;
+    off_t data = lseek (files->store, (off_t) at, SEEK_DATA), hole;
 
     if (data == (off_t) -1)
-      return errno == ENXIO || keep (f, fd, at, end, write, first);
+      return errno == ENXIO || keep (f, files, at, end, write, first);
     if ((uint64_t) data >= end)
       return true;
-    hole = lseek (fd, data, SEEK_HOLE);
-    if (hole == (off_t) -1 || !keep (f, fd, MAX ((uint64_t) data, at), MIN ((uint64_t) hole, end), write, first))
+    hole = lseek (files->store, data, SEEK_HOLE);
+    if (hole == (off_t) -1 || !keep (f, files, MAX ((uint64_t) data, at), MIN ((uint64_t) hole, end), write, first))
       return false;
     at = (uint64_t) hole;
   }
@@ -554,8 +591,9 @@ storefault_begin (struct store *s, enum sf_op op, uint64_t offset, uint64_t leng
     count (&f->map, SF_N_STABLE);
   rule = failing (f, ro, stable);
   if (f->cache && (op == SF_WRITE || op == SF_ZERO) && length > 0 && !(rule && !rule->half)) {
-    bool kept = op == SF_WRITE ? keep (f, s->fd, offset, offset + length, ++f->last_write, &t->first)
-                               : keep_zero (f, s->fd, offset, offset + length, ++f->last_write, &t->first);
+    const struct files files = { .store = s->fd, .meta = s->meta.fd, .meta_from = s->meta.from };
+    bool kept = op == SF_WRITE ? keep (f, &files, offset, offset + length, ++f->last_write, &t->first)
+                               : keep_zero (f, &files, offset, offset + length, ++f->last_write, &t->first);
 
     if (!kept)
       t->stable = true;
@@ -565,9 +603,10 @@ storefault_begin (struct store *s, enum sf_op op, uint64_t offset, uint64_t leng
     return 0;
   count (&f->map, SF_N_FAILED);
   if (rule->half && op == SF_WRITE && data) {
-    uint64_t half = round_down (length / 2, (uint64_t) MAX (s->align, 512u));
+    uint64_t half = round_down (length / 2, (uint64_t) MAX (s->align, 512u)), at = offset;
+    int fd = store_at (s, &at);
 
-    if (half > 0 && pwrite (s->fd, data, (size_t) half, (off_t) offset) != (ssize_t) half)
+    if (half > 0 && pwrite (fd, data, (size_t) half, (off_t) at) != (ssize_t) half)
       fprintf (stderr, "storefault: the half of a write that fails: %s\n", strerror (errno));
   }
   for (int i = t->first; i != -1; i = f->next[i])
@@ -589,7 +628,7 @@ storefault_end (struct store *s, struct sf_token *t, int64_t res)
     return;
   if (t->op == SF_FLUSH) {
     if (res >= 0)
-      make_stable (f, t->clock);
+      make_stable (f, t->clock, !is_meta (f, t->offset), is_meta (f, t->offset));
     return;
   }
   f->clock++;
@@ -648,6 +687,11 @@ storefault_open (struct store *s, const char *path)
     }
     fprintf (stderr, "storefault: %s: another machine or boot: %s\n", real, report);
     memcpy (f->map.head->boot_id, boot_id, CRG_ID_LEN);
+  }
+  f->map.head->meta_from = s->meta.from;
+  if (s->meta.fd != -1 && !realpath (s->meta_path, f->map.head->meta)) {
+    fprintf (stderr, "storefault: %s: %s\n", s->meta_path, strerror (errno));
+    abort ();
   }
   f->clock = 1;
   f->free = -1;

@@ -3,7 +3,8 @@
  * what was not flushed when the machine "loses power", delays operations and makes them fail.  In
  * other builds all of it is empty.
  *
- * It is on for a store STORE beside which a file STORE.faults stands when the store is locked.
+ * It is on for a store STORE beside which a file STORE.faults stands when the store is locked.  A store's
+ * metadata, if it is elsewhere, loses its power with it; each of the two has a flush of its own.
  * That file says what happens; it is read again before each operation if it changed, so replace it
  * with rename.  One rule a line, # begins a comment:
  *
@@ -56,7 +57,8 @@ enum sf_counter {
 extern int storefault_open (struct store *s, const char *path);
 extern void storefault_close (struct store *s);
 
-/* 0: go on, and tell the result to storefault_end; -errno: it has failed and must not be done.
+/* offset of a flush: 0, or one of the metadata, if that is elsewhere.
+ * 0: go on, and tell the result to storefault_end; -errno: it has failed and must not be done.
  * data: of a write, else NULL; it may be used before the return.  stable: a write with FUA. */
 extern int storefault_begin (struct store *s, enum sf_op op, uint64_t offset, uint64_t length, const void *data,
                              bool stable, struct sf_token *t);

@@ -83,6 +83,7 @@ int
 storemeta_read (struct storemeta *sm, struct store *s, const char *path, char *err, size_t errlen)
 {
   struct super_choice choice;
+  const char *why;
   int r;
 
   sm->valid = false;
@@ -99,6 +100,11 @@ storemeta_read (struct storemeta *sm, struct store *s, const char *path, char *e
     snprintf (err, errlen, "store %s: its superblocks can't be used: %s; keep the store, and name another "
               "one or restore it", path, super_strerror ((enum super_status) r));
     return -EUCLEAN;
+  }
+  why = metafile_refuses (&s->meta, &sm->sb);
+  if (why) {
+    snprintf (err, errlen, "store %s: %s", path, why);
+    return -ESTALE;
   }
   sm->valid = true;
   sm->damaged = choice.damaged;
@@ -141,8 +147,15 @@ storemeta_format (struct storemeta *sm, struct store *s, const struct params *p,
 {
   struct superblock *sb = &sm->sb;
   struct meta_layout layout;
-  int r = meta_layout (s->store_bytes, p->dirty_block, &layout);
+  int r = metafile_layout (&s->meta, s->own_bytes, p->dirty_block, &layout);
 
+  if (s->meta.fd != -1 && (r < 0 || layout.data_bytes < p->size)) {
+    snprintf (err, errlen, "store %s: its %llu bytes are too few for an export of %llu, or the %llu of its metadata %s, "
+              "which needs %llu", p->store, (unsigned long long) s->own_bytes, (unsigned long long) p->size,
+              (unsigned long long) s->meta.bytes, p->meta,
+              (unsigned long long) meta_bytes_apart (s->own_bytes, p->dirty_block));
+    return -ENOSPC;
+  }
   if (r < 0 || layout.data_bytes < p->size) {
     snprintf (err, errlen, "store %s: %llu bytes are too few for an export of %llu; it needs %llu", p->store,
               (unsigned long long) s->store_bytes, (unsigned long long) p->size,
@@ -164,6 +177,7 @@ storemeta_format (struct storemeta *sm, struct store *s, const struct params *p,
   sb->data_bytes = p->size;
   sb->block_size = 512;
   sb->dirty_block_size = p->dirty_block;
+  metafile_describe (&s->meta, sb);
   sm->valid = true;
   sm->damaged = false;
   sm->slot = 1; /* the first version goes to slot 0 */
@@ -202,7 +216,7 @@ storemeta_write (struct storemeta *sm, struct store *s, bool both)
     int r = store_pwrite (s, sm->block, META_BLOCK_SIZE, offset, 0);
 
     if (r == 0)
-      r = store_flush (s);
+      r = store_flush_all (s);
     if (r < 0) {
       storemeta_failed (sm);
       return r;

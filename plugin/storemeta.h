@@ -32,7 +32,7 @@ extern void storemeta_destroy (struct storemeta *sm);
 extern int storemeta_check_free (struct store *s, const char *path, char *err, size_t errlen);
 
 /* Reads both slots.  0: sm->sb is the newest; -ENODATA: the store has none; -EUCLEAN, with a
- * sentence: it must not be used. */
+ * sentence: it must not be used; -ESTALE, with a sentence: it is another store's. */
 extern int storemeta_read (struct storemeta *sm, struct store *s, const char *path, char *err,
                            size_t errlen);
 

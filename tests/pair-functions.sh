@@ -29,6 +29,15 @@ mirror_record ()
   echo "{\"generation\":1,\"loss\":0,\"tenure\":1,\"lineage\":\"44444444444444444444444444444444\",\"production_site\":0,\"sites\":[$sites]}" >"$tmp/record"
 }
 
+# mirror_meta NAME: before it is started: that node's metadata is in a file of its own, and its store is
+# full of data to its last byte
+mirror_meta ()
+{
+  mkdir -p "$tmp/$1"
+  truncate -s $mirror_size "$tmp/$1/store"
+  truncate -s 1M "$tmp/$1/meta"
+}
+
 # mirror_node NAME SITE [KEY=VALUE...]: starts the plugin of a node.  Sets PID_NAME, PORT_NAME.
 mirror_node ()
 {
@@ -44,6 +53,7 @@ mirror_node ()
     eval "PORT_$name=$port"
   fi
   rm -f "$d/ctl"
+  [ ! -e "$d/meta" ] || set -- meta="$d/meta" "$@"
   start_nbdkit "$d/nbd" name=payroll store="$d/store" control="$d/ctl" node="$name" \
     site="${mirror_sites[site]}" crg=wages "${mirror_ids[@]}" size=$mirror_size \
     dirty-block=65536 listen="127.0.0.1:$port" tls-ca="$tmp/pki/ca-cert.pem" \
