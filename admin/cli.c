@@ -57,7 +57,7 @@ static const struct cli_command commands[] = {
     "let this node host nothing and its crgd end" },
   { "node", "add|remove|set CRG NODE | replace CRG OLD NEW | mark-failed NODE", 2, 4,
     CLI_BIT (CRG) | CLI_BIT (CONFIRM) | CLI_BIT (ID) | CLI_BIT (SITE) | CLI_BIT (ROLE) | CLI_BIT (VOTES)
-      | CLI_BIT (ORDER) | CLI_BIT (ADDRESS) | CLI_BIT (STORE) | CLI_BIT (DROP_COPY) | CLI_BIT (FORCE),
+      | CLI_BIT (ORDER) | CLI_BIT (ADDRESS) | CLI_BIT (STORE) | CLI_BIT (META) | CLI_BIT (DROP_COPY) | CLI_BIT (FORCE),
     node_command, "change the nodes of a CRG while it runs" },
   { "recover", "CRG", 1, 1, CLI_BIT (WITHOUT) | CLI_BIT (CONFIRM_THEY), recover_command,
     "go on without nodes that are lost for good, when they were the majority" },
@@ -67,7 +67,9 @@ static const struct cli_command commands[] = {
   { "delete", "CRG", 1, 1, CLI_BIT (YES), group_delete_command,
     "forget a CRG that was ended; its stores keep their data" },
   { "iasp", "create STORE | dump STORE | check STORE", 2, 2,
-    CLI_BIT (JSON) | CLI_BIT (FORCE) | CLI_BIT (SIZE) | CLI_BIT (BLOCK) | CLI_BIT (KEEP_DATA), iasp_command,
+    CLI_BIT (JSON) | CLI_BIT (FORCE) | CLI_BIT (SIZE) | CLI_BIT (BLOCK) | CLI_BIT (KEEP_DATA)
+      | CLI_BIT (META),
+    iasp_command,
     "make a store ready, or show or check its metadata, without a daemon" },
   { "attach", "[IASP] [/dev/nbdN]", 0, 2,
     CLI_BIT (NODES) | CLI_BIT (TLS) | CLI_BIT (CONNECTIONS) | CLI_BIT (WAIT) | CLI_BIT (FOREGROUND) | CLI_BIT (LIST)
@@ -224,6 +226,11 @@ take_option (struct cli *cli, unsigned i, const char *value)
     if (cli->n_stores == CRG_MAX_IASPS)
       return cli_error (cli, CRG_EXIT_USAGE, "more than %d stores", CRG_MAX_IASPS);
     cli->stores[cli->n_stores++] = value;
+  }
+  if (i == OPT_META) {
+    if (cli->n_metas == CRG_MAX_IASPS)
+      return cli_error (cli, CRG_EXIT_USAGE, "more than %d places for metadata", CRG_MAX_IASPS);
+    cli->metas[cli->n_metas++] = value;
   }
   return CRG_EXIT_FINE;
 }

@@ -44,6 +44,7 @@
   X (ORDER, 0, "order", "N", "the node's place in the backup order")                              \
   X (ADDRESS, 0, "address", "ADDRESS,...", "the node's data addresses")                           \
   X (STORE, 0, "store", "[IASP=]PATH", "its store, of an IASP or of the only one; may be repeated") \
+  X (META, 0, "meta", "[IASP=]PATH", "where its metadata is, if not at the store's end; may be repeated") \
   X (WITHOUT, 0, "without", "NODE,...", "the nodes that are lost for good")                        \
   X (CONFIRM_THEY, 0, "i-confirm-they-are-dead", NULL, "their machines are off, and stay so")     \
   X (DROP_COPY, 0, "drop-copy", NULL, "let the copy of the site go with its last node")           \
@@ -83,6 +84,8 @@ struct cli {
   unsigned n_clients;
   const char *stores[CRG_MAX_IASPS];
   unsigned n_stores;
+  const char *metas[CRG_MAX_IASPS];
+  unsigned n_metas;
   const char *words[CLI_MAX_WORDS]; /* operands */
   unsigned n_words;
   int timeout_ms;
@@ -144,7 +147,8 @@ extern int status_explain_command (struct cli *cli);
 extern int status_is_command (struct cli *cli);
 extern int leave_command (struct cli *cli);
 extern int iasp_command (struct cli *cli);
-extern int iasp_create (struct cli *cli, const char *path);
+/* meta: NULL, or where the metadata is to be. */
+extern int iasp_create (struct cli *cli, const char *path, const char *meta);
 
 /* EXIT_FINE, EXIT_DEGRADED or EXIT_UNAVAILABLE, as the CRG of a status answer is. */
 extern int status_crg_code (const json_t *crg);

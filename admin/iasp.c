@@ -19,6 +19,7 @@
 
 #include "admin/cli.h"
 #include "common/ident.h"
+#include "common/metafile.h"
 #include "common/super.h"
 #include "common/util-posix.h"
 
@@ -32,9 +33,12 @@ const char *const iasp_verbs[] = { "create", "dump", "check", NULL };
 struct view {
   struct cli *cli;
   const char *path;
+  const char *meta_path; /* NULL: the metadata is at the store's end */
+  struct metafile meta;
   bool is_block;
   bool is_open; /* a plugin holds the lock of S1 */
-  uint64_t store_bytes;
+  uint64_t own_bytes;
+  uint64_t store_bytes; /* with the metadata's (metafile_total) */
   uint64_t slot_offset[2];
   enum super_status status; /* of the choice */
   struct super_choice choice;
@@ -43,7 +47,7 @@ struct view {
   bool has_layout;
   struct meta_layout layout;
   int code; /* the exit code */
-  char message[160];
+  char message[256];
 };
 
 /* ---- reading ---------------------------------------------------------------------------- */
@@ -53,6 +57,7 @@ open_store (struct view *v)
 {
   /* Non-blocking: a FIFO is refused below, not waited for. */
   int fd = open (v->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  char err[2 * CRG_PATH_MAX];
   uint64_t bytes = 0;
   struct stat st;
   int r;
@@ -70,16 +75,21 @@ open_store (struct view *v)
                    "store of an IASP", v->path);
   else {
     v->is_block = S_ISBLK (st.st_mode);
-    v->store_bytes = v->is_block ? bytes : (uint64_t) st.st_size;
-    return fd;
+    v->own_bytes = v->is_block ? bytes : (uint64_t) st.st_size;
+    r = metafile_open (&v->meta, v->meta_path, O_RDONLY, fd, v->own_bytes, err, sizeof err);
+    v->store_bytes = metafile_total (&v->meta, v->own_bytes);
+    if (r == 0)
+      return fd;
+    r = cli_error (v->cli, r == -ENOENT || r == -ENOTDIR ? CRG_EXIT_NO_OBJECT : CRG_EXIT_ERROR, "%s", err);
   }
   close (fd);
   return -r;
 }
 
 static int
-pread_all (int fd, uint8_t *buf, size_t len, uint64_t offset)
+pread_all (const struct view *v, int store_fd, uint8_t *buf, size_t len, uint64_t offset)
 {
+  const int fd = metafile_at (&v->meta, store_fd, &offset);
   size_t at = 0;
   ssize_t n;
 
@@ -101,6 +111,9 @@ read_lock (struct view *v, int fd)
 
   /* Only asks who would be in the way. */
   v->is_open = fcntl (fd, F_OFD_GETLK, &fl) == 0 && fl.l_type != F_UNLCK;
+  fl.l_type = F_WRLCK;
+  if (!v->is_open && v->meta.fd >= 0)
+    v->is_open = fcntl (v->meta.fd, F_OFD_GETLK, &fl) == 0 && fl.l_type != F_UNLCK;
 }
 
 /* Reads both slots until they are what a writer leaves, or for good. */
@@ -117,7 +130,7 @@ read_slots (struct view *v, int fd)
       nanosleep (&pause, NULL);
     read_lock (v, fd);
     for (i = 0; i < 2; i++) {
-      r = pread_all (fd, blocks[i], META_BLOCK_SIZE, v->slot_offset[i]);
+      r = pread_all (v, fd, blocks[i], META_BLOCK_SIZE, v->slot_offset[i]);
       if (r < 0)
         return cli_error (v->cli, CRG_EXIT_ERROR, "cannot read superblock %u of %s, at byte %" PRIu64
                           ": %s", i, v->path, v->slot_offset[i], strerror (-r));
@@ -162,16 +175,22 @@ judge_as (struct view *v, int code, const char *fmt, ...)
 static void
 judge (struct view *v)
 {
+  const char *why = v->status == SUPER_OK ? metafile_refuses (&v->meta, &v->chosen) : NULL;
   unsigned other = v->choice.slot == 0;
   uint64_t expected[2];
 
-  if (v->status == SUPER_EMPTY)
+  if (v->status == SUPER_EMPTY && v->meta.fd >= 0)
+    judge_as (v, CRG_EXIT_NO_OBJECT, "no superblock in %.150s: this is no metadata of a store, or its end was cut or moved",
+              v->meta_path);
+  else if (v->status == SUPER_EMPTY)
     judge_as (v, CRG_EXIT_NO_OBJECT, "no superblock: this is no store of an IASP, or its end was cut or moved");
   else if (v->status == SUPER_CONFLICT)
     judge_as (v, CRG_EXIT_ERROR, "the two superblocks contradict each other; the store is refused");
   else if (v->status != SUPER_OK)
     judge_as (v, CRG_EXIT_ERROR, "slot 0: %s; slot 1: %s; the store is refused",
               super_strerror (v->choice.status[0]), super_strerror (v->choice.status[1]));
+  else if (why)
+    judge_as (v, CRG_EXIT_ERROR, "%s", why);
   else if (meta_slot_offsets (v->chosen.store_bytes, expected) < 0 || expected[0] != v->slot_offset[0])
     judge_as (v, CRG_EXIT_ERROR, "it was formatted with %" PRIu64 " bytes and has %" PRIu64
               " now: give it its old size", v->chosen.store_bytes, v->store_bytes);
@@ -203,7 +222,7 @@ look_at_map (struct view *v, int fd, uint8_t kind, unsigned site, uint64_t offse
     const uint64_t at = offset + id.index * META_BLOCK_SIZE;
     const unsigned count = (unsigned) MIN (n - id.index, (uint64_t) ARRAY_SIZE (blocks));
 
-    r = pread_all (fd, blocks[0], (size_t) count * META_BLOCK_SIZE, at);
+    r = pread_all (v, fd, blocks[0], (size_t) count * META_BLOCK_SIZE, at);
     for (unsigned k = 0; k < count && r == 0; k++, id.index++) {
       bool whole = false;
 
@@ -211,7 +230,7 @@ look_at_map (struct view *v, int fd, uint8_t kind, unsigned site, uint64_t offse
       for (unsigned try = 0; r == 0 && !whole && try < (v->is_open ? READ_TRIES : 1); try++) {
         if (try > 0) {
           nanosleep (&pause, NULL);
-          r = pread_all (fd, blocks[k], META_BLOCK_SIZE, at + k * META_BLOCK_SIZE);
+          r = pread_all (v, fd, blocks[k], META_BLOCK_SIZE, at + k * META_BLOCK_SIZE);
         }
         whole = r == 0 && meta_block_check_sealed (blocks[k], &id, v->chosen.sealed, &sequence) != -EBADMSG;
       }
@@ -262,8 +281,10 @@ look (struct view *v)
   r = read_slots (v, fd);
   if (r != CRG_EXIT_FINE)
     return r;
-  if (v->status == SUPER_OK)
+  if (v->status == SUPER_OK && !metafile_refuses (&v->meta, &v->chosen))
     v->has_layout = meta_layout (v->chosen.store_bytes, v->chosen.dirty_block_size, &v->layout) == 0;
+  if (v->meta.fd >= 0)
+    v->layout.data_bytes = v->meta.from;
   judge (v);
   return v->has_layout && v->code == CRG_EXIT_FINE ? look_at_maps (v, fd) : CRG_EXIT_FINE;
 }
@@ -277,6 +298,7 @@ static const struct {
   { SUPER_F_OPEN, "open" },     { SUPER_F_CLEAN, "clean" },   { SUPER_F_UNUSABLE, "unusable" },
   { SUPER_F_FORK, "fork" },     { SUPER_F_DIRECT, "direct" }, { SUPER_F_FILLING, "filling" },
   { SUPER_F_RESTARTED, "restarted" }, { SUPER_F_TRACKED, "tracked" },
+  { SUPER_F_EXTERNAL, "external" },
 };
 
 static json_t *
@@ -368,6 +390,11 @@ super_json (const struct superblock *sb)
   put (o, "open_node", json_string (sb->open_node));
   put (o, "open_boot_id", id_json (sb->open_boot_id));
   put (o, "open_session", json_string (session));
+  if (sb->flags & SUPER_F_EXTERNAL) {
+    put_u64 (o, "meta_bytes", sb->meta_bytes);
+    put (o, "data_identity", json_string (sb->data_identity));
+    put (o, "meta_identity", json_string (sb->meta_identity));
+  }
   return o;
 }
 
@@ -418,7 +445,8 @@ view_json (const struct view *v)
 
   put (o, "store", json_string (v->path));
   put (o, "kind", json_string (v->is_block ? "block device" : "file"));
-  put_u64 (o, "bytes", v->store_bytes);
+  put_u64 (o, "bytes", v->own_bytes);
+  put (o, "meta", v->meta.fd >= 0 ? json_string (v->meta_path) : json_null ());
   put (o, "open", json_boolean (v->is_open));
   put_u64 (o, "code", (uint64_t) v->code);
   put (o, "verdict", json_string (v->message));
@@ -464,7 +492,9 @@ print_text (const struct view *v, json_t *view)
   size_t i;
 
   printf ("store %s: %s of %" PRIu64 " bytes, %s\n", v->path, v->is_block ? "block device" : "file",
-          v->store_bytes, v->is_open ? "open in a plugin now" : "open in no plugin");
+          v->own_bytes, v->is_open ? "open in a plugin now" : "open in no plugin");
+  if (v->meta.fd >= 0)
+    printf ("metadata on %s, whose byte 0 counts as %" PRIu64 "\n", v->meta_path, v->meta.from);
   printf ("verdict: %s\n", v->message);
   if (v->status == SUPER_OK)
     printf ("chosen: slot %d: %s\n", v->choice.slot, choice_reason (v));
@@ -534,8 +564,12 @@ iasp_command (struct cli *cli)
 
   if (strlen (v.path) > CRG_PATH_MAX)
     return cli_error (cli, CRG_EXIT_USAGE, "the path of the store is longer than %d bytes", CRG_PATH_MAX);
+  metafile_none (&v.meta);
+  v.meta_path = cli->given[OPT_META] ? cli->value[OPT_META] : NULL;
+  if (cli->n_metas > 1 || (v.meta_path && (!v.meta_path[0] || strlen (v.meta_path) > CRG_PATH_MAX)))
+    return cli_error (cli, CRG_EXIT_USAGE, "--meta names one file or device, with at most %d bytes", CRG_PATH_MAX);
   if (strcmp (cli->words[0], "create") == 0)
-    return iasp_create (cli, v.path);
+    return iasp_create (cli, v.path, v.meta_path);
   if (cli->given[OPT_FORCE] || cli->given[OPT_SIZE] || cli->given[OPT_BLOCK] || cli->given[OPT_KEEP_DATA])
     return cli_error (cli, CRG_EXIT_USAGE, "--force, --size, --block-size and --keep-data go with 'iasp create' only");
   if (strcmp (cli->words[0], "dump") == 0)

@@ -45,25 +45,24 @@ addresses (const char *text)
   return list;
 }
 
-/* --store PATH, or --store IASP=PATH for each. */
+/* --store PATH, or --store IASP=PATH for each; the same for --meta. */
 static json_t *
-stores (struct cli *cli)
+paths_of (struct cli *cli, const char *option, const char *const *values, unsigned n)
 {
   json_t *all;
 
-  if (cli->n_stores == 1 && !strchr (cli->stores[0], '='))
-    return json_string (cli->stores[0]);
+  if (n == 1 && !strchr (values[0], '='))
+    return json_string (values[0]);
   all = json_object ();
-  for (unsigned i = 0; i < cli->n_stores; i++) {
-    const char *equals = strchr (cli->stores[i], '=');
+  for (unsigned i = 0; i < n; i++) {
+    const char *equals = strchr (values[i], '=');
 
     if (!equals) {
-      cli_error (cli, CRG_EXIT_USAGE, "--store '%s': with several, each is IASP=PATH", cli->stores[i]);
+      cli_error (cli, CRG_EXIT_USAGE, "--%s '%s': with several, each is IASP=PATH", option, values[i]);
       json_decref (all);
       return NULL;
     }
-    json_object_setn_new (all, cli->stores[i], (size_t) (equals - cli->stores[i]),
-                          json_string (equals + 1));
+    json_object_setn_new (all, values[i], (size_t) (equals - values[i]), json_string (equals + 1));
   }
   return all;
 }
@@ -74,7 +73,7 @@ add (struct cli *cli, const char *crg, const char *name, const json_t *like)
 {
   const char *role = cli->value[OPT_ROLE], *site = cli->value[OPT_SITE];
   long id, votes;
-  json_t *node, *paths;
+  json_t *node, *paths, *metas;
 
   if (like && !role)
     role = json_string_value (json_object_get (like, "preferred_role"));
@@ -90,16 +89,19 @@ add (struct cli *cli, const char *crg, const char *name, const json_t *like)
     return CRG_EXIT_USAGE;
   if (!cli->given[OPT_ADDRESS])
     return cli_error (cli, CRG_EXIT_USAGE, "--address is missing: the data addresses of '%s'", name);
-  paths = stores (cli);
-  if (!paths)
+  paths = paths_of (cli, "store", cli->stores, cli->n_stores);
+  metas = paths ? paths_of (cli, "meta", cli->metas, cli->n_metas) : NULL;
+  if (!metas) {
+    json_decref (paths);
     return CRG_EXIT_USAGE;
+  }
   node = json_pack ("{s:s, s:s, s:s*, s:I, s:o}", "name", name, "role", role, "site",
                     site && *site ? site : NULL, "votes", (json_int_t) votes, "addresses",
                     addresses (cli->value[OPT_ADDRESS]));
   if (id)
     json_object_set_new (node, "id", json_integer (id));
-  return call (cli, json_pack ("{s:s, s:s, s:o, s:o, s:b}", "cmd", "node-add", "crg", crg, "node", node,
-                               "stores", paths, "force", (int) cli->given[OPT_FORCE]));
+  return call (cli, json_pack ("{s:s, s:s, s:o, s:o, s:o, s:b}", "cmd", "node-add", "crg", crg, "node",
+                               node, "stores", paths, "metas", metas, "force", (int) cli->given[OPT_FORCE]));
 }
 
 static int
