@@ -135,7 +135,8 @@ print_definition (const struct conf_crg *crg)
     printf ("  iasp %-12s export %s, mirror port %u\n", s->name, s->export, s->mirror_port);
     for (j = 0; j < crg->n_nodes; j++)
       if (s->store[j][0])
-        printf ("    on %-12s %s\n", crg->nodes[j].name, s->store[j]);
+        printf ("    on %-12s %s%s%s\n", crg->nodes[j].name, s->store[j], s->meta[j][0] ? ", metadata on " : "",
+                s->meta[j]);
   }
 }
 

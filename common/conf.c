@@ -90,6 +90,7 @@ static const struct key keys[] = {
   { SEC_IASP, "snapshot-before-resync", T_ONOFF, I (snapshot) },
   { SEC_IASP, "mirror-port", T_NUMBER, I (mirror_port), .min = 1, .max = 65535 },
   { SEC_IASP, "store", T_STORE, I (store) },
+  { SEC_IASP, "meta", T_STORE, I (meta) },
   { SEC_IASP, "order", T_NAMES, I (order) },
 
   { SEC_SCRIPT, "agent", T_PATH, I (agent), .required = true },
@@ -535,8 +536,8 @@ read_key (struct reader *r, const struct ini_item *item)
   if (dot) {
     suffix = dot;
     if (!ident_name_is_valid (suffix))
-      return fail (r, item->line, "bad name in '%.100s' in %s; write store.NODE or store.SITE",
-                   item->name, where);
+      return fail (r, item->line, "bad name in '%.100s' in %s; write %s.NODE or %s.SITE",
+                   item->name, where, k->name, k->name);
   }
   for (i = 0; i < r->n_seen; i++) {
     const struct seen *s = &r->seen[i];
@@ -655,10 +656,11 @@ resolve_order (struct reader *r)
   return 0;
 }
 
-/* store.NODE, then store.SITE, then store. */
+/* store.NODE, then store.SITE, then store; and so meta. */
 static int
-resolve_stores (struct reader *r)
+resolve_stores (struct reader *r, const char *key)
 {
+  const bool is_meta = strcmp (key, "meta") == 0;
   struct conf_crg *c = r->crg;
   unsigned i, j, rank, best[CRG_MAX_IASPS][CRG_MAX_NODES];
   char advice[CONF_ERR_MAX + 1];
@@ -669,7 +671,7 @@ resolve_stores (struct reader *r)
   for (i = 0; i < r->n_seen; i++) {
     const struct seen *s = &r->seen[i];
 
-    if (s->section != SEC_IASP || !s->key || strcmp (s->key, "store") != 0)
+    if (s->section != SEC_IASP || !s->key || strcmp (s->key, key) != 0)
       continue;
     is_node = is_site = false;
     w.n = 0;
@@ -682,14 +684,14 @@ resolve_stores (struct reader *r)
       if (c->nodes[j].site[0] && (j == 0 || !conf_same_site (&c->nodes[j], &c->nodes[j - 1])))
         words_add (&w, c->nodes[j].site);
     if (s->suffix[0] && !is_node && !is_site)
-      return fail (r, s->line, "'store.%s' names neither a node nor a site; %s", s->suffix,
+      return fail (r, s->line, "'%s.%s' names neither a node nor a site; %s", key, s->suffix,
                    advise (&w, s->suffix, advice, sizeof advice));
     if (s->suffix[0] && is_node && is_site)
-      return fail (r, s->line, "'store.%s' names a node and a site; rename one of them", s->suffix);
+      return fail (r, s->line, "'%s.%s' names a node and a site; rename one of them", key, s->suffix);
     for (j = 0; j < c->n_nodes; j++) {
       if (!conf_can_host (&c->nodes[j])) {
         if (s->suffix[0] && strcmp (s->suffix, c->nodes[j].name) == 0)
-          return fail (r, s->line, "'store.%s': %s '%s' never hosts a copy", s->suffix,
+          return fail (r, s->line, "'%s.%s': %s '%s' never hosts a copy", key, s->suffix,
                        conf_role_name (c->nodes[j].role), c->nodes[j].name);
         continue;
       }
@@ -699,7 +701,7 @@ resolve_stores (struct reader *r)
                                                          : 0;
       if (rank > best[s->index][j]) {
         best[s->index][j] = rank;
-        strcpy (c->iasps[s->index].store[j], s->value);
+        strcpy (is_meta ? c->iasps[s->index].meta[j] : c->iasps[s->index].store[j], s->value);
       }
     }
   }
@@ -802,7 +804,7 @@ parse_crg (struct reader *r, char *text, size_t len)
   /* A store is given by node or site, so these come first. */
   if (conf_check_group (c, &pl) < 0)
     return fail (r, find_line (r, pl.section, pl.index, pl.key), "%s", pl.text);
-  if (resolve_stores (r) < 0)
+  if (resolve_stores (r, "store") < 0 || resolve_stores (r, "meta") < 0)
     return -EINVAL;
   if (conf_check_definition (c, &pl) < 0)
     return fail (r, find_line (r, pl.section, pl.index, pl.key), "%s", pl.text);

@@ -98,6 +98,7 @@ struct conf_iasp {
   uint32_t mirror_port;
   char export[CRG_PATH_MAX + 1];                   /* unix:[PATH] | tcp:[ADDR]:PORT */
   char store[CRG_MAX_NODES][CRG_PATH_MAX + 1];     /* by index of the node; "" if it can't host */
+  char meta[CRG_MAX_NODES][CRG_PATH_MAX + 1];      /* the same, of its metadata; "": at the store's end */
   /* ACCESS: the first nodes of its backup order; the others follow in the group's. */
   unsigned n_order;
   char order[CRG_MAX_NODES][CRG_NAME_MAX + 1];
@@ -144,13 +145,19 @@ extern int conf_check_crg (struct conf_crg *conf, char *err, size_t errlen);
  *    "nodes": [{"name", "id", "site" (not of a replicate), "role", "votes",
  *               "order" (of primary and backups), "addresses": [..]}],
  *    "iasps": [{"name", "size", "block_size", "export", "tls": bool, "mirror_port",
- *               "snapshot": bool (false, if it is missing), "stores": {NODE: PATH}}
+ *               "snapshot": bool (false, if it is missing), "stores": {NODE: PATH},
+ *               "metas": {NODE: PATH} (none, if it is missing)}
  *              or {"name", "agent", "timeout_ms"}: a script;
  *              each with "order": [NODE...] or without]}
  * to_json returns a new reference, or NULL without memory.  from_json refuses what is unknown,
  * missing or wrong, and checks the whole as conf_read_crg does: 0 or -EINVAL with a line. */
 extern json_t *conf_crg_to_json (const struct conf_crg *conf);
 extern int conf_crg_from_json (const json_t *def, struct conf_crg *conf, char *err, size_t errlen);
+
+/* The paths of a store and of its metadata, if this is elsewhere, as one: what the group state keeps of
+ * a node's store.  Together they have at most CRG_PATH_MAX - 1 bytes (conf_check_crg). */
+extern void conf_join_store (const char *store, const char *meta, char place[CRG_PATH_MAX + 1]);
+extern void conf_split_store (const char *place, char store[CRG_PATH_MAX + 1], char meta[CRG_PATH_MAX + 1]);
 
 extern const char *conf_strategy_name (uint32_t strategy);
 extern const char *conf_takeover_name (uint32_t takeover);

@@ -134,7 +134,30 @@ conf_path_error (const char *text)
     return "is not an absolute path";
   if (strlen (text) > CRG_PATH_MAX)
     return "is longer than 255 bytes";
+  for (; *text; text++)
+    if ((unsigned char) *text < ' ')
+      return "holds a control character";
   return NULL;
+}
+
+#define PLACE_SEPARATOR '\n' /* in no path, see above */
+
+void
+conf_join_store (const char *store, const char *meta, char place[CRG_PATH_MAX + 1])
+{
+  if (meta[0])
+    snprintf (place, CRG_PATH_MAX + 1, "%s%c%s", store, PLACE_SEPARATOR, meta);
+  else
+    snprintf (place, CRG_PATH_MAX + 1, "%s", store);
+}
+
+void
+conf_split_store (const char *place, char store[CRG_PATH_MAX + 1], char meta[CRG_PATH_MAX + 1])
+{
+  const char *end = strchr (place, PLACE_SEPARATOR);
+
+  snprintf (store, CRG_PATH_MAX + 1, "%.*s", end ? (int) (end - place) : CRG_PATH_MAX, place);
+  snprintf (meta, CRG_PATH_MAX + 1, "%s", end ? end + 1 : "");
 }
 
 /* Splits ADDR:PORT.  'address' becomes "" for :PORT. */
@@ -396,6 +419,42 @@ check_ports (struct conf_crg *c, unsigned i, struct conf_place *pl)
   return 0;
 }
 
+/* Where the metadata of node j's store is, if it is elsewhere. */
+static int
+check_meta (struct conf_crg *c, unsigned i, unsigned j, struct conf_place *pl)
+{
+  const struct conf_iasp *s = &c->iasps[i];
+  const struct conf_node *n = &c->nodes[j], *m;
+  const char *error, *meta = s->meta[j];
+  unsigned k;
+
+  if (!meta[0])
+    return 0;
+  if (!s->store[j][0])
+    return wrong (pl, SEC_IASP, i, "meta", "IASP '%s' has a place for metadata on node '%s', and no store there",
+                  s->name, n->name);
+  error = conf_path_error (meta);
+  if (error)
+    return wrong (pl, SEC_IASP, i, "meta", "meta '%s' %s", meta, error);
+  if (strlen (s->store[j]) + strlen (meta) > CRG_PATH_MAX - 1)
+    return wrong (pl, SEC_IASP, i, "meta", "store and meta of IASP '%s' on node '%s' have more than %d bytes together",
+                  s->name, n->name, CRG_PATH_MAX - 1);
+  for (k = 0; k <= i; k++)
+    if (c->iasps[k].type == CONF_IASP
+        && (strcmp (meta, c->iasps[k].store[j]) == 0 || (k < i && strcmp (meta, c->iasps[k].meta[j]) == 0)))
+      return wrong (pl, SEC_IASP, i, "meta", "meta '%s' on node '%s' is already used by IASP '%s'", meta, n->name,
+                    c->iasps[k].name);
+  for (k = 0; k < j; k++) {
+    m = &c->nodes[k];
+    if (!conf_same_site (n, m) && (strcmp (meta, s->meta[k]) == 0 || strcmp (meta, s->store[k]) == 0)
+        && is_loopback (n->addresses[0]) && is_loopback (m->addresses[0]))
+      return wrong (pl, SEC_IASP, i, "meta", "nodes '%s' and '%s' are at two sites on this machine (loopback "
+                    "addresses) and share '%s'; give each site its own with 'meta.SITE = PATH'", m->name, n->name,
+                    meta);
+  }
+  return 0;
+}
+
 static int
 check_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
 {
@@ -410,8 +469,13 @@ check_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
       if (s->store[j][0])
         return wrong (pl, SEC_IASP, i, "store", "IASP '%s' has a store for %s '%s', which never hosts "
                       "a copy", s->name, conf_role_name (n->role), n->name);
+      if (s->meta[j][0])
+        return wrong (pl, SEC_IASP, i, "meta", "IASP '%s' has metadata for %s '%s', which never hosts a copy",
+                      s->name, conf_role_name (n->role), n->name);
       continue;
     }
+    if (!s->store[j][0] && c->strategy == CONF_STRATEGY_ACCESS && check_meta (c, i, j, pl) < 0)
+      return -EINVAL;
     if (!s->store[j][0] && c->strategy == CONF_STRATEGY_ACCESS)
       continue; /* it has no access; see check_site_stores */
     if (!s->store[j][0])
@@ -420,8 +484,11 @@ check_stores (struct conf_crg *c, unsigned i, struct conf_place *pl)
     error = conf_path_error (s->store[j]);
     if (error)
       return wrong (pl, SEC_IASP, i, "store", "store '%s' %s", s->store[j], error);
+    if (check_meta (c, i, j, pl) < 0)
+      return -EINVAL;
     for (k = 0; k < i; k++)
-      if (c->iasps[k].type == CONF_IASP && strcmp (s->store[j], c->iasps[k].store[j]) == 0)
+      if (c->iasps[k].type == CONF_IASP
+          && (strcmp (s->store[j], c->iasps[k].store[j]) == 0 || strcmp (s->store[j], c->iasps[k].meta[j]) == 0))
         return wrong (pl, SEC_IASP, i, "store", "store '%s' on node '%s' is already that of IASP "
                       "'%s'", s->store[j], n->name, c->iasps[k].name);
     /* On one machine two sites with one path would be two copies in one file. */

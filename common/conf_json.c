@@ -86,10 +86,16 @@ conf_crg_to_json (const struct conf_crg *conf)
     if (s->snapshot)
       json_object_set_new (o, "snapshot", json_true ());
     list = json_object_get (o, "stores");
-    for (j = 0; j < conf->n_nodes; j++)
+    for (j = 0; j < conf->n_nodes; j++) {
       if (s->store[j][0]
           && json_object_set_new (list, conf->nodes[j].name, json_string (s->store[j])) < 0)
         goto nomem;
+      if (s->meta[j][0] && !json_object_get (o, "metas"))
+        json_object_set_new (o, "metas", json_object ());
+      if (s->meta[j][0]
+          && json_object_set_new (json_object_get (o, "metas"), conf->nodes[j].name, json_string (s->meta[j])) < 0)
+        goto nomem;
+    }
     if (add_order (o, s) < 0)
       goto nomem;
     if (json_array_append_new (iasps, o) < 0) {
@@ -271,16 +277,36 @@ read_script (struct reader *r, const json_t *o, struct conf_iasp *s)
   return get_u32 (r, o, "timeout_ms", AGENT_TIMEOUT_MAX_MS, &s->timeout_ms);
 }
 
+/* {NODE: PATH}. */
+static int
+read_paths (struct reader *r, const json_t *o, const char *name, const struct conf_crg *c,
+            char paths[CRG_MAX_NODES][CRG_PATH_MAX + 1])
+{
+  const json_t *list = json_object_get (o, name);
+  const char *key;
+  json_t *value;
+  unsigned i;
+
+  if (!json_is_object (list))
+    return fail (r, "'%s' is missing or not an object", name);
+  json_object_foreach ((json_t *) (uintptr_t) list, key, value) {
+    for (i = 0; i < c->n_nodes && strcmp (c->nodes[i].name, key) != 0; i++)
+      ;
+    if (i == c->n_nodes)
+      return fail (r, "'%s' names '%.60s', which is not a node", name, key);
+    if (get_text (r, list, key, true, paths[i], CRG_PATH_MAX) < 0)
+      return -EINVAL;
+  }
+  return 0;
+}
+
 static int
 read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
 {
   static const char *const known[]
-    = { "name", "size", "block_size", "export", "tls", "mirror_port", "snapshot", "stores", "order", NULL };
+    = { "name", "size", "block_size", "export", "tls", "mirror_port", "snapshot", "stores", "metas", "order", NULL };
   struct conf_iasp *s = &c->iasps[c->n_iasps];
-  const json_t *tls, *stores;
-  const char *key;
-  json_t *value;
-  unsigned i;
+  const json_t *tls;
 
   r->where[0] = '\0';
   if (get_text (r, o, "name", true, s->name, CRG_NAME_MAX) < 0)
@@ -305,17 +331,9 @@ read_iasp (struct reader *r, const json_t *o, struct conf_crg *c)
   if (tls && !json_is_boolean (tls))
     return fail (r, "'snapshot' is not true or false");
   s->snapshot = json_is_true (tls);
-  stores = json_object_get (o, "stores");
-  if (!json_is_object (stores))
-    return fail (r, "'stores' is missing or not an object");
-  json_object_foreach ((json_t *) (uintptr_t) stores, key, value) {
-    for (i = 0; i < c->n_nodes && strcmp (c->nodes[i].name, key) != 0; i++)
-      ;
-    if (i == c->n_nodes)
-      return fail (r, "'stores' names '%.60s', which is not a node", key);
-    if (get_text (r, stores, key, true, s->store[i], CRG_PATH_MAX) < 0)
-      return -EINVAL;
-  }
+  if (read_paths (r, o, "stores", c, s->store) < 0
+      || (json_object_get (o, "metas") && read_paths (r, o, "metas", c, s->meta) < 0))
+    return -EINVAL;
   c->n_iasps++;
   return 0;
 }

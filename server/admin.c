@@ -547,7 +547,7 @@ cmd_node_add (struct client *c, json_t *req)
   snprintf (c->asked, sizeof c->asked, "CRG %s: node %.63s: ", member_crg (m), name);
   c->busy = true;
   cluster_add_node (c->a->d->cluster, m, node, json_object_get (req, "stores"),
-                    json_is_true (json_object_get (req, "force")), on_reply, c);
+                    json_object_get (req, "metas"), json_is_true (json_object_get (req, "force")), on_reply, c);
 }
 
 static void

@@ -390,7 +390,8 @@ build_state (struct making *mk)
     to->tls = from->tls;
     to->snapshot = from->snapshot;
     snprintf (to->export, sizeof to->export, "%s", from->export);
-    memcpy (to->store, from->store, sizeof to->store);
+    for (unsigned k = 0; k < conf->n_nodes; k++)
+      conf_join_store (from->store[k], from->meta[k], to->store[k]);
     to->size = from->size;
     for (unsigned k = 0; k < conf->n_nodes && from->size == 0; k++) {
       if (from->store[k][0] == '\0')

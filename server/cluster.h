@@ -34,10 +34,10 @@ extern void cluster_on_down (struct cluster *c);
 extern void cluster_create (struct cluster *c, const json_t *def, bool force,
                             cluster_progress_fn *progress, cluster_reply_fn *done, void *opaque);
 /* C7: `node` as in the JSON of a definition ("id" may be missing), `stores`
- * one path for all IASPs or {IASP: PATH}; both borrowed.  `done` is called
- * once. */
+ * one path for all IASPs or {IASP: PATH}, and so `metas` of where their
+ * metadata is, or NULL; all borrowed.  `done` is called once. */
 extern void cluster_add_node (struct cluster *c, struct member *m, const json_t *node,
-                              const json_t *stores, bool force, cluster_reply_fn *done,
+                              const json_t *stores, const json_t *metas, bool force, cluster_reply_fn *done,
                               void *opaque);
 /* Says again which CRGs there are, and who is in them. */
 extern void cluster_tell (struct cluster *c);

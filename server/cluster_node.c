@@ -68,13 +68,27 @@ conf_from_state (const struct crg_state *s, struct conf_crg *conf)
     snprintf (to->export, sizeof to->export, "%s", d->export);
     for (unsigned k = 0; k < s->def.n_nodes; k++)
       if (conf->nodes[k].role == CONF_PRIMARY || conf->nodes[k].role == CONF_BACKUP)
-        snprintf (to->store[k], sizeof to->store[k], "%s", d->store[k]);
+        conf_split_store (d->store[k], to->store[k], to->meta[k]);
   }
+}
+
+/* `paths`: one, or {IASP: PATH}; into the IASP's `list` of them. */
+static void
+add_path (json_t *iasp, const char *list, const char *node, const json_t *paths)
+{
+  json_t *path = json_is_string (paths) ? (json_t *) (uintptr_t) paths
+                 : json_object_get (paths, json_string_value (json_object_get (iasp, "name")));
+
+  if (!path)
+    return;
+  if (!json_object_get (iasp, list))
+    json_object_set_new (iasp, list, json_object ());
+  json_object_set (json_object_get (iasp, list), node, path);
 }
 
 /* The state's definition and the new node, as JSON; a new reference. */
 static json_t *
-new_definition (const struct crg_state *s, const json_t *node, const json_t *stores)
+new_definition (const struct crg_state *s, const json_t *node, const json_t *stores, const json_t *metas)
 {
   CLEANUP_FREE struct conf_crg *conf = calloc (1, sizeof *conf);
   json_t *def, *iasp, *item = json_deep_copy (node);
@@ -97,11 +111,11 @@ new_definition (const struct crg_state *s, const json_t *node, const json_t *sto
   def = conf_crg_to_json (conf);
   json_array_append_new (json_object_get (def, "nodes"), item);
   json_array_foreach (json_object_get (def, "iasps"), i, iasp) {
-    json_t *path = json_is_string (stores) ? (json_t *) (uintptr_t) stores
-                   : json_object_get (stores, json_string_value (json_object_get (iasp, "name")));
-
-    if (path && name && role && strcmp (role, "backup") == 0 && json_object_get (iasp, "stores"))
-      json_object_set (json_object_get (iasp, "stores"), name, path);
+    /* A script has none. */
+    if (!name || !role || strcmp (role, "backup") != 0 || !json_object_get (iasp, "stores"))
+      continue;
+    add_path (iasp, "stores", name, stores);
+    add_path (iasp, "metas", name, metas);
   }
   return def;
 }
@@ -123,7 +137,7 @@ node_change_of (const struct crg_state *s, const struct conf_crg *conf, struct n
   memcpy (nc->node.addresses, n->addresses, sizeof nc->node.addresses);
   snprintf (nc->site, sizeof nc->site, "%s", n->site);
   for (unsigned i = 0; i < conf->n_iasps; i++)
-    snprintf (nc->store[i], sizeof nc->store[i], "%s", conf->iasps[i].store[s->def.n_nodes]);
+    conf_join_store (conf->iasps[i].store[s->def.n_nodes], conf->iasps[i].meta[s->def.n_nodes], nc->store[i]);
 }
 
 static void
@@ -160,7 +174,7 @@ ask_group (struct cluster *c)
 
 void
 cluster_add_node (struct cluster *c, struct member *m, const json_t *node, const json_t *stores,
-                  bool force, cluster_reply_fn *done, void *opaque)
+                  const json_t *metas, bool force, cluster_reply_fn *done, void *opaque)
 {
   struct adding *a = &c->add;
   const struct crg_state *s = member_state (m);
@@ -196,7 +210,7 @@ cluster_add_node (struct cluster *c, struct member *m, const json_t *node, const
         done (opaque, CRG_EXIT_REFUSED, "the node is in the recovery domain");
       return;
     }
-  def = new_definition (s, node, stores);
+  def = new_definition (s, node, stores, metas);
   if (def == NULL || conf_crg_from_json (def, conf, err, sizeof err) != 0) {
     json_decref (def);
     done (opaque, CRG_EXIT_USAGE, err);

@@ -13,6 +13,7 @@
 
 #include "common/certs.h"
 #include "common/clock.h"
+#include "common/conf.h"
 #include "common/exitcodes.h"
 #include "common/ident.h"
 #include "common/util-posix.h"
@@ -165,7 +166,7 @@ look_at_shared (struct cluster *c)
   struct store_probe_arg arg = { .site = s->def.nodes[p->self].site,
                                  .size = s->def.iasps[p->iasp].size };
 
-  snprintf (arg.store, sizeof arg.store, "%s", p->conf.iasps[p->iasp].store[p->self]);
+  conf_join_store (p->conf.iasps[p->iasp].store[p->self], p->conf.iasps[p->iasp].meta[p->self], arg.store);
   snprintf (arg.node, sizeof arg.node, "%s", c->d->conf.name);
   memcpy (arg.boot_id, c->d->boot_id, CRG_ID_LEN);
   memcpy (arg.cluster_id, s->def.cluster_id, CRG_ID_LEN);
@@ -201,7 +202,7 @@ check_next (struct cluster *c)
     answer (c, "prepared", p->tx, CRG_EXIT_FINE, "", p);
     return;
   }
-  snprintf (arg.store, sizeof arg.store, "%s", p->conf.iasps[p->iasp].store[p->self]);
+  conf_join_store (p->conf.iasps[p->iasp].store[p->self], p->conf.iasps[p->iasp].meta[p->self], arg.store);
   arg.size = p->conf.iasps[p->iasp].size;
   arg.dirty_block = p->conf.iasps[p->iasp].block_size;
   p->task = task_start (c->d->loop, store_check, &arg, sizeof (struct store_check), PROBE_MS,

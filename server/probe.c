@@ -22,7 +22,9 @@
 #include <libnbd.h>
 
 #include "common/clock.h"
+#include "common/conf.h"
 #include "common/ident.h"
+#include "common/metafile.h"
 #include "common/signature.h"
 #include "common/super.h"
 #include "common/util-posix.h"
@@ -40,38 +42,65 @@ say (char *reason, const char *fmt, ...)
 
 /* ---- stores ---------------------------------------------------------------------------- */
 
-/* A descriptor and the size in bytes, or -errno with a reason. */
-static int
-open_store (const char *path, int flags, uint64_t *bytes, unsigned *sector, char *reason)
+/* A store that is being looked at. */
+struct opened {
+  char path[CRG_PATH_MAX + 1], meta_path[CRG_PATH_MAX + 1];
+  int fd;
+  unsigned sector;
+  uint64_t bytes;       /* of the store itself */
+  struct metafile meta; /* its metadata, if that is elsewhere */
+};
+
+static uint64_t
+total (const struct opened *o)
 {
-  int fd = open (path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  return metafile_total (&o->meta, o->bytes);
+}
+
+static void
+close_store (struct opened *o)
+{
+  metafile_close (&o->meta);
+  close (o->fd);
+}
+
+/* `place` as the group state has it (conf_split_store).  0, or -errno with a reason. */
+static int
+open_store (struct opened *o, const char *place, int flags, char *reason)
+{
+  char err[2 * CRG_PATH_MAX];
   struct stat st;
-  int ssz = 512;
+  int ssz = 512, r = 0;
 
-  if (fd < 0 || fstat (fd, &st) < 0) {
-    int r = -errno;
-
-    say (reason, "store %s: %s", path, strerror (-r));
-    if (fd >= 0)
-      close (fd);
-    return r;
+  conf_split_store (place, o->path, o->meta_path);
+  metafile_none (&o->meta);
+  o->fd = open (o->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (o->fd < 0 || fstat (o->fd, &st) < 0) {
+    r = -errno;
+    say (reason, "store %s: %s", o->path, strerror (-r));
   }
-  if (S_ISREG (st.st_mode))
-    *bytes = (uint64_t) st.st_size;
-  else if (!S_ISBLK (st.st_mode) || ioctl (fd, BLKGETSIZE64, bytes) < 0
-           || ioctl (fd, BLKSSZGET, &ssz) < 0) {
-    say (reason, "store %s: neither a regular file nor a block device", path);
-    close (fd);
-    return -ENOTBLK;
+  else if (S_ISREG (st.st_mode))
+    o->bytes = (uint64_t) st.st_size;
+  else if (!S_ISBLK (st.st_mode) || ioctl (o->fd, BLKGETSIZE64, &o->bytes) < 0
+           || ioctl (o->fd, BLKSSZGET, &ssz) < 0) {
+    say (reason, "store %s: neither a regular file nor a block device", o->path);
+    r = -ENOTBLK;
   }
-  if (sector)
-    *sector = ssz >= 512 && is_power_of_2 ((uint64_t) ssz) ? (unsigned) ssz : 512;
-  return fd;
+  o->sector = ssz >= 512 && is_power_of_2 ((uint64_t) ssz) ? (unsigned) ssz : 512;
+  if (r == 0) {
+    r = metafile_open (&o->meta, o->meta_path, flags, o->fd, o->bytes, err, sizeof err);
+    if (r < 0)
+      say (reason, "%s", err);
+  }
+  if (r < 0 && o->fd >= 0)
+    close (o->fd);
+  return r;
 }
 
 static int
-read_at (int fd, void *buf, size_t len, uint64_t offset)
+read_at (const struct opened *o, void *buf, size_t len, uint64_t offset)
 {
+  const int fd = metafile_at (&o->meta, o->fd, &offset);
   uint8_t *p = buf;
 
   while (len > 0) {
@@ -89,8 +118,9 @@ read_at (int fd, void *buf, size_t len, uint64_t offset)
 }
 
 static int
-write_at (int fd, const void *buf, size_t len, uint64_t offset)
+write_at (const struct opened *o, const void *buf, size_t len, uint64_t offset)
 {
+  const int fd = metafile_at (&o->meta, o->fd, &offset);
   const uint8_t *p = buf;
 
   while (len > 0) {
@@ -107,26 +137,34 @@ write_at (int fd, const void *buf, size_t len, uint64_t offset)
   return 0;
 }
 
-/* The newest superblock.  0; -errno with a reason: the store can't be read. */
 static int
-read_super (int fd, const char *path, uint64_t bytes, struct superblock *sb,
-            struct super_choice *choice, enum super_status *status, char *reason)
+flush (const struct opened *o)
+{
+  return fsync (o->fd) < 0 || (o->meta.fd >= 0 && fsync (o->meta.fd) < 0) ? -errno : 0;
+}
+
+/* The newest superblock, whatever it is of.  0; -errno with a reason: the store can't be read. */
+static int
+read_super (const struct opened *o, struct superblock *sb, struct super_choice *choice,
+            enum super_status *status, char *reason)
 {
   static uint8_t slot[2][META_BLOCK_SIZE];
-  uint64_t offset[2];
-  int r = meta_slot_offsets (bytes, offset);
+  uint64_t offset[2], at;
+  int r = meta_slot_offsets (total (o), offset), fd;
 
   if (r < 0) {
-    say (reason, "store %s: %s", path,
+    say (reason, "store %s: %s", o->path,
               r == -ENOSPC ? "too small for our metadata" : "larger than we can address");
     return r;
   }
   /* The plugin writes past the page cache; what is cached here may be old. */
-  posix_fadvise (fd, (off_t) offset[0] & ~(off_t) 4095, 0, POSIX_FADV_DONTNEED);
+  at = offset[0];
+  fd = metafile_at (&o->meta, o->fd, &at);
+  posix_fadvise (fd, (off_t) at & ~(off_t) 4095, 0, POSIX_FADV_DONTNEED);
   for (unsigned i = 0; i < 2 && r == 0; i++)
-    r = read_at (fd, slot[i], META_BLOCK_SIZE, offset[i]);
+    r = read_at (o, slot[i], META_BLOCK_SIZE, offset[i]);
   if (r < 0) {
-    say (reason, "store %s: reading the superblock: %s", path, strerror (-r));
+    say (reason, "store %s: reading the superblock: %s", o->path, strerror (-r));
     return r;
   }
   *status = super_choose (slot[0], slot[1], sb, choice);
@@ -134,13 +172,26 @@ read_super (int fd, const char *path, uint64_t bytes, struct superblock *sb,
 }
 
 /* S1: the lock lies on the description that carries the I/O, so a free lock
- * means that no I/O of another process on this machine can reach the store. */
+ * means that no I/O of another process on this machine can reach the store.
+ * `cmd` asks for it, or takes it. */
 static bool
-lock_is_free (int fd)
+lock_one (int fd, int cmd)
 {
   struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-  return fcntl (fd, F_OFD_GETLK, &fl) == 0 && fl.l_type == F_UNLCK;
+  return fcntl (fd, cmd, &fl) == 0 && (cmd == F_OFD_SETLK || fl.l_type == F_UNLCK);
+}
+
+static bool
+lock (const struct opened *o, int cmd)
+{
+  return lock_one (o->fd, cmd) && (o->meta.fd < 0 || lock_one (o->meta.fd, cmd));
+}
+
+static bool
+lock_is_free (const struct opened *o)
+{
+  return lock (o, F_OFD_GETLK);
 }
 
 static bool
@@ -156,36 +207,35 @@ is_in (char names[][CRG_NAME_MAX + 1], unsigned n, const char *node)
  * now on, in both slots, whatever becomes of the record.  Under the lock, so that no plugin writes a
  * superblock meanwhile. */
 static void
-mark_fork (const char *path, char *reason)
+mark_fork (const char *place, char *reason)
 {
   static uint8_t block[META_BLOCK_SIZE];
-  struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
   struct superblock sb;
   struct super_choice choice;
   enum super_status status;
-  uint64_t bytes, offset[2];
-  int fd = open_store (path, O_RDWR, &bytes, NULL, reason);
+  struct opened o;
+  uint64_t offset[2];
   unsigned slot;
   int r = 0;
 
-  if (fd < 0)
+  if (open_store (&o, place, O_RDWR, reason) < 0)
     return;
-  if (fcntl (fd, F_OFD_SETLK, &fl) == 0
-      && read_super (fd, path, bytes, &sb, &choice, &status, reason) == 0 && status == SUPER_OK
-      && !(sb.flags & SUPER_F_FORK) && meta_slot_offsets (bytes, offset) == 0) {
+  if (lock (&o, F_OFD_SETLK) && read_super (&o, &sb, &choice, &status, reason) == 0
+      && status == SUPER_OK && !metafile_refuses (&o.meta, &sb) && !(sb.flags & SUPER_F_FORK)
+      && meta_slot_offsets (total (&o), offset) == 0) {
     sb.flags |= SUPER_F_FORK;
     slot = choice.slot == 0;
     for (unsigned i = 0; i < 2 && r == 0; i++, slot = !slot) {
       sb.sequence++;
       super_encode (&sb, slot, block);
-      r = write_at (fd, block, sizeof block, offset[slot]);
-      if (r == 0 && fsync (fd) < 0)
-        r = -errno;
+      r = write_at (&o, block, sizeof block, offset[slot]);
+      if (r == 0)
+        r = flush (&o);
     }
     if (r < 0)
-      say (reason, "store %s: marking it as a fork: %s", path, strerror (-r));
+      say (reason, "store %s: marking it as a fork: %s", o.path, strerror (-r));
   }
-  close (fd);
+  close_store (&o);
 }
 
 /* True: it is locked by somebody whose node is gone; worth another look. */
@@ -196,15 +246,21 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res)
   struct superblock sb;
   struct super_choice choice;
   enum super_status status;
-  uint64_t bytes;
-  int fd = open_store (arg->store, O_RDONLY, &bytes, NULL, res->reason);
+  struct opened o;
+  const char *why;
   bool same_boot, is_open, again = false;
 
-  if (fd < 0 || read_super (fd, arg->store, bytes, &sb, &choice, &status, res->reason) < 0)
+  if (open_store (&o, arg->store, O_RDONLY, res->reason) < 0)
     return false;
+  if (read_super (&o, &sb, &choice, &status, res->reason) < 0) {
+    close_store (&o);
+    return false;
+  }
   res->ok = true;
-  if (status != SUPER_OK) {
-    say (res->reason, "store %s: %s", arg->store, super_strerror (status));
+  why = status == SUPER_OK ? metafile_refuses (&o.meta, &sb) : super_strerror (status);
+  if (why) {
+    say (res->reason, "store %s: %s", o.path, why);
+    close_store (&o);
     return false;
   }
   info->has_super = true;
@@ -227,14 +283,14 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res)
   info->restarted = (sb.flags & SUPER_F_RESTARTED) || (is_open && !same_boot && !arg->own_has_open);
   if (!info->agrees_ids)
     say (res->reason, "store %s: it belongs to IASP %s of CRG %s, site %s, %llu bytes%s; not to this one",
-              arg->store, sb.iasp, sb.crg, sb.site_name, (unsigned long long) sb.data_bytes,
+              o.path, sb.iasp, sb.crg, sb.site_name, (unsigned long long) sb.data_bytes,
               sb.flags & SUPER_F_FORK ? ", and is a fork" : "");
   else if (arg->own_has_open)
     info->can_host = true;
-  else if (!lock_is_free (fd)) {
+  else if (!lock_is_free (&o)) {
     again = is_open && same_boot && !is_in (arg->present, arg->n_present, sb.open_node);
     say (res->reason, "store %s: another process on this machine has it open (last opened by node %s)",
-              arg->store, sb.open_node[0] ? sb.open_node : "none");
+              o.path, sb.open_node[0] ? sb.open_node : "none");
   }
   else if (!is_open || same_boot || strcmp (sb.open_node, arg->node) == 0)
     info->can_host = true; /* S1 a, b */
@@ -244,9 +300,9 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res)
     snprintf (res->held_by, sizeof res->held_by, "%s", sb.open_node);
     say (res->reason, "store %s: node %s had it open and did not release it; its writes may still come "
               "(S1; crgctl mark-failed if it is dead)",
-              arg->store, sb.open_node);
+              o.path, sb.open_node);
   }
-  close (fd);
+  close_store (&o);
   return again;
 }
 
@@ -271,12 +327,90 @@ store_probe (const void *varg, void *vresult)
 }
 
 static const char *
-find_signature (int fd, uint64_t bytes)
+find_signature (const struct opened *o)
 {
   static uint8_t head[SIGNATURE_HEAD_BYTES];
-  size_t len = (size_t) MIN (bytes, (uint64_t) sizeof head);
+  size_t len = (size_t) MIN (o->bytes, (uint64_t) sizeof head);
 
-  return read_at (fd, head, len, 0) < 0 ? NULL : signature_find (head, len);
+  return read_at (o, head, len, 0) < 0 ? NULL : signature_find (head, len);
+}
+
+/* Who owns what is found at this end?  -errno: it can't be read, with a reason. */
+static int
+check_owner (const struct opened *o, bool at_start, struct store_check *res)
+{
+  struct superblock sb;
+  struct super_choice choice;
+  enum super_status status;
+  const char *found;
+  int r = read_super (o, &sb, &choice, &status, res->reason);
+
+  if (r < 0)
+    return r;
+  if (status == SUPER_OK && ident_id_is_zero (sb.crg_id))
+    ; /* made ready by `crgctl iasp create`: whoever did that knows what it holds */
+  else if (status == SUPER_OK) {
+    res->has_crg = true;
+    memcpy (res->crg_id, sb.crg_id, CRG_ID_LEN);
+    say (res->reason, "store %s: it belongs to IASP %s of CRG %s already; --force takes it", o->path,
+              sb.iasp, sb.crg);
+  }
+  else if (status != SUPER_EMPTY)
+    say (res->reason, "store %s: it holds a damaged superblock of ours (%s); --force takes it",
+              o->path, super_strerror (status));
+  else if (at_start && (found = find_signature (o)) != NULL)
+    say (res->reason, "store %s: it holds %s; --force takes it, and its last blocks are overwritten",
+              o->path, found);
+  return 0;
+}
+
+static void
+check (const struct opened *o, const struct store_check_arg *arg, struct store_check *res)
+{
+  struct opened alone = *o;
+  struct meta_layout layout;
+  int r = metafile_layout (&o->meta, o->bytes, arg->dirty_block, &layout);
+
+  if (r < 0 && o->meta.fd >= 0) {
+    say (res->reason, "metadata %s: %llu bytes are too %s: a store of %llu needs %llu", o->meta_path,
+              (unsigned long long) o->meta.bytes, r == -ENOSPC ? "few" : "many",
+              (unsigned long long) o->bytes,
+              (unsigned long long) meta_bytes_apart (o->bytes, arg->dirty_block));
+    return;
+  }
+  if (r < 0) {
+    say (res->reason, "store %s: %llu bytes are too %s", o->path,
+              (unsigned long long) o->bytes, r == -ENOSPC ? "few: at least 1 MiB" : "many");
+    return;
+  }
+  res->data_bytes = layout.data_bytes;
+  if (arg->size > layout.data_bytes && o->meta.fd >= 0) {
+    say (res->reason, "store %s: it has room for %llu bytes, and size asks for %llu: make it longer, or size "
+              "smaller", o->path, (unsigned long long) layout.data_bytes, (unsigned long long) arg->size);
+    return;
+  }
+  if (arg->size > layout.data_bytes) {
+    say (res->reason, "store %s: it has room for %llu bytes of data beside its metadata, and size asks "
+              "for %llu: make it %llu bytes long, or size smaller",
+              o->path, (unsigned long long) layout.data_bytes, (unsigned long long) arg->size,
+              (unsigned long long) meta_store_bytes_for (arg->size, arg->dirty_block));
+    return;
+  }
+  if (!lock_is_free (o)) {
+    say (res->reason, "store %s: another process has it open", o->path);
+    return;
+  }
+  /* A store whose metadata is elsewhere may be one with its own. */
+  metafile_none (&alone.meta);
+  if (check_owner (o, true, res) < 0
+      || (o->meta.fd >= 0 && !res->has_crg && res->reason[0] == '\0' && o->bytes >= META_MIN_STORE_BYTES
+          && check_owner (&alone, false, res) < 0))
+    return;
+  res->needs_force = res->reason[0] != '\0';
+  if (res->needs_force && !arg->force)
+    return;
+  res->reason[0] = '\0';
+  res->ok = true;
 }
 
 void
@@ -284,77 +418,29 @@ store_check (const void *varg, void *vresult)
 {
   const struct store_check_arg *arg = varg;
   struct store_check *res = vresult;
-  struct meta_layout layout;
-  struct superblock sb;
-  struct super_choice choice;
-  enum super_status status;
-  const char *found;
-  uint64_t bytes;
-  int fd = open_store (arg->store, O_RDWR, &bytes, NULL, res->reason);
-  int r;
+  struct opened o;
 
-  if (fd < 0)
+  if (open_store (&o, arg->store, O_RDWR, res->reason) < 0)
     return;
-  r = meta_layout (bytes, arg->dirty_block, &layout);
-  if (r < 0) {
-    say (res->reason, "store %s: %llu bytes are too %s", arg->store,
-              (unsigned long long) bytes, r == -ENOSPC ? "few: at least 1 MiB" : "many");
-    return;
-  }
-  res->data_bytes = layout.data_bytes;
-  if (arg->size > layout.data_bytes) {
-    say (res->reason, "store %s: it has room for %llu bytes of data beside its metadata, and size asks "
-              "for %llu: make it %llu bytes long, or size smaller",
-              arg->store, (unsigned long long) layout.data_bytes, (unsigned long long) arg->size,
-              (unsigned long long) meta_store_bytes_for (arg->size, arg->dirty_block));
-    return;
-  }
-  if (!lock_is_free (fd)) {
-    say (res->reason, "store %s: another process has it open",
-              arg->store);
-    return;
-  }
-  if (read_super (fd, arg->store, bytes, &sb, &choice, &status, res->reason) < 0)
-    return;
-  if (status == SUPER_OK && ident_id_is_zero (sb.crg_id))
-    ; /* made ready by `crgctl iasp create`: whoever did that knows what it holds */
-  else if (status == SUPER_OK) {
-    res->has_crg = true;
-    memcpy (res->crg_id, sb.crg_id, CRG_ID_LEN);
-    say (res->reason, "store %s: it belongs to IASP %s of CRG %s already; --force takes it", arg->store,
-              sb.iasp, sb.crg);
-  }
-  else if (status != SUPER_EMPTY)
-    say (res->reason, "store %s: it holds a damaged superblock of ours (%s); --force takes it",
-              arg->store, super_strerror (status));
-  else if ((found = find_signature (fd, bytes)) != NULL)
-    say (res->reason, "store %s: it holds %s; --force takes it, and its last blocks are overwritten",
-              arg->store, found);
-  res->needs_force = res->reason[0] != '\0';
-  if (res->needs_force && !arg->force)
-    return;
-  res->reason[0] = '\0';
-  res->ok = true;
-  close (fd);
+  check (&o, arg, res);
+  close_store (&o);
 }
 
 /* Writes both slots and flushes. */
 static int
-write_slots (int fd, uint64_t bytes, const uint8_t *slot0)
+write_slots (const struct opened *o, const uint8_t *slot0)
 {
   static const uint8_t zero[META_BLOCK_SIZE];
   uint64_t offset[2];
-  int r = meta_slot_offsets (bytes, offset);
+  int r = meta_slot_offsets (total (o), offset);
 
   /* The old newest one may lie in either: slot 1 goes first, so that a crash
    * between them never leaves a stranger's superblock as the only one. */
   if (r == 0)
-    r = write_at (fd, zero, sizeof zero, offset[1]);
+    r = write_at (o, zero, sizeof zero, offset[1]);
   if (r == 0)
-    r = write_at (fd, slot0 ? slot0 : zero, META_BLOCK_SIZE, offset[0]);
-  if (r == 0 && fsync (fd) < 0)
-    r = -errno;
-  return r;
+    r = write_at (o, slot0 ? slot0 : zero, META_BLOCK_SIZE, offset[0]);
+  return r == 0 ? flush (o) : r;
 }
 
 void
@@ -364,12 +450,10 @@ store_format (const void *varg, void *vresult)
   struct store_format *res = vresult;
   static uint8_t block[META_BLOCK_SIZE];
   struct superblock sb = { .sequence = 1, .site = arg->site, .role = SUPER_ROLE_NONE };
-  uint64_t bytes;
-  unsigned sector;
-  int fd = open_store (arg->store, O_RDWR, &bytes, &sector, res->reason);
-  int r;
+  struct opened o;
+  int r = open_store (&o, arg->store, O_RDWR, res->reason);
 
-  if (fd < 0)
+  if (r < 0)
     return;
   memcpy (sb.store_id, arg->store_id, CRG_ID_LEN);
   memcpy (sb.cluster_id, arg->cluster_id, CRG_ID_LEN);
@@ -380,20 +464,44 @@ store_format (const void *varg, void *vresult)
   memcpy (sb.iasp, arg->iasp, sizeof sb.iasp);
   memcpy (sb.site_name, arg->site_name, sizeof sb.site_name);
   sb.flags = arg->in_set ? SUPER_F_CLEAN : SUPER_F_CLEAN | SUPER_F_UNUSABLE;
-  sb.store_bytes = bytes;
+  metafile_describe (&o.meta, &sb);
+  sb.store_bytes = total (&o);
   sb.data_bytes = arg->size;
-  sb.block_size = sector;
+  sb.block_size = o.sector;
   sb.dirty_block_size = arg->dirty_block;
   sb.tenure = arg->tenure;
   sb.generation = arg->generation;
   sb.since = arg->in_set ? arg->generation : 0;
   super_encode (&sb, 0, block);
-  r = write_slots (fd, bytes, block);
+  r = write_slots (&o, block);
   if (r < 0)
-    say (res->reason, "store %s: writing its superblock: %s", arg->store,
-              strerror (-r));
+    say (res->reason, "store %s: writing its superblock: %s", o.path, strerror (-r));
   res->ok = r == 0;
-  close (fd);
+  close_store (&o);
+}
+
+static void
+wipe (const struct opened *o, const uint8_t crg_id[CRG_ID_LEN], struct store_format *res)
+{
+  struct superblock sb;
+  struct super_choice choice;
+  enum super_status status;
+  int r;
+
+  if (read_super (o, &sb, &choice, &status, res->reason) < 0)
+    return;
+  if (status != SUPER_OK || !ident_id_equal (sb.crg_id, crg_id) || metafile_refuses (&o->meta, &sb)) {
+    res->ok = true; /* not ours (any more) */
+    return;
+  }
+  if (!lock_is_free (o)) {
+    say (res->reason, "store %s: a process has it open", o->path);
+    return;
+  }
+  r = write_slots (o, NULL);
+  if (r < 0)
+    say (res->reason, "store %s: %s", o->path, strerror (-r));
+  res->ok = r == 0;
 }
 
 void
@@ -401,27 +509,12 @@ store_wipe (const void *varg, void *vresult)
 {
   const struct store_format_arg *arg = varg;
   struct store_format *res = vresult;
-  struct superblock sb;
-  struct super_choice choice;
-  enum super_status status;
-  uint64_t bytes;
-  int fd = open_store (arg->store, O_RDWR, &bytes, NULL, res->reason);
-  int r;
+  struct opened o;
 
-  if (fd < 0 || read_super (fd, arg->store, bytes, &sb, &choice, &status, res->reason) < 0)
+  if (open_store (&o, arg->store, O_RDWR, res->reason) < 0)
     return;
-  if (status != SUPER_OK || !ident_id_equal (sb.crg_id, arg->crg_id)) {
-    res->ok = true; /* not ours (any more) */
-    return;
-  }
-  if (!lock_is_free (fd)) {
-    say (res->reason, "store %s: a process has it open", arg->store);
-    return;
-  }
-  r = write_slots (fd, bytes, NULL);
-  if (r < 0)
-    say (res->reason, "store %s: %s", arg->store, strerror (-r));
-  res->ok = r == 0;
+  wipe (&o, arg->crg_id, res);
+  close_store (&o);
 }
 
 /* ---- exports --------------------------------------------------------------------------- */

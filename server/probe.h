@@ -13,6 +13,9 @@
 
 #include "server/group.h"
 
+/* `store` in all of them: as the group state has it, with the place of its
+ * metadata (conf_split_store). */
+
 /* ---- GA_PROBE ---- */
 struct store_probe_arg {
   char store[CRG_PATH_MAX + 1];

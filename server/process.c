@@ -105,6 +105,8 @@ build_args (const struct plugin_spec *s, const struct process_place *place, stru
   arg_add (a, "%s", s->plugin);
   arg_add (a, "name=%s", s->iasp);
   arg_add (a, "store=%s", s->store);
+  if (s->meta[0])
+    arg_add (a, "meta=%s", s->meta);
   arg_add (a, "control=%s", place->ctl_path);
   arg_add (a, "node=%s", s->node);
   arg_add (a, "site=%s", s->site);

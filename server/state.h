@@ -80,7 +80,8 @@ struct iasp_def {
   bool tls;                     /* of the export */
   bool snapshot;                /* keep what a copy holds before it is resynchronised */
   char export[CRG_PATH_MAX + 1]; /* "unix:", "unix:PATH", "tcp:ADDR:PORT" */
-  char store[CRG_MAX_NODES][CRG_PATH_MAX + 1]; /* by index in nodes[] */
+  char store[CRG_MAX_NODES][CRG_PATH_MAX + 1]; /* by index in nodes[]; for the shell, which
+                                   finds the metadata's place in it too (conf_split_store) */
   uint8_t order[CRG_MAX_NODES]; /* ACCESS: its backup order, as nodes[].order is the
                                    group's; by index in nodes[] */
 };

@@ -42,6 +42,7 @@ struct plugin_spec {
   char snapshot_hook[CRG_PATH_MAX + 1];
   bool reservation;     /* S1 c: at the device of the store */
   char store[CRG_PATH_MAX + 1];
+  char meta[CRG_PATH_MAX + 1]; /* of its metadata, if that is elsewhere */
   char listen[CRG_MAX_ADDRS * (CRG_ADDR_MAX + 1) + 8]; /* ADDR[,ADDR]:PORT of the mirror link */
   char export_unix[CRG_PATH_MAX + 1]; /* else TCP: */
   char export_addr[CRG_ADDR_MAX + 1];

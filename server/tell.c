@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/conf.h"
 #include "common/ident.h"
 
 const char *
@@ -56,7 +57,7 @@ tell_spec (const struct conf_crgd *conf, const struct crg_state *s, unsigned ias
   spec->snapshot = d->snapshot;
   snprintf (spec->snapshot_hook, sizeof spec->snapshot_hook, "%s", conf->snapshot_hook);
   spec->reservation = conf->reservation;
-  snprintf (spec->store, sizeof spec->store, "%s", d->store[node]);
+  conf_split_store (d->store[node], spec->store, spec->meta);
   for (unsigned i = 0; i < n->n_addresses; i++)
     used += (size_t) snprintf (spec->listen + used, sizeof spec->listen - used, "%s%s",
                                i ? "," : "", n->addresses[i]);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # crgctl iasp create: what it refuses, what it writes and what it leaves, and a CRG that is made of a
-# file system that was there before, which both sites then have.
+# file system that was there before and fills its store to the last byte, which both sites then have.
 # timeout: 150
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
@@ -67,12 +67,44 @@ stop_pid $holder
 exits 0 make fs --keep-data
 has 'what it holds is kept'
 cmp -n "$(stat -c %s fs.before)" fs fs.before || fail "what was there has changed"
+
+# --- metadata elsewhere: the store keeps its size and every byte
+exits 9 make tail --meta tail
+exits 9 "$CRGCTL" iasp dump tail --meta tail.meta --meta x
+exits 10 "$CRGCTL" iasp dump fs --meta absent
+head -c 8M /dev/urandom >full
+cp full full.before
+truncate -s 64K little
+exits 7 make full --keep-data --meta little
+has 'little has 65536 bytes, and the metadata of full needs'
+[ "$(stat -c %s little)" = 65536 ] || fail "refused, and changed"
+exits 8 make full --keep-data --meta fs
+has 'fs holds an ext2, ext3 or ext4 file system; --force does not care'
+exits 7 make full --keep-data --meta new --size 9M
+[ ! -e new ] || fail "refused, and a file is left"
+exits 0 make full --keep-data --meta new
+has 'ready for 8388608 bytes of data; metadata [0-9]* bytes on new; what it holds is kept'
+cmp full full.before || fail "what was there has changed"
+exits 0 "$CRGCTL" iasp check full --meta new
+"$CRGCTL" iasp dump full --meta new --json >d.json
+jq -e '.bytes == 8388608 and .meta == "new" and (.slots[0] | .flags == ["clean", "external"] and .data_bytes == 8388608
+  and .meta_bytes > 0 and (.data_identity | startswith("file ")))' d.json >/dev/null || { cat d.json; fail "the superblock"; }
+"$CRGCTL" iasp dump full --meta new | grep -q 'metadata on new, whose byte 0 counts as 8388608' || fail "the text does not say so"
+exits 10 "$CRGCTL" iasp check full
+exits 10 "$CRGCTL" iasp check new
+has 'no store is so small'
+cp new copied
+exits 1 "$CRGCTL" iasp check full --meta copied
+has 'is a copy from elsewhere'
+exits 1 "$CRGCTL" iasp check full.before --meta new
+has 'was made for another file or device'
+
 truncate -s 16M store.rome
 mkfs.ext4 -q -F store.rome
 echo 'kept by crgctl iasp create' >word
 debugfs -w -R 'write word word' store.rome >/dev/null 2>&1
 cp store.rome before
-exits 0 make store.rome --keep-data
+exits 0 make store.rome --keep-data --meta meta.rome
 NODES="p1:rome c1:milan w1"
 SIZE=$((16 << 20))
 cluster_begin
@@ -84,3 +116,14 @@ cmp -n "$SIZE" store.milan before || fail "the other site has not got it"
 [ "$(debugfs -R 'cat word' store.milan 2>/dev/null)" = 'kept by crgctl iasp create' ] || fail "the file system is broken"
 exits 8 make store.milan
 has 'is the store of IASP payroll of CRG payroll, site milan; --force takes it'
+
+# --- what else is put in the place of its metadata is refused, and nothing is served from it
+cp meta.rome other.rome
+mv meta.rome right.rome
+mv other.rome meta.rome
+must "crgctl start" ctl p1 start payroll
+refused () { ctl p1 explain payroll 2>&1 | grep -q 'is a copy from elsewhere'; }
+wait_for 20 refused || { ctl p1 explain payroll; fail "a copy of the metadata was taken"; }
+mv right.rome meta.rome
+wait_in_sync 30
+same_copies

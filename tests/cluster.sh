@@ -19,6 +19,8 @@ LEASE_MS=              # default: the product's
 TOKEN_MS=              # the same
 FAULTS=                # rules of the layer under each store (plugin/storefault.h); default: none
 CLIENT_PORT=           # where clients ask the nodes; auto: a free port
+#                        A file $tmp/meta.SITE holds the metadata of that site's store, and $tmp/store.SITE
+#                        may be full of data then.
 LATER=                 # nodes whose crgd runs, but that are not in the definition
 
 declare -A NODE_PID NODE_SITE NODE_ADDRESS NODE_BOOT # a boot id that is played, or nothing
@@ -118,7 +120,8 @@ cluster_definition ()
           STORE[$site]=$tmp/store.$site
           [ -z "$FAULTS" ] || printf '%s\n' "$FAULTS" >"$tmp/store.$site.faults"
           [ -e "$tmp/store.$site" ] || truncate -s "${STORE_SIZE:-$((SIZE + SIZE / 1024 + (4 << 20)))}" "$tmp/store.$site"
-          echo "store.$site = $tmp/store.$site" ;;
+          echo "store.$site = $tmp/store.$site"
+          [ ! -e "$tmp/meta.$site" ] || echo "meta.$site = $tmp/meta.$site" ;;
       esac
     done
   } >"$tmp/payroll.conf"

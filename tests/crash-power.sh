@@ -4,6 +4,7 @@
 # flushed: the CRG comes back without an operator, every flushed write is there, loss says that answered
 # ones may not be (S2 b), the copies are equal.  A copy whose machine restarts while production is open
 # comes back as recovering (R5), and does not take over from a production that dies before it is filled.
+# One store's metadata is in a file of its own, which loses its power with it, and has its own flushes.
 # timeout: 240
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
@@ -18,6 +19,8 @@ TOKEN_MS=400
 LEASE_MS=1500
 FAULTS=cache
 for n in p1 c1 w1; do new_boot $n; done
+truncate -s $SIZE "$tmp/store.rome"
+truncate -s 1M "$tmp/meta.rome"
 cluster_begin
 wait_in_sync 30
 loss () { status_of '.crgs[0].iasps[0].loss'; }

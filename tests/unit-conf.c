@@ -46,6 +46,8 @@ static const char good_crg[]
     "store = /srv/a\n"
     "store.milan = /srv/b\n"
     "store.p2 = /srv/c\n"
+    "meta.rome = /srv/m\n"
+    "meta.p2 = /srv/n\n"
     "[script lp]\n"
     "agent = /usr/lib/lp-agent\n"
     "timeout-ms = 3000\n";
@@ -163,6 +165,16 @@ static const struct {
   { "store.milan", "store.milano", "f:30: 'store.milano' names neither a node nor a site; did you mean 'milan'?" },
   { "store.milan", "store.w1", "f:30: 'store.w1': replicate 'w1' never hosts a copy" },
   { "store.milan", "store.", "f:30: bad name in 'store.'" },
+  { "meta.rome", "meta.roma", "f:32: 'meta.roma' names neither a node nor a site; did you mean 'rome'?" },
+  { "meta.rome", "meta.w1", "f:32: 'meta.w1': replicate 'w1' never hosts a copy" },
+  { "meta.rome = /srv/m", "meta.rome = m", "f:32: meta.rome 'm' in [iasp payroll] is not an absolute path" },
+  { "meta.rome = /srv/m", "meta.rome = /srv/a", "f:32: meta '/srv/a' on node 'p1' is already used by IASP 'payroll'" },
+  { "meta.rome", "meta", "f:32: nodes 'p1' and 'c1' are at two sites on this machine (loopback addresses) and share '/srv/m'" },
+  { "meta.rome = /srv/m", "meta.milan = /srv/a", "f:32: nodes 'p1' and 'c1' are at two sites on this machine" },
+  { "[iasp payroll]", "[iasp a]\nstore = /x\nstore.milan = /y\nmeta.p1 = /srv/m\n[iasp payroll]",
+    "f:36: meta '/srv/m' on node 'p1' is already used by IASP 'a'" },
+  { "[iasp payroll]", "[iasp a]\nstore = /x\nstore.milan = /y\nmeta.p1 = /srv/a\n[iasp payroll]",
+    "store '/srv/a' on node 'p1' is already that of IASP 'a'" },
   { "[iasp payroll]", "[iasp a]\nstore = /srv/a\n[iasp payroll]", "at two sites on this machine" },
   { "[iasp payroll]", "[iasp a]\nstore.milan = /srv/b\nstore = /x\n[iasp payroll]",
     "f:32: store '/srv/b' on node 'c1' is already that of IASP 'a'" },
@@ -237,6 +249,7 @@ test_good (void)
 {
   static struct conf_crg c;
   static struct conf_crgd d;
+  char place[CRG_PATH_MAX + 1], store[CRG_PATH_MAX + 1], meta[CRG_PATH_MAX + 1];
   char *text;
 
   ok (parse_crg (good_crg, &c) == 0, "a good definition is read %s", err);
@@ -264,6 +277,15 @@ test_good (void)
   is_str (c.iasps[0].store[1], "/srv/c", "store of p2: its own");
   is_str (c.iasps[0].store[2], "/srv/b", "store of c1: its site's");
   is_str (c.iasps[0].store[3], "", "store of w1: none");
+  is_str (c.iasps[0].meta[0], "/srv/m", "metadata of p1: its site's");
+  is_str (c.iasps[0].meta[1], "/srv/n", "metadata of p2: its own");
+  is_str (c.iasps[0].meta[2], "", "metadata of c1: at the store's end");
+  conf_join_store (c.iasps[0].store[0], c.iasps[0].meta[0], place);
+  conf_split_store (place, store, meta);
+  ok (strcmp (store, "/srv/a") == 0 && strcmp (meta, "/srv/m") == 0, "both paths as one, and apart again");
+  conf_join_store ("/srv/b", "", place);
+  conf_split_store (place, store, meta);
+  ok (strcmp (place, "/srv/b") == 0 && strcmp (store, "/srv/b") == 0 && meta[0] == '\0', "one path alone");
   is (c.n_warnings, 1, "one warning");
   ok (strstr (c.warnings[0], "site 'rome' has exactly half of the 4 votes") != NULL,
       "rome has half of the votes: %s", c.warnings[0]);
@@ -499,6 +521,14 @@ test_json (void)
   (void) iasp;                                        \
   change
 
+  CHANGED (json_object_set_new (iasp, "metas", json_array ()));
+  refuse_json (copy, "'metas' is missing or not an object");
+  CHANGED (json_object_set_new (iasp, "metas", json_pack ("{s:s}", "p9", "/x")));
+  refuse_json (copy, "'metas' names 'p9', which is not a node");
+  CHANGED (json_object_set_new (iasp, "metas", json_pack ("{s:s}", "p1", "/x\ny")));
+  refuse_json (copy, "holds a control character");
+  CHANGED (json_object_set_new (iasp, "metas", json_pack ("{s:s}", "w1", "/x")));
+  refuse_json (copy, "has metadata for replicate 'w1'");
   refuse_json (json_array (), "not an object");
   refuse_json (json_object (), "'name' is missing");
   CHANGED (json_object_set_new (copy, "colour", json_true ()));
