@@ -376,6 +376,12 @@ params_complete (struct params *p, char *err, size_t errlen)
   }
   if (missing (p, CONTROL_ALL, "control=", err, errlen) < 0)
     return -EINVAL;
+  /* S1 c: half of it would be no protection. */
+  if (p->reservation && p->meta[0] != '\0') {
+    snprintf (err, errlen, "persistent-reservation=on and meta= exclude each other: only the store's device would be "
+              "reserved, not that of its metadata");
+    return -EINVAL;
+  }
   if (p->n_listen > 0 && missing (p, LINK_ALL, "listen=", err, errlen) < 0)
     return -EINVAL;
   return 0;
