@@ -143,8 +143,10 @@ parameters (void)
   ok (params_complete (&p, err, sizeof err) == -EINVAL && strstr (err, "role=production"), "no role: %s", err);
   params_set (&p, "role", "production", err, sizeof err);
   is (params_complete (&p, err, sizeof err), 0, "by hand");
+  params_set (&p, "meta", "/y", err, sizeof err);
+  ok (params_complete (&p, err, sizeof err) == -EINVAL && strstr (err, "meta="), "meta= by hand: %s", err);
   params_set (&p, "node", "p1", err, sizeof err);
-  ok (params_complete (&p, err, sizeof err) == -EINVAL && strstr (err, "node="), "node= by hand: %s", err);
+  ok (params_complete (&p, err, sizeof err) == -EINVAL && strstr (err, "meta="), "both by hand: %s", err);
 
   for (unsigned without = 1; without <= ARRAY_SIZE (control); without++) {
     bool good = true;
@@ -164,6 +166,16 @@ parameters (void)
   is (params_set (&p, "listen", "127.0.0.1,[::1]:10810", err, sizeof err), 0, "two addresses");
   ok (p.n_listen == 2 && p.listen_port == 10810 && strcmp (p.listen[1], "::1") == 0, "IPv6 without its brackets");
   ok (params_complete (&p, err, sizeof err) == -EINVAL && strstr (err, "tls-ca="), "listen= without TLS: %s", err);
+  params_init (&p);
+  for (unsigned i = 0; i < ARRAY_SIZE (control); i++)
+    params_set (&p, control[i][0], control[i][1], err, sizeof err);
+  params_set (&p, "name", "payroll", err, sizeof err);
+  params_set (&p, "store", "/x", err, sizeof err);
+  params_set (&p, "meta", "/y", err, sizeof err);
+  is (params_complete (&p, err, sizeof err), 0, "metadata elsewhere");
+  params_set (&p, "persistent-reservation", "on", err, sizeof err);
+  ok (params_complete (&p, err, sizeof err) == -EINVAL && strstr (err, "meta= exclude each other"), "and a reservation: %s",
+      err);
   params_set (&p, "role", "production", err, sizeof err);
   is (params_complete (&p, err, sizeof err), -EINVAL, "role= and control=");
 }
