@@ -90,8 +90,9 @@ AREA=$((4 << 20))
 BOUND=$((3 * AREA)) # bytes of one resynchronisation
 qemu-io -f raw -c "write -P 90 0 $((48 << 20))" "$(export_uri)" >/dev/null
 is_cool () { ctl w1 explain payroll | grep -q 'Hot on its disk: 0 bytes'; }
-is_hot () { ! is_cool; } # the status is a little behind
-wait_for 30 is_hot && wait_for 30 is_cool || fail "still hot: $(ctl w1 explain payroll)"
+is_hot () { ! is_cool; }
+wait_for 10 is_hot || : # the status is a little behind; on a busy machine it may be cool before anybody looked
+wait_for 30 is_cool || fail "still hot: $(ctl w1 explain payroll)"
 copied=0
 cells=0
 offset=$((SIZE - AREA))
