@@ -53,16 +53,9 @@ sha256 (const uint8_t *data, uint32_t len, uint8_t digest[WIRE_DIGEST_LEN])
 static int
 one_block (struct digester *d, uint64_t offset, uint32_t len, uint8_t digest[WIRE_DIGEST_LEN], bool *all_hole)
 {
-  uint64_t run = 0;
-  bool hole = false;
+  const bool hole = store_is_hole (d->store, offset, len);
   int r;
 
-  if (d->store->can_extents) {
-    r = store_extent (d->store, offset, len, &run, &hole);
-    if (r < 0)
-      return r;
-    hole = hole && run >= len;
-  }
   *all_hole = *all_hole && hole;
   if (hole && d->zero_length == len) {
     memcpy (digest, d->zero, WIRE_DIGEST_LEN);

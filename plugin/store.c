@@ -667,6 +667,17 @@ store_cache (struct store *s, uint32_t count, uint64_t offset)
   return -posix_fadvise (s->fd, (off_t) offset, count, POSIX_FADV_WILLNEED);
 }
 
+bool
+store_is_hole (struct store *s, uint64_t offset, uint64_t count)
+{
+  off_t data;
+
+  if (!s->can_extents)
+    return false;
+  data = lseek (s->fd, (off_t) offset, SEEK_DATA);
+  return data == (off_t) -1 ? errno == ENXIO : (uint64_t) data >= offset + count;
+}
+
 int
 store_extent (struct store *s, uint64_t offset, uint64_t count, uint64_t *length, bool *is_hole)
 {

@@ -102,6 +102,8 @@ extern int store_zero (struct store *s, uint32_t count, uint64_t offset, unsigne
 /* A trimmed range reads as zeroes; a store that can't promise that ignores the request. */
 extern int store_trim (struct store *s, uint32_t count, uint64_t offset, unsigned flags);
 extern int store_cache (struct store *s, uint32_t count, uint64_t offset);
+/* Is all of it a hole?  Looks for no end of data, for which tmpfs walks through all pages behind. */
+extern bool store_is_hole (struct store *s, uint64_t offset, uint64_t count);
 /* One run that begins at 'offset': its length, at most 'count', and whether it is a hole. */
 extern int store_extent (struct store *s, uint64_t offset, uint64_t count, uint64_t *length,
                          bool *is_hole);
