@@ -51,6 +51,7 @@ static const struct key keys[] = {
   { SEC_NODE, "socket-group", T_NAME, D (socket_group) },
   { SEC_NODE, "nbdkit", T_PATH, D (nbdkit) },
   { SEC_NODE, "plugin", T_PATH, D (plugin) },
+  { SEC_NODE, "threads", T_NUMBER, D (threads), .min = 16, .max = PLUGIN_THREADS_MAX },
   { SEC_NODE, "hooks-dir", T_PATH, D (hooks_dir) },
   { SEC_NODE, "hook-timeout-ms", T_NUMBER, D (hook_timeout_ms), .min = 100, .max = AGENT_TIMEOUT_MAX_MS },
   { SEC_NODE, "fence-hook", T_PATH, D (fence_hook) },
@@ -757,6 +758,7 @@ parse_crgd (struct reader *r, char *text, size_t len)
   strcpy (c->engine_socket, "/run/nbd-crg/hub.sock");
   c->token_ms = 1000;
   c->lease_ms = 3000;
+  c->threads = PLUGIN_THREADS;
   c->hook_timeout_ms = 30000;
   c->fence_timeout_ms = 60000;
   c->start_wait_ms = 60000;

@@ -118,6 +118,9 @@
 #define SESSION_MAX 256
 /* A new session waits so long in its handshake for the requests of the one before. */
 #define SESSION_WAIT_MS 2000
+/* Threads of nbdkit for each connection: so many of its requests can be under way. */
+#define PLUGIN_THREADS     64
+#define PLUGIN_THREADS_MAX 256
 /* What nbdkit itself accepts as the payload of a read or write. */
 #define NBD_MAX_BUFFER (64 * 1024 * 1024)
 

@@ -83,7 +83,7 @@ build_args (const struct plugin_spec *s, const struct process_place *place, stru
   arg_add (a, "%s", s->nbdkit);
   arg_add (a, "-f");
   arg_add (a, "-t");
-  arg_add (a, "64");
+  arg_add (a, "%u", s->threads);
   if (s->export_unix[0]) {
     arg_add (a, "-U");
     arg_add (a, "%s", s->export_unix);

@@ -40,6 +40,7 @@ struct plugin_spec {
   uint8_t resync_share; /* percent; 0: the plugin's default */
   bool snapshot;        /* keep what a copy holds before it is resynchronised */
   char snapshot_hook[CRG_PATH_MAX + 1];
+  uint32_t threads;     /* for each connection */
   bool reservation;     /* S1 c: at the device of the store */
   char store[CRG_PATH_MAX + 1];
   char meta[CRG_PATH_MAX + 1]; /* of its metadata, if that is elsewhere */

@@ -57,6 +57,7 @@ tell_spec (const struct conf_crgd *conf, const struct crg_state *s, unsigned ias
   spec->snapshot = d->snapshot;
   snprintf (spec->snapshot_hook, sizeof spec->snapshot_hook, "%s", conf->snapshot_hook);
   spec->reservation = conf->reservation;
+  spec->threads = conf->threads;
   conf_split_store (d->store[node], spec->store, spec->meta);
   for (unsigned i = 0; i < n->n_addresses; i++)
     used += (size_t) snprintf (spec->listen + used, sizeof spec->listen - used, "%s%s",

@@ -38,9 +38,11 @@ chmod 755 fence
 sed -i "s|^\[node\]|&\nfence-hook = $tmp/fence|" c1/crgd.conf
 # The group is young: it would wait for c2 to return.
 printf "[lease]\\nstart-wait-ms = 1000\\n" >>c1/crgd.conf
+sed -i "s|^\[node\]|&\nthreads = 24|" c1/crgd.conf
 kill_node c2
 start_node c1
 wait_for 20 hosted_by c1 || { show_logs; fail "the fence does not free the store"; }
+tr '\0' ' ' <"/proc/$(plugin_pid c1)/cmdline" | grep -q -- ' -t 24 ' || fail "a plugin of threads = 24 is not told so"
 [ "$(cat fenced)" = "c2 c1 c2 ${NODE_ADDRESS[c2]}" ] || fail "the fence hook was given: $(cat fenced)"
 wait_in_sync 30
 marked () { status_of '.crgs[0].nodes[] | select(.name == "c2") | .marked_failed' | grep -qx "$1"; }
