@@ -11,7 +11,8 @@
  *
  * After each step: at most one node acts as production within its lease; who does has every
  * answered write; equal committed stamps are equal content (C2, C3); nobody is told to host without
- * a majority that holds the state (C4); message 6 reaches each pair of incarnations once.
+ * a majority that holds the state (C4); message 6 reaches each pair of incarnations once.  When nothing
+ * is awaited any more: who can serve does, nobody holds I/O, and no operator waits for an answer.
  */
 #ifndef SIM_SMALL_H
 #define SIM_SMALL_H
@@ -22,10 +23,23 @@
 #define SMALL_INBOX 512
 /* Not a part of a lease, so that something can happen just before its end. */
 #define SMALL_QUANTUM_MS 800
-#define SMALL_SETTLED 9 /* quanta after which nothing is awaited any more */
+#define SMALL_SETTLED 9 /* quanta after which nothing is awaited any more ... */
+#define SMALL_SILENCE 36 /* ... while somebody is silent, who has to be expelled first (C8) */
+#define SMALL_OUTBOX 160
+
+/* Why nothing is heard of a node whose processes live. */
+enum small_silence {
+  SILENT_NOT,
+  SILENT_PAUSED, /* its crgd is stopped; its plugin goes on */
+  SILENT_FROZEN, /* both are */
+  SILENT_MUTE,   /* one-way cut: it hears, and is not heard */
+  SILENT_DEAF,   /* ... the other way round */
+  SILENT_END,
+};
 
 struct small_plugin {
   uint64_t tenure, until_ms, seq, ready_seq[SMALL_NODES];
+  bool held, drain;           /* F6: and the answer to that is owed */
   uint8_t role;               /* enum host_role */
   uint8_t set;                /* sites, of the record that it was told */
   uint8_t ready;              /* sites that it asked for (R3), outcome unknown */
@@ -36,6 +50,7 @@ struct small_plugin {
 
 struct small_store {
   uint64_t generation, tenure;
+  bool past;                  /* C9: of the lineage before */
   uint8_t open_by;            /* node + 1 */
   bool unusable, clean;
   bool behind;                /* lacks an answered write */
@@ -46,11 +61,18 @@ struct small {
   uint8_t part[SMALL_NODES];  /* nodes of one part hear each other */
   uint16_t incarnation[SMALL_NODES];
   uint8_t joins_left[SMALL_NODES];
+  uint8_t silent[SMALL_NODES]; /* enum small_silence */
+  bool empty[SMALL_NODES];    /* C6, C9: its disk holds no state */
+  uint8_t leaving[SMALL_NODES]; /* 1 + enum leave_kind: said in this move */
+  uint8_t n_requests;         /* of operators */
+  bool recovered;             /* C9 */
   struct small_plugin plugin[SMALL_NODES];
   struct small_store store[SMALL_NODES]; /* by site */
   /* Not hashed as it is: */
   uint16_t inbox[SMALL_NODES][SMALL_INBOX]; /* messages */
   uint16_t last[SMALL_NODES];
+  uint16_t outbox[SMALL_NODES][SMALL_OUTBOX]; /* of who is mute */
+  uint16_t n_out[SMALL_NODES];
   uint16_t ring[SMALL_NODES]; /* the message that is its newest view */
   uint64_t group_hash[SMALL_NODES];
   uint64_t now_ms;
@@ -90,7 +112,16 @@ extern void small_die (unsigned n, bool unsent, bool plugin_lives);
 /* The nodes of the bit set `side` and the others lose sight of each other. */
 extern void small_cut (unsigned side, enum small_tail theirs, enum small_tail others);
 extern void small_merge (void);
+extern void small_silence (unsigned n, enum small_silence kind);
+extern void small_heard_again (unsigned n);
+/* An operator asks n; `node` is a node's number, or NO_NODE. */
+extern void small_request (unsigned n, enum group_request request, uint32_t node);
+/* C9: may n go on without those that are down, who are a majority?  Then it can be made so. */
+extern bool small_can_recover (unsigned n);
+extern void small_recover (unsigned n);
 extern bool small_is_cut (void);
+extern bool small_is_silent (void); /* anybody */
+extern bool small_can_hear (unsigned n);
 extern bool small_has_tail (void); /* is anything under way that not all have? */
 extern int small_oldest (void);    /* node whose next message is the oldest, or -1 */
 
