@@ -66,6 +66,16 @@ sim_request_node (struct sim *s, unsigned n, const struct node_change *c)
   sim_feed (s, n, &ev);
 }
 
+/* Is there a node at the site? */
+static bool
+has_site (const struct crg_state *c, const char *site)
+{
+  for (unsigned i = 0; i < c->def.n_nodes; i++)
+    if (c->def.nodes[i].site != NO_SITE && strcmp (c->def.sites[c->def.nodes[i].site], site) == 0)
+      return true;
+  return false;
+}
+
 unsigned
 sim_add (struct sim *s, unsigned n, int site, uint8_t votes)
 {
@@ -92,19 +102,23 @@ sim_add (struct sim *s, unsigned n, int site, uint8_t votes)
     for (unsigned i = 0; i < s->cfg.n_iasps; i++)
       strcpy (c.store[i], "/store");
   }
-  if (site == (int) s->n_sites) {
-    /* A new copy: its store is formatted before the group is asked. */
+  if (site >= 0 && !has_site (&s->node[n].g->applied, c.site)) {
+    /* A new copy, the first of its site or again one: its store is formatted before the group is asked.
+     * Whoever still has it open is in no domain any more, and is ended first. */
     for (unsigned i = 0; i < SIM_IASPS; i++) {
       struct sim_store *st = &s->store[site][i];
 
+      if (st->open_by >= 0)
+        sim_stop_plugin (s, (unsigned) st->open_by, i, true);
       memset (st, 0, sizeof *st);
       st->has_super = st->clean = st->unusable = true;
       memcpy (st->lineage, s->node[n].g->applied.lineage, CRG_ID_LEN);
       st->generation = 1;
       st->open_by = st->machine = -1;
     }
-    s->n_sites++;
   }
+  if (site == (int) s->n_sites)
+    s->n_sites++;
   sim_request_node (s, n, &c);
   return at;
 }
