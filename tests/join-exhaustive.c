@@ -296,6 +296,12 @@ explore (void)
     try_move (next >= 0 ? DRAIN : JOIN, n, 0, false);
     return;
   }
+  /* What it does not read has a bound. */
+  for (unsigned n = 0; n < small_nodes; n++)
+    if (small.silent[n] != SILENT_NOT && small.last[n] > SMALL_INBOX / 4 * 3) {
+      try_move (HEARD, n, 0, false);
+      return;
+    }
   if (settled) {
     n_ends += all_up && !small_is_cut () && !small_is_silent ();
     small_check_settled ();

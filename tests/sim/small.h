@@ -20,7 +20,7 @@
 #include "server/group_private.h"
 
 #define SMALL_NODES 6
-#define SMALL_INBOX 512
+#define SMALL_INBOX 768
 /* Not a part of a lease, so that something can happen just before its end. */
 #define SMALL_QUANTUM_MS 800
 #define SMALL_SETTLED 9 /* quanta after which nothing is awaited any more ... */
