@@ -179,7 +179,8 @@ try_move (enum move move, unsigned n, unsigned what, bool deviates)
   for (unsigned k = 0; k < small_nodes; k++)
     if (changes (move, n, k))
       small_save (k, group[k] = get_spare ());
-  if (dies || move == RECOVER) {
+  /* Who joins may leave again by itself and come back, which writes to its disk. */
+  if (dies || move == JOIN || move == RECOVER) {
     if ((disk = malloc (small_disk_len ())) == NULL)
       abort ();
     small_save_disk (n, disk);
@@ -296,9 +297,10 @@ explore (void)
     try_move (next >= 0 ? DRAIN : JOIN, n, 0, false);
     return;
   }
-  /* What it does not read has a bound. */
+  /* What it does not read, or can not send, has a bound. */
   for (unsigned n = 0; n < small_nodes; n++)
-    if (small.silent[n] != SILENT_NOT && small.last[n] > SMALL_INBOX / 4 * 3) {
+    if (small.silent[n] != SILENT_NOT
+        && (small.last[n] > SMALL_INBOX / 4 * 3 || small.n_out[n] > SMALL_OUTBOX / 4 * 3)) {
       try_move (HEARD, n, 0, false);
       return;
     }
