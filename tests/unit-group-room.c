@@ -83,6 +83,10 @@ wanted (uint8_t kind)
 {
   g.applied = g.committed;
   g.proposed = false;
+  /* An entry that was proposed may still come: until then no wish is void (R3). */
+  g.enter_proposed = true;
+  g.enter_view = g.view;
+  g.enter_base = g.applied.stamp;
   settle (&g, true);
   return g.proposed && g.proposal.kind == kind ? g.proposal.iasps : 0;
 }
@@ -117,6 +121,14 @@ decided_otherwise (void)
   ENTERS (2, "... and one that an operator has suspended", c->suspended = true);
   ENTERS (2, "R6: ... and one that is detached", c->detached = true);
   ENTERS (2, "... and one without a host", c->host = NO_NODE);
+
+  (void) filled ();
+  g.committed.rec[1].copies[1].in_set = true;
+  for (unsigned i = 0; i < 2; i++) {
+    g.host[i].link[1].lost = true;
+    g.host[i].link[1].ready = false;
+  }
+  is (wanted (CH_SHRINK), 2, "F3: one that is out of the set already lets the next be taken out");
 
   g = base[N3];
   g.host[0].store_failed = g.host[1].store_failed = true;
