@@ -87,8 +87,10 @@ unguarded () { status n1; case $ANSWER in *'"guarded":false'*) ;; *) return 1 ;;
 wait_for 10 unguarded || fail "reads still wait: $ANSWER"
 ! grep -q copy-lost n1/answers || fail "the copy left the set"
 blocks=$(sed -E 's/.*"resync_blocks":([0-9]+).*/\1/' <<<"$ANSWER")
-echo "resynchronised: $blocks blocks of 1024"
-[ "$blocks" -le 512 ] || fail "the resync was not of what was hot: $blocks blocks of 1024"
+number n1 resync_equal_bytes
+blocks=$((blocks + NUMBER / 65536)) # what is hot may differ, and mostly doesn't
+echo "resynchronised or found equal: $blocks blocks of 1024"
+[ "$blocks" -ge 1 ] && [ "$blocks" -le 512 ] || fail "the resync was not of what was hot: $blocks blocks of 1024"
 check "$tmp/n1/nbd" answered.*
 "$HB" write "$(uri "$tmp/n1/nbd")" 9000 || fail "the write failed"
 "$HB" check "$(uri "$tmp/n1/nbd")" 9000 || fail "block 9000"
