@@ -159,6 +159,7 @@ iasp_copies ()
   measured=($served)
 }
 setup_iasp_1copy_tls () { iasp_copies 1 "$build"; }
+setup_iasp_1copy_threads16 () { CRG_THREADS=16 iasp_copies 1 "$build"; }
 setup_iasp_2copy_tls () { iasp_copies 2 "$build"; }
 # Only the test build can do without tracking; its hooks cost something, so it stands beside itself.
 setup_iasp_1copy_hooks () { iasp_copies 1 "$hooks"; }

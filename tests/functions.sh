@@ -258,7 +258,7 @@ start_nbdkit ()
   local sock=$1
   shift
   rm -f "$sock"
-  "$CRG_NBDKIT" -f -t 64 -U "$sock" ${NBDKIT_OPTIONS[@]+"${NBDKIT_OPTIONS[@]}"} \
+  "$CRG_NBDKIT" -f -t "${CRG_THREADS:-64}" -U "$sock" ${NBDKIT_OPTIONS[@]+"${NBDKIT_OPTIONS[@]}"} \
     "$PLUGIN" "$@" >"$sock.log" 2>&1 </dev/null &
   NBDKIT_PID=$!
   nbdkit_sockets[$NBDKIT_PID]=$sock
