@@ -836,7 +836,7 @@ link_event (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
     break;
   case RE_LINK_DOWN:
     link_lost (r, ev->site, ev->reason, out);
-    if (!x->link_up && !x->lost && ev->reason && ev->reason[0])
+    if (!x->lost && ev->reason && ev->reason[0])
       repl_set_reason (x->reason, ev->reason); /* a refusal of an attempt, for instance */
     break;
   case RE_ACK:

@@ -118,8 +118,9 @@ decided_otherwise (void)
   } while (0)
   ENTERS (1, "R3: a copy that is filled shall enter", (void) 0);
   ENTERS (2, "F4: one that was barred meanwhile lets the next enter", c->barred = true);
-  ENTERS (2, "... and one that an operator has suspended", c->suspended = true);
-  ENTERS (2, "R6: ... and one that is detached", c->detached = true);
+  ENTERS (2, "... and one that an operator has suspended, whose plugin was told so and asks again",
+          c->suspended = g.host[0].link[1].told_gone = true);
+  ENTERS (2, "R6: ... and one that is detached", c->detached = g.host[0].link[1].told_gone = true);
   ENTERS (2, "... and one without a host", c->host = NO_NODE);
 
   (void) filled ();

@@ -211,7 +211,14 @@ copy_maps (void)
   configure ();
   cfg.in_set = 4;
   cfg.mark = &m;
-  ok (repl_init (&r, &cfg, 5000) == NULL && r.sites[1].map_needed, "one with maps asks");
+  cfg.in_set = 6;
+  cfg.equal = true;
+  ok (repl_init (&r, &cfg, 5000) == NULL && !r.sites[1].map_needed, "one with maps doesn't ask an equal copy of the set");
+  step ((struct repl_event){ .kind = RE_DETACHED, .site = 1, .reason = "a fork" }, 5000);
+  ok (r.sites[1].map_needed, "R6: ... but when it was detached, as a fork has marks of its own");
+  cfg.in_set = 4;
+  cfg.equal = false;
+  ok (repl_init (&r, &cfg, 5000) == NULL && r.sites[1].map_needed, "... nor is one outside the set taken for equal");
   ev.offset = BLOCK / 2;
   step (ev, 5000);
   ev.offset = SIZE;

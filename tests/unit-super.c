@@ -514,6 +514,11 @@ apart (void)
     ok (super_decode (block, 1, &out) == SUPER_BAD_FIELD, "refused: %s", bad[i].what);
   }
 
+  super_encode (&sb, 1, block);
+  put_le16 (block + 10, 1);
+  reseal (block);
+  is (super_decode (block, 1, &out), SUPER_BAD_FIELD, "refused: what is right of it, in a minor that has none of it");
+
   ok (super_check_place (&sb, sb.meta_bytes, sb.data_identity, sb.meta_identity) == NULL
         && super_check_place (&sb, sb.meta_bytes + 4095, sb.data_identity, sb.meta_identity) == NULL,
       "the two that belong together");
