@@ -585,7 +585,7 @@ verify_event (struct repl *r, const struct repl_event *ev, struct repl_actions *
     if (v->on)
       stop_all (r, ev->reason && ev->reason[0] ? ev->reason : "stopped", out);
     break;
-  default: /* RE_VERIFY */
+  default: /* RE_VERIFY, one at a time (V6) */
     if (v->on || (ev->repair && !ev->memory)) {
       r->counters.illegal++;
       break;
