@@ -29,3 +29,7 @@ proxy_status ()
     "$tmp/$1.status" | jq -r "$2"
 }
 proxy_has () { [ "$(proxy_status "$1" "$2")" = "$3" ]; }
+
+# move TO: production.  What was asked for is asked again if the view was lost under it, and may be done by then.
+moved () { ctl w1 switchover payroll --to "$1" --wait 40 >"$tmp/move.log" 2>&1 || grep -q 'is the production host already' "$tmp/move.log"; }
+move () { wait_for 60 moved "$1" || { show_logs; cat "$tmp/move.log"; fail "switchover to $1"; }; }

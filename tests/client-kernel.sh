@@ -99,7 +99,7 @@ wait_in_sync 60
 ask pause
 
 # (a copy may have to be filled once more, after an unclean end that was noticed late)
-wait_for 60 eval 'ctl w1 switchover payroll --to "$(host_of "$site")" --wait 40' >/dev/null 2>&1 || { show_logs; fail "switchover"; }
+move "$(host_of "$site")"
 pause_of "switchover"
 
 ask proxy

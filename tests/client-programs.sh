@@ -36,9 +36,6 @@ wait_in_sync 30
 start_proxy a iasp=payroll nodes="$CLIENT_NODES" tls-certificates="$CLIENT_TLS" client=prog state="$tmp/a.state"
 u=$(proxy_uri a)
 
-# move TO: production, while what runs goes on
-move () { wait_for 30 ctl w1 switchover payroll --to "$1" --wait 30 >/dev/null 2>&1 || { show_logs; fail "switchover to $1"; }; }
-
 # --- programs
 fio --ioengine=nbd --uri="$u" --name=verify --rw=randwrite --bsrange=4k-64k --blockalign=4k --size=8M --offset_increment=8M \
   --numjobs=2 --iodepth=16 --fsync=64 --time_based --runtime=4 --verify=crc32c --do_verify=0 --output=fio.out >fio.err 2>&1 &
