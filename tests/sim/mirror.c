@@ -40,6 +40,18 @@ chance (unsigned percent)
   return rnd (100) < percent;
 }
 
+void
+lose_cache (struct site *x)
+{
+  for (unsigned i = 0; i < UNITS; i++)
+    if (x->disk.cur[i] != x->disk.stable[i]) {
+      if (chance (60))
+        x->disk.cur[i] = x->disk.stable[i];
+      else
+        x->disk.stable[i] = x->disk.cur[i];
+    }
+}
+
 void UTIL_PRINTF (1, 2)
 violate (const char *fmt, ...)
 {

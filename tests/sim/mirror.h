@@ -227,6 +227,8 @@ extern char broken_why[256];
 extern void rnd_begin (uint64_t which);
 extern uint64_t rnd (uint64_t n);
 extern bool chance (unsigned percent);
+/* Power loss: each unit that was not flushed is lost, or has reached the disk. */
+extern void lose_cache (struct site *x);
 extern void violate (const char *fmt, ...) UTIL_PRINTF (1, 2);
 extern void say (const char *fmt, ...) UTIL_PRINTF (1, 2);
 extern struct sev *after (uint64_t ms, enum sev_kind kind);

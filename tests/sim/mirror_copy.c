@@ -318,13 +318,7 @@ copy_die (unsigned s, bool power)
   }
   if (power) {
     w.powerlosses++;
-    for (unsigned i = 0; i < UNITS; i++)
-      if (x->disk.cur[i] != x->disk.stable[i]) {
-        if (chance (60))
-          x->disk.cur[i] = x->disk.stable[i];
-        else
-          x->disk.stable[i] = x->disk.cur[i];
-      }
+    lose_cache (x);
     x->restarted = true;
   }
   x->store_bad = false;

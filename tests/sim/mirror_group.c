@@ -174,15 +174,8 @@ takeover (bool power, bool graceful)
     if (s != w.prod_site)
       link_down (s, "production is gone");
   memset (w.req, 0, sizeof w.req);
-  if (power) {
-    for (unsigned i = 0; i < UNITS; i++)
-      if (x->disk.cur[i] != x->disk.stable[i]) {
-        if (chance (60))
-          x->disk.cur[i] = x->disk.stable[i];
-        else
-          x->disk.stable[i] = x->disk.cur[i];
-      }
-  }
+  if (power)
+    lose_cache (x);
   /* an ENTER under way: its outcome is decided now, either way (C5) */
   if (w.change == CC_ENTER && w.change_generation == w.generation && chance (50)) {
     w.in_set |= 1u << w.change_site;
