@@ -6,43 +6,15 @@
 #include <string.h>
 
 #include "plugin/repl_private.h"
+#include "tests/repl-step.h"
 #include "tests/tap.h"
 
 #define BLOCK 65536u
 #define N     1000u /* blocks; the last one is short */
 #define SIZE  (UINT64_C (1000) * BLOCK - 4096)
 
-static struct repl r;
-static struct repl_actions out;
 static uint8_t maps[2][N], same[VERIFY_BLOCKS][WIRE_DIGEST_LEN], other[VERIFY_BLOCKS][WIRE_DIGEST_LEN];
-static uint64_t now;
 static const struct track *t = &r.sites[1].track;
-
-static void
-step (struct repl_event ev)
-{
-  static struct repl_actions one;
-
-  out.n = 0;
-  for (unsigned i = 0; i < 20; i++) {
-    ev.now_ms = now;
-    repl_step (&r, &ev, &one);
-    for (unsigned k = 0; k < one.n && out.n < REPL_MAX_ACTIONS; k++)
-      out.a[out.n++] = one.a[k];
-    if (!one.more)
-      return;
-    ev = (struct repl_event){ .kind = RE_MORE };
-  }
-}
-
-static unsigned
-count (unsigned kind)
-{
-  unsigned n = 0;
-  for (unsigned i = 0; i < out.n; i++)
-    n += out.a[i].kind == kind;
-  return n;
-}
 
 static unsigned
 frames (unsigned type)
@@ -51,16 +23,6 @@ frames (unsigned type)
   for (unsigned i = 0; i < out.n; i++)
     n += out.a[i].kind == RA_SEND && out.a[i].frame.type == type;
   return n;
-}
-
-static const struct repl_action *
-find (unsigned kind)
-{
-  static const struct repl_action none;
-  for (unsigned i = 0; i < out.n; i++)
-    if (out.a[i].kind == kind)
-      return &out.a[i];
-  return &none;
 }
 
 static void

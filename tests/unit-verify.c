@@ -4,33 +4,13 @@
 #include <string.h>
 
 #include "plugin/repl_private.h"
+#include "tests/repl-step.h"
 #include "tests/tap.h"
 
 #define BLOCK 65536u
 #define SIZE  (UINT64_C (40) * BLOCK - 4096) /* three ranges, a short one at the end */
 
-static struct repl r;
-static struct repl_actions out;
 static uint8_t maps[3][4096], memory[64], digests[VERIFY_BLOCKS][WIRE_DIGEST_LEN];
-static uint64_t now;
-
-/* One event, and what it asks for more. */
-static void
-step (struct repl_event ev)
-{
-  static struct repl_actions one;
-
-  out.n = 0;
-  for (unsigned i = 0; i < 10; i++) {
-    ev.now_ms = now;
-    repl_step (&r, &ev, &one);
-    for (unsigned k = 0; k < one.n && out.n < REPL_MAX_ACTIONS; k++)
-      out.a[out.n++] = one.a[k];
-    if (!one.more)
-      return;
-    ev = (struct repl_event){ .kind = RE_MORE };
-  }
-}
 
 /* Site 0 is production, 1 and 2 are copies of the set, linked.  With maps on disk, if given. */
 static void
@@ -64,25 +44,6 @@ static void
 verify (uint32_t sites, bool repair)
 {
   step ((struct repl_event){ .kind = RE_VERIFY, .in_set = sites, .repair = repair, .memory = repair ? memory : NULL });
-}
-
-static unsigned
-count (unsigned kind)
-{
-  unsigned n = 0;
-  for (unsigned i = 0; i < out.n; i++)
-    n += out.a[i].kind == kind;
-  return n;
-}
-
-static const struct repl_action *
-find (unsigned kind)
-{
-  static const struct repl_action none;
-  for (unsigned i = 0; i < out.n; i++)
-    if (out.a[i].kind == kind)
-      return &out.a[i];
-  return &none;
 }
 
 static void
