@@ -242,6 +242,8 @@ print_copy (const json_t *copy)
       printf (" at %s/s", bytes_text (number_of (copy, "rate_bytes_s"), buf));
     if (eta > 0)
       printf (", %s to go", age_text (eta * 1000, buf));
+    if (is_true (copy, "yields"))
+      printf (", yielding to clients");
   }
   if (behind > 0)
     printf (", %s behind", bytes_text (behind, buf));

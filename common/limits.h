@@ -197,10 +197,17 @@
 #define REPL_HOT_IDLE_MS 2000
 /* ... and a flush lets the copies clear theirs at least this often while clients write. */
 #define REPL_HOT_FLUSH_MS 5000
-/* The part of the link's window and of the buffers that a resync may use while clients write, in
- * percent: with the stream's order, about its part of what the link carries.  It has at least one
- * block on its way in any case. */
-#define RESYNC_SHARE 30
+/* The part of the time that a resync takes while clients work, in percent (G1).  With 4 KiB at random it
+ * leaves their p99 as it is, within some percent (BENCHMARKING.md). */
+#define RESYNC_SHARE 20
+/* One piece of it: long enough to be worth its round trip, short for the request that meets it. */
+#define REPL_PACE_BYTES (64 * 1024)
+/* The longest rest between two (G2): 60 pieces a second at least, about 4 MiB, where store and link do it. */
+#define REPL_PACE_REST_MS 16
+/* So long a resync that doesn't gain on what clients write is left its share (G3). */
+#define REPL_PACE_GAIN_MS 5000
+/* Clients that have asked for nothing in so long don't work. */
+#define REPL_QUIET_MS 1000
 /* A resync block that the store could not read is tried again after this. */
 #define REPL_READ_RETRY_MS 5000
 /* One hole asked for at once: large enough to pass 1 TiB in 16 Ki steps, short enough for the

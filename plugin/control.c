@@ -99,9 +99,9 @@ status_links (struct engine *e)
       continue;
     repl_site_status (e->prod.core, s, e->now_ms, &st);
     json_array_append_new (
-      links, json_pack ("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "site", (int) s,
+      links, json_pack ("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "site", (int) s,
                         "name", e->rec.site[s], "node", e->prod.sites[s].node, "state", repl_site_state_name (st.state),
-                        "reason", st.reason, "last_error", e->prod.sites[s].why, "in_set", st.in_set, "entering", st.entering,
+                        "reason", st.reason, "last_error", e->prod.sites[s].why, "in_set", st.in_set, "entering", st.entering, "yields", st.yields,
                         "dirty_bytes", (json_int_t) st.dirty_bytes, "resync_sent_bytes", (json_int_t) st.resync_bytes,
                         "resync_equal_bytes", (json_int_t) st.equal_bytes,
                         "resync_done_bytes", (json_int_t) st.done_bytes,

@@ -473,6 +473,8 @@ run_rounds (struct engine *e)
       continue;
     }
     wait_ms = e->task.kind != TASK_NONE ? 5 : (uint32_t) MIN (e->tick_ms - e->now_ms, (uint64_t) REPL_TICK_MS);
+    if (wait_ms > 0)
+      wait_ms = prod_wait_ms (e, wait_ms);
     if (wait_ms > 0 && has_work (e))
       wait_ms = 0;
     if (wait_ms > 0) {

@@ -363,6 +363,8 @@ extern void prod_unmirror (struct engine *e, unsigned site, const char *reason);
 extern void prod_hold (struct engine *e, const char *reason);
 extern void prod_resume (struct engine *e);
 extern void prod_tick (struct engine *e);
+/* How long, at most so long, may the engine sleep?  Feeds the core what it wanted to be woken for. */
+extern uint32_t prod_wait_ms (struct engine *e, uint32_t most_ms);
 extern void prod_tell_levels (struct engine *e); /* to a new controller */
 
 /* prodverify.c */

@@ -36,6 +36,7 @@ struct gate {
   _Atomic uint32_t mode;           /* enum gate_mode */
   _Atomic uint32_t epoch;          /* rises with each change of role */
   _Atomic uint64_t lease_until_ms; /* L1: CLOCK_BOOTTIME; UINT64_MAX: none is needed */
+  _Atomic uint64_t read_ms;        /* a read was answered last, by a worker alone */
   _Atomic bool guarded;            /* every read waits through the engine: copies may differ */
   uint64_t seen_idle;              /* engine: shards seen at 0 since the last change */
   struct gate_shard shards[GATE_SHARDS];
@@ -59,6 +60,14 @@ static inline bool
 gate_lease_is_valid (const struct gate *g, uint64_t now_ms)
 {
   return now_ms < atomic_load_explicit (&g->lease_until_ms, memory_order_acquire);
+}
+
+/* Worker: a client reads.  Written once a millisecond at most: all workers share it. */
+static inline void
+gate_note_read (struct gate *g, uint64_t now_ms)
+{
+  if (atomic_load_explicit (&g->read_ms, memory_order_relaxed) != now_ms)
+    atomic_store_explicit (&g->read_ms, now_ms, memory_order_relaxed);
 }
 
 /* Worker: a write is about to be submitted, is answered.  A read that finds its range marked may

@@ -263,6 +263,14 @@ carry_out (struct engine *e, const struct repl_action *a)
 }
 
 static void
+set_time (struct engine *e, struct repl_event *ev)
+{
+  ev->now_us = clock_boottime_ns () / 1000;
+  ev->now_ms = ev->now_us / 1000;
+  ev->read_ms = atomic_load_explicit (&e->ia->gate.read_ms, memory_order_relaxed);
+}
+
+static void
 step (struct engine *e, const struct repl_event *ev)
 {
   struct prod *p = &e->prod;
@@ -274,7 +282,7 @@ step (struct engine *e, const struct repl_event *ev)
       carry_out (e, &p->acts->a[i]);
     if (!p->acts->more || !p->on)
       return;
-    more.now_ms = clock_boottime_ms ();
+    set_time (e, &more);
     repl_step (p->core, &more, p->acts);
   }
 }
@@ -301,7 +309,7 @@ prod_feed (struct engine *e, struct repl_event *ev)
     return;
   }
   p->stepping = true;
-  ev->now_ms = clock_boottime_ms ();
+  set_time (e, ev);
   step (e, ev);
   while (p->ev_n > 0 && p->on) {
     struct prod_event q = p->events[p->ev_head];
@@ -310,10 +318,26 @@ prod_feed (struct engine *e, struct repl_event *ev)
     p->ev_n--;
     if (q.ev.reason)
       q.ev.reason = q.reason;
-    q.ev.now_ms = clock_boottime_ms ();
+    set_time (e, &q.ev);
     step (e, &q.ev);
   }
   p->stepping = false;
+}
+
+uint32_t
+prod_wait_ms (struct engine *e, uint32_t most_ms)
+{
+  struct repl_event ev = { .kind = RE_MORE };
+  const uint64_t at = e->prod.on ? repl_wake_us (e->prod.core) : UINT64_MAX;
+  uint64_t now_us;
+
+  if (at == UINT64_MAX)
+    return most_ms;
+  now_us = clock_boottime_ns () / 1000;
+  if (at > now_us)
+    return (uint32_t) MIN ((uint64_t) most_ms, (at - now_us + 999) / 1000);
+  prod_feed (e, &ev);
+  return 0;
 }
 
 void

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The replication core: requests, their range lock, their hot regions, their completion; lease and
  * hold.  What concerns one copy (its link, its way in and out of the set) is in repl_link.c, its
- * resync in repl_resync.c and repl_ask.c, what the core shows in repl_status.c.  Pure; called by the plugin's
- * engine thread and by the simulator.  It must never complete a request that lacks its local part,
+ * resync in repl_resync.c, repl_ask.c and repl_pace.c, what the core shows in repl_status.c.  Pure; called
+ * by the plugin's engine thread and by the simulator.  It must never complete a request that lacks its local part,
  * one of its copies, or the lease.
  */
 #include <assert.h>
@@ -695,6 +695,11 @@ repl_step (struct repl *r, const struct repl_event *ev, struct repl_actions *out
   out->more = false;
   if (ev->now_ms > r->now_ms)
     r->now_ms = ev->now_ms;
+  if (ev->now_us > r->now_us)
+    r->now_us = ev->now_us;
+  if (r->now_ms * 1000 > r->now_us)
+    r->now_us = r->now_ms * 1000;
+  r->read_ms = ev->read_ms;
 
   switch ((enum repl_event_kind) ev->kind) {
   case RE_REQUEST:

@@ -98,7 +98,7 @@ enum repl_event_kind {
                      RA_DIGEST_REQ asked for under that number: `length` of WIRE_DIGEST_LEN bytes each.  The
                      own ones with zero RZ_HOLE: all of the range is a hole */
   RE_TICK,        /* time passed: feed one every REPL_TICK_MS */
-  RE_MORE,        /* nothing new: after a step that set actions->more */
+  RE_MORE,        /* nothing new: after a step that set actions->more, or at repl_wake_us () */
 };
 
 enum repl_zero { RZ_DATA, RZ_ZERO, RZ_HOLE };
@@ -124,6 +124,8 @@ struct repl_event {
   uint32_t flags;       /* RF_* */
   int error;
   uint64_t now_ms;      /* CLOCK_BOOTTIME; in every event */
+  uint64_t now_us;      /* ... the same, finer; 0: that is all there is */
+  uint64_t read_ms;     /* a client's read was answered last that the core did not see; in every event */
   uint64_t offset, length;
   uint64_t seq;
   uint32_t window_bytes, window_frames;
@@ -203,7 +205,7 @@ struct repl_config {
   uint8_t site;              /* own */
   uint8_t n_sites;
   uint8_t n_rslots;          /* resync buffers of block_size, 1 .. REPL_MAX_RSLOTS */
-  uint8_t share_percent;     /* of the resync window while the application works */
+  uint8_t share_percent;     /* of the time that a resync takes while clients work (G1); 100: no pace */
   bool return_store_error;   /* F4 policy: return a local write's error instead of failing over */
   uint32_t in_set;           /* R: the record at the appointment */
   uint32_t entering;         /* bit s: a copy outside it whose entry an earlier process may have
@@ -233,6 +235,7 @@ extern const char *repl_site_state_name (unsigned state); /* "mirroring" */
 struct repl_site_status {
   uint8_t state;                /* enum repl_site_state */
   bool in_set, entering, link_up, lost;
+  bool yields;                  /* its resync goes at the pace that clients leave it (G1) */
   uint8_t level;                /* the RA_COPY_* that stands, to be told again to a new
                                    controller under its `no`; 0: nothing is open */
   uint64_t no;
@@ -283,6 +286,8 @@ extern unsigned repl_waits (const struct repl *r, uint64_t now_ms,
 extern const struct repl_counters *repl_counters (const struct repl *r);
 extern bool repl_is_held (const struct repl *r, const char **reason); /* F6, lease, failed */
 extern unsigned repl_inflight (const struct repl *r); /* requests not yet completed */
+/* When it wants to be stepped although nothing happens, microseconds of CLOCK_BOOTTIME; UINT64_MAX: never. */
+extern uint64_t repl_wake_us (const struct repl *r);
 extern bool repl_is_guarded (const struct repl *r);
 /* Bytes a second of this production's resyncs, as far as they took seconds; 0: not known. */
 extern uint64_t repl_resync_rate (const struct repl *r);

@@ -943,6 +943,7 @@ link_tick (struct repl *r, struct repl_actions *out)
     if (!(r->others & 1u << s))
       continue;
     update_rate (r, x);
+    pace_tick (r, s);
     if (x->lost && x->no == 0) /* R5 at init: not told yet */
       say (r, s, RA_COPY_LOST, out);
     if (r->in_set & 1u << s) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of the replication core, laid open for those who embed it by value (the plugin's
- * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c, repl_ask.c, verify.c and
- * repl_status.c, which share it.  Nobody else reads or writes a field.  No pointers but the maps given at
+ * engine, the simulator) and for repl.c, repl_stable.c, repl_link.c, repl_resync.c, repl_ask.c, repl_pace.c,
+ * verify.c and repl_status.c, which share it.  Nobody else reads or writes a field.  No pointers but the maps given at
  * init: a copy of the struct and of the maps is a snapshot.
  */
 #ifndef IASP_REPL_PRIVATE_H
@@ -97,6 +97,16 @@ enum enter_phase {
   EN_READY,   /* RA_COPY_READY said; the record decides */
 };
 
+/* A resync beside clients (repl_pace.c). */
+struct repl_pace {
+  bool on;                      /* a piece has begun, and its rest has not */
+  unsigned left;                /* blocks, or questions, that may still be put in it */
+  uint64_t begun_us;
+  uint64_t rest_until_us;
+  uint8_t doubled;              /* G3: so often */
+  uint64_t least, gained_ms;    /* what the copy lacked at least, blocks, and since when */
+};
+
 struct repl_site {
   bool mirror;                  /* MIRROR-START reached */
   bool detached;
@@ -138,6 +148,7 @@ struct repl_site {
   uint32_t n_rslots;
   unsigned n_asks;
   unsigned ask_pause, ask_left; /* blocks to be sent without asking, as asking did not pay; still to go */
+  struct repl_pace pace;
   struct repl_queue sendq;      /* slots with frames to send, in order */
   struct repl_flight flight[LINK_WINDOW_FRAMES]; /* by seq */
 
@@ -163,7 +174,8 @@ struct repl {
   uint32_t others;              /* sites but the own one */
   uint32_t in_set;
   uint64_t generation;
-  uint64_t now_ms;
+  uint64_t now_ms, now_us;
+  uint64_t read_ms;             /* last read of a client that did not come here */
   uint64_t lease_ms;
   uint64_t order;               /* last given */
   uint64_t no;                  /* last RA_COPY_* */
@@ -244,6 +256,14 @@ extern void resync_pump (struct repl *r, struct repl_actions *out);
 extern void resync_measure (struct repl *r, struct repl_site *x, uint64_t ms);
 extern uint32_t resync_block_bytes (const struct repl *r);
 extern uint32_t resync_block_frames (const struct repl *r);
+
+/* --- repl_pace.c, for repl_resync.c, repl_link.c and repl_status.c */
+/* May this site's resync take nothing now, as clients work? */
+extern bool pace_holds (struct repl *r, unsigned site);
+/* It took a block, or asked a question. */
+extern void pace_took (struct repl *r, unsigned site);
+extern void pace_tick (struct repl *r, unsigned site);
+extern bool repl_site_yields (const struct repl *r, unsigned site);
 
 /* --- repl_ask.c, for repl.c, repl_link.c and repl_resync.c */
 /* Is what is in doubt to be asked for, and how many blocks at once? */
@@ -346,7 +366,10 @@ set_is_equal (const struct repl *r)
 static inline bool
 repl_app_is_busy (const struct repl *r)
 {
-  return r->n_granted > 0 || (r->app_ms != 0 && r->now_ms - r->app_ms < REPL_TICK_MS);
+  const unsigned own = (r->slots[REPL_SLOT_DRAIN].state != SL_FREE) + (r->slots[REPL_SLOT_SYNC].state != SL_FREE);
+
+  return r->n_granted > own || (r->app_ms != 0 && r->now_ms - r->app_ms < REPL_QUIET_MS)
+         || (r->read_ms != 0 && r->read_ms + REPL_QUIET_MS > r->now_ms);
 }
 
 /* The copies that a request granted now has to wait for. */

@@ -38,6 +38,7 @@ resync_cancel (struct repl *r, unsigned site)
     p->state = p->state == RL_READING ? RL_CANCELLED : RL_FREE;
   }
   x->n_rslots = 0;
+  x->pace.on = false;
   x->reserved_bytes = x->reserved_frames = 0;
   ask_cancel (r, site);
 }
@@ -126,12 +127,10 @@ static bool
 next_read (struct repl *r, unsigned site, struct repl_actions *out)
 {
   struct repl_site *x = &r->sites[site];
-  const bool busy = repl_app_is_busy (r);
-  const unsigned share = r->cfg.share_percent;
-  unsigned limit = r->cfg.n_rslots, asks = REPL_MAX_ASKS, i;
   struct track_range run;
   struct repl_rslot *p;
-  uint64_t bytes_limit = x->window_bytes / 2, offset, length;
+  uint64_t offset, length;
+  unsigned i;
   bool doubt;
 
   if (x->mute || !x->map_valid || (x->lack_owed && !x->lack_said) || r->failed
@@ -140,18 +139,11 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
       || (r->guard && !(r->in_set & 1u << site))
       || verify_keeps_out (r, site)
       || track_waiting (&x->track) == 0 || r->now_ms < x->read_retry_ms || x->enter == EN_SENT
-      || is_spread (x))
+      || is_spread (x) || pace_holds (r, site))
     return false;
-  /* Application writes govern: a share of the buffers and of the window, but always one. */
-  if (busy) {
-    limit = limit * share / 100 > 0 ? limit * share / 100 : 1;
-    asks = asks * share / 100 > 0 ? asks * share / 100 : 1;
-    bytes_limit = (uint64_t) x->window_bytes * share / 100;
-  }
-  if (x->n_rslots >= limit)
-    return false;
+  /* Half of the window is the clients', but one block goes always. */
   if (x->n_rslots + x->resync_unacked > 0
-      && (uint64_t) x->resync_unacked + x->reserved_bytes + resync_block_bytes (r) > bytes_limit)
+      && (uint64_t) x->resync_unacked + x->reserved_bytes + resync_block_bytes (r) > x->window_bytes / 2)
     return false;
   if (!link_fits (x, resync_block_bytes (r), resync_block_frames (r)) || !track_can_send (&x->track))
     return false;
@@ -171,12 +163,14 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
   }
   doubt = track_get (&x->track, run.first) == TS_DOUBT;
   if (doubt && ask_wanted (r, site)) {
-    if (x->n_asks >= asks) {
+    if (x->n_asks >= REPL_MAX_ASKS) {
       x->track.cursor = run.first;
       return false;
     }
-    if (ask_start (r, site, run, out))
+    if (ask_start (r, site, run, out)) {
+      pace_took (r, site);
       return true;
+    }
     run.n = 1; /* a write is under way there: under the lock */
     x->track.cursor = run.first + 1;
   }
@@ -199,6 +193,7 @@ next_read (struct repl *r, unsigned site, struct repl_actions *out)
   }
   r->n_rblocked++;
   x->n_rslots++;
+  pace_took (r, site);
   x->reserved_bytes += resync_block_bytes (r);
   x->reserved_frames += resync_block_frames (r);
   if (p->blockers == 0)

@@ -68,6 +68,7 @@ repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
   st->entering = x->enter != EN_NONE;
   st->link_up = x->link_up;
   st->lost = x->lost;
+  st->yields = repl_site_yields (r, site);
   st->no = x->no;
   if (x->lost || x->enter == EN_READY)
     st->level = x->said;

@@ -30,10 +30,14 @@ before_answer (struct iasp *ia, struct gate_pass *pass, uint64_t offset, uint64_
               && (atomic_load_explicit (&ia->gate.guarded, memory_order_acquire)
                   || gate_is_marked (&ia->gate, offset, length));
   struct engine_request rq = { .op = RO_READ_WAIT };
+  uint64_t now_ms;
 
   if (!ia->engine)
     return 0;
-  if (!wait && gate_lease_is_valid (&ia->gate, clock_boottime_ms ()))
+  now_ms = clock_boottime_ms ();
+  if (is_read)
+    gate_note_read (&ia->gate, now_ms);
+  if (!wait && gate_lease_is_valid (&ia->gate, now_ms))
     return 0;
   rq.offset = wait ? offset : 0;
   rq.length = wait ? length : 0;

@@ -144,6 +144,9 @@ say_link (const struct page *p, unsigned site, json_t *lines)
          JSON_INTEGER_FORMAT " bytes/s; %" JSON_INTEGER_FORMAT " bytes were sent by this production, %"
          JSON_INTEGER_FORMAT " were found equal by digest and were not.", number (found, "done"),
          number (found, "total"), number (found, "rate"), number (found, "sent"), number (found, "equal"));
+  if (json_is_true (json_object_get (found, "yields")))
+    say (lines, "It yields to clients, which work: it takes %u %% of the time (resync-share), and all of it when "
+         "they rest (G1).", p->s->def.resync_share ? p->s->def.resync_share : RESYNC_SHARE);
 }
 
 static const char *

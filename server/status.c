@@ -28,6 +28,7 @@ static const struct {
   { "node", "node" },
   { "state", "state" },
   { "reason", "reason" },
+  { "yields", "yields" },
   { "dirty_bytes", "dirty" },
   { "resync_done_bytes", "done" },
   { "resync_sent_bytes", "sent" },
@@ -311,6 +312,7 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
   json_object_set_new (out, "resync_total_bytes", json_integer (total));
   json_object_set_new (out, "rate_bytes_s", json_integer (number (link, "rate")));
   json_object_set_new (out, "eta_s", json_integer (number (link, "eta")));
+  json_object_set_new (out, "yields", json_boolean (json_is_true (json_object_get (link, "yields"))));
   return out;
 }
 

@@ -60,10 +60,10 @@ status 0 status --watch --count 2
 [ "$(grep -c '^CRG grp' out)" = 2 ]
 
 # --- a copy that is behind: degraded, 4
-answer '.crgs[0].iasps[0].copies[1] += {data:"unusable",mirror:"resyncing",progress:43,rate_bytes_s:104857600,eta_s:80,dirty_bytes:2254857830,reason:"first fill"}'
+answer '.crgs[0].iasps[0].copies[1] += {data:"unusable",mirror:"resyncing",progress:43,rate_bytes_s:104857600,eta_s:80,yields:true,dirty_bytes:2254857830,reason:"first fill"}'
 status 4 status grp
 shows 'DEGRADED: 1 of 1 IASPs have a copy that is not in sync' \
-  'unusable, resyncing 43 % at 100 MiB/s, 80 s to go, 2.1 GiB behind: first fill'
+  'unusable, resyncing 43 % at 100 MiB/s, 80 s to go, yielding to clients, 2.1 GiB behind: first fill'
 status 4 status
 status 4 status --json
 status 2 is in-sync grp

@@ -395,6 +395,12 @@ happen (struct sev *e)
   case SE_TICK:
     tick (e);
     break;
+  case SE_WAKE:
+    if (e->life == w.prod_life) {
+      struct repl_event ev = { .kind = RE_MORE };
+      feed (&ev);
+    }
+    break;
   case SE_CLIENT:
     if (e->life == w.prod_life)
       client ();

@@ -170,6 +170,10 @@ written_meanwhile (void)
   request (0, 3 * BLOCK + 4096, 4096);
   link_up (true, false);
   ok (find (RA_DIGEST_REQ)->frame.length == 3 * BLOCK, "D1: a question ends before a block that is being written");
+  answer (0, 1, same, 3);
+  answer (1, 1, same, 3);
+  now += REPL_PACE_REST_MS;
+  step ((struct repl_event){ .kind = RE_MORE });
   ok (track_get (t, 3) == TS_DOUBT && r.n_rblocked == 1, "D1: ... which is read under its lock when the write is over");
   local (0);
   ok (count (RA_RESYNC_READ) == 1 && find (RA_RESYNC_READ)->offset == 3 * BLOCK, "... and not before");
@@ -271,7 +275,15 @@ busy (void)
   start_unlinked ();
   request (0, 900 * BLOCK, 4096);
   link_up (true, false);
-  is (count (RA_DIGEST_REQ), REPL_MAX_ASKS / 4, "while clients write, the resync's share of the questions");
+  is (count (RA_DIGEST_REQ), 1, "G1: while clients write, one question at a time");
+  answer (0, 1, same, 16);
+  is (count (RA_DIGEST_REQ), 0, "... answered by both sides");
+  now += 8;
+  answer (1, 1, other, 16);
+  is (count (RA_DIGEST_REQ), 0, "and then a rest");
+  now += REPL_PACE_REST_MS;
+  step ((struct repl_event){ .kind = RE_MORE });
+  is (count (RA_DIGEST_REQ), 1, "before the next");
 }
 
 int

@@ -135,7 +135,7 @@ struct site {
 };
 
 enum sev_kind { SE_LOCAL = 1, SE_MARK, SE_RREAD, SE_FWD, SE_BACK, SE_DRAIN, SE_COPYOP, SE_TICK, SE_CLIENT,
-                SE_CTL, SE_RECORD, SE_COMMIT, SE_CHAOS, SE_HEAL, SE_DIGEST, SE_COPYDIGEST };
+                SE_CTL, SE_RECORD, SE_COMMIT, SE_CHAOS, SE_HEAL, SE_DIGEST, SE_COPYDIGEST, SE_WAKE };
 
 struct sev {
   uint64_t at, order;
@@ -194,6 +194,8 @@ struct mirror_world {
   uint64_t change_generation;
   bool quorum;
   uint64_t lease, last_record, last_ctl;
+  uint64_t read_ms; /* a read was answered that the core did not see */
+  uint64_t wake_ms; /* the core is to be stepped then */
 
   bool chaos, quiesce, holding, drained;
   uint32_t no_quorum_ms;

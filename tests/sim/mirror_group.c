@@ -102,7 +102,7 @@ void
 prod_start (bool unclean)
 {
   struct repl_config cfg = { .size = SIZE, .block_size = BLOCK, .n_rslots = 4,
-                             .share_percent = (uint8_t) (10 + rnd (90)),
+                             .share_percent = (uint8_t) (1 + rnd (100)),
                              .suspend_timeout_ms = 1000,
                              .no_quorum_timeout_ms = w.no_quorum_ms,
                              .return_store_error = w.returns_errors };
@@ -129,6 +129,7 @@ prod_start (bool unclean)
     violate ("repl_init: %s", why);
   w.prod = true;
   w.prod_life++;
+  w.wake_ms = 0;
   w.handled_no = w.seen_no = w.last_no = 0;
   memset (w.want_in, 0, sizeof w.want_in);
   memset (w.want_out, 0, sizeof w.want_out);

@@ -29,6 +29,7 @@ feed (struct repl_event *ev)
   if (!w.prod || broken)
     return;
   ev->now_ms = w.now;
+  ev->read_ms = w.read_ms;
   for (unsigned s = 0; s < w.n_sites; s++)
     w.lacked[s] = track_open (&w.r.sites[s].track);
   equal = equal_bytes ();
@@ -43,8 +44,12 @@ feed (struct repl_event *ev)
       violate ("the core asks for more without end");
       break;
     }
-    struct repl_event e = { .kind = RE_MORE, .now_ms = w.now };
+    struct repl_event e = { .kind = RE_MORE, .now_ms = w.now, .read_ms = w.read_ms };
     repl_step (&w.r, &e, &out);
+  }
+  if (repl_wake_us (&w.r) != UINT64_MAX && repl_wake_us (&w.r) / 1000 != w.wake_ms) {
+    w.wake_ms = repl_wake_us (&w.r) / 1000;
+    after (w.wake_ms - w.now, SE_WAKE);
   }
   if (w.r.counters.illegal)
     violate ("the core counted an illegal event (fed %u)", ev->kind);
@@ -346,6 +351,7 @@ client (void)
         wait = true;
     if (!wait) {
       check_read (q);
+      w.read_ms = w.now;
       return;
     }
     break;
