@@ -210,6 +210,7 @@ meta_block_check_sealed (const uint8_t block[META_BLOCK_SIZE], const struct meta
 {
   const uint32_t bit = id->kind == META_HOT      ? SUPER_SEALED_HOT
                        : id->kind == META_BITMAP ? SUPER_SEALED_BITMAP (id->site)
+                       : id->kind == META_WRITTEN ? SUPER_SEALED_WRITTEN
                                                  : 0;
   int r = meta_block_check (block, id, sequence);
 

@@ -120,7 +120,8 @@ extern int meta_block_check_sealed (const uint8_t block[META_BLOCK_SIZE],
 /* The maps of which every block has been written: there a block of zeroes is damage. */
 #define SUPER_SEALED_BITMAP(site) (1u << (site))
 #define SUPER_SEALED_HOT          (1u << CRG_MAX_SITES)
-#define SUPER_SEALED_ALL          ((1u << (CRG_MAX_SITES + 1)) - 1)
+#define SUPER_SEALED_WRITTEN      (1u << (CRG_MAX_SITES + 1))
+#define SUPER_SEALED_ALL          ((1u << (CRG_MAX_SITES + 2)) - 1)
 
 /* ---- superblock -------------------------------------------------------------------------- */
 
@@ -128,7 +129,7 @@ extern int meta_block_check_sealed (const uint8_t block[META_BLOCK_SIZE],
  * that this release writes as zero and keeps out of its decisions); it is not written back by
  * an older release without the operator having been told. */
 #define SUPER_MAJOR 1
-#define SUPER_MINOR 2
+#define SUPER_MINOR 3
 
 /* Which file or device it is, in text (storefile.h); "" if nothing is known that stays. */
 #define SUPER_IDENTITY_MAX 127
@@ -150,7 +151,8 @@ extern const char *super_role_name (uint8_t role);
 #define SUPER_F_FILLING  0x0040 /* with UNUSABLE: the bitmap of the own site says what is lacking */
 #define SUPER_F_TRACKED  0x0080 /* all that it was written as a fork is in its maps */
 #define SUPER_F_EXTERNAL 0x0100 /* the metadata is not at the store's own end; minor 2 */
-#define SUPER_F_ALL      0x01ff
+#define SUPER_F_WRITTEN  0x0200 /* the map 'written' counts: what it doesn't have is zeroes; minor 3 */
+#define SUPER_F_ALL      0x03ff
 
 struct superblock {
   uint16_t minor;    /* as read; encode writes SUPER_MINOR */

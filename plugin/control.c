@@ -218,6 +218,8 @@ status (struct engine *e)
                       e->restarted, "direct", e->ia->store.direct, "unusable", (sb->flags & SUPER_F_UNUSABLE) != 0,
                       "failed", atomic_load (&e->ia->store.failed) != 0)
          : json_null ());
+  if (open && e->mapw.on && e->mapw.mark.written.map)
+    json_object_set_new (json_object_get (s, "store"), "written", json_integer ((json_int_t) mark_written_bytes (&e->mapw.mark)));
   json_object_set_new (s, "hot", status_hot (e));
   json_object_set_new (s, "waits", status_waits (e));
   json_object_set_new (s, "links", status_links (e));

@@ -426,16 +426,18 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     c->snap = SNAP_WANTED;
   if (f->type == WIRE_MAP)
     copy_note_map (c, ev);
-  if (is_data (f->type) && c->cfg.mark) {
-    copy_note_missing (c, f);
-    copy_take_hot (c, o);
-  }
-  o->after_super = c->want_unusable;
   for (uint64_t q = c->done_seq + 1; q < c->seq; q++) {
     const struct copy_op *e = copy_op_of (c, q);
     if (e->state != OP_DONE && must_precede (&e->frame, f))
       o->blockers++;
   }
+  if (is_data (f->type) && c->cfg.mark) {
+    copy_note_missing (c, f);
+    o->nothing = copy_changes_nothing (c, o);
+    if (!o->nothing)
+      copy_take_hot (c, o);
+  }
+  o->after_super = c->want_unusable;
   c->n_blocked++;
   if (copy_is_runnable (o))
     c->n_runnable++;
@@ -612,7 +614,13 @@ submit (struct copy *c, uint64_t seq, struct copy_actions *out)
     write_super (c, SUPER_ENTER, true, out);
     return;
   }
-  if (o->frame.type == WIRE_MAP) { /* noted when it came; ENTER waits for it to be on disk */
+  if (o->frame.type == WIRE_MAP || o->nothing) { /* a map was noted when it came; ENTER waits for it to be on disk */
+    if (o->nothing) {
+      a = copy_act (out, CA_NOTHING);
+      a->frame = o->frame;
+      a->buf = o->buf;
+      a->op = (uint16_t) (seq % COPY_MAX_OPS);
+    }
     op_done (c, seq, out);
     return;
   }

@@ -15,7 +15,8 @@
  *
  * Tracking (mark.h): the region of each block that comes is hot on the own disk before it is
  * written, until production says that it is stable everywhere (STABLE).  What the frame's `missing`
- * sites lack is noted in their maps.  On HELLO the copy reports in what it may differ.
+ * sites lack is noted in their maps.  On HELLO the copy reports in what it may differ.  Zeroes for what
+ * was never written are neither written nor marked.
  *
  * It must never acknowledge an operation before all earlier ones are done, nor let an older
  * write overtake a newer one, nor write to a region that is not hot on its disk.
@@ -87,6 +88,7 @@ struct copy_event {
 enum copy_action_kind {
   CA_SUBMIT = 1, /* op, buf, frame: WRITE, ZERO, TRIM, RESYNC_* (WIRE_F_FUA: stable before
                     CE_DONE), FLUSH -> CE_DONE.  Zeroes and trims read as zeroes after it */
+  CA_NOTHING,    /* op, buf, frame: it is done without the store, which has zeroes there (W1) */
   CA_SUPER,      /* tenure, generation, since, unusable, filling: superblock, flushed, after a flush of
                     the data if flush_data -> CE_DONE with op COPY_OP_SUPER.  One at a time */
   CA_RELEASE,    /* buf: the payload is not needed any more */

@@ -9,6 +9,23 @@
 
 /* --- tracking -------------------------------------------------------------------------------- */
 
+/* Zeroes, as it is filled, for what was never written (W1).  Not with an earlier operation on it before it, which may
+ * wait for its mark; nor where it does not know of itself that it lacks the block: what a comparison has found to
+ * differ is written, whatever the map says. */
+bool
+copy_changes_nothing (const struct copy *c, const struct copy_op *o)
+{
+  const struct wire_header *f = &o->frame;
+  const struct mark *m = c->cfg.mark;
+
+  if (f->type != WIRE_RESYNC_ZERO || o->blockers > 0 || mark_unwritten (m, f->offset, f->length) < f->length)
+    return false;
+  for (uint64_t b = f->offset / m->block_size; b * m->block_size < f->offset + f->length; b++)
+    if (!bits_get (&m->bits[c->cfg.site], b))
+      return false;
+  return true;
+}
+
 /* Counts a block that came in its regions; it may have to wait. */
 void
 copy_take_hot (struct copy *c, struct copy_op *o)

@@ -179,6 +179,8 @@ carry_out (struct engine *e, const struct copy_action *a)
   case CA_SUBMIT:
     submit (e, a);
     break;
+  case CA_NOTHING:
+    break;
   case CA_SYNC:
     sop_start (&c->sync, SOP_FLUSH, 0, 0, NULL, false, false);
     break;

@@ -95,7 +95,7 @@ struct mapw {
   int error;
   unsigned n_busy, n_damaged;
   struct mark mark;
-  void *memory;
+  void *memory, *written; /* the latter for the map of what was written, if the store has one */
   uint8_t *load; /* while loading: the hot map's payloads */
   struct meta_layout layout;
   struct mapw_io io[MAPW_DEPTH];

@@ -28,6 +28,16 @@ block_id (const struct engine *e, uint8_t kind, uint8_t site, uint64_t index)
   return id;
 }
 
+static uint64_t
+block_offset (const struct meta_layout *l, const struct mark_block *b)
+{
+  const uint64_t area = b->kind == META_HOT       ? l->hot.offset + b->copy * (l->hot.blocks / 2) * META_BLOCK_SIZE
+                        : b->kind == META_WRITTEN ? l->written.offset
+                                                  : l->bitmap[b->site].offset;
+
+  return area + b->index * META_BLOCK_SIZE;
+}
+
 /* ---- loading ------------------------------------------------------------------------------ */
 
 /* What the two copies of a block of the hot map are. */
@@ -57,14 +67,16 @@ seal_empty (struct engine *e, uint8_t kind, unsigned site, uint64_t index, uint8
   return any;
 }
 
-/* One copy of the hot map's first n blocks, or n blocks of a dirty map. */
+/* One copy of the hot map's first n blocks, or n blocks of another map. */
 static int
 load_area (struct engine *e, uint8_t kind, unsigned site, uint64_t offset, uint64_t n, struct hot_found *found,
            uint8_t *buf)
 {
   struct mapw *w = &e->mapw;
   const uint32_t sealed = e->meta.sb.sealed;
-  const bool seal = !(sealed & (kind == META_HOT ? SUPER_SEALED_HOT : SUPER_SEALED_BITMAP (site)));
+  const bool seal = !(sealed & (kind == META_HOT       ? SUPER_SEALED_HOT
+                                : kind == META_WRITTEN ? SUPER_SEALED_WRITTEN
+                                                       : SUPER_SEALED_BITMAP (site)));
 
   for (uint64_t at = 0; at < n;) {
     uint32_t count = (uint32_t) MIN ((uint64_t) LOAD_BYTES, (n - at) * META_BLOCK_SIZE);
@@ -81,9 +93,11 @@ load_area (struct engine *e, uint8_t kind, unsigned site, uint64_t offset, uint6
 
       r = meta_block_check_sealed (block, &id, sealed, &seq);
       w->mark.sequence = MAX (w->mark.sequence, seq);
-      if (kind == META_BITMAP) {
-        if (r != -ENODATA)
-          mark_load_bits (&w->mark, site, at, r == 0 ? block + META_BLOCK_HEADER : NULL);
+      if (kind == META_WRITTEN && r != -ENODATA)
+        mark_load_written (&w->mark, at, r == 0 ? block + META_BLOCK_HEADER : NULL);
+      if (kind == META_BITMAP && r != -ENODATA)
+        mark_load_bits (&w->mark, site, at, r == 0 ? block + META_BLOCK_HEADER : NULL);
+      if (kind != META_HOT) {
         w->n_damaged += r == -EBADMSG;
         continue;
       }
@@ -132,6 +146,13 @@ load (struct engine *e, const struct meta_layout *l)
       return r;
     seals |= SUPER_SEALED_BITMAP (s);
   }
+  if (w->mark.written.map) {
+    r = load_area (e, META_WRITTEN, 0, l->written.offset, w->mark.written.n_blocks, NULL, buf);
+    if (r < 0)
+      return r;
+    seals |= SUPER_SEALED_WRITTEN;
+    mark_loaded (&w->mark);
+  }
   /* The superblock that says so is the one that is written next, before anybody uses the store. */
   if (seals & ~e->meta.sb.sealed) {
     r = store_flush_all (&e->ia->store);
@@ -158,13 +179,11 @@ forget_others (struct engine *e, const struct meta_layout *l)
     while (mark_next (&w->mark, &b)) {
       uint8_t *block = w->io[0].buf;
       struct meta_block_id id = block_id (e, b.kind, b.site, b.index);
-      uint64_t offset = b.kind == META_HOT ? l->hot.offset + b.copy * (l->hot.blocks / 2) * META_BLOCK_SIZE
-                                           : l->bitmap[b.site].offset;
       int r;
 
       memcpy (block + META_BLOCK_HEADER, b.payload, META_BLOCK_PAYLOAD);
       meta_block_seal (block, &id, w->mark.sequence);
-      r = store_pwrite (&e->ia->store, block, META_BLOCK_SIZE, offset + b.index * META_BLOCK_SIZE, 0);
+      r = store_pwrite (&e->ia->store, block, META_BLOCK_SIZE, block_offset (l, &b), 0);
       if (r < 0)
         return r;
     }
@@ -172,6 +191,19 @@ forget_others (struct engine *e, const struct meta_layout *l)
       return -EIO;
   }
   return 0;
+}
+
+/* What is written without a mark would not be in the map either (W2): from now on all counts as written (W3).  The
+ * superblock that says so is the open record, on the disk before the first write. */
+static void
+forget_written (struct engine *e)
+{
+  struct superblock *sb = &e->meta.sb;
+
+  if (sb->flags & SUPER_F_WRITTEN)
+    log_line ("store %s: nothing is tracked, so from now on all of it counts as written", e->ia->p.store);
+  sb->flags = (uint16_t) (sb->flags & ~SUPER_F_WRITTEN);
+  sb->sealed &= ~SUPER_SEALED_WRITTEN;
 }
 
 int
@@ -185,14 +217,21 @@ mapw_open (struct engine *e, bool production, bool forced, char *err, size_t err
   int r;
 
   mapw_close (e);
-  if (p->fault_no_tracking || e->rec.n_sites < 2)
+  if (p->fault_no_tracking || e->rec.n_sites < 2) {
+    forget_written (e);
     return 0;
+  }
   w->memory = calloc (1, mark_memory_bytes (p->size, p->dirty_block, region, HOT_MAX_ENTRIES, e->rec.n_sites));
-  if (!w->memory) {
+  if (w->memory && (e->meta.sb.flags & SUPER_F_WRITTEN))
+    w->written = calloc (1, bits_memory_bytes (div_round_up (p->size, p->dirty_block)));
+  if (!w->memory || (!w->written && (e->meta.sb.flags & SUPER_F_WRITTEN))) {
     snprintf (err, errlen, "no memory for the maps of the store");
+    mapw_close (e);
     return -ENOMEM;
   }
   mark_init (&w->mark, w->memory, p->size, p->dirty_block, region, HOT_MAX_ENTRIES, e->rec.n_sites);
+  if (w->written)
+    mark_use_written (&w->mark, w->written);
   r = meta_layout (e->meta.sb.store_bytes, p->dirty_block, &l);
   if (r == 0)
     r = load (e, &l);
@@ -239,7 +278,8 @@ mapw_close (struct engine *e)
   struct mapw *w = &e->mapw;
 
   free (w->memory);
-  w->memory = NULL;
+  free (w->written);
+  w->memory = w->written = NULL;
   w->on = w->active = false;
   w->n_damaged = 0;
   memset (&w->mark, 0, sizeof w->mark);
@@ -296,7 +336,6 @@ pump (struct engine *e)
     struct mapw_io *io = &w->io[i];
     struct mark_block b;
     struct meta_block_id id;
-    uint64_t offset;
 
     if (io->sop.busy)
       continue;
@@ -304,13 +343,11 @@ pump (struct engine *e)
       w->all = true;
       break;
     }
-    offset = b.kind == META_HOT ? l->hot.offset + b.copy * (l->hot.blocks / 2) * META_BLOCK_SIZE
-                                : l->bitmap[b.site].offset;
     id = block_id (e, b.kind, b.site, b.index);
     memcpy (io->buf + META_BLOCK_HEADER, b.payload, META_BLOCK_PAYLOAD);
     meta_block_seal (io->buf, &id, w->mark.sequence);
     w->n_busy++;
-    sop_start (&io->sop, SOP_WRITE, offset + b.index * META_BLOCK_SIZE, META_BLOCK_SIZE, io->buf, true, false);
+    sop_start (&io->sop, SOP_WRITE, block_offset (l, &b), META_BLOCK_SIZE, io->buf, true, false);
   }
   if (w->n_busy == 0)
     stage_over (e);

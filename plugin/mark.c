@@ -110,10 +110,9 @@ mark_load_hot (struct mark *m, uint64_t index, const uint8_t *payload, bool both
     m->hot.block_dirty[index / 8] |= (uint8_t) (1u << (index % 8));
 }
 
-void
-mark_load_bits (struct mark *m, unsigned site, uint64_t index, const uint8_t *payload)
+static void
+load_bits (struct bits *b, uint64_t index, const uint8_t *payload)
 {
-  struct bits *b = &m->bits[site];
   const uint64_t first = index * META_BLOCK_BITS;
 
   for (uint64_t i = 0; i < META_BLOCK_BITS && first + i < b->n_bits; i++) {
@@ -126,6 +125,84 @@ mark_load_bits (struct mark *m, unsigned site, uint64_t index, const uint8_t *pa
   /* A damaged block is written anew, a whole one stands there as it is. */
   if (payload && index < b->n_blocks)
     b->changed[index / 8] &= (uint8_t) ~(1u << (index % 8));
+}
+
+void
+mark_load_bits (struct mark *m, unsigned site, uint64_t index, const uint8_t *payload)
+{
+  load_bits (&m->bits[site], index, payload);
+}
+
+/* ---- what was written --------------------------------------------------------------------- */
+
+void
+mark_use_written (struct mark *m, void *memory)
+{
+  bits_init (&m->written, memory, div_round_up (m->data_bytes, m->block_size));
+}
+
+void
+mark_load_written (struct mark *m, uint64_t index, const uint8_t *payload)
+{
+  load_bits (&m->written, index, payload);
+}
+
+/* W2.  True: they were not, all of them. */
+static bool
+set_written (struct mark *m, uint64_t offset, uint64_t length)
+{
+  const uint64_t before = m->written.n_set, end = MIN (offset + length, m->data_bytes);
+
+  for (uint64_t b = offset / m->block_size; b * m->block_size < end; b++)
+    bits_set (&m->written, b, true);
+  return m->written.n_set != before;
+}
+
+void
+mark_loaded (struct mark *m)
+{
+  struct hot *h = &m->hot;
+
+  if (!m->written.map)
+    return;
+  for (uint64_t i = hot_next (h, 0); i < h->n_bits; i = hot_next (h, i + 1))
+    if (set_written (m, i * h->bit_size, h->bit_size)) {
+      /* Its mark is not enough for a write: only the batch that takes this block with it. */
+      const uint64_t block = i / META_BLOCK_BITS;
+      h->block_dirty[block / 8] |= (uint8_t) (1u << (block % 8));
+    }
+}
+
+/* All that is to be hot by the stage that begins. */
+static void
+write_hot_regions (struct mark *m)
+{
+  const struct hot *h = &m->hot;
+
+  for (unsigned i = 0; m->written.map && i < h->n_entries; i++)
+    if (h->entry[i].state == HS_MARKING)
+      set_written (m, h->entry[i].region * h->region_size, h->region_size);
+}
+
+uint64_t
+mark_unwritten (const struct mark *m, uint64_t offset, uint64_t length)
+{
+  const uint64_t end = offset + length;
+  uint64_t at = offset;
+
+  if (!m || !m->written.map)
+    return 0;
+  while (at < end && !bits_get (&m->written, at / m->block_size))
+    at = round_down (at, m->block_size) + m->block_size;
+  return MIN (at, end) - offset;
+}
+
+uint64_t
+mark_written_bytes (const struct mark *m)
+{
+  if (!m->written.map)
+    return m->data_bytes;
+  return MIN (m->written.n_set * m->block_size, m->data_bytes);
 }
 
 /* ---- changes ------------------------------------------------------------------------------ */
@@ -183,6 +260,8 @@ open_hot (struct mark *m)
   m->next_hot = 0;
   m->stage = m->n_hot > 0 ? MS_HOT : MS_IDLE;
   if (m->stage == MS_HOT) {
+    write_hot_regions (m);
+    m->block = 0;
     m->sequence++;
     m->stages++;
     /* Clearings in other blocks of the map are covered too: their bits went before. */
@@ -214,11 +293,32 @@ mark_begin (struct mark *m, bool idle)
   return open_hot (m);
 }
 
+/* The next block of a map that differs from the disk, from m->block on. */
+static bool
+take_changed (struct mark *m, struct bits *map, uint8_t kind, unsigned site, struct mark_block *b)
+{
+  if (!map->map)
+    return false;
+  m->block = next_changed (map, m->block);
+  if (m->block == map->n_blocks)
+    return false;
+  map->changed[m->block / 8] &= (uint8_t) ~(1u << (m->block % 8));
+  b->kind = kind;
+  b->site = (uint8_t) site;
+  b->index = m->block;
+  b->payload = map->map + m->block * META_BLOCK_PAYLOAD;
+  m->block++;
+  m->blocks_written++;
+  return true;
+}
+
 bool
 mark_next (struct mark *m, struct mark_block *b)
 {
   memset (b, 0, sizeof *b);
   if (m->stage == MS_HOT) {
+    if (take_changed (m, &m->written, META_WRITTEN, 0, b))
+      return true;
     if (m->next_hot == 2 * m->n_hot)
       return false;
     b->kind = META_HOT;
@@ -228,23 +328,9 @@ mark_next (struct mark *m, struct mark_block *b)
     m->blocks_written++;
     return true;
   }
-  for (; m->stage == MS_BITS && m->site < CRG_MAX_SITES; m->site++, m->block = 0) {
-    struct bits *map = &m->bits[m->site];
-
-    if (!map->map)
-      continue;
-    m->block = next_changed (map, m->block);
-    if (m->block == map->n_blocks)
-      continue;
-    map->changed[m->block / 8] &= (uint8_t) ~(1u << (m->block % 8));
-    b->kind = META_BITMAP;
-    b->site = (uint8_t) m->site;
-    b->index = m->block;
-    b->payload = map->map + m->block * META_BLOCK_PAYLOAD;
-    m->block++;
-    m->blocks_written++;
-    return true;
-  }
+  for (; m->stage == MS_BITS && m->site < CRG_MAX_SITES; m->site++, m->block = 0)
+    if (take_changed (m, &m->bits[m->site], META_BITMAP, m->site, b))
+      return true;
   return false;
 }
 

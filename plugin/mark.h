@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a store remembers of differences between the copies, as it stands on its disk: the hot
- * regions (hot.h), and for each site a map of dirty blocks.  Both sides have one: production's
- * replication core and a copy's core.
+ * regions (hot.h), and for each site a map of dirty blocks; and what of it was ever written.  Both
+ * sides have one: production's replication core and a copy's core.
  *
  * Pure: no I/O, clock, thread, allocation.  The owner changes the maps in memory; mark_begin ()
  * opens a stage, the shell writes the blocks that mark_next () yields, flushes them, and says so
@@ -12,6 +12,14 @@
  * dirty for every other site.
  *
  * The map of the own site says what this store itself lacks, from a filling that has not ended.
+ *
+ * The map of what was written, for a store that was all zeroes when it was made:
+ * W1  A block that it does not have reads as zeroes, and has since then.
+ * W2  A region has all its blocks in it, on the disk, when it is hot there; so before its first write.
+ *     Both marks go in one stage.  Hot without written, as a crash in the middle of that stage leaves it,
+ *     is both before the next write.
+ * W3  What can't be read of it, and a store without it, counts as written.
+ * So zeroes for what was never written change nothing, on any copy, and are not to be marked.
  */
 #ifndef IASP_MARK_H
 #define IASP_MARK_H
@@ -42,11 +50,12 @@ struct mark {
   uint32_t block_size;      /* of the dirty maps, bytes */
   uint64_t data_bytes;
   struct bits bits[CRG_MAX_SITES];
+  struct bits written;      /* map NULL: all of it was (W3) */
   uint8_t stage;            /* enum mark_stage */
   bool idle;                /* of this batch */
   bool uncovered;           /* a hot mark was cleared since the last hot stage began */
   unsigned site;            /* MS_BITS: where the search goes on */
-  uint64_t block;
+  uint64_t block;           /* MS_HOT: in the map of what was written */
   uint64_t hot_blocks[MARK_MAX_HOT];
   unsigned n_hot, next_hot; /* next_hot counts both copies */
   uint64_t sequence;        /* of the blocks of this stage */
@@ -56,7 +65,7 @@ struct mark {
 
 /* One block to be written. */
 struct mark_block {
-  uint8_t kind;   /* enum meta_kind: META_HOT or META_BITMAP */
+  uint8_t kind;   /* enum meta_kind: META_HOT, META_WRITTEN or META_BITMAP */
   uint8_t site;   /* META_BITMAP */
   uint8_t copy;   /* META_HOT: 0 or 1 */
   uint64_t index;
@@ -74,6 +83,17 @@ extern void mark_init (struct mark *m, void *memory, uint64_t data_bytes, uint32
  * its two copies say the same; else it is written anew before anything relies on it. */
 extern void mark_load_hot (struct mark *m, uint64_t index, const uint8_t *payload, bool both);
 extern void mark_load_bits (struct mark *m, unsigned site, uint64_t index, const uint8_t *payload);
+
+/* This store has a map of what was written.  memory: bits_memory_bytes () of a bit for each block, zeroed.  Each of
+ * its blocks is loaded like those of a dirty map; then mark_loaded () sees to W2. */
+extern void mark_use_written (struct mark *m, void *memory);
+extern void mark_load_written (struct mark *m, uint64_t index, const uint8_t *payload);
+extern void mark_loaded (struct mark *m);
+/* How many bytes from `offset` on, of `length`, were never written: whole blocks, but the last of the data.  m may be
+ * NULL: none. */
+extern uint64_t mark_unwritten (const struct mark *m, uint64_t offset, uint64_t length);
+/* Of the data. */
+extern uint64_t mark_written_bytes (const struct mark *m);
 
 /* Bytes; every block that the range touches. */
 extern void mark_dirty (struct mark *m, unsigned site, uint64_t offset, uint64_t length);

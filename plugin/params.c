@@ -20,6 +20,7 @@ enum key {
   K_SNAPSHOT, K_SNAPSHOT_HOOK, K_RESERVATION,
 #ifdef CRG_TEST
   K_FAULT_NO_TRACKING,
+  K_FAULT_WRITTEN,
 #endif
   K_END
 };
@@ -54,6 +55,7 @@ static const char *const keys[] = {
   [K_RESERVATION] = "persistent-reservation",
 #ifdef CRG_TEST
   [K_FAULT_NO_TRACKING] = "fault-no-tracking",
+  [K_FAULT_WRITTEN] = "fault-written",
 #endif
 };
 
@@ -335,6 +337,7 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
     return set_text (p->snapshot_hook, sizeof p->snapshot_hook, key, value, err, errlen);
 #ifdef CRG_TEST
   case K_FAULT_NO_TRACKING: p->fault_no_tracking = value[0] == '1'; return 0;
+  case K_FAULT_WRITTEN: p->fault_written = value[0] == '1'; return 0;
 #endif
   case K_END: break;
   }

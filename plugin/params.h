@@ -51,6 +51,7 @@ struct params {
   char snapshot_hook[CRG_PATH_MAX + 1]; /* what does so where there is no reflink; empty: nothing */
   bool reservation;              /* S1 c: a persistent reservation at the device, while the store is open */
   bool fault_no_tracking;        /* the test build only: to measure what tracking costs */
+  bool fault_written;            /* the test build only: a new store is all zeroes, and gets a map of what is written */
 
   uint32_t seen; /* bit by index of the key */
 };

@@ -269,6 +269,17 @@ next_runnable (struct repl *r)
   return REPL_NONE;
 }
 
+/* Zeroes for what was never written: there is nothing to do, here (W1) or on a copy of the set, which is equal.
+ * While it may not be, it gets them: what is answered survives a takeover.  And it may have its zeroes in a cache
+ * (FUA). */
+static bool
+changes_nothing (const struct repl *r, const struct repl_slot *s)
+{
+  return (s->op == RO_ZERO || s->op == RO_TRIM) && !(s->flags & RF_FUA)
+         && mark_unwritten (r->cfg.mark, s->offset, s->length) == s->length
+         && range_is_equal (r, s->offset, s->length);
+}
+
 /* A write is granted: counts in its regions. */
 static void
 take_hot (struct repl *r, unsigned slot)
@@ -276,7 +287,7 @@ take_hot (struct repl *r, unsigned slot)
   struct repl_slot *s = &r->slots[slot];
   bool full;
 
-  if (!r->cfg.mark || !op_is_data (s->op))
+  if (!r->cfg.mark || !op_is_data (s->op) || changes_nothing (r, s))
     return;
   s->unmarked = !hot_begin (&r->cfg.mark->hot, s->offset, s->length, &full);
   assert (!full);
@@ -506,6 +517,12 @@ grant (struct repl *r, unsigned slot, struct repl_actions *out)
     /* F4: a failed flush is never retried into success. */
     s->local_done = true;
     s->error = -EIO;
+    repl_check_done (r, slot);
+    return;
+  }
+  if (op_is_data (s->op) && !s->hot && changes_nothing (r, s)) {
+    r->counters.unwritten++;
+    s->local_done = true;
     repl_check_done (r, slot);
     return;
   }

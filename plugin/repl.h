@@ -20,6 +20,7 @@
  * of the own store and of every copy in `must` covers the write.  A copy that leaves the set is
  * dirty in all regions that are hot then.  Opened after an unclean end, production copies hot(own)
  * and hot(copy) to each copy of the set, and until they are equal no read of them is answered.
+ * What was never written is zeroes (W1): the resync does not read it, and zeroes for it change nothing.
  *
  * It must never: complete what an in-set copy lacks; clear a dirty mark without a flush that
  * the copy confirmed; wait without an owner and a reason (repl_waits).
@@ -266,6 +267,7 @@ struct repl_counters {
   uint64_t requests, completed, errors, frames, resent_frames, resync_blocks, hole_blocks;
   uint64_t asks;                /* questions of the resync for digests */
   uint64_t own_flushes;         /* made to let hot marks go */
+  uint64_t unwritten;           /* requests for zeroes where nothing was ever written */
   uint64_t illegal;             /* events that made no sense: counted, ignored */
   uint64_t locks_waited, copies_lost, copies_back, copies_entered;
 };

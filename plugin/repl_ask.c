@@ -81,7 +81,8 @@ ask_start (struct repl *r, unsigned site, struct track_range run, struct repl_ac
     if (!r->asks[i].on)
       q = &r->asks[i];
   run.n = untouched (r, run);
-  if (!q || run.n == 0)
+  /* What was never written is sent without having been read. */
+  if (!q || run.n == 0 || mark_unwritten (r->cfg.mark, run.first * r->cfg.block_size, 1) > 0)
     return false;
   *q = (struct repl_ask) { .on = true, .site = (uint8_t) site, .run = run, .tag = ++r->tag, .since_ms = r->now_ms };
   x->n_asks++;

@@ -80,6 +80,7 @@ start_read (struct repl *r, unsigned i, struct repl_actions *out)
   struct repl_site *x = &r->sites[p->site];
   struct repl_action *a;
   const enum track_state kind = p->doubt ? TS_DOUBT : TS_DIRTY;
+  struct repl_event never = { .kind = RE_RESYNC_READ, .rslot = (uint16_t) i, .zero = RZ_HOLE };
   uint64_t n = 0;
 
   while (n < p->run.n && track_get (&x->track, p->run.first + n) == kind)
@@ -95,6 +96,14 @@ start_read (struct repl *r, unsigned i, struct repl_actions *out)
     r->n_rblocked--;
   p->state = RL_READING;
   track_lock (&x->track, (struct track_range) { p->run.first, n });
+  /* W1: zeroes, and not to be read, but where a comparison has found that the copies differ. */
+  if (p->doubt)
+    never.length = mark_unwritten (r->cfg.mark, p->run.first * r->cfg.block_size,
+                                   run_bytes (r, (struct track_range) { p->run.first, n }));
+  if (never.length > 0) {
+    resync_read_done (r, &never, out);
+    return;
+  }
   a = act (out, RA_RESYNC_READ);
   a->rslot = (uint16_t) i;
   a->site = p->site;

@@ -247,7 +247,8 @@ open_store (struct engine *e, const struct record *r, uint8_t site, enum role ro
     }
     if (storemeta_format (&e->meta, &ia->store, &ia->p, site, err, errlen) < 0)
       goto error;
-    sb->flags = (uint16_t) ((sb->flags & SUPER_F_EXTERNAL) | (production ? 0 : SUPER_F_UNUSABLE));
+    sb->flags = (uint16_t) ((sb->flags & SUPER_F_EXTERNAL) | (production ? 0 : SUPER_F_UNUSABLE)
+                            | (ia->p.fault_written ? SUPER_F_WRITTEN : 0));
     sb->generation = production ? r->generation : 0;
     sb->since = production ? r->since[site] : 0;
     e->was_clean = true;
@@ -337,8 +338,8 @@ write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
   if (role == ROLE_DETACHED && sb->role == SUPER_ROLE_MIRROR && e->mapw.on)
     sb->flags |= SUPER_F_TRACKED;
   sb->role = production ? SUPER_ROLE_PRODUCTION : role == ROLE_MIRROR ? SUPER_ROLE_MIRROR : SUPER_ROLE_DETACHED;
-  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING | SUPER_F_EXTERNAL)) | SUPER_F_OPEN
-                          | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
+  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING | SUPER_F_EXTERNAL | SUPER_F_WRITTEN))
+                          | SUPER_F_OPEN | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
                           | (production ? 0 : sb->flags & (SUPER_F_FORK | SUPER_F_TRACKED))
                           | (role == ROLE_DETACHED ? SUPER_F_FORK : 0)
                           | (e->restarted && !production ? SUPER_F_RESTARTED : 0));

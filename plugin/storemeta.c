@@ -68,6 +68,13 @@ storemeta_check_free (struct store *s, const char *path, char *err, size_t errle
     snprintf (err, errlen, "store %s: cannot read its end: %s", path, strerror (-r));
     return r;
   }
+  /* W2: what is written here would be missing in its map. */
+  if (r == SUPER_OK && (sb.flags & SUPER_F_WRITTEN) && ident_id_is_zero (sb.crg_id)) {
+    snprintf (err, errlen, "store %s: it was made ready for a CRG and is known to be all zeroes, of which role=production "
+              "by hand would keep no account; start it with crgctl, or make it anew with crgctl iasp create --keep-data",
+              path);
+    return -EBUSY;
+  }
   if (r == SUPER_EMPTY || (r == SUPER_OK && ident_id_is_zero (sb.crg_id)))
     return 0;
   if (r == SUPER_OK)

@@ -664,6 +664,46 @@ test_sync (void)
   ok (has (CA_FAILED) && has (CA_ERROR) && !has (CA_STABLE), "F4: a flush that fails is the end of the store");
 }
 
+/* What was never written is zeroes (W1): a copy that is filled with them does nothing. */
+static void
+test_written (void)
+{
+  static uint8_t written[2 * META_BLOCK_SIZE];
+
+  linked_marked (true);
+  memset (written, 0, sizeof written);
+  mark_use_written (&mark, written);
+  frame (WIRE_RESYNC_ZERO, 0, 4 * 65536, WIRE_F_MAY_TRIM);
+  while (has (CA_MARK))
+    marked ();
+  ok (has (CA_SUPER) && find (CA_SUPER)->unusable, "first its disk says that it is being filled");
+  done (COPY_OP_SUPER, 0);
+  ok (has (CA_NOTHING) && !has (CA_SUBMIT) && !has (CA_MARK), "then there is nothing to do");
+  ok (find (CA_NOTHING)->op == 1 && find (CA_NOTHING)->frame.length == 4 * 65536, "... for this one");
+  is (poll_ack (), 1, "... which is acknowledged");
+  ok (!bits_get (&mark.bits[1], 3) && bits_get (&mark.bits[1], 4), "it lacks these blocks no more");
+  is (mark_unwritten (&mark, 0, cfg.size), cfg.size, "and they still count as never written");
+  frame (WIRE_RESYNC_WRITE, 5 * 65536, 65536, 0);
+  ok (has (CA_MARK) && !has (CA_SUBMIT), "data waits for its mark");
+  frame (WIRE_RESYNC_ZERO, 4 * 65536, 3 * 65536, WIRE_F_MAY_TRIM);
+  ok (!has (CA_NOTHING) && !has (CA_SUBMIT), "zeroes behind it for a range that it is in wait for it");
+  marked ();
+  ok (has (CA_SUBMIT) && find (CA_SUBMIT)->op == 2 && count (CA_SUBMIT) == 1, "the data goes");
+  done (2, 0);
+  while (mark.stage != MS_IDLE)
+    marked ();
+  ok (has (CA_SUBMIT) && find (CA_SUBMIT)->op == 3, "then the zeroes");
+  frame (WIRE_RESYNC_ZERO, 0, 65536, WIRE_F_MAY_TRIM);
+  ok (!has (CA_NOTHING), "what it does not know itself to lack is written: somebody has seen it differ");
+  while (mark.stage != MS_IDLE)
+    marked ();
+  frame (WIRE_ZERO, 15 * 65536, 4096, WIRE_F_MAY_TRIM);
+  ok (has (CA_MARK) && !has (CA_NOTHING), "a client's zeroes are written");
+  while (mark.stage != MS_IDLE)
+    marked ();
+  ok (mark_unwritten (&mark, 15 * 65536, 4096) == 0, "... and noted");
+}
+
 static void
 test_tracking (void)
 {
@@ -760,5 +800,6 @@ main (void)
   test_end ();
   test_sync ();
   test_tracking ();
+  test_written ();
   return tap_done ();
 }

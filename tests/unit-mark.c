@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The maps of a store against a model of its disk.  The rule under test, at every step: whatever
- * is dirty for a site is dirty or hot on the disk; and what was loaded is what was written. */
+ * is dirty for a site is dirty or hot on the disk; and what was loaded is what was written.  Of what was ever
+ * written: whatever a write was let go to is on the disk as written (W2), through crashes too. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +23,7 @@ rnd (uint64_t n)
 }
 
 static struct disk {
-  uint8_t hot[2][META_BLOCK_PAYLOAD], bits[SITES][META_BLOCK_PAYLOAD];
+  uint8_t hot[2][META_BLOCK_PAYLOAD], bits[SITES][META_BLOCK_PAYLOAD], written[META_BLOCK_PAYLOAD];
 } disk, flight;
 
 /* Carries a stage out; what a crash before its end leaves is any part of it. */
@@ -33,7 +34,10 @@ write_stage (struct mark *m, struct disk *d)
 
   while (mark_next (m, &b)) {
     check (b.index == 0, "one block holds this map");
-    memcpy (b.kind == META_HOT ? d->hot[b.copy] : d->bits[b.site], b.payload, META_BLOCK_PAYLOAD);
+    memcpy (b.kind == META_HOT       ? d->hot[b.copy]
+            : b.kind == META_WRITTEN ? d->written
+                                     : d->bits[b.site],
+            b.payload, META_BLOCK_PAYLOAD);
   }
 }
 
@@ -189,6 +193,184 @@ test_load (void *memory)
   ok (mark_begin (&m, false) && m.stage == MS_BITS, "and it is written anew");
 }
 
+/* ---- what was written --------------------------------------------------------------------- */
+
+static uint8_t written_memory[2 * META_BLOCK_SIZE];
+
+static void
+use_written (struct mark *m, void *memory)
+{
+  memset (memory, 0, mark_memory_bytes (SIZE, BLOCK, REGION, ENTRIES, SITES));
+  mark_init (m, memory, SIZE, BLOCK, REGION, ENTRIES, SITES);
+  check (bits_memory_bytes (BLOCKS) <= sizeof written_memory, "room for the map");
+  memset (written_memory, 0, sizeof written_memory);
+  mark_use_written (m, written_memory);
+}
+
+static bool
+is_set (const uint8_t *map, uint64_t i)
+{
+  return map[i / 8] >> (i % 8) & 1;
+}
+
+static void
+test_written (void *memory)
+{
+  static struct mark m;
+  uint8_t payload[META_BLOCK_PAYLOAD] = { 0 };
+  struct mark_block b;
+  bool full;
+
+  is (mark_unwritten (NULL, 0, SIZE), 0, "W3 without maps all was written");
+  memset (memory, 0, mark_memory_bytes (SIZE, BLOCK, REGION, ENTRIES, SITES));
+  mark_init (&m, memory, SIZE, BLOCK, REGION, ENTRIES, SITES);
+  mark_loaded (&m);
+  ok (mark_unwritten (&m, 0, SIZE) == 0 && mark_written_bytes (&m) == SIZE, "... and of a store without this one");
+  use_written (&m, memory);
+  ok (mark_unwritten (&m, 0, SIZE) == SIZE && mark_written_bytes (&m) == 0, "nothing was written at first");
+  is (mark_unwritten (&m, BLOCK + 5, 100), 100, "of any range");
+  ok (!mark_begin (&m, true), "nothing to write");
+  hot_begin (&m.hot, 2 * REGION + 5, 1, &full);
+  is (mark_unwritten (&m, 0, SIZE), SIZE, "not by a wish");
+  ok (mark_begin (&m, false) && mark_next (&m, &b) && b.kind == META_WRITTEN && b.index == 0
+          && b.payload[1] == 0x0f && b.payload[0] == 0 && b.payload[2] == 0,
+      "W2 all blocks of its region go with the mark");
+  ok (mark_next (&m, &b) && b.kind == META_HOT && mark_next (&m, &b) && b.kind == META_HOT && !mark_next (&m, &b),
+      "in one stage");
+  is (mark_unwritten (&m, 0, SIZE), 2 * REGION, "and count");
+  ok (mark_unwritten (&m, 3 * REGION, SIZE - 3 * REGION) == SIZE - 3 * REGION && mark_written_bytes (&m) == REGION
+          && mark_unwritten (&m, 2 * REGION, SIZE - 2 * REGION) == 0,
+      "they and no others");
+  mark_done (&m, true);
+  hot_end (&m.hot, 2 * REGION + 5, 1, m.hot.cycle);
+  hot_stable (&m.hot, hot_flush_begin (&m.hot));
+  mark_clear (&m, true);
+  ok (mark_begin (&m, true) && mark_next (&m, &b) && b.kind == META_HOT && b.payload[0] == 0,
+      "cleared: the map of what was written stays, and is not written again");
+  while (mark_next (&m, &b))
+    ;
+  mark_done (&m, true);
+  is (mark_written_bytes (&m), REGION, "... as it is");
+  hot_begin (&m.hot, SIZE - 1, 1, &full);
+  ok (mark_begin (&m, false), "the last region");
+  write_stage (&m, &disk);
+  mark_done (&m, true);
+  ok (mark_unwritten (&m, SIZE - 1, 1) == 0 && mark_unwritten (&m, SIZE - 2 * REGION, REGION) == REGION, "may be short");
+
+  use_written (&m, memory);
+  mark_load_written (&m, 0, payload);
+  payload[0] = 0x02; /* a crash: hot is there, written is not */
+  mark_load_hot (&m, 0, payload, true);
+  mark_loaded (&m);
+  is (mark_unwritten (&m, 0, SIZE), REGION, "W2 what is found hot counts as written");
+  ok (!hot_begin (&m.hot, REGION, 1, &full) && !full, "... and its mark is not enough for a write");
+  ok (mark_begin (&m, false) && mark_next (&m, &b) && b.kind == META_WRITTEN && b.payload[0] == 0xf0,
+      "... before its blocks are on the disk");
+  while (mark_next (&m, &b))
+    ;
+  ok (!mark_done (&m, true) && hot_ready (&m.hot, REGION, 1), "then it goes");
+
+  use_written (&m, memory);
+  payload[0] = 0xf2;
+  mark_load_written (&m, 0, payload);
+  payload[0] = 0x02;
+  mark_load_hot (&m, 0, payload, true);
+  mark_loaded (&m);
+  ok (hot_begin (&m.hot, REGION, 1, &full), "found hot and written: it goes at once");
+  ok (!mark_begin (&m, true), "and nothing is to be written");
+
+  use_written (&m, memory);
+  mark_load_written (&m, 0, NULL);
+  mark_loaded (&m);
+  ok (mark_unwritten (&m, 0, SIZE) == 0 && mark_written_bytes (&m) == SIZE, "W3 a damaged block counts as written");
+  hot_begin (&m.hot, 0, 1, &full);
+  ok (mark_begin (&m, false) && mark_next (&m, &b) && b.kind == META_WRITTEN, "and is written anew with the next mark");
+}
+
+/* Writes and crashes, which leave any part of a stage, torn or whole. */
+static bool
+written_life (uint64_t seed, void *memory)
+{
+  static struct mark m;
+  static struct { bool used, ready; uint64_t offset, length; } w[WRITES];
+  static bool touched[BLOCKS];
+  bool open = false, torn = false;
+
+  rng = seed * 2654435761u + 88172645463325252u;
+  memset (touched, 0, sizeof touched);
+  memset (&disk, 0, sizeof disk);
+  memset (w, 0, sizeof w);
+  use_written (&m, memory);
+  for (unsigned step = 0; step < 1000; step++) {
+    unsigned i = (unsigned) rnd (WRITES);
+    bool full;
+
+    switch (rnd (6)) {
+    case 0:
+    case 1:
+      if (!w[i].used) {
+        w[i].offset = rnd (SIZE - 3 * REGION);
+        w[i].length = 1 + rnd (3 * REGION);
+        w[i].ready = hot_begin (&m.hot, w[i].offset, w[i].length, &full);
+        w[i].used = !full;
+      }
+      else if (!w[i].ready)
+        w[i].ready = hot_ready (&m.hot, w[i].offset, w[i].length);
+      else {
+        hot_end (&m.hot, w[i].offset, w[i].length, m.hot.cycle);
+        w[i].used = false;
+      }
+      for (uint64_t b = w[i].offset / BLOCK; w[i].used && w[i].ready && b * BLOCK < w[i].offset + w[i].length; b++)
+        touched[b] = true;
+      break;
+    case 2:
+      hot_stable (&m.hot, hot_flush_begin (&m.hot));
+      mark_clear (&m, rnd (2));
+      break;
+    case 3:
+      if (!open && mark_begin (&m, rnd (2))) {
+        flight = disk;
+        write_stage (&m, &flight);
+        open = true;
+      }
+      break;
+    case 4:
+      if (open) {
+        disk = flight;
+        open = mark_done (&m, true);
+        if (open)
+          write_stage (&m, &flight);
+      }
+      break;
+    case 5:
+      if (rnd (40) != 0)
+        break;
+      if (open) {
+        for (unsigned copy = 0; copy < 2; copy++)
+          if (rnd (2))
+            memcpy (disk.hot[copy], flight.hot[copy], META_BLOCK_PAYLOAD);
+        torn = rnd (3) == 0;
+        if (rnd (2))
+          memcpy (disk.written, flight.written, META_BLOCK_PAYLOAD);
+      }
+      open = false;
+      use_written (&m, memory);
+      mark_load_hot (&m, 0, disk.hot[0], memcmp (disk.hot[0], disk.hot[1], META_BLOCK_PAYLOAD) == 0);
+      mark_load_written (&m, 0, torn ? NULL : disk.written);
+      if (torn) /* its bits count as set until it is written anew */
+        memset (disk.written, 0xff, META_BLOCK_PAYLOAD);
+      torn = false;
+      mark_loaded (&m);
+      memset (w, 0, sizeof w);
+      break;
+    }
+    for (uint64_t b = 0; step % 5 == 0 && b < BLOCKS && b * BLOCK < SIZE; b++)
+      if (touched[b] && (!is_set (disk.written, b) || mark_unwritten (&m, b * BLOCK, 1) > 0))
+        return false;
+  }
+  return true;
+}
+
 int
 main (void)
 {
@@ -197,12 +379,19 @@ main (void)
 
   test_order (memory);
   test_load (memory);
+  test_written (memory);
   for (uint64_t seed = 1; seed <= 100 && !bad; seed++)
     if (!life (seed, memory)) {
       printf ("# seed %llu\n", (unsigned long long) seed);
       bad++;
     }
   is (bad, 0, "100 random lives: what is dirty is dirty or hot on the disk, always");
+  for (uint64_t seed = 1; seed <= 50 && !bad; seed++)
+    if (!written_life (seed, memory)) {
+      printf ("# seed %llu\n", (unsigned long long) seed);
+      bad++;
+    }
+  is (bad, 0, "50 more with crashes: what was written is on the disk as such, always");
   const uint64_t tib = (uint64_t) 1 << 40;
   for (uint64_t size = tib; size <= 16 * tib; size *= 16)
     printf ("# %llu TiB, blocks of 64 KiB: %zu KiB of memory for hot map and one site's map\n",

@@ -189,6 +189,10 @@ map_blocks (void)
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_HOT, &sequence), -EBADMSG, "the hot map has a mark of its own");
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_BITMAP (0), &sequence), -ENODATA, "not that of a bitmap");
   other.kind = META_WRITTEN;
+  is (meta_block_check_sealed (block, &other, SUPER_SEALED_WRITTEN, &sequence), -EBADMSG, "and that of what was written");
+  is (meta_block_check_sealed (block, &other, SUPER_SEALED_ALL & ~SUPER_SEALED_WRITTEN, &sequence), -ENODATA,
+      "which is not that of another");
+  other.kind = META_LOG;
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_ALL, &sequence), -ENODATA, "what is never sealed can't be damaged so");
 }
 

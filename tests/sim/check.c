@@ -243,7 +243,7 @@ check_late_answer (const struct wplugin *p, const struct wclient *c)
   const unsigned first = (unsigned) (c->offset / W_UNIT), n = (unsigned) (c->length / W_UNIT);
 
   /* R4: an operator took production from a set of one, and was told. */
-  if (c->is_read || c->op == RO_FLUSH || (p->rec.in_set & ~(1u << p->site)) == 0)
+  if (c->is_read || c->op == RO_FLUSH || !c->stamped || (p->rec.in_set & ~(1u << p->site)) == 0)
     return;
   for (unsigned i = first; i < first + n; i++)
     if (d->cur[i] < c->stamp) {
@@ -252,6 +252,25 @@ check_late_answer (const struct wplugin *p, const struct wclient *c)
                   (unsigned long long) r->tenure, d->cur[i], i);
       return;
     }
+}
+
+/* Zeroes are answered that nobody wrote: whoever may take over has them. */
+static void
+check_nothing (const struct wplugin *p, const struct wclient *c)
+{
+  const struct iasp_rec *r = top_rec (p->iasp);
+
+  w.st.nothing++;
+  for (unsigned s = 0; s < w.mix.n_sites; s++) {
+    const struct wdisk *d = &w.disk[s][p->iasp];
+
+    if (s != p->site && (!r->copies[s].in_set || d->restarted || (r->forced && p->rec.tenure < r->tenure)))
+      continue;
+    for (uint64_t i = c->offset / W_UNIT; i < (c->offset + c->length) / W_UNIT; i++)
+      if (c->op == RO_WRITE || (d->cur[i] != 0 && !(d->cur[i] & W_ZERO)))
+        world_fail ("n%u answers zeroes that were never written, site %u has %u in unit %u", p->node + 1, s, d->cur[i],
+                    (unsigned) i);
+  }
 }
 
 void
@@ -282,6 +301,10 @@ check_answer (struct wplugin *p, struct wclient *c)
                     c->data[i], c->floor[i]);
       w.floor[iasp][i] = MAX (w.floor[iasp][i], c->data[i]);
     }
+    return;
+  }
+  if (c->op != RO_FLUSH && !c->stamped) {
+    check_nothing (p, c);
     return;
   }
   for (unsigned s = 0; s < w.mix.n_sites; s++) {

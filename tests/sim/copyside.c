@@ -80,6 +80,7 @@ submit (struct wplugin *p, const struct copy_action *a)
     return;
   }
   p->busy_copy++;
+  check_written (p, a->frame.offset, a->frame.length);
   op = disk_op (p, DW_WRITE, DF_COPY, a->op, a->frame.offset, a->frame.length,
                 a->frame.flags & WIRE_F_FUA);
   memcpy (op->data, w.frame[frame - 1].data, a->frame.length / W_UNIT * sizeof (stamp_t));
@@ -94,6 +95,25 @@ submit (struct wplugin *p, const struct copy_action *a)
   }
 }
 
+/* Zeroes for zeroes: only their stamps change. */
+static void
+nothing (struct wplugin *p, const struct copy_action *a)
+{
+  const unsigned frame = p->op_frame[a->op], first = (unsigned) (a->frame.offset / W_UNIT);
+  struct wdisk *d = &w.disk[p->site][p->iasp];
+
+  if (frame == 0 || !(p->sb.flags & SUPER_F_WRITTEN)) {
+    world_fail ("n%u: a copy leaves out what it has not, or may not", p->node + 1);
+    return;
+  }
+  for (unsigned i = first; i < first + a->frame.length / W_UNIT; i++) {
+    if ((d->cur[i] != 0 && !(d->cur[i] & W_ZERO)) || (d->stable[i] != 0 && !(d->stable[i] & W_ZERO)))
+      world_fail ("n%u: unit %u is said to have never been written, and has %u, stable %u", p->node + 1, i, d->cur[i],
+                  d->stable[i]);
+    d->cur[i] = d->stable[i] = w.frame[frame - 1].data[i - first];
+  }
+}
+
 static void
 carry_out (struct wplugin *p, const struct copy_action *a)
 {
@@ -102,6 +122,9 @@ carry_out (struct wplugin *p, const struct copy_action *a)
   switch ((enum copy_action_kind) a->kind) {
   case CA_SUBMIT:
     submit (p, a);
+    break;
+  case CA_NOTHING:
+    nothing (p, a);
     break;
   case CA_SYNC:
     p->busy_copy++;

@@ -274,6 +274,7 @@ main (int argc, char **argv)
     sum.lost += w.st.lost;
     sum.power += w.st.power;
     sum.resyncs += w.st.resyncs;
+    sum.nothing += w.st.nothing;
     for (unsigned k = 0; k < EV_KINDS; k++)
       sum.ev[k] += w.st.ev[k];
     if (print_hash)
@@ -289,9 +290,9 @@ main (int argc, char **argv)
   seconds = (double) (t1.tv_sec - t0.tv_sec) + (double) (t1.tv_nsec - t0.tv_nsec) / 1e9;
   printf ("# %" PRIu64 " of %" PRIu64 " seeds good: %" PRIu64 " steps, %" PRIu64 " answers (%" PRIu64 " reads, %" PRIu64
           " flushes), %" PRIu64 " faults, %" PRIu64 " commits, %" PRIu64 " appointments, %" PRIu64 " entries, %" PRIu64
-          " losses, %" PRIu64 " power cuts, %" PRIu64 " units resynced\n",
+          " losses, %" PRIu64 " power cuts, %" PRIu64 " units resynced, %" PRIu64 " requests for zeroes that were there\n",
           good, count, all_steps, sum.answered, sum.reads, sum.flushes, sum.faults, sum.commits, sum.takeovers,
-          sum.entered, sum.lost, sum.power, sum.resyncs);
+          sum.entered, sum.lost, sum.power, sum.resyncs, sum.nothing);
   printf ("# %.2f s of a processor: %.0f steps/s, %.1f simulated hours a minute\n", seconds, (double) all_steps / seconds,
           (double) all_ms / 3600000 / (seconds / 60));
   if (waiting)

@@ -21,7 +21,9 @@ block_of (const struct wdisk *d, uint8_t kind, unsigned site, unsigned copy, uin
     world_fail ("a store without a layout");
     return 0;
   }
-  offset = kind == META_HOT ? l.hot.offset + copy * (l.hot.blocks / 2) * META_BLOCK_SIZE : l.bitmap[site].offset;
+  offset = kind == META_HOT       ? l.hot.offset + copy * (l.hot.blocks / 2) * META_BLOCK_SIZE
+           : kind == META_WRITTEN ? l.written.offset
+                                  : l.bitmap[site].offset;
   return (uint32_t) ((offset - round_up (W_SIZE, META_BLOCK_SIZE)) / META_BLOCK_SIZE + index);
 }
 
@@ -96,6 +98,47 @@ seal_maps (struct wplugin *p)
       seal_empty (p, META_BITMAP, s, 0, i);
     p->sb.sealed |= SUPER_SEALED_BITMAP (s);
   }
+  for (uint64_t i = 0; i < m->written.n_blocks && !(p->sb.sealed & SUPER_SEALED_WRITTEN); i++)
+    seal_empty (p, META_WRITTEN, 0, 0, i);
+  p->sb.sealed |= m->written.map ? SUPER_SEALED_WRITTEN : 0;
+}
+
+static void
+load_written (struct wplugin *p)
+{
+  const struct wdisk *d = &w.disk[p->site][p->iasp];
+  struct mark *m = &p->mapw.mark;
+
+  for (uint64_t i = 0; i < m->written.n_blocks; i++) {
+    const uint8_t *block = d->meta[block_of (d, META_WRITTEN, 0, 0, i)];
+    struct meta_block_id id = block_id (p, META_WRITTEN, 0, i);
+    uint64_t seq = 0;
+    int r = meta_block_check_sealed (block, &id, p->sb.sealed, &seq);
+
+    m->sequence = MAX (m->sequence, r == 0 ? seq : 0);
+    if (r != -ENODATA)
+      mark_load_written (m, i, r == 0 ? block + META_BLOCK_HEADER : NULL);
+  }
+  mark_loaded (m);
+}
+
+/* W2: a write is on its way to this unit.  Whoever has no map has written everything. */
+void
+check_written (const struct wplugin *p, uint64_t offset, uint64_t length)
+{
+  const struct wdisk *d = &w.disk[p->site][p->iasp];
+  struct meta_block_id id = block_id (p, META_WRITTEN, 0, 0);
+  const uint32_t k = block_of (d, META_WRITTEN, 0, 0, 0);
+  uint64_t seq;
+
+  if (!(p->sb.flags & SUPER_F_WRITTEN) || meta_block_check (d->meta_stable[k], &id, &seq) != 0)
+    return;
+  for (uint64_t at = offset; at < offset + length; at += W_UNIT)
+    if (!(d->meta_stable[k][META_BLOCK_HEADER + at / W_BLOCK / 8] >> at / W_BLOCK % 8 & 1)) {
+      world_fail ("n%u: a write to unit %u, which the disk does not have as written (W2)", p->node + 1,
+                  (unsigned) (at / W_UNIT));
+      return;
+    }
 }
 
 static void
@@ -144,6 +187,7 @@ load (struct wplugin *p)
       if (r != -ENODATA)
         mark_load_bits (m, s, i, r == 0 ? block + META_BLOCK_HEADER : NULL);
     }
+  load_written (p);
 }
 
 static uint32_t
@@ -192,6 +236,10 @@ mapw_open (struct wplugin *p, bool production, bool forced)
   memset (p->mark_memory, 0, sizeof p->mark_memory);
   mark_init (&p->mapw.mark, p->mark_memory, W_SIZE, W_BLOCK, HOT_REGION_SIZE_MIN, entries, p->rec.n_sites);
   p->mapw.mark.hot.clear_above = 2; /* few, so that clearing is seen */
+  if (p->sb.flags & SUPER_F_WRITTEN) {
+    memset (p->written_memory, 0, sizeof p->written_memory);
+    mark_use_written (&p->mapw.mark, p->written_memory);
+  }
   load (p);
   if (forced) {
     forget_others (p);

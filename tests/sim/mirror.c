@@ -170,7 +170,7 @@ begin_stage (unsigned s, struct mark *m, uint32_t life)
     violate ("site %u: two stages at a time", s);
   while (mark_next (m, &g->block[g->n].b)) {
     memcpy (g->block[g->n].payload, g->block[g->n].b.payload, META_BLOCK_PAYLOAD);
-    if (++g->n == 2 + SITES_MAX)
+    if (++g->n == 3 + SITES_MAX)
       break;
   }
   w.site[s].stage = g;
@@ -182,8 +182,40 @@ begin_stage (unsigned s, struct mark *m, uint32_t life)
 static void
 write_block (struct maps *d, const struct mark_block *b, const uint8_t *payload, bool bad)
 {
-  memcpy (b->kind == META_HOT ? d->hot[b->copy] : d->bits[b->site], payload, META_BLOCK_PAYLOAD);
-  *(b->kind == META_HOT ? &d->bad_hot[b->copy] : &d->bad_bits[b->site]) = bad;
+  uint8_t *to = b->kind == META_HOT ? d->hot[b->copy] : b->kind == META_WRITTEN ? d->written : d->bits[b->site];
+
+  memcpy (to, payload, META_BLOCK_PAYLOAD);
+  *(b->kind == META_HOT       ? &d->bad_hot[b->copy]
+    : b->kind == META_WRITTEN ? &d->bad_written
+                              : &d->bad_bits[b->site])
+    = bad;
+}
+
+/* Whoever writes this unit has its marks on the disk. */
+void
+check_hot (unsigned s, unsigned unit)
+{
+  const struct maps *m = &w.site[s].maps;
+  const uint64_t hot = (uint64_t) unit * UNIT / w.region, block = (uint64_t) unit * UNIT / BLOCK;
+
+  if (!w.track)
+    return;
+  if (!map_bit (m->hot[0], m->bad_hot[0], hot) || !map_bit (m->hot[1], m->bad_hot[1], hot))
+    violate ("site %u writes unit %u, which is not hot on its disk", s, unit);
+  if (w.site[s].written && !map_bit (m->written, m->bad_written, block))
+    violate ("site %u writes unit %u, which its disk does not have as written", s, unit);
+}
+
+void
+relabel (unsigned s, unsigned unit, stamp_t stamp)
+{
+  struct disk *d = &w.site[s].disk;
+
+  if (is_damaged (s, unit))
+    return;
+  if ((d->cur[unit] != 0 && !(d->cur[unit] & ZERO_BIT)) || (d->stable[unit] != 0 && !(d->stable[unit] & ZERO_BIT)))
+    violate ("site %u calls unit %u never written, and it has %u, stable %u", s, unit, d->cur[unit], d->stable[unit]);
+  d->cur[unit] = d->stable[unit] = stamp;
 }
 
 /* die: any of its blocks are there; power: one may be torn, if the sector is not atomic. */
@@ -215,4 +247,10 @@ load_marks (unsigned s, struct mark *m, uint8_t *memory, unsigned entries)
     mark_load_hot (m, 0, NULL, false);
   for (unsigned k = 0; k < w.n_sites; k++)
     mark_load_bits (m, k, 0, d->bad_bits[k] ? NULL : d->bits[k]);
+  if (w.site[s].written) {
+    memset (w.site[s].written_memory, 0, bits_memory_bytes (m->bits[0].n_bits));
+    mark_use_written (m, w.site[s].written_memory);
+    mark_load_written (m, 0, d->bad_written ? NULL : d->written);
+    mark_loaded (m);
+  }
 }

@@ -47,8 +47,8 @@ struct super {
 
 /* The maps: one block each.  A block can be damaged (torn by a loss of power). */
 struct maps {
-  uint8_t hot[2][META_BLOCK_PAYLOAD], bits[SITES_MAX][META_BLOCK_PAYLOAD];
-  bool bad_hot[2], bad_bits[SITES_MAX];
+  uint8_t hot[2][META_BLOCK_PAYLOAD], bits[SITES_MAX][META_BLOCK_PAYLOAD], written[META_BLOCK_PAYLOAD];
+  bool bad_hot[2], bad_bits[SITES_MAX], bad_written;
 };
 
 /* A stage on its way to the disk. */
@@ -57,7 +57,7 @@ struct stage {
   struct {
     struct mark_block b;
     uint8_t payload[META_BLOCK_PAYLOAD];
-  } block[2 + SITES_MAX];
+  } block[3 + SITES_MAX];
 };
 
 /* What a thread that makes digests has read: not all of it at one instant. */
@@ -101,6 +101,8 @@ struct site {
   struct disk disk;
   struct super super;
   struct maps maps;       /* on the disk */
+  bool written;           /* its map of what was written counts */
+  uint8_t *written_memory;
   struct mark mark;       /* of the copy's process */
   uint8_t *mark_memory;
   struct stage *stage;    /* of whoever has the store open, on its way */
@@ -209,6 +211,7 @@ struct mirror_world {
   bool failed_store;
   uint64_t snapshots, entered, lost, takeovers, graceful_ones, partial, powerlosses;
   uint64_t partial_blocks, partial_of;
+  uint64_t nothing, unwritten; /* requests, and frames at a copy, for zeroes that were there */
 
   /* comparisons: at any time, and at the end one of equal copies and one of a damaged copy */
   unsigned stage, agains;
@@ -244,6 +247,9 @@ extern stamp_t *units_dup (const stamp_t *src, unsigned n);
 extern void begin_stage (unsigned s, struct mark *m, uint32_t life);
 extern void end_stage (unsigned s, bool die, bool power);
 extern void load_marks (unsigned s, struct mark *m, uint8_t *memory, unsigned entries);
+/* Zeroes for a unit that reads as such change its stamp, and nothing else. */
+extern void relabel (unsigned s, unsigned unit, stamp_t stamp);
+extern void check_hot (unsigned s, unsigned unit);
 
 static inline unsigned
 u0 (uint64_t offset)

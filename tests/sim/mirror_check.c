@@ -59,6 +59,22 @@ check_disks (void)
     }
 }
 
+/* Zeroes, answered without having been written anywhere: they are on every copy of the set. */
+static void
+check_nothing (const struct req *q)
+{
+  w.nothing++;
+  if (q->op == RO_WRITE)
+    violate ("a write is answered that was never granted");
+  for (unsigned s = 0; s < w.n_sites; s++)
+    for (unsigned i = u0 (q->offset); i < u0 (q->offset + q->length); i++) {
+      const stamp_t has = (w.in_set | 1u << w.prod_site) & 1u << s ? w.site[s].disk.cur[i] : 0;
+
+      if (has != 0 && !(has & ZERO_BIT) && !w.site[s].restarted && !is_damaged (s, i))
+        violate ("zeroes are answered, site %u has %u in unit %u", s, has, i);
+    }
+}
+
 void
 check_completed (unsigned slot, int error)
 {
@@ -90,6 +106,10 @@ check_completed (unsigned slot, int error)
   }
   if (q->op == RO_READ_WAIT) {
     check_read (q);
+    return;
+  }
+  if (!q->granted && q->op != RO_FLUSH) {
+    check_nothing (q);
     return;
   }
   for (unsigned s = 0; s < w.n_sites; s++) {

@@ -74,6 +74,13 @@ copy_actions (unsigned s, struct copy_actions *out)
       e->p = o;
       x->n_ops++;
       break;
+    case CA_NOTHING:
+      if (!x->super.unusable)
+        violate ("copy %u is filled, and its disk does not say that it is unusable", s);
+      for (unsigned k = 0; k < u0 (a->frame.length); k++)
+        relabel (s, u0 (a->frame.offset) + k, x->bufs[a->buf]->data[k]);
+      w.unwritten++;
+      break;
     case CA_SNAPSHOT_DROP:
       if (x->super.unusable)
         violate ("copy %u drops what it kept before it is filled", s);
@@ -269,10 +276,8 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
           && x->disk.cur[u0 (o->h.offset) + i] > o->data[i])
         violate ("copy %u: %u overtaken by %u in unit %u", s, x->disk.cur[u0 (o->h.offset) + i],
                  o->data[i], u0 (o->h.offset) + i);
-    for (unsigned i = u0 (o->h.offset); w.track && i < u0 (o->h.offset + o->h.length); i++)
-      if (!map_bit (x->maps.hot[0], x->maps.bad_hot[0], (uint64_t) i * UNIT / w.region)
-          || !map_bit (x->maps.hot[1], x->maps.bad_hot[1], (uint64_t) i * UNIT / w.region))
-        violate ("copy %u writes unit %u, which is not hot on its disk", s, i);
+    for (unsigned i = u0 (o->h.offset); i < u0 (o->h.offset + o->h.length); i++)
+      check_hot (s, i);
     if (die) { /* any part of it */
       for (unsigned i = 0; i < u0 (o->h.length); i++)
         if (chance (50))

@@ -202,6 +202,8 @@ prod_actions (struct repl_actions *out)
         struct req *q = &w.req[a->slot];
         granted (a->slot);
         q->local_busy = true;
+        for (unsigned k = u0 (q->offset); op_is_data (q->op) && k < u0 (q->offset + q->length); k++)
+          check_hot (w.prod_site, k);
       }
       e = after (rnd (1 + w.site[w.prod_site].slow), SE_LOCAL);
       e->slot = a->slot;
@@ -378,12 +380,8 @@ local_done (struct sev *e)
   if (e->slot < SLOTS) {
     struct req *q = &w.req[e->slot];
     q->local_busy = false;
-    for (unsigned i = u0 (q->offset); w.track && op_is_data (q->op) && i < u0 (q->offset + q->length); i++) {
-      const struct maps *m = &w.site[w.prod_site].maps;
-      if (!map_bit (m->hot[0], m->bad_hot[0], (uint64_t) i * UNIT / w.region)
-          || !map_bit (m->hot[1], m->bad_hot[1], (uint64_t) i * UNIT / w.region))
-        violate ("production writes unit %u, which is not hot on its disk", i);
-    }
+    for (unsigned i = u0 (q->offset); op_is_data (q->op) && i < u0 (q->offset + q->length); i++)
+      check_hot (w.prod_site, i);
     if (op_is_data (q->op) && !(q->flags & RF_FUA) && w.returns_errors && w.chaos && chance (3)) {
       ev.error = -28;
       w.local_errors++;

@@ -324,7 +324,7 @@ begin_open_record (struct wplugin *p)
   const bool production = p->opening_production, detached = p->opening_detached;
 
   sb->role = production ? SUPER_ROLE_PRODUCTION : detached ? SUPER_ROLE_DETACHED : SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) | SUPER_F_OPEN
+  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING | SUPER_F_WRITTEN)) | SUPER_F_OPEN
                           | (production ? 0 : sb->flags & SUPER_F_FORK) | (detached ? SUPER_F_FORK : 0)
                           | (p->restarted && !production ? SUPER_F_RESTARTED : 0));
   if (!detached) /* R1: a detached copy takes part in no tenure. */
@@ -406,6 +406,7 @@ start_detached (struct wplugin *p, const struct ctlmsg *m)
   p->rec = m->rec;
   p->store_told = p->store_dead = false;
   memset (&p->mapw, 0, sizeof p->mapw);
+  p->sb.flags = (uint16_t) (p->sb.flags & ~SUPER_F_WRITTEN); /* mapw.c: forget_written */
   begin_open_record (p);
 }
 

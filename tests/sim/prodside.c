@@ -42,6 +42,7 @@ local_part (struct wplugin *p, const struct repl_action *a)
     return;
   }
   client_stamp (p, a->slot);
+  check_written (p, a->offset, a->length);
   op = disk_op (p, DW_WRITE, DF_LOCAL, a->slot, a->offset, a->length, a->flags & RF_FUA);
   for (unsigned i = 0; i < a->length / W_UNIT; i++)
     op->data[i] = w.client[p->iasp][a->slot].stamp;

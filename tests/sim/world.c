@@ -189,6 +189,8 @@ make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t l
   snprintf (sb->iasp, sizeof sb->iasp, "iasp%u", iasp);
   snprintf (sb->site_name, sizeof sb->site_name, "site%u", site);
   sb->flags = site == 0 ? SUPER_F_CLEAN : SUPER_F_CLEAN | SUPER_F_UNUSABLE;
+  if (mix_hash (w.seed, 1000 + site * W_IASPS + iasp) % 3 < 2) /* it was emptied */
+    sb->flags |= SUPER_F_WRITTEN;
   sb->store_bytes = meta_store_bytes_for (W_SIZE, W_BLOCK);
   sb->data_bytes = W_SIZE;
   sb->block_size = 512;

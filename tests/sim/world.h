@@ -251,6 +251,7 @@ struct wplugin { /* plugin/: one nbdkit process */
   struct repl core;
   uint8_t track[W_SITES][256];
   uint8_t mark_memory[65536] __attribute__ ((__aligned__ (16)));
+  uint8_t written_memory[META_BLOCK_SIZE] __attribute__ ((__aligned__ (16)));
   struct copy copy;
 };
 
@@ -356,7 +357,7 @@ struct wfault {
 
 struct stats {
   uint64_t steps, ms, answered, reads, flushes, faults, commits, takeovers, switchovers, entered, lost,
-    power, resyncs, ev[EV_KINDS], fault[F_KINDS];
+    power, resyncs, nothing, ev[EV_KINDS], fault[F_KINDS];
 };
 
 struct world {
@@ -527,6 +528,7 @@ extern void copyside_drop (struct wplugin *p);
 extern void mapw_open (struct wplugin *p, bool production, bool forced);
 extern struct mark *mapw_mark (struct wplugin *p);
 extern void mapw_write (struct wplugin *p);
+extern void check_written (const struct wplugin *p, uint64_t offset, uint64_t length);
 extern void mapw_done (struct wplugin *p, int error);
 extern void copyside_marked (struct wplugin *p, int error);
 
