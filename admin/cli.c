@@ -67,7 +67,7 @@ static const struct cli_command commands[] = {
   { "delete", "CRG", 1, 1, CLI_BIT (YES), group_delete_command,
     "forget a CRG that was ended; its stores keep their data" },
   { "iasp", "create STORE | dump STORE | check STORE", 2, 2,
-    CLI_BIT (JSON) | CLI_BIT (FORCE) | CLI_BIT (SIZE) | CLI_BIT (BLOCK) | CLI_BIT (KEEP_DATA)
+    CLI_BIT (JSON) | CLI_BIT (FORCE) | CLI_BIT (SIZE) | CLI_BIT (BLOCK) | CLI_BIT (KEEP_DATA) | CLI_BIT (ZERO)
       | CLI_BIT (META),
     iasp_command,
     "make a store ready, or show or check its metadata, without a daemon" },

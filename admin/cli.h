@@ -56,6 +56,7 @@
   X (SIZE, 0, "size", "BYTES", "room for so much data; K, M, G and T are understood")               \
   X (BLOCK, 0, "block-size", "BYTES", "track what a copy lacks in blocks of so many bytes (default 65536)") \
   X (KEEP_DATA, 0, "keep-data", NULL, "keep what the store holds")                                  \
+  X (ZERO, 0, "zero", NULL, "make it all zeroes, however long that takes")                         \
   X (LIST, 0, "list", NULL, "show what is attached, and how it is doing")                           \
   X (FOREGROUND, 0, "foreground", NULL, "be the process that keeps it")                             \
   X (CONNECTIONS, 0, "connections", "N", "so many connections (default 4)")                         \

@@ -46,6 +46,8 @@ struct view {
   struct superblock slot[2]; /* each that is whole */
   bool has_layout;
   struct meta_layout layout;
+  bool knows_written;
+  uint64_t written_bytes; /* of the data */
   int code; /* the exit code */
   char message[256];
 };
@@ -207,9 +209,21 @@ judge (struct view *v)
 
 /* ---- maps ------------------------------------------------------------------------------- */
 
-/* Adds to *n_damaged those of the first n blocks of a map that are not what their place says. */
+static uint64_t
+count_bits (const uint8_t *map, uint64_t n)
+{
+  uint64_t set = 0;
+
+  for (uint64_t i = 0; i < n; i++)
+    set += map[i / 8] >> (i % 8) & 1;
+  return set;
+}
+
+/* Adds to *n_damaged those of the first n blocks of a map that are not what their place says; to *set, unless NULL,
+ * how many of its n_bits are set, or count as such. */
 static int
-look_at_map (struct view *v, int fd, uint8_t kind, unsigned site, uint64_t offset, uint64_t n, uint64_t *n_damaged)
+look_at_map (struct view *v, int fd, uint8_t kind, unsigned site, uint64_t offset, uint64_t n, uint64_t *n_damaged,
+             uint64_t n_bits, uint64_t *set)
 {
   static _Alignas (META_BLOCK_SIZE) uint8_t blocks[64][META_BLOCK_SIZE];
   const struct timespec pause = { 0, READ_PAUSE_MS * 1000000L };
@@ -235,6 +249,11 @@ look_at_map (struct view *v, int fd, uint8_t kind, unsigned site, uint64_t offse
         whole = r == 0 && meta_block_check_sealed (blocks[k], &id, v->chosen.sealed, &sequence) != -EBADMSG;
       }
       *n_damaged += !whole;
+      if (set) {
+        const uint64_t here = MIN ((uint64_t) META_BLOCK_BITS, n_bits - id.index * META_BLOCK_BITS);
+
+        *set += whole ? count_bits (blocks[k] + META_BLOCK_HEADER, here) : here;
+      }
     }
     if (r < 0)
       return cli_error (v->cli, CRG_EXIT_ERROR, "cannot read the maps of %s, at byte %" PRIu64 ": %s", v->path, at,
@@ -249,15 +268,23 @@ look_at_maps (struct view *v, int fd)
 {
   const struct meta_layout *l = &v->layout;
   const uint64_t hot = div_round_up (div_round_up (v->chosen.data_bytes, HOT_REGION_SIZE_MIN), META_BLOCK_BITS);
-  const uint64_t bits = div_round_up (div_round_up (v->chosen.data_bytes, v->chosen.dirty_block_size), META_BLOCK_BITS);
-  uint64_t damaged = 0;
+  const uint64_t n_bits = div_round_up (v->chosen.data_bytes, v->chosen.dirty_block_size);
+  const uint64_t bits = div_round_up (n_bits, META_BLOCK_BITS);
+  uint64_t damaged = 0, set = 0;
   int r = CRG_EXIT_FINE;
 
   for (unsigned copy = 0; copy < 2 && r == CRG_EXIT_FINE && (v->chosen.sealed & SUPER_SEALED_HOT); copy++)
-    r = look_at_map (v, fd, META_HOT, 0, l->hot.offset + copy * (l->hot.blocks / 2) * META_BLOCK_SIZE, hot, &damaged);
+    r = look_at_map (v, fd, META_HOT, 0, l->hot.offset + copy * (l->hot.blocks / 2) * META_BLOCK_SIZE, hot, &damaged, 0,
+                     NULL);
   for (unsigned s = 0; s < CRG_MAX_SITES && r == CRG_EXIT_FINE; s++)
     if (v->chosen.sealed & SUPER_SEALED_BITMAP (s))
-      r = look_at_map (v, fd, META_BITMAP, s, l->bitmap[s].offset, bits, &damaged);
+      r = look_at_map (v, fd, META_BITMAP, s, l->bitmap[s].offset, bits, &damaged, 0, NULL);
+  if (r == CRG_EXIT_FINE && (v->chosen.flags & SUPER_F_WRITTEN)) {
+    if (v->chosen.sealed & SUPER_SEALED_WRITTEN)
+      r = look_at_map (v, fd, META_WRITTEN, 0, l->written.offset, bits, &damaged, n_bits, &set);
+    v->knows_written = true;
+    v->written_bytes = MIN (set * v->chosen.dirty_block_size, v->chosen.data_bytes);
+  }
   if (r == CRG_EXIT_FINE && damaged > 0 && v->code == CRG_EXIT_FINE)
     judge_as (v, CRG_EXIT_DEGRADED, "%" PRIu64 " damaged block%s in its maps: what they cover counts as different, and is "
               "copied", damaged, damaged == 1 ? "" : "s");
@@ -298,7 +325,7 @@ static const struct {
   { SUPER_F_OPEN, "open" },     { SUPER_F_CLEAN, "clean" },   { SUPER_F_UNUSABLE, "unusable" },
   { SUPER_F_FORK, "fork" },     { SUPER_F_DIRECT, "direct" }, { SUPER_F_FILLING, "filling" },
   { SUPER_F_RESTARTED, "restarted" }, { SUPER_F_TRACKED, "tracked" },
-  { SUPER_F_EXTERNAL, "external" },
+  { SUPER_F_EXTERNAL, "external" }, { SUPER_F_WRITTEN, "written" },
 };
 
 static json_t *
@@ -326,6 +353,8 @@ sealed_json (uint32_t sealed)
       snprintf (name, sizeof name, "bitmap-%u", s);
       json_array_append_new (array, json_string (name));
     }
+  if (sealed & SUPER_SEALED_WRITTEN)
+    json_array_append_new (array, json_string ("written"));
   return array;
 }
 
@@ -459,6 +488,7 @@ view_json (const struct view *v)
     put (slot, "status", json_string (super_strerror (v->choice.status[i])));
     json_array_append_new (slots, slot);
   }
+  put (o, "written_bytes", v->knows_written ? json_integer ((json_int_t) v->written_bytes) : json_null ());
   put (o, "slots", slots);
   put (o, "layout", v->has_layout ? layout_json (v) : json_null ());
   return o;
@@ -498,6 +528,8 @@ print_text (const struct view *v, json_t *view)
   printf ("verdict: %s\n", v->message);
   if (v->status == SUPER_OK)
     printf ("chosen: slot %d: %s\n", v->choice.slot, choice_reason (v));
+  if (v->knows_written)
+    printf ("written: %" PRIu64 " of %" PRIu64 " bytes of data\n", v->written_bytes, v->chosen.data_bytes);
   json_array_foreach (json_object_get (view, "slots"), i, slot) {
     printf ("\nslot %zu at %" PRIu64 ": %s\n", i, v->slot_offset[i],
             json_string_value (json_object_get (slot, "status")));
@@ -553,7 +585,10 @@ check (struct view *v)
 
   if (rc != CRG_EXIT_FINE)
     return rc;
-  printf ("%s: %s%s\n", v->path, v->message, v->is_open ? " (open in a plugin now)" : "");
+  printf ("%s: %s%s", v->path, v->message, v->is_open ? " (open in a plugin now)" : "");
+  if (v->knows_written)
+    printf ("; %" PRIu64 " of %" PRIu64 " bytes were ever written", v->written_bytes, v->chosen.data_bytes);
+  putchar ('\n');
   return v->code;
 }
 
@@ -570,8 +605,9 @@ iasp_command (struct cli *cli)
     return cli_error (cli, CRG_EXIT_USAGE, "--meta names one file or device, with at most %d bytes", CRG_PATH_MAX);
   if (strcmp (cli->words[0], "create") == 0)
     return iasp_create (cli, v.path, v.meta_path);
-  if (cli->given[OPT_FORCE] || cli->given[OPT_SIZE] || cli->given[OPT_BLOCK] || cli->given[OPT_KEEP_DATA])
-    return cli_error (cli, CRG_EXIT_USAGE, "--force, --size, --block-size and --keep-data go with 'iasp create' only");
+  if (cli->given[OPT_FORCE] || cli->given[OPT_SIZE] || cli->given[OPT_BLOCK] || cli->given[OPT_KEEP_DATA]
+      || cli->given[OPT_ZERO])
+    return cli_error (cli, CRG_EXIT_USAGE, "--force, --size, --block-size, --keep-data and --zero go with 'iasp create' only");
   if (strcmp (cli->words[0], "dump") == 0)
     return dump (&v);
   if (strcmp (cli->words[0], "check") != 0)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* crgctl iasp create: makes a store ready for a CRG, without a daemon.  It writes to the end of the
- * store only, behind the room for data, or only to the file with its metadata, and only while it holds
- * the lock of rule S1; what it finds there that may be somebody's is left alone unless --force says
- * otherwise.
+/* crgctl iasp create: makes a store ready for a CRG, without a daemon.  It writes only while it holds the
+ * lock of rule S1: zeroes to all of a device that can do that by itself, or that shall be; else to the end of the
+ * store alone, behind the room for data, or to the file with its metadata.  What it finds there that may
+ * be somebody's is left alone unless --force says otherwise.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -29,7 +30,8 @@ struct making {
   const char *path, *meta_path;
   int fd;
   struct metafile meta; /* the metadata, if it is elsewhere */
-  bool is_block, keep, force;
+  bool is_block, keep, force, zero;
+  const char *not_empty; /* why a device has kept what it held */
   bool made_meta, grew_meta; /* by us */
   unsigned sector;
   uint64_t own_bytes;   /* of the store itself */
@@ -315,6 +317,67 @@ make_room (struct making *m)
   return CRG_EXIT_FINE;
 }
 
+/* ---- what it held ------------------------------------------------------------------------ */
+
+/* So much at once, and so long without having been asked to. */
+#define ZERO_PIECE   (UINT64_C (256) * 1024 * 1024)
+#define QUICK_MS     60000
+#define PROGRESS_MS  10000
+
+/* Punching makes a device say zeroes by its own means, or refuse; the other kind the kernel writes if it has
+ * to.  0; -EOPNOTSUPP: neither. */
+static int
+zero_piece (const struct making *m, uint64_t offset, uint64_t len, bool *punch, bool *range)
+{
+  int r = -EOPNOTSUPP;
+
+  if (*punch)
+    r = fallocate (m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t) offset, (off_t) len) == 0 ? 0 : -errno;
+  if (r < 0 && r != -EINTR && m->zero && *range) {
+    *punch = false;
+    r = fallocate (m->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t) offset, (off_t) len) == 0 ? 0 : -errno;
+  }
+  if (r < 0 && r != -EINTR && m->zero) {
+    *range = false;
+    memset (buf, 0, sizeof buf);
+    r = 0;
+    for (uint64_t at = 0; at < len && r == 0; at += sizeof buf)
+      r = write_at (m, buf, (size_t) MIN ((uint64_t) sizeof buf, len - at), offset + at);
+  }
+  return r;
+}
+
+/* Makes all of the store zeroes, if that was asked for, or is quick; else m->not_empty says why not. */
+static int
+zero_store (struct making *m)
+{
+  const uint64_t begin = clock_boottime_ms ();
+  uint64_t told = begin, now;
+  bool punch = true, range = true;
+
+  for (uint64_t at = 0; at < m->own_bytes; at += ZERO_PIECE) {
+    int r;
+
+    do
+      r = zero_piece (m, at, MIN (ZERO_PIECE, m->own_bytes - at), &punch, &range);
+    while (r == -EINTR);
+    if (r < 0 && m->zero)
+      return r;
+    now = clock_boottime_ms ();
+    if (r < 0)
+      m->not_empty = "can't empty itself";
+    else if (!m->zero && now - begin > QUICK_MS && at + ZERO_PIECE < m->own_bytes)
+      m->not_empty = "is slow at emptying itself";
+    if (m->not_empty)
+      return 0;
+    if (now - told >= PROGRESS_MS) {
+      told = now;
+      fprintf (stderr, "%s: %.0f %% is zeroes\n", m->path, 100.0 * (double) (at + ZERO_PIECE) / (double) m->own_bytes);
+    }
+  }
+  return 0;
+}
+
 /* ---- writing ---------------------------------------------------------------------------- */
 
 static int
@@ -351,8 +414,9 @@ mark_written (const struct making *m)
 
 /* Slots zeroed and flushed first: a crash leaves an old store, none, or the new one. */
 static int
-write_all (const struct making *m)
+write_all (struct making *m)
 {
+  const bool empty = m->zero || (m->is_block && !m->keep);
   struct superblock sb = { .flags = SUPER_F_CLEAN, .role = SUPER_ROLE_NONE, .store_bytes = m->store_bytes,
                            .data_bytes = m->size, .block_size = m->sector, .dirty_block_size = m->dirty_block };
   int r = 0;
@@ -363,6 +427,11 @@ write_all (const struct making *m)
     r = zero (m, m->layout.slot_offset[i], META_BLOCK_SIZE);
   if (r == 0)
     r = flush (m);
+  if (r == 0 && empty)
+    r = zero_store (m);
+  /* Flushed with all else before the first superblock.  Its map is made by whoever opens it first. */
+  if (empty && !m->not_empty)
+    sb.flags |= SUPER_F_WRITTEN;
   if (r == 0)
     r = zero (m, m->layout.written.offset, m->layout.slot_offset[0] - m->layout.written.offset);
   if (r == 0 && m->keep)
@@ -382,7 +451,7 @@ int
 iasp_create (struct cli *cli, const char *path, const char *meta)
 {
   struct making m = { .cli = cli, .path = path, .meta_path = meta, .fd = -1, .keep = cli->given[OPT_KEEP_DATA],
-                      .force = cli->given[OPT_FORCE], .dirty_block = DIRTY_BLOCK_SIZE };
+                      .force = cli->given[OPT_FORCE], .zero = cli->given[OPT_ZERO], .dirty_block = DIRTY_BLOCK_SIZE };
   CLEANUP_CLOSE int fd = -1;
   uint64_t block;
   int rc;
@@ -390,6 +459,8 @@ iasp_create (struct cli *cli, const char *path, const char *meta)
   metafile_none (&m.meta);
   if (cli->given[OPT_JSON])
     return cli_error (cli, CRG_EXIT_USAGE, "--json is not an option of 'iasp create'");
+  if (m.keep && m.zero)
+    return cli_error (cli, CRG_EXIT_USAGE, "--keep-data or --zero: what the store holds can't be both kept and zeroes");
   if (cli->given[OPT_SIZE]
       && (conf_parse_size (cli->value[OPT_SIZE], &m.size) < 0 || m.size == 0 || m.size % 512 != 0))
     return cli_error (cli, CRG_EXIT_USAGE, "--size '%s' is no size: a multiple of 512 such as 16G", cli->value[OPT_SIZE]);
@@ -417,8 +488,12 @@ iasp_create (struct cli *cli, const char *path, const char *meta)
   metafile_close (&m.meta);
   if (rc < 0)
     return io_error (&m, "write the metadata of", rc);
-  printf ("%s: ready for %" PRIu64 " bytes of data; metadata %" PRIu64 " bytes%s%s; %s\n", path, m.size,
+  printf ("%s: ready for %" PRIu64 " bytes of data; metadata %" PRIu64 " bytes%s%s; %s%s%s\n", path, m.size,
           m.store_bytes - m.layout.data_bytes, meta ? " on " : "", meta ? meta : "",
-          m.keep ? "what it holds is kept" : "what it held is not looked after");
+          m.keep                   ? "what it holds is kept"
+          : m.not_empty            ? "it "
+          : m.zero || m.is_block   ? "it is all zeroes, and what is written will be known"
+                                   : "what it held is not looked after",
+          m.not_empty ? m.not_empty : "", m.not_empty ? ": what it held stays, and is copied as data (--zero makes it zeroes)" : "");
   return CRG_EXIT_FINE;
 }

@@ -443,6 +443,24 @@ write_slots (const struct opened *o, const uint8_t *slot0)
   return r == 0 ? flush (o) : r;
 }
 
+/* crgctl iasp create has emptied it, and nobody has used it since: its map of what was written counts from its
+ * first opening on, and has nothing yet.  A file system or partition table that somebody has put there meanwhile
+ * would begin in its first MiB. */
+static bool
+is_known_empty (const struct opened *o)
+{
+  char reason[CRG_REASON_MAX + 1];
+  static uint8_t head[1024 * 1024];
+  const size_t len = (size_t) MIN (o->bytes, (uint64_t) sizeof head);
+  struct superblock sb;
+  struct super_choice choice;
+  enum super_status status;
+
+  return read_super (o, &sb, &choice, &status, reason) == 0 && status == SUPER_OK && ident_id_is_zero (sb.crg_id)
+         && (sb.flags & SUPER_F_WRITTEN) && !choice.damaged && !metafile_refuses (&o->meta, &sb)
+         && sb.store_bytes == total (o) && read_at (o, head, len, 0) == 0 && is_all_zero (head, len);
+}
+
 void
 store_format (const void *varg, void *vresult)
 {
@@ -464,6 +482,8 @@ store_format (const void *varg, void *vresult)
   memcpy (sb.iasp, arg->iasp, sizeof sb.iasp);
   memcpy (sb.site_name, arg->site_name, sizeof sb.site_name);
   sb.flags = arg->in_set ? SUPER_F_CLEAN : SUPER_F_CLEAN | SUPER_F_UNUSABLE;
+  if (is_known_empty (&o))
+    sb.flags |= SUPER_F_WRITTEN;
   metafile_describe (&o.meta, &sb);
   sb.store_bytes = total (&o);
   sb.data_bytes = arg->size;

@@ -44,6 +44,22 @@ exits 7 make b
 exits 0 make b --size 1M
 [ "$(stat -c %s b)" -gt 1048576 ] || fail "no room for metadata"
 
+# --- made all zeroes: what is written will be known, from the first opening in a CRG on
+head -c 4M /dev/urandom >used
+exits 9 make used --zero --keep-data
+exits 9 "$CRGCTL" iasp check used --zero
+exits 0 make used --zero
+has 'it is all zeroes, and what is written will be known'
+exits 0 "$CRGCTL" iasp check used
+has '; 0 of [0-9]* bytes were ever written$'
+cmp -n "$("$CRGCTL" iasp dump used --json | jq '.layout.areas[0].bytes')" /dev/zero used || fail "it is not all zeroes"
+"$CRGCTL" iasp dump used --json | jq -e '.written_bytes == 0 and .slots[1].flags == ["clean", "written"]' >/dev/null ||
+  fail "the superblock of an empty store"
+if "$CRG_NBDKIT" -f -U "$tmp/hand.sock" "$PLUGIN" name=b store="$tmp/used" role=production >hand.log 2>&1; then
+  fail "exported by hand, and nobody notes what is written"
+fi
+grep -q 'made ready for a CRG and is known to be all zeroes' hand.log || { cat hand.log; fail "refused for another reason"; }
+
 # --- what is somebody's
 truncate -s 8M fs
 mkfs.ext4 -q -F fs
@@ -99,7 +115,10 @@ has 'is a copy from elsewhere'
 exits 1 "$CRGCTL" iasp check full.before --meta new
 has 'was made for another file or device'
 
+# The other site's is made of a file full of garbage that becomes zeroes; then it knows what it is written.
 truncate -s 16M store.rome
+head -c 17M /dev/urandom >store.milan
+exits 0 make store.milan --zero
 mkfs.ext4 -q -F store.rome
 echo 'kept by crgctl iasp create' >word
 debugfs -w -R 'write word word' store.rome >/dev/null 2>&1
@@ -113,6 +132,8 @@ nbdcopy "$(export_uri)" got
 cmp before got || fail "the export does not show what was there"
 same_copies
 cmp -n "$SIZE" store.milan before || fail "the other site has not got it"
+written=$("$CRGCTL" iasp dump store.milan --json | jq .written_bytes)
+[ "$written" -gt 0 ] && [ "$written" -lt "$SIZE" ] || fail "the other site was written $written bytes"
 [ "$(debugfs -R 'cat word' store.milan 2>/dev/null)" = 'kept by crgctl iasp create' ] || fail "the file system is broken"
 exits 8 make store.milan
 has 'is the store of IASP payroll of CRG payroll, site milan; --force takes it'
