@@ -290,7 +290,7 @@ floor_cell ()
   local workload=$1 rw bs qd jobs extra how
   IFS='|' read -r rw bs qd jobs extra <<<"${workloads[$workload]}"
   case $rw in randwrite) how=rand ;; write) how=seq ;; resync) how=copy bs=65536 qd=16 ;; *) return 0 ;; esac
-  case $workload in *-flush* | *-fua | *-conn* | resync-5pct-* | *-load) return 0 ;; esac
+  case $workload in *-flush* | *-fua | *-conn* | resync-5pct-* | resync-*-load | resync-*-qd* | resync-*-read) return 0 ;; esac
   rm -f "$dir/local.img" "$dir/remote.img"
   fallocate -l "$size" "$dir/local.img" && fallocate -l "$size" "$dir/remote.img" || return 1
   local command=("$floor" "$dir/local.img" "$dir/remote.img" "$work/pki/server-cert.pem"
@@ -310,7 +310,7 @@ resync_cell ()
 {
   local what how
   IFS='|' read -r _ what how _ <<<"${workloads[$1]}"
-  CRG_SRC_DIR=$src CRG_BUILD_DIR=$build TMPDIR=$dir "$src/bench/iasp-resync" "$size" "$what" "$how" \
+  CRG_SRC_DIR=$src CRG_BUILD_DIR=$build TMPDIR=$dir "$src/bench/iasp-resync" "$size" "$what" "$how" $((seconds < 3 ? 3 : seconds)) \
     >"$work/cell" 2>>"$work/log" </dev/null || return 1
   jq -c --arg w "$1" --arg m "$medium" --argjson r "$round" \
     '{workload: $w, setup: "iasp-1copy-tls", medium: $m, round: $r} + .' "$work/cell" >>"$work/rows"

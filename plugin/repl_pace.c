@@ -18,7 +18,7 @@
 static bool
 is_paced (const struct repl *r, const struct repl_site *x)
 {
-  return repl_app_is_busy (r) && !r->guard && (uint64_t) r->cfg.share_percent << x->pace.doubled < 100;
+  return repl_app_is_busy (r, REPL_QUIET_MS) && !r->guard && (uint64_t) r->cfg.share_percent << x->pace.doubled < 100;
 }
 
 static bool
@@ -80,7 +80,7 @@ pace_tick (struct repl *r, unsigned site)
   struct repl_pace *p = &x->pace;
   const uint64_t open = track_open (&x->track);
 
-  if (!x->link_up || open == 0 || !repl_app_is_busy (r)) {
+  if (!x->link_up || open == 0 || !repl_app_is_busy (r, REPL_QUIET_MS)) {
     p->doubled = 0;
     p->least = 0;
     return;

@@ -362,14 +362,14 @@ set_is_equal (const struct repl *r)
   return true;
 }
 
-/* Do clients work? */
+/* Have clients asked for anything in so long, or do they wait for an answer? */
 static inline bool
-repl_app_is_busy (const struct repl *r)
+repl_app_is_busy (const struct repl *r, uint64_t quiet_ms)
 {
   const unsigned own = (r->slots[REPL_SLOT_DRAIN].state != SL_FREE) + (r->slots[REPL_SLOT_SYNC].state != SL_FREE);
 
-  return r->n_granted > own || (r->app_ms != 0 && r->now_ms - r->app_ms < REPL_QUIET_MS)
-         || (r->read_ms != 0 && r->read_ms + REPL_QUIET_MS > r->now_ms);
+  return r->n_granted > own || (r->app_ms != 0 && r->now_ms - r->app_ms < quiet_ms)
+         || (r->read_ms != 0 && r->read_ms + quiet_ms > r->now_ms);
 }
 
 /* The copies that a request granted now has to wait for. */

@@ -432,7 +432,7 @@ static void
 pump_ranges (struct repl *r, struct repl_actions *out)
 {
   struct verify *v = &r->verify;
-  const bool busy = repl_app_is_busy (r);
+  const bool busy = repl_app_is_busy (r, REPL_TICK_MS);
   const uint64_t all = verify_range_bytes (r->cfg.block_size);
   unsigned waiting = 0;
 
