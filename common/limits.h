@@ -199,7 +199,7 @@
 #define REPL_HOT_FLUSH_MS 5000
 /* The part of the time that a resync takes while clients work, in percent (G1).  With 4 KiB at random it
  * leaves their p99 as it is, within some percent (BENCHMARKING.md). */
-#define RESYNC_SHARE 20
+#define RESYNC_SHARE 15
 /* One piece of it: long enough to be worth its round trip, short for the request that meets it. */
 #define REPL_PACE_BYTES (64 * 1024)
 /* The longest rest between two (G2): 60 pieces a second at least, about 4 MiB, where store and link do it. */

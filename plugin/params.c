@@ -91,7 +91,7 @@ const char params_help[]
     "store-error=fail-over|return  An error of production's store: held until another copy\n"
     "                          serves (default), or returned to the client.\n"
     "resync-target-s=<N>       How long the resync after a crash may take, about [30].\n"
-    "resync-share=<PERCENT>    Of the time, for a resync while clients work [20].\n"
+    "resync-share=<PERCENT>    Of the time, for a resync while clients work [15].\n"
     "snapshot-before-resync=on|off  Keep what a copy holds before it is resynchronised [off] ...\n"
     "snapshot-hook=<PATH>      ... with this program, where the file system can't reflink.\n"
     "persistent-reservation=on|off  Reserve the store's device while it is open (experimental) [off].\n"

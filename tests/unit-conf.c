@@ -256,7 +256,7 @@ test_good (void)
   is_str (c.name, "payroll", "its name");
   is (c.takeover, CONF_SAME_SITE_FIRST, "takeover by default");
   is (c.store_error, CONF_STORE_ERROR_FAIL_OVER, "errors of a store by default");
-  is (c.resync_share, 20, "the share of a resync by default");
+  is (c.resync_share, 15, "the share of a resync by default");
   is (c.suspend_timeout_ms, 2000, "suspend-timeout-ms before a comment");
   is (c.n_nodes, 4, "nodes");
   is (c.n_iasps, 2, "IASPs and scripts");
