@@ -66,6 +66,7 @@ enum wire_type {
 #define WIRE_F_END      0x0020 /* MAP */
 #define WIRE_F_SYNC     0x0040 /* STABLE, from production: flush, and say so with a STABLE */
 #define WIRE_F_FAILED   0x0080 /* DIGEST */
+#define WIRE_F_KEEP     0x0100 /* WRITE ZERO: the mark of its regions stays until SETTLED */
 
 /* The header, 64 bytes, little-endian:
  *    0 magic u32 | 4 version u8 | 5 type u8 | 6 flags u16 | 8 tenure u64 | 16 seq u64
@@ -126,6 +127,7 @@ extern enum wire_status wire_decode_header (const uint8_t *buf, size_t len,
 #define WIRE_FEATURE_TRACKING UINT64_C (0x1) /* hot marks and dirty maps on the copy; MAP, STABLE */
 #define WIRE_FEATURE_DIGEST   UINT64_C (0x2) /* answers DIGEST_REQ */
 #define WIRE_FEATURE_SYNC     UINT64_C (0x4) /* answers STABLE with SYNC; only with TRACKING */
+#define WIRE_FEATURE_KEEP     UINT64_C (0x8) /* minds KEEP; only with TRACKING */
 
 struct wire_hello {
   uint16_t proto_min, proto_max;

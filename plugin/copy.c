@@ -217,7 +217,8 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     c->hello_conn = ev->conn;
     c->hello_tenure = h->tenure;
     c->hello_features
-      = h->features & (WIRE_FEATURE_DIGEST | (c->cfg.mark ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0));
+      = h->features & (WIRE_FEATURE_DIGEST
+                       | (c->cfg.mark ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC | WIRE_FEATURE_KEEP : 0));
     c->production_site = h->site;
     memcpy (c->tenure_node, h->node, sizeof c->tenure_node);
     if (h->tenure > c->tenure) {

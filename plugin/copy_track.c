@@ -33,6 +33,8 @@ copy_take_hot (struct copy *c, struct copy_op *o)
   bool full, ready = hot_begin (&c->cfg.mark->hot, o->frame.offset, o->frame.length, &full);
 
   o->hot = !full;
+  if (o->hot && (o->frame.flags & WIRE_F_KEEP))
+    hot_keep (&c->cfg.mark->hot, o->frame.offset, o->frame.length);
   if (!ready) {
     if (o->hot_wait == 0)
       c->n_hot_wait++;

@@ -397,6 +397,16 @@ hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
 }
 
 void
+hot_keep (struct hot *h, uint64_t offset, uint64_t length)
+{
+  for (uint64_t r = first_region (h, offset); r <= last_region (h, offset, length); r++) {
+    struct hot_entry *e = find (h, r);
+    assert (e && e->writers > 0);
+    e->found = true;
+  }
+}
+
+void
 hot_end (struct hot *h, uint64_t offset, uint64_t length, uint64_t stamp)
 {
   for (uint64_t r = first_region (h, offset); r <= last_region (h, offset, length); r++) {

@@ -51,7 +51,7 @@ struct hot_entry {
   uint32_t writers;  /* writes granted or waiting, not yet ended */
   uint32_t filled;   /* bytes written, to region_size */
   uint8_t state;     /* enum hot_state; HS_COLD: the entry is free */
-  bool found;        /* hot when the store was opened: only hot_settle () lets go of it */
+  bool found;        /* hot when the store was opened, or to be kept: only hot_settle () lets go of it */
   bool led;          /* the regions behind it were marked ahead */
   uint16_t older, newer; /* entry + 1, or 0: in the order in which they were last asked for */
 };
@@ -111,6 +111,9 @@ extern bool hot_has_room (const struct hot *h, uint64_t offset, uint64_t length)
 extern unsigned hot_ahead (const struct hot *h);
 extern bool hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full);
 extern bool hot_ready (const struct hot *h, uint64_t offset, uint64_t length);
+/* Behind hot_begin (), not if it was full: like what was found, the mark of its regions stays until
+ * hot_settle () says otherwise; only the entry may go. */
+extern void hot_keep (struct hot *h, uint64_t offset, uint64_t length);
 /* The write is answered by all that should have it, or dirty for those that lack it; or it never
  * went.  stamp: what hot_stable () has to reach before its mark may go: production's h->cycle, a
  * copy's sequence number. */

@@ -386,7 +386,7 @@ link_up (struct mlink *l)
   m.tenure = e->rec.tenure;
   m.generation = e->rec.generation;
   m.size = p->size;
-  m.features = WIRE_FEATURE_DIGEST | (e->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0);
+  m.features = WIRE_FEATURE_DIGEST | (e->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC | WIRE_FEATURE_KEEP : 0);
   m.block_size = e->meta.sb.block_size;
   m.dirty_block_size = p->dirty_block;
   m.site = e->site;
@@ -492,6 +492,7 @@ hello_ok (struct engine *e, struct mlink *l, const struct wire_header *h, const 
   ev.window_bytes = MIN (m.window_bytes, (uint32_t) LINK_WINDOW_BYTES);
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
   ev.syncs = e->mapw.on && (m.features & WIRE_FEATURE_SYNC);
+  ev.keeps = e->mapw.on && (m.features & WIRE_FEATURE_KEEP);
   x->link_up = ev;
   x->mapping = e->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
   x->map_from = 0;

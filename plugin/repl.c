@@ -557,7 +557,7 @@ wants_flush (const struct repl *r)
   const struct hot *h = r->cfg.mark ? &r->cfg.mark->hot : NULL;
   const uint64_t age = r->now_ms - r->sync_ms;
 
-  if (!h || r->failed || r->flush_failed || r->hold || r->slots[REPL_SLOT_SYNC].state != SL_FREE)
+  if (!h || r->failed || r->flush_failed || (r->hold && !r->guard) || r->slots[REPL_SLOT_SYNC].state != SL_FREE)
     return false;
   if (hot_wants_flush (h) || (r->stalled.n > 0 && (h->n_ended > 0 || age >= REPL_TICK_MS)))
     return true;
@@ -567,8 +567,8 @@ wants_flush (const struct repl *r)
     if ((r->in_set & 1u << s) && r->sites[s].link_up && !r->sites[s].settled
         && set_is_equal (r) && age >= REPL_TICK_MS)
       return true;
-  if (h->n_entries == 0)
-    return false;
+  if (h->n_entries == 0) /* what makes a copy equal may be in more regions than it can mark at once */
+    return r->kept && age >= REPL_HOT_FLUSH_MS;
   return repl_app_is_idle (r) ? age >= REPL_TICK_MS : age >= REPL_HOT_FLUSH_MS;
 }
 

@@ -62,7 +62,7 @@ enum repl_event_kind {
   /* slot, error (0 or -errno): the local part is done, its flush included for RO_FLUSH and
    * RF_FUA. */
   RE_LOCAL_DONE,
-  /* site, restarted, empty, unusable, mapped, syncs, forked, window_bytes, window_frames (HELLO_OK),
+  /* site, restarted, empty, unusable, mapped, syncs, keeps, forked, window_bytes, window_frames (HELLO_OK),
    * room_bytes: a link is up, its sequence begins with 1.  mapped: all of its map came with RE_MAP before.
    * room_bytes: plaintext bytes (headers and payloads) of operations that the link's out buffer
    * takes now; the shell keeps room of its own for HELLO, PING, PONG, RECORD, STABLE, BYE.  An up
@@ -119,6 +119,7 @@ struct repl_event {
   uint8_t *memory;
   bool mapped;          /* its map of what may differ came before */
   bool syncs;           /* it answers STABLE with SYNC */
+  bool keeps;           /* it minds KEEP */
   bool forked;          /* RE_LINK_UP, RE_MAP: R6, it went its own way, and its map says where */
   const uint8_t *map;   /* META_BLOCK_PAYLOAD bytes, only during the step */
   uint16_t slot, rslot;

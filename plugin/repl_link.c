@@ -683,6 +683,7 @@ link_is_up (struct repl *r, const struct repl_event *ev, struct repl_actions *ou
   x->window_frames = frames;
   x->room = ev->room_bytes;
   x->syncs = ev->syncs;
+  x->keeps = ev->keeps;
   x->digests = ev->digests;
   x->flush_ms = r->now_ms;
   x->read_retry_ms = 0;

@@ -159,6 +159,7 @@ struct repl_site {
   bool clear;                   /* tell it to clear its marks now */
   bool syncs;                   /* flushes aside of the stream, for REPL_SLOT_SYNC */
   uint64_t sync_need;           /* ... and its answer has to cover this */
+  bool keeps;                   /* keeps the marks of what makes it equal until it is settled */
 
   uint64_t resync_bytes, equal_bytes;
   uint64_t resync_base;         /* track.cleaned when this resync began */
@@ -196,6 +197,7 @@ struct repl {
   bool marks_stand;             /* a batch is over: some of n_unmarked may go */
   bool settle;                  /* what was found may go, once the disk is free for it */
   bool settled;                 /* it has gone */
+  bool kept;                    /* a copy was sent what makes it equal since the last such flush began */
   uint8_t clear;                /* 1: some, 2: all that a flush covers */
   uint64_t resync_rate;         /* measured, bytes/s; 0: not yet */
   uint64_t sync_ms;             /* the last flush that covered hot regions began */

@@ -228,6 +228,7 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
   struct repl_site *x;
   struct track_range locked, got;
   uint64_t offset, length;
+  uint16_t keep;
   bool repair;
 
   if (ev->rslot >= r->cfg.n_rslots
@@ -244,6 +245,8 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
   x = &r->sites[p->site];
   /* A copy in the set stays usable while a block of it is repaired. */
   repair = (r->in_set & 1u << p->site) || x->enter == EN_READY;
+  /* The others of the set may be as it was: that it has been changed stays marked until they are equal. */
+  keep = r->guard && repair && x->keeps ? WIRE_F_KEEP : 0;
   unreserve (r, x);
   locked = p->run;
   for (uint64_t n = 0; n < p->run.n; n++)
@@ -293,6 +296,7 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
                           offset + at, n, n, out);
         a->rslot = ev->rslot;
         a->slot_offset = (uint32_t) at;
+        a->frame.flags = keep;
         a->frame.missing = r->others & ~r->in_set;
         x->resync_unacked += n + WIRE_HEADER_LEN;
         x->resync_bytes += n;
@@ -303,12 +307,12 @@ resync_read_done (struct repl *r, const struct repl_event *ev, struct repl_actio
           = link_send (r, p->site, repair ? WIRE_ZERO : WIRE_RESYNC_ZERO, FL_RESYNC, offset,
                         length, 0, out);
       a->frame.missing = r->others & ~r->in_set;
-      if (ev->zero == RZ_HOLE)
-        a->frame.flags = WIRE_F_MAY_TRIM;
+      a->frame.flags = keep | (ev->zero == RZ_HOLE ? WIRE_F_MAY_TRIM : 0);
       x->resync_unacked += WIRE_HEADER_LEN;
       r->counters.hole_blocks += got.n;
     }
     x->resync_begun = x->resync_begun || !repair;
+    r->kept = r->kept || keep != 0;
     r->counters.resync_blocks += got.n;
     track_resync_sent (&x->track, got);
     count_spread (r, x, offset, length);

@@ -24,19 +24,19 @@ stable_bound (const struct repl *r, unsigned site)
 }
 
 /* While the set is made equal, a client may write to more regions than a copy has marks for; then the
- * copy would take nothing more, the blocks that make it equal neither.  With one other member, what is
- * not found hot, by it or here, is equal on both and may be let go of: found marks stay on either disk
- * until they are settled.  A third would not know in what the second was changed to be like production. */
+ * copy would take nothing more, the blocks that make it equal neither.  What clients write is equal on
+ * all of them once it is complete, so its marks may go: what was found hot, by it or here, stays so on
+ * either disk until it is settled.  The blocks that make a copy equal change it towards the others of
+ * the set; its marks of these have to stay too, so it has to be one that keeps them. */
 static void
-bound_of_two (const struct repl *r, struct repl_slot *s)
+bound_while_unequal (const struct repl *r, struct repl_slot *s)
 {
-  const uint32_t copy = r->in_set & ~(1u << r->cfg.site);
+  for (unsigned site = 0; r->guard && site < r->cfg.n_sites; site++) {
+    const struct repl_site *x = &r->sites[site];
 
-  if (!r->guard || copy == 0 || (copy & (copy - 1)) != 0)
-    return;
-  for (unsigned site = 0; site < r->cfg.n_sites; site++)
-    if ((copy & 1u << site) && r->sites[site].link_up && !r->sites[site].mute)
+    if ((set_mask (r) & 1u << site) && x->link_up && !x->mute && x->keeps)
       s->bound[site] = stable_bound (r, site);
+  }
 }
 
 /* A flush of the own store and of all in `must` begins: notes what it will cover. */
@@ -50,8 +50,9 @@ stable_flush_begins (struct repl *r, unsigned slot)
     return;
   s->cycle = hot_flush_begin (&r->cfg.mark->hot);
   r->sync_ms = r->now_ms;
+  r->kept = false;
   if (!set_is_equal (r)) {
-    bound_of_two (r, s);
+    bound_while_unequal (r, s);
     return;
   }
   for (unsigned i = r->first; i != REPL_NONE; i = r->slots[i].next)

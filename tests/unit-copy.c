@@ -589,11 +589,13 @@ test_end (void)
 
 static struct mark mark;
 static uint8_t mark_memory[1 << 20];
+static unsigned regions = 16;
 
 static void
 linked_marked (bool empty)
 {
   start ();
+  cfg.size = hello.size = (uint64_t) regions * 65536;
   memset (mark_memory, 0, sizeof mark_memory);
   mark_init (&mark, mark_memory, cfg.size, 65536, 65536, 2 * HOT_MAX_SPAN, 3);
   cfg.mark = &mark;
@@ -603,7 +605,7 @@ linked_marked (bool empty)
     bits_fill (&mark.bits[1], true);
   }
   check (copy_init (&c, &cfg, 0) == NULL, "init");
-  hello.features = WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC;
+  hello.features = WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC | WIRE_FEATURE_KEEP;
   say_hello (1);
   check (has (CA_HELLO_OK) && find (CA_HELLO_OK)->hello_ok.features == hello.features, "linked");
   seq = 0;
@@ -786,6 +788,53 @@ test_tracking (void)
   is (c.status.illegal, illegal + 1, "a map that nobody wrote is counted");
 }
 
+/* Writes to four times as many regions as the copy can have marked at once, all of them stable everywhere. */
+static void
+fill_marks (unsigned flags)
+{
+  uint8_t map[META_BLOCK_PAYLOAD];
+  uint64_t of;
+
+  regions = 8 * HOT_MAX_SPAN;
+  linked_marked (false);
+  for (unsigned i = 0; i < regions; i++) {
+    frame (WIRE_WRITE, i * 65536, 4096, flags);
+    while (mark.stage != MS_IDLE)
+      marked ();
+    done ((uint16_t) (seq % COPY_MAX_OPS), 0);
+    if (i % 16 == 15)
+      step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .seq = seq } });
+  }
+  while (mark.stage != MS_IDLE)
+    marked ();
+  ok (c.n_hot_wait == 0 && c.done_seq == regions, "no write waits for a free region");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .seq = seq, .flags = WIRE_F_CLEAR } });
+  while (mark.stage != MS_IDLE)
+    marked ();
+  is (mark.hot.n_entries, 0, "stable: no region is taken");
+  is (copy_report (&c, 0, map, &of), flags & WIRE_F_KEEP ? regions : 0,
+      flags & WIRE_F_KEEP ? "but what was to be kept is marked" : "nor marked");
+}
+
+/* KEEP: the mark of what makes it equal stays, though the region is free for others. */
+static void
+test_keep (void)
+{
+  uint8_t map[META_BLOCK_PAYLOAD];
+  uint64_t of;
+
+  fill_marks (0);
+  fill_marks (WIRE_F_KEEP);
+  frame (WIRE_WRITE, 0, 4096, 0);
+  ok (has (CA_SUBMIT), "such a region is written without another mark");
+  done ((uint16_t) (seq % COPY_MAX_OPS), 0);
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1,
+                             .frame = { .seq = seq, .flags = WIRE_F_SETTLED | WIRE_F_CLEAR } });
+  while (mark.stage != MS_IDLE)
+    marked ();
+  is (copy_report (&c, 0, map, &of), 0, "settled: all marks go");
+}
+
 int
 main (void)
 {
@@ -801,5 +850,6 @@ main (void)
   test_sync ();
   test_tracking ();
   test_written ();
+  test_keep ();
   return tap_done ();
 }

@@ -216,6 +216,16 @@ test_found (struct hot *h, void *memory)
   hot_stable (h, 100);
   is (hot_clear (h, true), 0, "and the next link's numbers do not clear it");
   ok (hot_settle (h) && !hot_is_marked (h, 9), "settle does");
+
+  hot_begin (h, 20 * MIB + MIB - 4096, 8192, &full);
+  hot_keep (h, 21 * MIB, 4096);
+  hot_batch (h, blocks, 4, false);
+  hot_batch_done (h, true);
+  hot_end (h, 20 * MIB + MIB - 4096, 8192, 110);
+  hot_stable (h, 110);
+  is (hot_clear (h, true), 2, "one of two regions is to be kept: a flush frees both");
+  ok (!hot_is_marked (h, 20) && hot_is_marked (h, 21), "and one is marked still");
+  ok (hot_settle (h) && !hot_is_marked (h, 21), "until it is settled");
 }
 
 static void

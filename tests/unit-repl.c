@@ -973,11 +973,17 @@ marked (void)
 }
 
 static void
-link_up_mapped (unsigned site)
+link_up_keeping (unsigned site, bool keeps)
 {
-  step ((struct repl_event){ .kind = RE_LINK_UP, .site = (uint8_t) site, .mapped = true,
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = (uint8_t) site, .mapped = true, .keeps = keeps,
                              .window_bytes = LINK_WINDOW_BYTES,
                              .window_frames = LINK_WINDOW_FRAMES, .room_bytes = 1 << 30 });
+}
+
+static void
+link_up_mapped (unsigned site)
+{
+  link_up_keeping (site, false);
 }
 
 /* Production is killed while a copy is being filled: the next process can't know whether its entry was asked
@@ -1299,29 +1305,63 @@ test_fork (void)
   is (track_behind_bytes (t), SIZE, "a fork without a map is filled as a whole");
 }
 
-/* What is written meanwhile to what was not hot: the copy hears that it is stable, but not that anything
- * is settled; else its marks may all be taken before it is equal. */
+/* What is written meanwhile to what was not hot: the copies hear that it is stable, but not that anything
+ * is settled; else their marks may all be taken before they are equal. */
 static void
 told_while_unequal (bool wanted)
 {
-  uint64_t seq;
+  uint64_t seq[3];
 
   request (2, RO_WRITE, 30 * MIB, 4096, 0);
   marked ();
   local (2, 0);
-  seq = r.sites[1].seq;
   for (unsigned site = 1; site < 3; site++)
     if (r.in_set & 1u << site)
-      ack (site, r.sites[site].seq);
+      ack (site, seq[site] = r.sites[site].seq);
   ok (completed (2, 0), "a write is answered while the set is made equal");
   request (3, RO_FLUSH, 0, 0, 0);
   local (3, 0);
   for (unsigned site = 1; site < 3; site++)
     if (r.in_set & 1u << site)
       ack (site, r.sites[site].seq);
-  ok ((r.sites[1].told_stable >= seq) == wanted, "%s",
-      wanted ? "and stable, which the one copy is told" : "of two copies neither is told what is stable");
-  ok (!r.sites[1].settled && repl_is_guarded (&r), "nothing is settled");
+  for (unsigned site = 1; site < 3; site++)
+    if (r.in_set & 1u << site) {
+      ok ((r.sites[site].told_stable >= seq[site]) == wanted, "%s",
+          wanted ? "and stable, which the copy is told" : "one that would let go of what makes it equal is not told");
+      check (!r.sites[site].settled, "nothing is settled");
+    }
+  ok (repl_is_guarded (&r), "and it is not equal yet");
+}
+
+/* Reads all that is to be read, and answers all that is sent.  True: equal. */
+static bool
+make_equal (unsigned sites, bool keeps)
+{
+  for (unsigned i = 0; i < 40; i++) {
+    bool over = false;
+
+    for (unsigned k = 0; k < r.cfg.n_rslots; k++)
+      if (r.rslots[k].state == RL_READING) {
+        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK,
+                                   .zero = k % 2 ? RZ_ZERO : RZ_DATA });
+        over |= has (RA_GUARD);
+        for (unsigned a = 0; a < out.n; a++)
+          if (out.a[a].kind == RA_SEND && out.a[a].frame.type != WIRE_FLUSH) {
+            check (out.a[a].frame.type == WIRE_WRITE || out.a[a].frame.type == WIRE_ZERO, "a copy of the set stays usable");
+            check (((out.a[a].frame.flags & WIRE_F_KEEP) != 0) == keeps, "its mark stays until it is settled");
+          }
+      }
+    for (unsigned site = 1; site <= sites; site++) {
+      ack (site, r.sites[site].seq);
+      over |= has (RA_GUARD);
+    }
+    if (over)
+      return true;
+    tick (REPL_FLUSH_MS);
+    if (has (RA_GUARD))
+      return true;
+  }
+  return false;
 }
 
 /* Sites 1 and 2 are in the set, and site 1 answers no flush: the record takes it out. */
@@ -1377,7 +1417,7 @@ test_guard (void)
   ok (n == 1 && waits[0].owner == RW_EQUAL && waits[0].reason[0], "which is shown");
   map[8 * 16 / 8] = 1; /* the copy: block 128 */
   step ((struct repl_event){ .kind = RE_MAP, .site = 1, .map = map });
-  link_up_mapped (1);
+  link_up_keeping (1, true);
   step ((struct repl_event){ .kind = RE_MORE });
   ok (completed (0, 0), "then reads of what is equal go on");
   request (0, RO_READ_WAIT, 2 * MIB, 4096, 0);
@@ -1385,30 +1425,10 @@ test_guard (void)
   is (count (RA_COMPLETE), 0, "those of what was hot here or there wait");
   is (track_behind_bytes (repl_track (&r, 1)), 17 * BLOCK, "hot of both sides is copied, and no more");
   told_while_unequal (true);
-  bool over = false;
-  for (unsigned i = 0; i < 40 && !over; i++) {
-    for (unsigned k = 0; k < r.cfg.n_rslots; k++)
-      if (r.rslots[k].state == RL_READING) {
-        step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
-        over |= has (RA_GUARD);
-        check (count_frames (1, WIRE_RESYNC_WRITE) == 0, "a copy of the set stays usable");
-      }
-    ack (1, r.sites[1].seq);
-    over |= has (RA_GUARD);
-    tick (REPL_FLUSH_MS);
-    over |= has (RA_GUARD);
-  }
-  ok (over && !repl_is_guarded (&r), "equal: the guard ends");
+  ok (make_equal (1, true) && !repl_is_guarded (&r), "equal: the guard ends");
+  step ((struct repl_event){ .kind = RE_MORE });
   ok (r.slots[0].state == SL_FREE && r.slots[1].state == SL_FREE, "and all reads are answered");
-
-  configure_mark (7);
-  hot_found (&mark.hot, 2);
-  init ();
-  for (unsigned site = 1; site < 3; site++) {
-    step ((struct repl_event){ .kind = RE_MAP, .site = (uint8_t) site, .map = map });
-    link_up_mapped (site);
-  }
-  told_while_unequal (false);
+  is (count_frames (1, WIRE_RESYNC_WRITE), 0, "nothing more is copied");
 
   configure_mark (3);
   init ();
@@ -1419,6 +1439,97 @@ test_guard (void)
   ok (has (RA_GUARD) && out.more, "removed: the guard ends");
   step ((struct repl_event){ .kind = RE_MORE });
   ok (completed (0, 0), "and reads wait for it no more");
+}
+
+/* Sites 1 and 2 are in the set after an unclean end. */
+static void
+start_three (bool keeps)
+{
+  uint8_t map[META_BLOCK_PAYLOAD] = { 0 };
+
+  configure_mark (7);
+  hot_found (&mark.hot, 2);
+  init ();
+  map[8 * 16 / 8] = 1;
+  for (unsigned site = 1; site < 3; site++) {
+    step ((struct repl_event){ .kind = RE_MAP, .site = (uint8_t) site, .map = map });
+    link_up_keeping (site, keeps);
+  }
+}
+
+/* The core's own flush, wherever it has to go. */
+static void
+flush_all (unsigned slot)
+{
+  for (unsigned i = 0; i < 4; i++) {
+    tick (REPL_TICK_MS);
+    if (r.slots[slot].state != SL_ACTIVE)
+      continue;
+    if (!r.slots[slot].local_done)
+      local (slot, 0);
+    for (unsigned site = 1; site < 3; site++)
+      ack (site, r.sites[site].seq);
+    if (r.slots[slot].state == SL_FREE)
+      return;
+  }
+}
+
+/* One block of what makes them equal. */
+static void
+send_one (void)
+{
+  unsigned k = 0;
+
+  while (k < r.cfg.n_rslots && r.rslots[k].state != RL_READING)
+    k++;
+  step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
+}
+
+/* A set of three whose copies are unequal: each is told what is stable, and keeps the marks of what makes it
+ * equal.  Nobody hears a word if nothing has to be flushed: so that is asked for, too. */
+static void
+test_three (void)
+{
+  start_three (true);
+  told_while_unequal (true);
+  ok (make_equal (2, true) && !repl_is_guarded (&r), "two copies are made equal");
+  flush_all (REPL_SLOT_SYNC);
+  ok (r.sites[1].told_settled && r.sites[2].told_settled, "and then what they kept is settled");
+
+  start_three (false);
+  told_while_unequal (false);
+  ok (make_equal (2, false), "copies of a release that doesn't know KEEP are made equal without it");
+
+  /* Nobody writes: the copies' marks of what makes them equal may be more than they have room for. */
+  start_three (true);
+  tick (REPL_HOT_FLUSH_MS);
+  is (r.slots[REPL_SLOT_SYNC].state, SL_FREE, "nothing was sent, and nothing is to be told");
+  send_one ();
+  tick (REPL_HOT_FLUSH_MS);
+  is (r.slots[REPL_SLOT_SYNC].state, SL_ACTIVE, "a flush lets the copies free some, though production has none");
+}
+
+/* F6: a hold after a takeover does not wait for itself: the copies are made equal, then it is drained. */
+static void
+test_hold_guarded (void)
+{
+  start_three (true);
+  request (0, RO_READ_WAIT, 2 * MIB, 4096, 0);
+  step ((struct repl_event){ .kind = RE_HOLD, .reason = "switchover" });
+  send_one ();
+  tick (REPL_HOT_FLUSH_MS);
+  is (r.slots[REPL_SLOT_SYNC].state, SL_ACTIVE, "held, and the copies hear what is stable, so that they can be made equal");
+  flush_all (REPL_SLOT_SYNC);
+  ok (!has (RA_DRAINED) && r.slots[REPL_SLOT_DRAIN].state == SL_FREE, "F6: unequal copies are not drained");
+  ok (make_equal (2, true), "they are made equal while it is held");
+  flush_all (REPL_SLOT_SYNC);
+  is (r.slots[0].state, SL_FREE, "the read that waited for that is answered");
+  is (r.slots[REPL_SLOT_DRAIN].state, SL_ACTIVE, "then all is flushed");
+  flush_all (REPL_SLOT_DRAIN);
+  for (unsigned i = 0; i < 4 && !r.drained; i++)
+    if (mark.stage != MS_IDLE)
+      marked ();
+  ok (r.drained, "and drained");
 }
 
 int
@@ -1452,5 +1563,7 @@ main (void)
   test_fork ();
   test_stable_without_one ();
   test_guard ();
+  test_three ();
+  test_hold_guarded ();
   return tap_done ();
 }

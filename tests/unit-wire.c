@@ -212,7 +212,9 @@ rules (void)
     bool is_map = all_types[i] == WIRE_MAP;
     bool changes = is_write || is_zero || all_types[i] == WIRE_TRIM;
     bool ranged = changes || all_types[i] == WIRE_DIGEST_REQ || all_types[i] == WIRE_DIGEST;
+    bool keeps = all_types[i] == WIRE_WRITE || all_types[i] == WIRE_ZERO;
     uint16_t allowed = (uint16_t) ((changes ? WIRE_F_FUA : 0) | (is_zero ? WIRE_F_MAY_TRIM : 0)
+                                   | (keeps ? WIRE_F_KEEP : 0)
                                    | (is_map ? WIRE_F_ALL | WIRE_F_END : 0)
                                    | (all_types[i] == WIRE_DIGEST ? WIRE_F_FAILED : 0)
                                    | (all_types[i] == WIRE_STABLE ? WIRE_F_SETTLED | WIRE_F_CLEAR | WIRE_F_SYNC : 0));

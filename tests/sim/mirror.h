@@ -7,13 +7,13 @@
  * Every unit of the store holds the stamp of its last write; stamps rise with the order in
  * which writes are granted, so a smaller stamp is always older data.
  *
- * Checked: an answered write is on production and on every copy of the committed set; an
- * answered flush is stable there; where a copy differs from production the block is not clean
- * or a request for it is in flight; wherever a copy of the set and any other differ, the disk of
- * one of the two says so; a read returns only what a failover can't take back; nothing is
+ * Checked: an answered write is on production and on every copy of the committed set; an answered flush is
+ * stable there, and each copy is told so, whatever the copies still differ in; where a copy differs from
+ * production the block is not clean or a request for it is in flight; wherever a copy of the set and any other
+ * differ, the disk of one of the two says so; a read returns only what a failover can't take back; nothing is
  * answered without a lease; a comparison (verify.h) never names a block that is equal, finds each one that was
- * changed behind a copy's back, and repairs it; a copy that was filled once is never filled from the start again; in
- * the end all copies are in the set and equal.
+ * changed behind a copy's back, and repairs it; a copy that was filled once is never filled from the start
+ * again; in the end all copies are in the set and equal.
  */
 
 #ifndef SIM_MIRROR_H
@@ -158,6 +158,9 @@ struct req {
   uint64_t at;
   bool granted;
   stamp_t flushed[UNITS];   /* FLUSH: answered stamps at its arrival */
+  uint64_t heard[SITES_MAX]; /* ... and of which operations a copy has to be told that they are stable, */
+  uint32_t conn[SITES_MAX];  /* ... on which link, ... */
+  uint64_t generation;       /* ... as long as none leaves the set */
   stamp_t seen[UNITS];      /* READ */
 };
 
@@ -174,6 +177,7 @@ struct mirror_world {
   uint32_t region;
   bool track;           /* maps on disk at all */
   bool keeps;           /* copies keep what is coherent before a resynchronisation */
+  unsigned read_slow;   /* of this production's reads for a resynchronisation, ms */
   bool graceful;
   uint8_t *maps[CRG_MAX_SITES];
   bool prod;            /* production runs */
@@ -298,6 +302,7 @@ extern void takeover (bool power, bool graceful);
 extern bool is_damaged (unsigned s, unsigned i);
 extern void check_read (const struct req *q);
 extern void check_disks (void);
+extern void note_heard (struct req *q);
 extern void check_completed (unsigned slot, int error);
 extern struct look *new_look (uint64_t offset, uint64_t length);
 extern bool look (const struct disk *d, struct look *l);

@@ -75,6 +75,41 @@ check_nothing (const struct req *q)
     }
 }
 
+/* Blocks that production could not write, or that a comparison has found, are another matter. */
+static bool
+is_told (const struct req *q)
+{
+  return w.track && w.local_errors == 0 && q->generation == w.r.generation && (w.r.guard || set_is_equal (&w.r));
+}
+
+/* A flush comes, and no write is under way: all that a copy has acknowledged is complete. */
+void
+note_heard (struct req *q)
+{
+  q->generation = w.r.generation;
+  for (unsigned i = 0; i < SLOTS; i++)
+    if (w.req[i].used && op_is_data (w.req[i].op))
+      return;
+  for (unsigned s = 0; is_told (q) && s < w.n_sites; s++)
+    if ((w.r.in_set & 1u << s) && w.site[s].conn_up && w.r.sites[s].keeps && !w.r.sites[s].mute) {
+      q->conn[s] = w.site[s].conn;
+      q->heard[s] = w.r.sites[s].acked_seq;
+    }
+}
+
+/* The flush covers that on each copy of the set; nothing, if one that it waited for is out or has not come in. */
+static void
+check_heard (const struct req *q)
+{
+  const bool covers = w.r.slots[q - w.req].cycle != 0;
+
+  for (unsigned s = 0; covers && is_told (q) && s < w.n_sites; s++)
+    if (q->conn[s] != 0 && q->conn[s] == w.site[s].conn && w.site[s].conn_up && !w.r.sites[s].mute
+        && w.r.sites[s].stable < q->heard[s])
+      violate ("a flush covers operation %llu of site %u, which is told of %llu", (unsigned long long) q->heard[s], s,
+               (unsigned long long) w.r.sites[s].stable);
+}
+
 void
 check_completed (unsigned slot, int error)
 {
@@ -104,6 +139,8 @@ check_completed (unsigned slot, int error)
       violate ("answered without a lease");
     w.answered_ops++;
   }
+  if (q->op == RO_FLUSH && error == 0)
+    check_heard (q);
   if (q->op == RO_READ_WAIT) {
     check_read (q);
     return;

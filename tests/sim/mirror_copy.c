@@ -188,6 +188,8 @@ copy_start (unsigned s)
   cfg.filling = x->super.filling;
   if (w.track) {
     load_marks (s, &x->mark, x->mark_memory, 2 * UNITS);
+    if (chance (50)) /* lets go as soon as it may */
+      x->mark.hot.clear_above = (unsigned) rnd (8);
     cfg.mark = &x->mark;
     if (cfg.empty || (cfg.unusable && !cfg.filling))
       bits_fill (&x->mark.bits[s], true);

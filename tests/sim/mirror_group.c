@@ -135,6 +135,7 @@ prod_start (bool unclean)
   memset (w.want_out, 0, sizeof w.want_out);
   w.failed_store = false;
   w.holding = w.drained = false;
+  w.read_slow = chance (30) ? (unsigned) rnd (300) : 0;
   after (REPL_TICK_MS, SE_TICK);
   after (1, SE_CLIENT);
   struct repl_event ev = { .kind = RE_LEASE, .until_ms = w.lease };

@@ -139,6 +139,8 @@ deliver_fwd (const struct sev *e)
                             .features = WIRE_FEATURE_DIGEST | (w.track ? WIRE_FEATURE_TRACKING : 0) };
     if (w.track && seed % 5 != 0) /* an older release does not know it */
       h.features |= WIRE_FEATURE_SYNC;
+    if (w.track && seed % 7 != 0)
+      h.features |= WIRE_FEATURE_KEEP;
     h.tenure = w.tenure;
     h.generation = w.generation;
     h.size = SIZE;
@@ -237,6 +239,7 @@ deliver_back (const struct sev *e)
     ev.restarted = m->ok.flags & WIRE_OK_RESTARTED;
     ev.empty = m->ok.flags & WIRE_OK_EMPTY;
     ev.syncs = m->ok.features & WIRE_FEATURE_SYNC;
+    ev.keeps = m->ok.features & WIRE_FEATURE_KEEP;
     ev.digests = m->ok.features & WIRE_FEATURE_DIGEST;
     ev.window_bytes = m->ok.window_bytes;
     ev.window_frames = m->ok.window_frames;

@@ -221,7 +221,7 @@ prod_actions (struct repl_actions *out)
       w.req[a->slot].used = false;
       break;
     case RA_RESYNC_READ:
-      e = after (rnd (1 + w.site[w.prod_site].slow), SE_RREAD);
+      e = after (rnd (1 + w.site[w.prod_site].slow) + (w.chaos ? rnd (1 + w.read_slow) : 0), SE_RREAD);
       e->slot = a->rslot;
       e->a = a->offset;
       e->b = a->length;
@@ -340,6 +340,7 @@ client (void)
     q->op = RO_FLUSH;
     q->offset = q->length = 0;
     memcpy (q->flushed, w.answered, sizeof q->flushed);
+    note_heard (q);
     break;
   case 3:
   case 4: {

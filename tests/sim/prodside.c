@@ -366,7 +366,7 @@ send_hello (struct wplugin *p, struct wconn *c)
   memcpy (m.iasp_id, p->sb.iasp_id, CRG_ID_LEN);
   node_boot_id (p->node, m.boot_id);
   m.session = p->session;
-  m.features = (p->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC : 0)
+  m.features = (p->mapw.on ? WIRE_FEATURE_TRACKING | WIRE_FEATURE_SYNC | WIRE_FEATURE_KEEP : 0)
                | (digests_known () ? WIRE_FEATURE_DIGEST : 0);
   m.tenure = p->rec.tenure;
   m.generation = p->rec.generation;
@@ -444,6 +444,7 @@ hello_ok (struct wplugin *p, struct wconn *c, const struct wire_header *h, const
   ev.window_frames = MIN (m.window_frames, (uint32_t) LINK_WINDOW_FRAMES);
   ev.digests = m.features & WIRE_FEATURE_DIGEST;
   ev.syncs = p->mapw.on && (m.features & WIRE_FEATURE_SYNC);
+  ev.keeps = p->mapw.on && (m.features & WIRE_FEATURE_KEEP);
   x->link_up = ev;
   x->mapping = p->mapw.on && (m.features & WIRE_FEATURE_TRACKING);
   if (!x->mapping)
