@@ -75,6 +75,7 @@ end_link (struct copy *c)
   if (c->linked) {
     c->linked = false;
     c->closing = true;
+    c->refill_seq = 0;
   }
 }
 
@@ -145,7 +146,7 @@ hello_ok (struct copy *c, struct copy_actions *out)
   c->linked = true;
   c->conn = c->hello_conn;
   c->link_tenure = c->hello_tenure;
-  c->seq = c->done_seq = c->acked_seq = 0;
+  c->seq = c->done_seq = c->acked_seq = c->enter_seq = c->refill_seq = 0;
   c->window_used = 0;
   c->status.reason = "";
   a->conn = c->conn;
@@ -272,7 +273,7 @@ static void
 want_snapshot (struct copy *c)
 {
   c->snap = SNAP_WANTED;
-  c->snap_seq = c->seq;
+  c->snap_seq = c->refill_seq ? c->refill_seq : c->seq;
   c->coherent_since = c->since;
 }
 
@@ -417,12 +418,12 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   if (f->type == WIRE_ENTER)
     o->record = *ev->record;
   /* Before the first block; with an ENTER under way, behind that. */
-  if (is_resync (f->type) && (!c->unusable || (c->cfg.mark && !c->filling))) {
-    if (c->super != SUPER_ENTER)
-      copy_mark_unusable (c);
-    else if (c->cfg.snapshot && c->snap == SNAP_NONE)
-      want_snapshot (c);
-  }
+  if (f->type == WIRE_ENTER)
+    c->enter_seq = c->seq;
+  if (is_resync (f->type) && c->enter_seq > c->done_seq)
+    c->refill_seq = c->refill_seq ? c->refill_seq : c->seq;
+  else if (is_resync (f->type) && (!c->unusable || (c->cfg.mark && !c->filling)))
+    copy_mark_unusable (c);
   if (c->snap == SNAP_LATER)
     c->snap = SNAP_WANTED;
   if (f->type == WIRE_MAP)
@@ -438,7 +439,8 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
     if (!o->nothing)
       copy_take_hot (c, o);
   }
-  o->after_super = c->want_unusable;
+  /* Also a write: it may be newer than a block that is lacking. */
+  o->after_super = c->want_unusable || c->refill_seq != 0;
   c->n_blocked++;
   if (copy_is_runnable (o))
     c->n_runnable++;
@@ -524,12 +526,9 @@ super_done (struct copy *c, int error, struct copy_actions *out)
       bits_fill (&c->cfg.mark->bits[c->cfg.site], false);
       mark_persist (c->cfg.mark);
     }
-    for (uint64_t q = c->done_seq + 1; q <= c->seq; q++) {
-      struct copy_op *w = copy_op_of (c, q);
-      if (w->state == OP_BLOCKED && is_resync (w->frame.type)) {
-        copy_mark_unusable (c);
-        w->after_super = true;
-      }
+    if (c->refill_seq) {
+      copy_mark_unusable (c);
+      c->refill_seq = 0;
     }
     op_done (c, seq_of (c, c->super_op), out);
     break;

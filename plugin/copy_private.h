@@ -38,6 +38,8 @@ struct copy {
   uint32_t conn;
   uint64_t link_tenure;
   uint64_t seq, done_seq, acked_seq; /* received; all up to done; acknowledged */
+  uint64_t enter_seq;      /* the last ENTER */
+  uint64_t refill_seq;     /* the first block of a resync behind an ENTER that is not done; or 0 */
   uint32_t window_used;    /* payload bytes received and not done */
   unsigned n_submitted, n_blocked, n_runnable;
 
