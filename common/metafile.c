@@ -64,6 +64,7 @@ device_identity (dev_t dev, char text[SUPER_IDENTITY_MAX + 1])
   /* Device mapper, md, SCSI, NVMe, virtio; of a partition they are its disk's. */
   static const char *const names[] = { "dm/uuid", "md/uuid", "device/wwid", "wwid", "device/serial", "serial" };
   char line[256], start[24] = "", name[64], id[72];
+  size_t n;
   bool is_part = sysfs_line (dev, "partition", line, sizeof line);
 
   if (is_part && !sysfs_line (dev, "start", start, sizeof start))
@@ -81,8 +82,12 @@ device_identity (dev_t dev, char text[SUPER_IDENTITY_MAX + 1])
               is_part ? " from " : "", start);
     return;
   }
-  if (!is_part && sysfs_line (dev, "loop/backing_file", line, sizeof line))
-    file_identity ("loop", AT_FDCWD, line, text);
+  if (!sysfs_line (dev, is_part ? "../loop/backing_file" : "loop/backing_file", line, sizeof line))
+    return;
+  file_identity ("loop", AT_FDCWD, line, text);
+  n = strlen (text);
+  if (is_part && n > 0)
+    snprintf (text + n, SUPER_IDENTITY_MAX + 1 - n, " from %s", start);
 }
 
 void
