@@ -112,6 +112,34 @@ status_links (struct engine *e)
   return links;
 }
 
+static void
+add_wait (json_t *waits, const char *owner, const char *reason, uint64_t age_ms, unsigned requests)
+{
+  json_array_append_new (waits, json_pack ("{s:s, s:s, s:I, s:i}", "owner", owner, "reason", reason, "age_ms",
+                                           (json_int_t) age_ms, "requests", (int) requests));
+}
+
+/* What the oldest operation of production waits for here, if it does. */
+static void
+wait_of_copy (struct engine *e, json_t *waits)
+{
+  const uint64_t age_ms = e->now_ms - MIN (e->copyside.same_ms, e->now_ms);
+  struct copy_status st;
+
+  copy_status (e->copyside.core, &st);
+  if (st.ops == 0 || age_ms < REPL_TICK_MS)
+    return;
+  if (e->ia->p.snapshot && snapshot_state (e->snapshot) == SNAP_IS_MAKING)
+    add_wait (waits, "snapshot", "what it holds is being kept before it is resynchronised", age_ms, st.ops);
+  else if (st.hot_full)
+    add_wait (waits, "mark", "as many regions are hot as it can mark: production has to say what is stable", age_ms,
+              st.hot_wait);
+  else if (st.hot_wait > 0)
+    add_wait (waits, "mark", "regions are being marked hot on its store", age_ms, st.hot_wait);
+  else
+    add_wait (waits, "store", "its store has not answered", age_ms, st.ops);
+}
+
 static json_t *
 status_waits (struct engine *e)
 {
@@ -120,20 +148,35 @@ status_waits (struct engine *e)
   json_t *waits = json_array ();
   struct repl_wait w[REPL_MAX_WAITS];
   unsigned n = e->prod.on ? repl_waits (e->prod.core, e->now_ms, w) : 0;
+  uint64_t age_ms;
+  uint32_t stuck;
 
   for (unsigned i = 0; i < n; i++) {
-    char owner[CRG_NAME_MAX + 16];
+    char owner[CRG_NAME_MAX + 16], reason[CRG_REASON_MAX + CRG_NAME_MAX + 64];
+    struct repl_site_status st = { .lost = false };
 
-    if (w[i].owner == RW_COPY)
+    if (w[i].owner == RW_COPY) {
+      repl_site_status (e->prod.core, w[i].site, e->now_ms, &st);
       snprintf (owner, sizeof owner, "copy %s", e->rec.site[w[i].site]);
+    }
     else
       snprintf (owner, sizeof owner, "%s", owners[w[i].owner]);
-    json_array_append_new (waits, json_pack ("{s:s, s:s, s:I, s:i}", "owner", owner, "reason", w[i].reason ? w[i].reason : "",
-                                             "age_ms", (json_int_t) w[i].age_ms, "requests", (int) w[i].requests));
+    snprintf (reason, sizeof reason, "%s%s%s%s", w[i].reason ? w[i].reason : "",
+              st.lost ? "; the group is asked to remove it from the in-sync set" : "",
+              w[i].owner == RW_EQUAL ? ": copy " : "", w[i].owner == RW_EQUAL ? e->rec.site[w[i].site] : "");
+    add_wait (waits, owner, reason, w[i].age_ms, w[i].requests);
   }
+  /* What workers do themselves, and those that have not found their way to the core yet. */
+  stuck = gate_stuck (&e->ia->gate, e->now_ms, REPL_TICK_MS, &age_ms);
+  if (stuck > 0)
+    add_wait (waits, "store", "the store has not answered", age_ms, stuck);
+  stuck = atomic_load (&e->slot_waiters);
+  if (stuck > 0)
+    add_wait (waits, "slots", "as many requests as there is room for are under way", e->now_ms - e->slots_full_ms, stuck);
+  if (e->copyside.on)
+    wait_of_copy (e, waits);
   if (e->task.kind != TASK_NONE && e->task.kind != TASK_HOLD)
-    json_array_append_new (waits, json_pack ("{s:s, s:s, s:I, s:i}", "owner", "role", "reason", "a change of role is under way",
-                                             "age_ms", (json_int_t) (e->now_ms - e->task.since_ms), "requests", 0));
+    add_wait (waits, "role", "a change of role is under way", e->now_ms - e->task.since_ms, 0);
   return waits;
 }
 

@@ -814,4 +814,7 @@ copy_status (const struct copy *c, struct copy_status *st)
   st->seq_acked = c->acked_seq;
   st->ops = c->n_submitted + c->n_blocked;
   st->hot_wait = c->n_hot_wait;
+  st->hot_full = false;
+  for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_hot_wait > 0; q++)
+    st->hot_full |= c->ops[q % COPY_MAX_OPS].hot_wait == 2;
 }

@@ -136,7 +136,8 @@ struct copy_status {
   uint64_t tenure, generation, since;
   uint64_t seq_received, seq_acked;
   unsigned ops;                /* received and not done */
-  unsigned hot_wait;           /* ... of them wait for their region to be hot */
+  unsigned hot_wait;           /* ... of them wait for their region to be hot, ... */
+  bool hot_full;               /* ... and there is one for which no region is free */
   uint64_t frames, bytes, acks, refused, illegal;
   const char *reason;          /* last refusal or failure, static */
 };

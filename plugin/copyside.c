@@ -704,6 +704,7 @@ copyside_start (struct engine *e, char *err, size_t errlen)
     c->listeners[i].fd = fd;
   }
   c->on = true;
+  c->same_ms = e->now_ms;
   if (p->snapshot)
     snapshot_opened (e->snapshot, !cfg.unusable);
   for (unsigned i = 0; i < p->n_listen; i++)
@@ -775,8 +776,14 @@ copyside_record (struct engine *e)
 void
 copyside_tick (struct engine *e)
 {
+  struct copy_status st;
+
   if (!e->copyside.on)
     return;
   for (unsigned i = 0; i < CRG_MAX_ADDRS; i++)
     arm_accept (e, &e->copyside.listeners[i]);
+  copy_status (e->copyside.core, &st);
+  if (st.ops == 0 || st.seq_acked != e->copyside.acked)
+    e->copyside.same_ms = e->now_ms;
+  e->copyside.acked = st.seq_acked;
 }

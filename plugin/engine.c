@@ -383,6 +383,9 @@ round_tick (struct engine *e)
   if (e->now_ms < e->tick_ms)
     return;
   e->tick_ms = e->now_ms + REPL_TICK_MS;
+  gate_look (&e->ia->gate, e->now_ms);
+  if (atomic_load (&e->slot_waiters) == 0)
+    e->slots_full_ms = e->now_ms;
   for (unsigned i = 0; i < RING_FILES; i++)
     mlink_tick (&e->links[i], e->now_ms);
   prod_tick (e);

@@ -189,6 +189,8 @@ struct copyside {
   bool on;
   bool stepping;
   bool stopping, idle; /* CE_STOP fed; CA_IDLE came */
+  uint64_t acked;      /* at the last tick, ... */
+  uint64_t same_ms;    /* ... which it is since */
   bool want_poll;
   struct copy *core;
   struct copy_actions *acts;
@@ -277,6 +279,7 @@ struct engine {
   _Atomic uint64_t free_slots[REPL_MAX_SLOTS / 64];
   _Atomic uint32_t slot_freed; /* futex for workers that found no slot */
   _Atomic uint32_t slot_waiters;
+  uint64_t slots_full_ms;      /* the engine has seen some at each tick since */
   struct req_slot slots[REPL_MAX_SLOTS];
   _Atomic uint32_t n_waiting;    /* workers in wait_done */
   _Atomic uint32_t answers;      /* futex: rises with each round that answered requests */

@@ -10,6 +10,8 @@
 #include "common/util.h"
 #include "plugin/gate.h"
 
+#define LEFT (UINT64_C (1) << 32)
+
 static _Atomic uint32_t next_shard;
 static __thread uint32_t my_shard; /* index + 1; 0: none yet */
 
@@ -29,7 +31,7 @@ gate_enter (struct gate *g)
   if (my_shard == 0)
     my_shard = atomic_fetch_add (&next_shard, 1) % GATE_SHARDS + 1;
   pass.shard = &g->shards[my_shard - 1];
-  atomic_fetch_add (&pass.shard->n, 1);
+  atomic_fetch_add (&pass.shard->work, 1);
   /* The epoch first: read the other way round, an old mode could carry a new epoch. */
   pass.epoch = atomic_load (&g->epoch);
   pass.mode = atomic_load (&g->mode);
@@ -40,7 +42,7 @@ void
 gate_leave (struct gate_pass *pass)
 {
   if (pass->shard)
-    atomic_fetch_sub (&pass->shard->n, 1);
+    atomic_fetch_add (&pass->shard->work, LEFT - 1);
   pass->shard = NULL;
 }
 
@@ -117,7 +119,7 @@ bool
 gate_is_drained (struct gate *g)
 {
   for (unsigned i = 0; i < GATE_SHARDS; i++)
-    if (atomic_load (&g->shards[i].n) == 0)
+    if ((uint32_t) atomic_load (&g->shards[i].work) == 0)
       g->seen_idle |= UINT64_C (1) << i;
   return g->seen_idle == UINT64_MAX;
 }
@@ -128,6 +130,34 @@ gate_inside (struct gate *g)
   uint32_t n = 0;
 
   for (unsigned i = 0; i < GATE_SHARDS; i++)
-    n += atomic_load (&g->shards[i].n);
+    n += (uint32_t) atomic_load (&g->shards[i].work);
+  return n;
+}
+
+void
+gate_look (struct gate *g, uint64_t now_ms)
+{
+  for (unsigned i = 0; i < GATE_SHARDS; i++) {
+    const uint64_t work = atomic_load_explicit (&g->shards[i].work, memory_order_relaxed);
+
+    if ((uint32_t) work == 0)
+      g->same_ms[i] = 0;
+    else if (g->same_ms[i] == 0 || work / LEFT != g->looked[i] / LEFT)
+      g->same_ms[i] = now_ms;
+    g->looked[i] = work;
+  }
+}
+
+uint32_t
+gate_stuck (struct gate *g, uint64_t now_ms, uint64_t least_ms, uint64_t *age_ms)
+{
+  uint32_t n = 0;
+
+  *age_ms = 0;
+  for (unsigned i = 0; i < GATE_SHARDS; i++)
+    if (g->same_ms[i] != 0 && now_ms - g->same_ms[i] >= least_ms) {
+      n += (uint32_t) g->looked[i];
+      *age_ms = MAX (*age_ms, now_ms - g->same_ms[i]);
+    }
   return n;
 }

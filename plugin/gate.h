@@ -28,8 +28,8 @@ enum gate_mode {
 };
 
 struct gate_shard {
-  _Atomic uint32_t n;
-  char pad[60]; /* one cache line each */
+  _Atomic uint64_t work; /* low half: inside now; high half: how many have left */
+  char pad[56];          /* one cache line each */
 };
 
 struct gate {
@@ -39,6 +39,8 @@ struct gate {
   _Atomic uint64_t read_ms;        /* a read was answered last, by a worker alone */
   _Atomic bool guarded;            /* every read waits through the engine: copies may differ */
   uint64_t seen_idle;              /* engine: shards seen at 0 since the last change */
+  uint64_t looked[GATE_SHARDS];    /* engine: shards as gate_look saw them last, ... */
+  uint64_t same_ms[GATE_SHARDS];   /* ... and since when nobody has left */
   struct gate_shard shards[GATE_SHARDS];
   _Atomic uint32_t wide;                /* writes in flight that span too many blocks */
   _Atomic uint16_t blocks[GATE_BLOCKS]; /* writes in flight, by hashed block */
@@ -83,5 +85,9 @@ extern void gate_set (struct gate *g, enum gate_mode mode, bool new_epoch);
 extern bool gate_is_drained (struct gate *g);
 /* Requests inside now; for status. */
 extern uint32_t gate_inside (struct gate *g);
+/* Engine, again and again: who is inside.  The store has them, as whoever waits for the engine has left. */
+extern void gate_look (struct gate *g, uint64_t now_ms);
+/* Engine: requests that the store has had for least_ms or longer, and the age of the oldest. */
+extern uint32_t gate_stuck (struct gate *g, uint64_t now_ms, uint64_t least_ms, uint64_t *age_ms);
 
 #endif /* IASP_GATE_H */

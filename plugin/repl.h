@@ -257,7 +257,7 @@ struct repl_site_status {
 enum repl_wait_owner { RW_STORE, RW_COPY, RW_LEASE, RW_HOLD, RW_RANGE, RW_FAILED, RW_MARK, RW_EQUAL };
 struct repl_wait {
   uint8_t owner;                /* enum repl_wait_owner */
-  uint8_t site;                 /* RW_COPY */
+  uint8_t site;                 /* RW_COPY; RW_EQUAL: the first copy that is not */
   unsigned requests;            /* how many wait for it */
   uint64_t age_ms;              /* of the oldest */
   const char *reason;

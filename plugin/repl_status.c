@@ -127,6 +127,25 @@ add_wait (const struct repl *r, struct repl_wait *w, const struct repl_slot *s, 
     w->age_ms = age;
 }
 
+/* For which copy a guarded read waits. */
+static void
+unequal (const struct repl *r, struct repl_wait *w)
+{
+  w->reason = "after an unclean end the copies are made equal before this is read";
+  for (unsigned s = 0; s < r->cfg.n_sites; s++) {
+    const struct repl_site *x = &r->sites[s];
+
+    if (!(set_mask (r) & 1u << s) || (!x->map_needed && is_equal (&x->track)))
+      continue;
+    w->site = (uint8_t) s;
+    if (x->map_needed)
+      w->reason = "after an unclean end nothing is read before the copy has said in what it may differ";
+    else if (x->reason[0])
+      w->reason = x->reason;
+    return;
+  }
+}
+
 /* Every request that isn't complete is counted under each owner that it waits for. */
 unsigned
 repl_waits (const struct repl *r, uint64_t now_ms, struct repl_wait out[REPL_MAX_WAITS])
@@ -151,12 +170,12 @@ repl_waits (const struct repl *r, uint64_t now_ms, struct repl_wait out[REPL_MAX
     }
     else if (s->state == SL_BLOCKED && s->blockers > 0)
       add_wait (r, &w[CRG_MAX_SITES + RW_RANGE - 1], s, now_ms);
+    else if (s->guarded)
+      add_wait (r, &w[CRG_MAX_SITES + RW_EQUAL - 1], s, now_ms);
     else if (s->state == SL_BLOCKED && r->hold)
       add_wait (r, &w[CRG_MAX_SITES + RW_HOLD - 1], s, now_ms);
     else if (s->stalled)
       add_wait (r, &w[CRG_MAX_SITES + RW_MARK - 1], s, now_ms);
-    else if (s->guarded)
-      add_wait (r, &w[CRG_MAX_SITES + RW_EQUAL - 1], s, now_ms);
     if (!lease && s->blockers == 0 && s->state != SL_ACTIVE)
       add_wait (r, &w[CRG_MAX_SITES + RW_LEASE - 1], s, now_ms);
   }
@@ -170,7 +189,7 @@ repl_waits (const struct repl *r, uint64_t now_ms, struct repl_wait out[REPL_MAX
   w[CRG_MAX_SITES + RW_STORE].owner = RW_STORE;
   w[CRG_MAX_SITES + RW_STORE].reason = "the production store is at work";
   w[CRG_MAX_SITES + RW_RANGE - 1].owner = RW_RANGE;
-  w[CRG_MAX_SITES + RW_RANGE - 1].reason = "an earlier write or resync of the same range";
+  w[CRG_MAX_SITES + RW_RANGE - 1].reason = "an earlier write, or a resync or comparison, of the same range";
   w[CRG_MAX_SITES + RW_HOLD - 1].owner = RW_HOLD;
   w[CRG_MAX_SITES + RW_HOLD - 1].reason = r->hold_reason;
   w[CRG_MAX_SITES + RW_LEASE - 1].owner = RW_LEASE;
@@ -178,10 +197,11 @@ repl_waits (const struct repl *r, uint64_t now_ms, struct repl_wait out[REPL_MAX
   w[CRG_MAX_SITES + RW_FAILED - 1].owner = RW_FAILED;
   w[CRG_MAX_SITES + RW_FAILED - 1].reason = r->fail_reason;
   w[CRG_MAX_SITES + RW_MARK - 1].owner = RW_MARK;
-  w[CRG_MAX_SITES + RW_MARK - 1].reason = "its regions are being marked hot";
+  w[CRG_MAX_SITES + RW_MARK - 1].reason
+    = r->stalled.n > 0 ? "as many regions are hot as may be: a flush of all copies has to free some"
+                       : "its regions are being marked hot on the production store";
   w[CRG_MAX_SITES + RW_EQUAL - 1].owner = RW_EQUAL;
-  w[CRG_MAX_SITES + RW_EQUAL - 1].reason
-    = "after an unclean end the copies are made equal before this is read";
+  unequal (r, &w[CRG_MAX_SITES + RW_EQUAL - 1]);
   for (unsigned i = 0; i < REPL_MAX_WAITS; i++)
     if (w[i].requests > 0)
       out[n++] = w[i];

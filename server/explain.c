@@ -288,20 +288,38 @@ add_wait (json_t *waits, const char *node, const char *owner, const char *reason
                                            "reason", reason, "age_ms", age_ms));
 }
 
+/* What the plugin of a node says of its own: production's, or a copy's. */
+static void
+add_waits (json_t *waits, const char *node, json_t *report)
+{
+  json_t *wait;
+  size_t i;
+
+  json_array_foreach (json_object_get (report, "waits"), i, wait)
+    add_wait (waits, node, json_string_value (json_object_get (wait, "owner")) ?: "?",
+              json_string_value (json_object_get (wait, "reason")) ?: "", number (wait, "age_ms"));
+}
+
 static json_t *
 waits_page (const struct page *p)
 {
-  json_t *waits = json_array (), *wait;
+  json_t *waits = json_array ();
   uint64_t now = clock_boottime_ms ();
-  size_t i;
 
   if (p->st.wait_reason[0])
     add_wait (waits, "", p->st.wait_owner, p->st.wait_reason,
               (json_int_t) (now > p->st.wait_since_ms ? now - p->st.wait_since_ms : 0));
-  json_array_foreach (json_object_get (p->report, "waits"), i, wait)
-    add_wait (waits, name_of (p, host_of (p)),
-              json_string_value (json_object_get (wait, "owner")) ?: "?",
-              json_string_value (json_object_get (wait, "reason")) ?: "", number (wait, "age_ms"));
+  add_waits (waits, name_of (p, host_of (p)), p->report);
+  for (unsigned i = 0; i < p->s->def.n_sites; i++) {
+    uint64_t age_ms;
+    json_t *report;
+
+    if (p->r->copies[i].host == NO_NODE || p->r->copies[i].host == host_of (p))
+      continue;
+    report = status_find_report (p->m, p->r->copies[i].host, p->iasp, &age_ms);
+    add_waits (waits, name_of (p, p->r->copies[i].host), report);
+    json_decref (report);
+  }
   return waits;
 }
 

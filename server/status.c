@@ -60,17 +60,18 @@ report_links (json_t *status)
   return list;
 }
 
-/* Waits of one IASP that a report has room for. */
-#define REPORT_WAITS 3
+/* Waits of one IASP in a report; the second figure if it is too long else. */
+#define REPORT_WAITS       8
+#define REPORT_WAITS_SHORT 3
 
 static void
-report_waits (json_t *item, json_t *status)
+report_waits (json_t *item, json_t *status, size_t most)
 {
   json_t *waits = json_object_get (status, "waits"), *wait, *list = json_array ();
   size_t i;
 
   json_array_foreach (waits, i, wait) {
-    if (i < REPORT_WAITS)
+    if (i < most)
       json_array_append (list, wait);
   }
   json_object_set_new (item, "waits", list);
@@ -139,7 +140,7 @@ compose_report (const struct member *m, enum detail detail)
       if (detail > BARE) {
         json_t *verify = verify_report (status, detail == ALL);
 
-        report_waits (item, status);
+        report_waits (item, status, detail == ALL ? REPORT_WAITS : REPORT_WAITS_SHORT);
         if (verify)
           json_object_set_new (item, "verify", verify);
       }

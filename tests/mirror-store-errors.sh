@@ -39,6 +39,20 @@ end ()
 said () { [ "$(grep -c '"event":"store-failed"' "$1/answers")" = 1 ]; }
 left_set () { ! in_set n0; }
 
+# A store that takes its time: whoever waits for it is shown, at production and at the copy.
+begin
+faults n0 "delay read 1500000"
+faults n1 "delay write 1500000"
+io "read -P 1 0 4k" & slow=($!)
+timeout 20 qemu-io -f raw -t writeback -c "write -P 2 2M 64k" "$(uri "$tmp/n0/nbd")" >qemu.write 2>&1 & slow+=($!)
+waits () { status "$1"; [[ $ANSWER =~ '"owner":"store","reason":"'"$2"'","age_ms":'[1-9] ]]; }
+wait_for 1 waits n0 "the store has not answered" || fail "nobody says that a read waits for the store: $ANSWER"
+wait_for 1 waits n1 "its store has not answered" || fail "the copy does not say that a write waits for its store: $ANSWER"
+faults n0
+faults n1
+wait "${slow[@]}" || { cat qemu.out qemu.write; fail "slow is not failed"; }
+end
+
 # on_copy WHAT RULE COMMAND...: an error of the copy's store
 on_copy ()
 {

@@ -89,6 +89,34 @@ marks (void)
   ok (gate_lease_is_valid (&g, 999) && !gate_lease_is_valid (&g, 1000), "the lease ends at its instant (L1)");
 }
 
+/* Who is inside has the store: if nobody leaves, the store does not answer. */
+static void
+stuck (void)
+{
+  struct gate_pass a, b;
+  uint64_t age_ms;
+
+  gate_init (&g, GATE_FAST, UINT64_MAX);
+  gate_look (&g, 1000);
+  is (gate_stuck (&g, 1100, 0, &age_ms), 0, "nobody is inside");
+  a = gate_enter (&g);
+  b = gate_enter (&g);
+  gate_look (&g, 1100);
+  is (gate_stuck (&g, 1150, 100, &age_ms), 0, "two, for a moment");
+  gate_look (&g, 1200);
+  is (gate_stuck (&g, 1250, 100, &age_ms), 2, "nobody has left since");
+  is (age_ms, 150, "so long");
+  gate_leave (&a);
+  a = gate_enter (&g);
+  gate_look (&g, 1300);
+  is (gate_stuck (&g, 1350, 100, &age_ms), 0, "one has left, and another is there");
+  is (gate_inside (&g), 2, "two");
+  gate_leave (&a);
+  gate_leave (&b);
+  gate_look (&g, 1400);
+  ok (gate_stuck (&g, 9000, 0, &age_ms) == 0 && age_ms == 0 && gate_inside (&g) == 0, "nobody again");
+}
+
 static const struct {
   const char *key, *value, *says;
 } refused[] = {
@@ -185,6 +213,7 @@ main (void)
 {
   draining ();
   marks ();
+  stuck ();
   parameters ();
   return tap_done ();
 }
