@@ -45,6 +45,7 @@ load drivers/target/target_core_file drivers/target/loopback/tcm_loop
 mkdir -p "$target/core/fileio_0/disk"
 truncate -s $((mirror_size + (8 << 20))) disk
 echo "fd_dev_name=$tmp/disk,fd_dev_size=$((mirror_size + (8 << 20)))" >"$target/core/fileio_0/disk/control"
+echo crg-disk >"$target/core/fileio_0/disk/wwn/vpd_unit_serial" # a wwid is made of it
 echo 1 >"$target/core/fileio_0/disk/enable"
 for i in 0 1; do
   port=$target/loopback/naa.6001405000000001/tpgt_$((i + 1))
@@ -119,5 +120,15 @@ io n0 "write -P 5 1M 64k" || { cat io.out; fail "write at n0, again"; }
 tell n0 '"cmd":"role","role":"none"'
 dd if=n1/store of=head bs=4k count=1 iflag=direct status=none
 dd if=head of=n1/store bs=4k count=1 oflag=direct conv=notrunc status=none || fail "the device is still reserved"
+
+# Metadata elsewhere: what belongs to the disk is known by whichever path, and what is a copy too.
+truncate -s 1M meta
+"$CRGCTL" iasp create n0/store --force --meta meta >iasp.log 2>&1 || { cat iasp.log; fail "no store of the disk"; }
+"$CRGCTL" iasp dump n0/store --meta meta --json >iasp.log
+grep -q '"data_identity": *"id naa\.6001405' iasp.log || { cat iasp.log; fail "the disk is not known by its number"; }
+"$CRGCTL" iasp check n1/store --meta meta >iasp.log || { cat iasp.log; fail "by its other path it is another disk"; }
+cp meta meta.copy
+expect_fail "$CRGCTL" iasp check n1/store --meta meta.copy >iasp.log
+grep -q "is a copy from elsewhere" iasp.log || { cat iasp.log; fail "a copy of the metadata is taken"; }
 
 echo "all of it after $SECONDS s"
