@@ -131,4 +131,17 @@ cp meta meta.copy
 expect_fail "$CRGCTL" iasp check n1/store --meta meta.copy >iasp.log
 grep -q "is a copy from elsewhere" iasp.log || { cat iasp.log; fail "a copy of the metadata is taken"; }
 
+# Made a store again: the device empties itself, or says that it can't, and --zero does it.
+stop_pid "$PID_n0"
+stop_pid "$PID_n1"
+"$CRGCTL" iasp create n0/store --force >made 2>&1 || { cat made; fail "iasp create on a device"; }
+cat made
+if ! grep -q 'it is all zeroes, and what is written will be known' made; then
+  grep -q 'emptying itself\|empty itself' made || fail "not said what became of what it held"
+  "$CRGCTL" iasp check n0/store | grep -qv 'ever written' || fail "it has kept what it held, and calls it empty"
+  "$CRGCTL" iasp create n0/store --zero >made 2>&1 || { cat made; fail "iasp create --zero on a device"; }
+fi
+"$CRGCTL" iasp check n0/store | grep -q ' 0 of [0-9]* bytes were ever written' || fail "the device is not known to be empty"
+cmp -n $mirror_size /dev/zero n0/store || fail "the device is not all zeroes"
+
 echo "all of it after $SECONDS s"
