@@ -263,7 +263,8 @@ prod_actions (struct repl_actions *out)
       begin_stage (w.prod_site, &w.mark, w.prod_life);
       break;
     case RA_STABLE:
-      if (chance (90) && w.site[a->site].conn_up) { /* it may be left out */
+      /* It may be left out, but for what has to be answered. */
+      if ((chance (90) || (a->frame.flags & WIRE_F_SYNC)) && w.site[a->site].conn_up) {
         struct msg *m = new_msg ();
         m->h = a->frame;
         push_fwd (a->site, m);
