@@ -414,6 +414,8 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   memset (o, 0, sizeof *o);
   o->state = OP_BLOCKED;
   o->frame = *f;
+  o->offset = f->offset;
+  o->length = f->length;
   o->buf = ev->buf;
   if (f->type == WIRE_ENTER)
     o->record = *ev->record;
@@ -435,7 +437,7 @@ frame (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   }
   if (is_data (f->type) && c->cfg.mark) {
     copy_note_missing (c, f);
-    o->nothing = copy_changes_nothing (c, o);
+    copy_cut_unwritten (c, o);
     if (!o->nothing)
       copy_take_hot (c, o);
   }
@@ -594,11 +596,30 @@ done (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   op_done (c, seq_of (c, ev->op), out);
 }
 
+/* What becomes of a part of an operation; of a FLUSH there is one without a length. */
+static void
+part (const struct copy_op *o, uint64_t seq, enum copy_action_kind kind, uint64_t from, uint64_t to,
+      struct copy_actions *out)
+{
+  struct copy_action *a;
+
+  if (from == to && o->frame.type != WIRE_FLUSH)
+    return;
+  a = copy_act (out, kind);
+  a->op = (uint16_t) (seq % COPY_MAX_OPS);
+  a->buf = o->buf;
+  a->frame = o->frame;
+  if (from < to) {
+    a->skip = (uint32_t) (from - o->frame.offset);
+    a->frame.offset = from;
+    a->frame.length = (uint32_t) (to - from);
+  }
+}
+
 static void
 submit (struct copy *c, uint64_t seq, struct copy_actions *out)
 {
   struct copy_op *o = copy_op_of (c, seq);
-  struct copy_action *a;
 
   o->state = OP_SUBMITTED;
   c->n_blocked--;
@@ -614,20 +635,17 @@ submit (struct copy *c, uint64_t seq, struct copy_actions *out)
     write_super (c, SUPER_ENTER, true, out);
     return;
   }
-  if (o->frame.type == WIRE_MAP || o->nothing) { /* a map was noted when it came; ENTER waits for it to be on disk */
-    if (o->nothing) {
-      a = copy_act (out, CA_NOTHING);
-      a->frame = o->frame;
-      a->buf = o->buf;
-      a->op = (uint16_t) (seq % COPY_MAX_OPS);
-    }
-    op_done (c, seq, out);
-    return;
+  if (o->length < o->frame.length) {
+    part (o, seq, CA_NOTHING, o->frame.offset, o->offset, out);
+    part (o, seq, CA_NOTHING, o->offset + o->length, o->frame.offset + o->frame.length, out);
   }
-  a = copy_act (out, CA_SUBMIT);
-  a->op = (uint16_t) (seq % COPY_MAX_OPS);
-  a->buf = o->buf;
-  a->frame = o->frame;
+  /* A map was noted when it came; ENTER waits for it to be on disk. */
+  if (o->frame.type == WIRE_MAP || o->nothing)
+    op_done (c, seq, out);
+  else if (o->frame.type == WIRE_FLUSH)
+    part (o, seq, CA_SUBMIT, 0, 0, out);
+  else
+    part (o, seq, CA_SUBMIT, o->offset, o->offset + o->length, out);
 }
 
 static void

@@ -86,9 +86,11 @@ struct copy_event {
 };
 
 enum copy_action_kind {
-  CA_SUBMIT = 1, /* op, buf, frame: WRITE, ZERO, TRIM, RESYNC_* (WIRE_F_FUA: stable before
-                    CE_DONE), FLUSH -> CE_DONE.  Zeroes and trims read as zeroes after it */
-  CA_NOTHING,    /* op, buf, frame: it is done without the store, which has zeroes there (W1) */
+  CA_SUBMIT = 1, /* op, buf, frame, skip (bytes of the operation that are left out before it): WRITE, ZERO, TRIM,
+                    RESYNC_* (WIRE_F_FUA: stable before CE_DONE), FLUSH -> CE_DONE.  Zeroes and trims read as zeroes
+                    after it */
+  CA_NOTHING,    /* op, buf, frame, skip: a part of an operation that is done without the store, which has zeroes
+                    there (W1) */
   CA_SUPER,      /* tenure, generation, since, unusable, filling: superblock, flushed, after a flush of
                     the data if flush_data -> CE_DONE with op COPY_OP_SUPER.  One at a time */
   CA_RELEASE,    /* buf: the payload is not needed any more */
@@ -115,7 +117,7 @@ struct copy_action {
   bool unusable, filling, flush_data;
   uint16_t op;
   int error;
-  uint32_t conn, buf;
+  uint32_t conn, buf, skip;
   uint64_t seq;
   uint64_t tenure, generation, since;
   const char *reason;          /* static */

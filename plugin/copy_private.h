@@ -15,6 +15,8 @@ struct copy_op { /* of sequence number s: ops[s % COPY_MAX_OPS] */
   bool after_super;  /* waits until the store is marked unusable */
   bool hot;          /* counted as a writer of its regions */
   bool nothing;      /* zeroes for what was never written: there is nothing to do */
+  uint64_t offset;   /* what of it is to be written */
+  uint32_t length;
   uint8_t hot_wait;  /* 1: for the mark, 2: for a free region */
   uint64_t ticket;   /* ENTER: of the maps that have to be on disk first */
   uint16_t blockers; /* earlier operations that must be done first */
@@ -93,7 +95,7 @@ copy_is_runnable (const struct copy_op *o)
 extern void copy_mark_unusable (struct copy *c);
 
 /* copy_track.c */
-extern bool copy_changes_nothing (const struct copy *c, const struct copy_op *o);
+extern void copy_cut_unwritten (const struct copy *c, struct copy_op *o);
 extern void copy_take_hot (struct copy *c, struct copy_op *o);
 extern void copy_leave_hot (struct copy *c, struct copy_op *o, uint64_t seq);
 extern void copy_note_missing (struct copy *c, const struct wire_header *f);

@@ -9,28 +9,41 @@
 
 /* --- tracking -------------------------------------------------------------------------------- */
 
-/* Zeroes, as it is filled, for what was never written (W1).  Not with an earlier operation on it before it, which may
- * wait for its mark; nor where it does not know of itself that it lacks the block: what a comparison has found to
- * differ is written, whatever the map says. */
-bool
-copy_changes_nothing (const struct copy *c, const struct copy_op *o)
+/* Zeroes, as it is filled, for what was never written (W1) are not written, at either end of a range.  Not with an
+ * earlier operation on it before it, which may wait for its mark; nor where it does not know of itself that it lacks
+ * the block: what a comparison has found to differ is written, whatever the map says. */
+void
+copy_cut_unwritten (const struct copy *c, struct copy_op *o)
 {
   const struct wire_header *f = &o->frame;
   const struct mark *m = c->cfg.mark;
+  uint32_t head;
 
-  if (f->type != WIRE_RESYNC_ZERO || o->blockers > 0 || mark_unwritten (m, f->offset, f->length) < f->length)
-    return false;
+  if (f->type != WIRE_RESYNC_ZERO || o->blockers > 0 || !m->written.map)
+    return;
   for (uint64_t b = f->offset / m->block_size; b * m->block_size < f->offset + f->length; b++)
     if (!bits_get (&m->bits[c->cfg.site], b))
-      return false;
-  return true;
+      return;
+  head = (uint32_t) mark_unwritten (m, o->offset, o->length);
+  o->offset += head;
+  o->length -= head;
+  while (o->length > 0) {
+    uint64_t last = (o->offset + o->length - 1) / m->block_size * m->block_size;
+
+    if (mark_unwritten (m, last, 1) == 0)
+      break;
+    o->length = last > o->offset ? (uint32_t) (last - o->offset) : 0;
+  }
+  o->nothing = o->length == 0;
 }
 
 /* Counts a block that came in its regions; it may have to wait. */
 void
 copy_take_hot (struct copy *c, struct copy_op *o)
 {
-  bool full, ready = hot_begin (&c->cfg.mark->hot, o->frame.offset, o->frame.length, &full);
+  /* With a map of what was written what is ahead of zeroes is better left alone. */
+  const bool alone = o->frame.type == WIRE_RESYNC_ZERO && c->cfg.mark->written.map;
+  bool full, ready = (alone ? hot_begin_alone : hot_begin) (&c->cfg.mark->hot, o->offset, o->length, &full);
 
   o->hot = !full;
   if (o->hot && (o->frame.flags & WIRE_F_KEEP))
@@ -50,7 +63,7 @@ void
 copy_leave_hot (struct copy *c, struct copy_op *o, uint64_t seq)
 {
   if (o->hot)
-    hot_end (&c->cfg.mark->hot, o->frame.offset, o->frame.length, seq);
+    hot_end (&c->cfg.mark->hot, o->offset, o->length, seq);
   if (o->hot_wait != 0)
     c->n_hot_wait--;
   o->hot = false;
@@ -109,7 +122,7 @@ copy_hot_wake (struct copy *c)
       continue;
     if (o->hot_wait == 2)
       copy_take_hot (c, o);
-    else if (hot_ready (&c->cfg.mark->hot, o->frame.offset, o->frame.length)) {
+    else if (hot_ready (&c->cfg.mark->hot, o->offset, o->length)) {
       o->hot_wait = 0;
       c->n_hot_wait--;
     }

@@ -368,8 +368,8 @@ want_ahead (struct hot *h, uint64_t region)
     }
 }
 
-bool
-hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
+static bool
+begin (struct hot *h, uint64_t offset, uint64_t length, bool leads, bool *full)
 {
   const uint64_t first = first_region (h, offset), last = last_region (h, offset, length);
   bool ready = true;
@@ -386,14 +386,27 @@ hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
     const uint64_t to = MIN (offset + length, (r + 1) * h->region_size);
 
     e->writers++;
-    e->filled = (uint32_t) MIN (e->filled + (to - from), (uint64_t) h->region_size);
+    if (leads)
+      e->filled = (uint32_t) MIN (e->filled + (to - from), (uint64_t) h->region_size);
     ready &= e->state == HS_HOT;
   }
-  for (uint64_t r = first; r <= last; r++)
+  for (uint64_t r = first; leads && r <= last; r++)
     want_ahead (h, r);
   if (!ready)
     h->waits++;
   return ready;
+}
+
+bool
+hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full)
+{
+  return begin (h, offset, length, true, full);
+}
+
+bool
+hot_begin_alone (struct hot *h, uint64_t offset, uint64_t length, bool *full)
+{
+  return begin (h, offset, length, false, full);
 }
 
 void

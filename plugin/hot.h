@@ -110,6 +110,8 @@ extern bool hot_has_room (const struct hot *h, uint64_t offset, uint64_t length)
  * sequential writer finds its marks on the disk, and one batch serves several regions. */
 extern unsigned hot_ahead (const struct hot *h);
 extern bool hot_begin (struct hot *h, uint64_t offset, uint64_t length, bool *full);
+/* The same, and it leads to nothing. */
+extern bool hot_begin_alone (struct hot *h, uint64_t offset, uint64_t length, bool *full);
 extern bool hot_ready (const struct hot *h, uint64_t offset, uint64_t length);
 /* Behind hot_begin (), not if it was full: like what was found, the mark of its regions stays until
  * hot_settle () says otherwise; only the entry may go. */

@@ -75,5 +75,5 @@ io flush
 same_data || fail "the stores differ"
 written n0 $((3 * mib))
 number n1 written
-[ "$NUMBER" -lt $((60 * mib)) ] || fail "the copy was written $NUMBER bytes for 3 MiB"
+[ "$NUMBER" -lt $((24 * mib)) ] || fail "the copy was written $NUMBER bytes for 3 MiB"
 cmp -n 4096 -i 31457280:31457280 n0/store n1/store || fail "what was written on the way is not there"

@@ -697,10 +697,33 @@ test_written (void)
   while (mark.stage != MS_IDLE)
     marked ();
   ok (has (CA_SUBMIT) && find (CA_SUBMIT)->op == 3, "then the zeroes");
+  done (3, 0);
   frame (WIRE_RESYNC_ZERO, 0, 65536, WIRE_F_MAY_TRIM);
   ok (!has (CA_NOTHING), "what it does not know itself to lack is written: somebody has seen it differ");
   while (mark.stage != MS_IDLE)
     marked ();
+  done (find (CA_SUBMIT)->op, 0);
+  bits_fill (&mark.bits[1], true);
+  check (mark_unwritten (&mark, 65536, 15 * 65536) == 3 * 65536, "blocks 1 to 3 were never written");
+  frame (WIRE_RESYNC_ZERO, 65536, 7 * 65536, WIRE_F_MAY_TRIM);
+  while (mark.stage != MS_IDLE)
+    marked ();
+  ok (has (CA_SUBMIT) && find (CA_SUBMIT)->frame.offset == 4 * 65536 && find (CA_SUBMIT)->frame.length == 4 * 65536
+          && find (CA_SUBMIT)->skip == 3 * 65536,
+      "what was never written is cut off in front");
+  ok (count (CA_NOTHING) == 1 && find (CA_NOTHING)->frame.offset == 65536
+          && find (CA_NOTHING)->frame.length == 3 * 65536 && find (CA_NOTHING)->skip == 0,
+      "... with nothing to do for it");
+  done (find (CA_SUBMIT)->op, 0);
+  bits_fill (&mark.bits[1], true);
+  frame (WIRE_RESYNC_ZERO, 0, 4 * 65536, WIRE_F_MAY_TRIM);
+  while (mark.stage != MS_IDLE)
+    marked ();
+  ok (has (CA_SUBMIT) && find (CA_SUBMIT)->frame.offset == 0 && find (CA_SUBMIT)->frame.length == 65536
+          && find (CA_NOTHING)->skip == 65536,
+      "... and behind");
+  done (find (CA_SUBMIT)->op, 0);
+  ok (mark.bits[1].n_set == 12 && mark_unwritten (&mark, 65536, 65536) == 65536, "all of it is lacking no more");
   frame (WIRE_ZERO, 15 * 65536, 4096, WIRE_F_MAY_TRIM);
   ok (has (CA_MARK) && !has (CA_NOTHING), "a client's zeroes are written");
   while (mark.stage != MS_IDLE)

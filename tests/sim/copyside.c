@@ -83,7 +83,7 @@ submit (struct wplugin *p, const struct copy_action *a)
   check_written (p, a->frame.offset, a->frame.length);
   op = disk_op (p, DW_WRITE, DF_COPY, a->op, a->frame.offset, a->frame.length,
                 a->frame.flags & WIRE_F_FUA);
-  memcpy (op->data, w.frame[frame - 1].data, a->frame.length / W_UNIT * sizeof (stamp_t));
+  memcpy (op->data, &w.frame[frame - 1].data[a->skip / W_UNIT], a->frame.length / W_UNIT * sizeof (stamp_t));
   if (a->frame.type == WIRE_RESYNC_WRITE || a->frame.type == WIRE_RESYNC_ZERO) {
     struct super_choice choice;
     enum super_status status;
@@ -110,7 +110,7 @@ nothing (struct wplugin *p, const struct copy_action *a)
     if ((d->cur[i] != 0 && !(d->cur[i] & W_ZERO)) || (d->stable[i] != 0 && !(d->stable[i] & W_ZERO)))
       world_fail ("n%u: unit %u is said to have never been written, and has %u, stable %u", p->node + 1, i, d->cur[i],
                   d->stable[i]);
-    d->cur[i] = d->stable[i] = w.frame[frame - 1].data[i - first];
+    d->cur[i] = d->stable[i] = w.frame[frame - 1].data[a->skip / W_UNIT + i - first];
   }
 }
 

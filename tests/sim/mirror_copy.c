@@ -64,7 +64,7 @@ copy_actions (unsigned s, struct copy_actions *out)
       o->flush_data = a->flush_data;
       if (a->kind == CA_SUBMIT && x->bufs[a->buf % LINK_WINDOW_FRAMES])
         o->data = x->bufs[a->buf % LINK_WINDOW_FRAMES]->data
-                      ? units_dup (x->bufs[a->buf % LINK_WINDOW_FRAMES]->data, u0 (o->h.length))
+                      ? units_dup (&x->bufs[a->buf % LINK_WINDOW_FRAMES]->data[u0 (a->skip)], u0 (o->h.length))
                       : NULL;
       memcpy (o->snapshot, x->disk.cur, sizeof o->snapshot);
       e = after (rnd (1 + x->slow), SE_COPYOP);
@@ -78,7 +78,7 @@ copy_actions (unsigned s, struct copy_actions *out)
       if (!x->super.unusable)
         violate ("copy %u is filled, and its disk does not say that it is unusable", s);
       for (unsigned k = 0; k < u0 (a->frame.length); k++)
-        relabel (s, u0 (a->frame.offset) + k, x->bufs[a->buf]->data[k]);
+        relabel (s, u0 (a->frame.offset) + k, x->bufs[a->buf]->data[u0 (a->skip) + k]);
       w.unwritten++;
       break;
     case CA_SNAPSHOT_DROP:
