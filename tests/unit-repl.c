@@ -1017,6 +1017,36 @@ test_entering (void)
   ok (t->count[TS_CLEAN] == 0, "R4: one in the set that calls itself unusable may lack anything");
 }
 
+/* Progress of a resync: what a copy has confirmed stays done, whatever becomes of its link. */
+static void
+test_progress (void)
+{
+  struct repl_site_status before, st;
+
+  configure_mark (1);
+  cfg.n_sites = 2;
+  for (unsigned b = 0; b < 64; b++)
+    bits_set (&mark.bits[1], b, true);
+  init ();
+  link_up_mapped (1);
+  for (unsigned k = 0; k < 16; k++)
+    step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
+  tick (REPL_FLUSH_MS);
+  ack (1, r.sites[1].seq);
+  for (unsigned k = 0; k < 3; k++) /* sent, and not confirmed */
+    step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = (uint16_t) k, .length = BLOCK });
+  repl_site_status (&r, 1, now, &before);
+  ok (before.done_bytes == 16 * BLOCK && before.total_bytes == 64 * BLOCK, "a quarter of a resync is done");
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cut" });
+  repl_site_status (&r, 1, now, &st);
+  ok (st.done_bytes == before.done_bytes && st.total_bytes == before.total_bytes, "its link ends: it stays done");
+  step ((struct repl_event){ .kind = RE_LINK_UP, .site = 1, .mapped = true, .restarted = true,
+                             .window_bytes = LINK_WINDOW_BYTES, .window_frames = LINK_WINDOW_FRAMES,
+                             .room_bytes = 1 << 30 });
+  repl_site_status (&r, 1, now, &st);
+  ok (st.done_bytes == before.done_bytes && st.total_bytes == before.total_bytes, "also when its machine has restarted");
+}
+
 /* The flush that lets found marks go after a start, so that the next actions are the test's. */
 static void
 settled (unsigned site)
@@ -1554,6 +1584,7 @@ main (void)
   test_rate ();
   test_hung_entry ();
   test_slow_entry ();
+  test_progress ();
   test_hot ();
   test_entering ();
   test_spread ();
