@@ -666,6 +666,16 @@ test_sync (void)
   step (ask);
   done (COPY_OP_SYNC, -5);
   ok (has (CA_FAILED) && has (CA_ERROR) && !has (CA_STABLE), "F4: a flush that fails is the end of the store");
+
+  /* A flush aside of the stream takes nothing from what is kept. */
+  linked_marked (false);
+  c.cfg.snapshot = true;
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .flags = WIRE_F_SYNC } });
+  ok (has (CA_SYNC), "a flush is on its way");
+  frame (WIRE_RESYNC_WRITE, 65536, 4096, 0);
+  ok (has (CA_SNAPSHOT), "what it holds is kept meanwhile");
+  done (COPY_OP_SYNC, 0);
+  ok (has (CA_STABLE) && !has (CA_SUPER), "each of the two ends for itself");
 }
 
 /* What was never written is zeroes (W1): a copy that is filled with them does nothing. */

@@ -114,6 +114,17 @@ nothing (struct wplugin *p, const struct copy_action *a)
   }
 }
 
+/* A flush aside of the stream changes nothing, and may be on its way. */
+static bool
+is_being_written (const struct wplugin *p)
+{
+  for (unsigned k = 0; k < W_DOPS; k++)
+    if (w.dop[k].used && !w.dop[k].void_ && w.dop[k].why == DF_COPY && w.dop[k].what == DW_WRITE
+        && w.dop[k].life == p->life)
+      return true;
+  return false;
+}
+
 static void
 carry_out (struct wplugin *p, const struct copy_action *a)
 {
@@ -192,7 +203,7 @@ carry_out (struct wplugin *p, const struct copy_action *a)
     mapw_write (p);
     break;
   case CA_SNAPSHOT: /* a reflink: it takes time, and makes all of the store stable */
-    if (p->busy_copy > 0 || (p->sb.flags & SUPER_F_UNUSABLE))
+    if (is_being_written (p) || (p->sb.flags & SUPER_F_UNUSABLE))
       world_fail ("n%u: a copy keeps what is no state of its own", p->node + 1);
     p->busy_copy++;
     disk_op (p, DW_FLUSH, DF_COPY, a->op, 0, 0, false);
