@@ -421,9 +421,10 @@ check_wanted (const struct wplugin *p)
       check_differs (p->iasp, s, h->entry[k].region * h->region_size, h->region_size);
 }
 
-/* The resync is not larger than hot and dirty: what was written since the copy had it, and no more. */
+/* The resync is not larger than hot and dirty: what was written since the copy had it, and no more is sent,
+ * nor asked for. */
 void
-check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length)
+check_asked (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length)
 {
   /* A superblock that rotted: the one before it counts, which may say more. */
   for (uint64_t at = offset; at < offset + length && !w.disk[site][p->iasp].rotten; at += W_BLOCK)
@@ -432,6 +433,12 @@ check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t 
                   (unsigned) (at / W_BLOCK), site);
       return;
     }
+}
+
+void
+check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length)
+{
+  check_asked (p, site, offset, length);
   for (unsigned s = 0; s < w.mix.n_sites; s++) /* it makes the region hot on the copy */
     check_differs (p->iasp, s, offset, length);
 }

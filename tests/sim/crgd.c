@@ -13,10 +13,10 @@ static void drive (unsigned n, unsigned iasp);
 /* ---- control sockets ------------------------------------------------------------------------ */
 
 struct ctlmsg *
-ctl_push (struct ctlq *q, enum ctl_kind kind)
+ctl_push (unsigned node, struct ctlq *q, enum ctl_kind kind)
 {
   struct ctlmsg *m = &q->q[(q->head + q->n) % W_CTL];
-  uint64_t at = w.now_us + 1 + world_random (MS (2));
+  uint64_t at = w.now_us + 1 + world_random (MS (2) + w.control_slow_us[node]);
 
   if (q->n == W_CTL) {
     world_fail ("a control socket is full");
@@ -36,7 +36,7 @@ static struct ctlmsg *
 call (unsigned n, unsigned iasp, enum ctl_kind kind)
 {
   struct sup *s = &w.node[n].sup[iasp];
-  struct ctlmsg *m = ctl_push (&s->down, kind);
+  struct ctlmsg *m = ctl_push (n, &s->down, kind);
   struct wev *e = after_us (m->at - w.now_us, EV_CTL_DOWN);
 
   e->node = (uint8_t) n;

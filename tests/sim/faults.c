@@ -13,7 +13,7 @@ const char *const fault_names[F_KINDS] = {
   "kill-crgd", "kill-plugin", "power", "power-all", "pause-crgd", "pause-plugin", "cut", "cut-sites",
   "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
   "switchover", "end", "mark-failed", "leave", "force", "suspend", "disaster", "detach", "stop-machine",
-  "votes", "node",
+  "votes", "node", "slow-control", "kill-filling",
 };
 
 bool (*fault_filter) (unsigned number);
@@ -79,7 +79,7 @@ mix_choose (struct mix *m, uint64_t seed)
   }
   /* Each apart, so that a seed without them (--without) has the history that it had before. */
   for (unsigned k = F_FIRST_NEW; k < F_KINDS; k++)
-    if (mix_hash (seed, 100 + k) % 4 == 0)
+    if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : 12) == 0)
       m->weight[k] = k == F_DISASTER ? 10 : 4;
   if (m->n_sites * m->per_site + m->n_replicates < 3)
     m->weight[F_WIPE] = 0;
@@ -372,6 +372,26 @@ change_domain (const struct wfault *f)
   ask_node (f->node, &c);
 }
 
+/* Production is killed while it fills a copy that has some of the blocks. */
+static bool
+kill_filling (unsigned iasp)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    struct wplugin *p = plugin_of (n, iasp);
+
+    for (unsigned s = 0; s < w.mix.n_sites && p->running && p->prod_on; s++) {
+      const struct repl_site *x = &p->core.sites[s];
+
+      if (x->link_up && x->resync_begun && track_open (&x->track) > 0 && x->track.count[TS_CLEAN] > 0
+          && !(p->core.in_set & 1u << s)) {
+        plugin_die (p, "killed while it fills a copy");
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 void
 fault_do (unsigned number)
 {
@@ -494,6 +514,12 @@ fault_do (unsigned number)
   case F_NODE:
     change_domain (&f);
     break;
+  case F_SLOW_CONTROL: /* a busy machine: links are up before crgd has said what is committed */
+    w.control_slow_us[f.node] = 1000 + f.a % 300000;
+    break;
+  case F_KILL_FILLING: /* as soon as there is one */
+    f.undo_ms = 1;
+    break;
   case F_KINDS:
     return;
   }
@@ -521,6 +547,15 @@ fault_undo (const struct wev *e)
       next->a = e->a;
       next->b = stage;
       next->node = f.node;
+    }
+    return;
+  }
+  if (f.kind == F_KILL_FILLING) {
+    if (e->b < 150 && !w.healing && !kill_filling (f.iasp)) {
+      struct wev *next = after_us (MS (10), EV_UNDO);
+
+      next->a = e->a;
+      next->b = e->b + 1;
     }
     return;
   }
@@ -552,6 +587,9 @@ fault_undo (const struct wev *e)
     break;
   case F_SLOW_LINK:
     w.link_slow_us[f.node] = 0;
+    break;
+  case F_SLOW_CONTROL:
+    w.control_slow_us[f.node] = 0;
     break;
   case F_SLOW_DISK:
     w.disk[f.site][f.iasp].slow_us = w.mix.disk_us;
@@ -596,7 +634,7 @@ faults_repair (void)
   for (unsigned m = 0; m < w.n_machines; m++)
     continue_machine (m);
   for (unsigned n = 0; n < w.n_nodes; n++) {
-    w.link_slow_us[n] = 0;
+    w.link_slow_us[n] = w.control_slow_us[n] = 0;
     w.node[n].persist_fails = 0;
     go_on (n);
     for (unsigned i = 0; i < w.mix.n_iasps; i++)

@@ -12,8 +12,8 @@
  * production the block is not clean or a request for it is in flight; wherever a copy of the set and any other
  * differ, the disk of one of the two says so; a read returns only what a failover can't take back; nothing is
  * answered without a lease; a comparison (verify.h) never names a block that is equal, finds each one that was
- * changed behind a copy's back, and repairs it; a copy that was filled once is never filled from the start
- * again; in the end all copies are in the set and equal.
+ * changed behind a copy's back, and repairs it; a copy that says what it lacks is never filled from the start; in
+ * the end all copies are in the set and equal.
  */
 
 #ifndef SIM_MIRROR_H
@@ -121,6 +121,7 @@ struct site {
 
   uint32_t conn;      /* production's attempt or link; 0 = none */
   bool conn_up;       /* HELLO_OK was fed to production */
+  bool may_fill;      /* its link came up so that it has to be filled as a whole */
   uint64_t conn_ms;   /* when, and to which process, it was opened */
   uint32_t conn_life;
   bool resync_begun;  /* on this connection */
@@ -295,7 +296,8 @@ extern void copy_die (unsigned s, bool power);
 extern void ctl_propose (void);
 extern void ctl_handle (const struct sev *e);
 extern void ctl_commit (void);
-extern void prod_start (bool unclean);
+/* again: after an unclean end of the production before, on the same store. */
+extern void prod_start (bool again);
 extern void takeover (bool power, bool graceful);
 
 /* --- mirror_check.c ---------------------------------------------------------------------------- */

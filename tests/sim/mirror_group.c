@@ -99,7 +99,7 @@ ctl_commit (void)
 /* --- production's life -------------------------------------------------------------------------- */
 
 void
-prod_start (bool unclean)
+prod_start (bool again)
 {
   struct repl_config cfg = { .size = SIZE, .block_size = BLOCK, .n_rslots = 4,
                              .share_percent = (uint8_t) (1 + rnd (100)),
@@ -111,7 +111,8 @@ prod_start (bool unclean)
   cfg.site = (uint8_t) w.prod_site;
   cfg.n_sites = (uint8_t) w.n_sites;
   cfg.in_set = w.in_set;
-  cfg.unclean = unclean && !w.track ? w.in_set & ~(1u << w.prod_site) : 0;
+  /* R3, C5: what the production before asked for may be committed yet. */
+  cfg.entering = again ? ((1u << w.n_sites) - 1) & ~(w.in_set | 1u << w.prod_site) : 0;
   cfg.equal = w.graceful;
   if (w.track) {
     load_marks (w.prod_site, &w.mark, w.mark_memory, 2 * HOT_MAX_SPAN);
@@ -149,6 +150,7 @@ takeover (bool power, bool graceful)
 {
   unsigned best = w.prod_site;
   struct site *x = &w.site[w.prod_site];
+  bool again, open;
 
   w.takeovers++;
   /* what it had submitted lands or not */
@@ -178,8 +180,9 @@ takeover (bool power, bool graceful)
   memset (w.req, 0, sizeof w.req);
   if (power)
     lose_cache (x);
-  /* an ENTER under way: its outcome is decided now, either way (C5) */
-  if (w.change == CC_ENTER && w.change_generation == w.generation && chance (50)) {
+  /* an ENTER under way: its outcome is decided now, either way, or when the next production has begun (C5) */
+  open = w.change == CC_ENTER && w.change_generation == w.generation && chance (50);
+  if (w.change == CC_ENTER && w.change_generation == w.generation && !open && chance (50)) {
     w.in_set |= 1u << w.change_site;
     w.entered++;
   }
@@ -215,6 +218,7 @@ takeover (bool power, bool graceful)
     }
   say ("production dies%s at site %u; site %u goes on", power ? " (power)" : graceful ? " (gracefully)" : "",
        w.prod_site, best);
+  again = best == w.prod_site && !graceful;
   if (best != w.prod_site) {
     const unsigned old = w.prod_site;
     if (w.site[best].process)
@@ -247,5 +251,10 @@ takeover (bool power, bool graceful)
       struct copy_event ev = { .kind = CE_RECORD, .record = &rec };
       copy_feed (s, &ev);
     }
-  prod_start (false);
+  prod_start (again);
+  if (again && open) {
+    w.change = CC_ENTER;
+    w.change_generation = w.generation;
+    after (5 + rnd (150), SE_COMMIT);
+  }
 }

@@ -238,12 +238,14 @@ deliver_back (const struct sev *e)
     ev.kind = RE_LINK_UP;
     ev.restarted = m->ok.flags & WIRE_OK_RESTARTED;
     ev.empty = m->ok.flags & WIRE_OK_EMPTY;
+    ev.unusable = m->ok.flags & WIRE_OK_UNUSABLE;
     ev.syncs = m->ok.features & WIRE_FEATURE_SYNC;
     ev.keeps = m->ok.features & WIRE_FEATURE_KEEP;
     ev.digests = m->ok.features & WIRE_FEATURE_DIGEST;
     ev.window_bytes = m->ok.window_bytes;
     ev.window_frames = m->ok.window_frames;
     ev.room_bytes = x->out_size;
+    x->may_fill = !w.track || ev.empty || (ev.unusable && (w.r.in_set & 1u << s));
     feed (&ev);
     if (w.track && before && x->was_filled && w.r.sites[s].track.count[TS_CLEAN] + both < w.r.sites[s].track.n_blocks)
       violate ("site %u is filled from the start, %llu blocks may differ", s, (unsigned long long) both);
@@ -260,6 +262,7 @@ deliver_back (const struct sev *e)
   case 6:
     ev.kind = RE_DIGEST;
     ev.seq = m->h.seq;
+    ev.error = m->map ? 0 : -5;
     ev.map = m->map;
     ev.length = (m->h.length + BLOCK - 1) / BLOCK;
     feed (&ev);

@@ -24,14 +24,17 @@ feed (struct repl_event *ev)
 {
   static struct repl_actions out;
   uint64_t equal;
+  uint32_t owed = 0;
   unsigned rounds = 0;
 
   if (!w.prod || broken)
     return;
   ev->now_ms = w.now;
   ev->read_ms = w.read_ms;
-  for (unsigned s = 0; s < w.n_sites; s++)
+  for (unsigned s = 0; s < w.n_sites; s++) {
     w.lacked[s] = track_open (&w.r.sites[s].track);
+    owed |= w.r.sites[s].lack_owed ? 1u << s : 0;
+  }
   equal = equal_bytes ();
   repl_step (&w.r, ev, &out);
   w.equal += (equal_bytes () - equal) / BLOCK;
@@ -51,6 +54,9 @@ feed (struct repl_event *ev)
     w.wake_ms = repl_wake_us (&w.r) / 1000;
     after (w.wake_ms - w.now, SE_WAKE);
   }
+  for (unsigned s = 0; s < w.n_sites; s++)
+    if (w.r.sites[s].lack_owed && !(owed & 1u << s) && !w.site[s].may_fill)
+      violate ("site %u is filled from the start, and has said what it lacks", s);
   if (w.r.counters.illegal)
     violate ("the core counted an illegal event (fed %u)", ev->kind);
 }

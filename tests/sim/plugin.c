@@ -42,7 +42,7 @@ plugin_say (struct wplugin *p, enum ctl_kind kind)
 
   if (p->ctl_conn == 0)
     return NULL;
-  m = ctl_push (&p->up, kind);
+  m = ctl_push (p->node, &p->up, kind);
   m->conn = p->ctl_conn;
   e = after_us (m->at - w.now_us, EV_CTL_UP);
   e->node = p->node;

@@ -186,6 +186,7 @@ ask_copy (struct wplugin *p, const struct repl_action *a)
 
   if (c == NULL)
     return;
+  check_asked (p, a->site, h.offset, h.length);
   h.tenure = p->rec.tenure;
   h.payload_len = (uint32_t) wire_encode_digest_req (&q, buf, sizeof buf);
   f = net_frame (&h, &index);
@@ -288,9 +289,15 @@ static void
 step (struct wplugin *p, const struct repl_event *ev)
 {
   struct repl_event more = { .kind = RE_MORE, .now_ms = plugin_ms (p) };
+  uint32_t owed = 0;
   unsigned rounds = 0;
 
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    owed |= p->core.sites[s].lack_owed ? 1u << s : 0;
   repl_step (&p->core, ev, &w.racts);
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    if (p->core.sites[s].lack_owed && !(owed & 1u << s) && !p->ps[s].may_fill)
+      world_fail ("n%u: site %u is filled from the start, and has said what it lacks", p->node + 1, s);
   for (;;) {
     for (unsigned i = 0; i < w.racts.n && p->prod_on && !w.failed; i++)
       carry_out (p, &w.racts.a[i]);
@@ -409,6 +416,7 @@ link_is_up (struct wplugin *p, struct wconn *c)
   x->mapping = false;
   x->link_up.room_bytes = room (c);
   x->up = true;
+  x->may_fill = x->link_up.empty || !x->link_up.mapped || (x->link_up.unusable && (p->core.in_set & 1u << c->site));
   prod_feed (p, &x->link_up);
   record_to_copy (p, c->site);
 }

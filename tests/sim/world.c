@@ -242,6 +242,7 @@ world_init (uint64_t seed, const struct mix *m)
   memset (w.loss, 0, sizeof w.loss);
   memset (w.tenure_stamp, 0, sizeof w.tenure_stamp);
   memset (w.link_slow_us, 0, sizeof w.link_slow_us);
+  memset (w.control_slow_us, 0, sizeof w.control_slow_us);
   memset (w.epochs, 0, sizeof w.epochs);
   memset (w.may_differ, 1, sizeof w.may_differ);
 

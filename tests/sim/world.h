@@ -57,7 +57,8 @@ enum fault_kind {
   F_KILL_CRGD, F_KILL_PLUGIN, F_POWER, F_POWER_ALL, F_PAUSE_CRGD, F_PAUSE_PLUGIN, F_CUT, F_CUT_SITES,
   F_ONE_WAY, F_RESET_LINKS, F_SLOW_LINK, F_SLOW_DISK, F_DISK_ERROR, F_BITROT, F_PERSIST_FAIL,
   F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND,
-  F_FIRST_NEW, F_DISASTER = F_FIRST_NEW, F_DETACH, F_STOP_MACHINE, F_VOTES, F_NODE, F_KINDS,
+  F_FIRST_NEW, F_DISASTER = F_FIRST_NEW, F_DETACH, F_STOP_MACHINE, F_VOTES, F_NODE,
+  F_SLOW_CONTROL, F_KILL_FILLING, F_KINDS,
 };
 extern const char *const fault_names[F_KINDS];
 
@@ -194,6 +195,7 @@ struct wprod_site {
   uint64_t retry_at_ms, retry_ms;
   uint64_t told_no, told_generation;
   bool mapping;
+  bool may_fill;           /* its link came up so that it has to be filled as a whole */
   struct repl_event link_up;
   uint8_t boot_id[CRG_ID_LEN];
   uint32_t conn;           /* index + 1 */
@@ -376,7 +378,7 @@ struct world {
   struct wnode node[W_NODES];
   struct wdisk disk[W_SITES][W_IASPS];
   uint8_t reach[W_NODES];  /* bit b of [a]: what a sends reaches b */
-  uint32_t link_slow_us[W_NODES];
+  uint32_t link_slow_us[W_NODES], control_slow_us[W_NODES];
   uint32_t lives;
 
   uint64_t rings, ring_seq[1024];
@@ -458,6 +460,7 @@ extern void tell_cluster (void);
 extern bool map_says (unsigned iasp, unsigned site, unsigned block);
 extern void check_wanted (const struct wplugin *p);
 extern void check_differs (unsigned iasp, unsigned site, uint64_t offset, uint64_t length);
+extern void check_asked (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
 extern void check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
 extern void check_persist (unsigned node);
 extern void check_message (unsigned node, const uint8_t *buf, size_t len);
@@ -468,7 +471,7 @@ extern void check_enters (const struct wplugin *p);
 extern void check_link (const struct wplugin *p, uint64_t tenure, const char *what);
 extern void check_host (unsigned node, const struct group_action *a);
 extern void sup_stop_all (unsigned node);
-extern struct ctlmsg *ctl_push (struct ctlq *q, enum ctl_kind kind);
+extern struct ctlmsg *ctl_push (unsigned node, struct ctlq *q, enum ctl_kind kind);
 
 /* ---- plugin.c: plugin/role.c, engine.c, metaw.c -------------------------------------------- */
 extern void plugin_start (unsigned node, unsigned iasp);
