@@ -98,7 +98,7 @@ chaos (void)
     }
     break;
   case 7:
-    w.site[w.prod_site].slow = 1 + (unsigned) rnd (20);
+    w.site[w.prod_site].slow = 1 + (unsigned) rnd (chance (12) ? 2000 : 20);
     w.busy = 1 + (unsigned) rnd (60);
     break;
   }
@@ -363,6 +363,10 @@ copy_digest (const struct sev *e)
   digest_of (m->look, m->map);
   m->look = NULL;
   m->back = 6;
+  if (w.chaos && !w.r.verify.on && chance (5)) { /* it can't read that; a comparison would name it */
+    free (m->map);
+    m->map = NULL;
+  }
   go_back (e->site, m);
 }
 
