@@ -326,12 +326,14 @@ error:
   return code;
 }
 
-/* The open record, stable in both slots before anything relies on it (R1, S1). */
+/* The open record, stable in both slots before anything relies on it (R1, S1).  Until the first is, nobody else
+ * can know of it: if that takes longer than the lease, another host may have opened the store, and nothing more
+ * is written. */
 static int
 write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
 {
   struct superblock *sb = &e->meta.sb;
-  bool production = role == ROLE_PRODUCTION;
+  bool production = role == ROLE_PRODUCTION, late;
   int r;
 
   /* R6: from its first opening as a fork on, all that it is written is in its maps. */
@@ -357,8 +359,14 @@ write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
   sb->open_session = e->session;
   if (e->reserved == RESERVED_TAKEN)
     e->reserved = RESERVED_RECORDED;
-  r = storemeta_write (&e->meta, &e->ia->store, true);
-  if (r == -EBADE && !e->ia->p.reservation)
+  r = storemeta_write (&e->meta, &e->ia->store, false);
+  late = production && e->lease_until_ms != 0 && clock_boottime_ms () >= e->lease_until_ms;
+  if (r == 0)
+    r = late ? -ETIMEDOUT : storemeta_write (&e->meta, &e->ia->store, false);
+  if (r == -ETIMEDOUT && late)
+    snprintf (err, errlen, "store %s: the lease ended before it was known that this node has the store open (S1)",
+              e->ia->p.store);
+  else if (r == -EBADE && !e->ia->p.reservation)
     snprintf (err, errlen, "store %s: its device is reserved for another host; set persistent-reservation to on at each "
               "node of the site, or clear it at the device", e->ia->p.store);
   else if (r < 0)

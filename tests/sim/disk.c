@@ -203,20 +203,25 @@ disk_process_gone (struct wplugin *p)
   process_done (d);
 }
 
-/* S1: who has the lock, on another machine, is a process that is gone, and the only thing that it has
- * on its way is the first slot of its open record.  Nobody can know of it, and nothing else was
+/* S1: who has the lock, on another machine, is a process that is gone, or whose lease is over, and the only
+ * thing that it has on its way is the first slot of its open record.  Nobody can know of it, and nothing else was
  * written under it: it lands when it lands, over one slot, whoever has the store open by then. */
 bool
 disk_let_stray (struct wdisk *d)
 {
   struct dop *first = NULL;
 
-  if (!d->lock_dying || d->in_flight != 1)
+  const struct wplugin *p;
+
+  if (d->in_flight != 1)
     return false;
   for (unsigned k = 0; k < W_DOPS; k++)
     if (w.dop[k].used && !w.dop[k].void_ && !w.dop[k].stray && w.dop[k].life == d->lock_life)
       first = &w.dop[k];
   if (first == NULL || first->why != DF_OPEN || first->what != DW_META || first->stage != 0)
+    return false;
+  p = plugin_of (first->node, first->iasp);
+  if (!d->lock_dying && (!p->opening_production || p->lease_until_ms == 0 || plugin_ms (p) < p->lease_until_ms))
     return false;
   first->stray = true;
   d->in_flight = 0;

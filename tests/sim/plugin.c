@@ -655,8 +655,10 @@ static void
 open_stage_done (struct wplugin *p, unsigned stage, int error)
 {
   switch (stage) {
-  case 0:
-    if (error == 0)
+  case 0: /* S1: nobody could know of it until now */
+    if (error == 0 && p->opening_production && p->lease_until_ms != 0 && plugin_ms (p) >= p->lease_until_ms)
+      opened (p, -ETIMEDOUT);
+    else if (error == 0)
       write_slot (p, DF_OPEN, 1);
     else
       opened (p, error);
