@@ -300,7 +300,7 @@ main (int argc, char **argv)
   if (getenv ("CRGSIM_EVENTS"))
     for (unsigned k = 0; k < EV_KINDS; k++)
       printf ("# event %u: %" PRIu64 "\n", k, sum.ev[k]);
-  if (busy && (sum.answered < count || sum.takeovers < count / 4 || sum.entered < count / 2)) {
+  if (busy && (sum.answered < count || sum.takeovers < count / 8 || sum.entered < count / 2)) {
     printf ("# the seeds don't do what they are for\n");
     return 1;
   }
