@@ -275,6 +275,7 @@ main (int argc, char **argv)
     sum.power += w.st.power;
     sum.resyncs += w.st.resyncs;
     sum.nothing += w.st.nothing;
+    sum.accepted += w.st.accepted;
     for (unsigned k = 0; k < EV_KINDS; k++)
       sum.ev[k] += w.st.ev[k];
     if (print_hash)
@@ -297,6 +298,8 @@ main (int argc, char **argv)
           (double) all_ms / 3600000 / (seconds / 60));
   if (waiting)
     printf ("# %u seeds end waiting for an operator, as a disk rotted\n", waiting);
+  if (sum.accepted)
+    printf ("# %" PRIu64 " times an operator accepted what a restart took, as no node had all copies (S2)\n", sum.accepted);
   if (getenv ("CRGSIM_EVENTS"))
     for (unsigned k = 0; k < EV_KINDS; k++)
       printf ("# event %u: %" PRIu64 "\n", k, sum.ev[k]);

@@ -652,13 +652,38 @@ faults_repair (void)
   heal_network ();
 }
 
-/* Now and then, until it is well. */
+/* S2: production's machine restarted, its IASPs have different sets, and they move together: of each a copy
+ * is there that would take over, but no node has all.  The status says so; after a minute somebody accepts
+ * what the restart took. */
+#define ACCEPT_AFTER 30
+
+static void
+accept_restart (unsigned n)
+{
+  const struct crg_state *c = group_committed (&w.node[n].g);
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1,
+                            .node = state_production_host (c), .forced = true };
+  const struct wplugin *p = ev.node == NO_NODE ? NULL : plugin_of (ev.node - 1, 0);
+  bool differ = false;
+
+  for (unsigned i = 1; i < w.mix.n_iasps; i++)
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      differ |= c->rec[i].copies[s].in_set != c->rec[0].copies[s].in_set;
+  if (!differ || p == NULL || p->prod_on || ++w.unserved < ACCEPT_AFTER)
+    return;
+  w.unserved = 0;
+  w.st.accepted++;
+  crgd_feed (n, &ev);
+}
+
+/* Every 2 s, until it is well. */
 void
 faults_operator (void)
 {
   for (unsigned n = 0; n < w.n_nodes; n++)
     if (w.node[n].running && group_committed (&w.node[n].g) != NULL) {
       operator (n, true);
+      accept_restart (n);
       for (unsigned k = 0; k < w.n_nodes; k++)
         if (w.node[k].gone)
           add_node (n, k);

@@ -359,7 +359,7 @@ struct wfault {
 
 struct stats {
   uint64_t steps, ms, answered, reads, flushes, faults, commits, takeovers, switchovers, entered, lost,
-    power, resyncs, nothing, ev[EV_KINDS], fault[F_KINDS];
+    power, resyncs, nothing, accepted, ev[EV_KINDS], fault[F_KINDS];
 };
 
 struct world {
@@ -408,6 +408,7 @@ struct world {
   unsigned n_commits;
   struct wepoch epochs[W_COMMITS];   /* by their number: the round that each belongs to */
   bool votes_changed;
+  unsigned unserved; /* how often an operator has seen that no production is open */
   bool may_differ[W_IASPS][W_SITES][W_BLOCKS]; /* written to since it was known to be equal everywhere */
 
   struct group_actions gacts;
