@@ -722,20 +722,20 @@ prod_resume (struct engine *e)
 void
 prod_tell_levels (struct engine *e)
 {
-  for (unsigned s = 0; s < e->rec.n_sites && e->prod.on; s++) {
-    struct repl_site_status st;
+  struct repl_site_status st = { .no = 0 };
 
-    /* What stands is the core's to say: an entry that was dropped must not be asked for. */
-    repl_site_status (e->prod.core, s, e->now_ms, &st);
-    if (st.level == 0)
-      continue;
-    e->prod.sites[s].told_no = st.no;
+  /* What stands, and in what order it was said, is the core's to say. */
+  for (int s; e->prod.on && (s = repl_level_after (e->prod.core, st.no)) >= 0;) {
+    const unsigned site = (unsigned) s;
+
+    repl_site_status (e->prod.core, site, e->now_ms, &st);
+    e->prod.sites[site].told_no = st.no;
     if (st.level == RA_COPY_LOST)
-      tell_lost (e, s, st.reason);
+      tell_lost (e, site, st.reason);
     else if (st.level == RA_COPY_READY)
-      tell_ready (e, s);
+      tell_ready (e, site);
     else
-      tell_back (e, s);
+      tell_back (e, site);
   }
 }
 

@@ -284,6 +284,9 @@ extern void repl_step (struct repl *r, const struct repl_event *ev, struct repl_
 
 extern void repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
                               struct repl_site_status *st);
+/* The site of the first level that stands and was said after `no`, or -1.  A new controller is told
+ * them in this order: what it says was seen covers every earlier one (R3). */
+extern int repl_level_after (const struct repl *r, uint64_t no);
 extern unsigned repl_waits (const struct repl *r, uint64_t now_ms,
                             struct repl_wait w[REPL_MAX_WAITS]);
 extern const struct repl_counters *repl_counters (const struct repl *r);

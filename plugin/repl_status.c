@@ -50,6 +50,24 @@ link_states (struct repl *r, struct repl_actions *out)
   }
 }
 
+static uint8_t
+level_of (const struct repl_site *x)
+{
+  return x->lost || x->enter == EN_READY ? x->said : 0;
+}
+
+int
+repl_level_after (const struct repl *r, uint64_t no)
+{
+  int found = -1;
+
+  for (unsigned s = 0; s < r->cfg.n_sites; s++)
+    if (s != r->cfg.site && level_of (&r->sites[s]) != 0 && r->sites[s].no > no
+        && (found < 0 || r->sites[s].no < r->sites[found].no))
+      found = (int) s;
+  return found;
+}
+
 void
 repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
                   struct repl_site_status *st)
@@ -70,8 +88,7 @@ repl_site_status (const struct repl *r, unsigned site, uint64_t now_ms,
   st->lost = x->lost;
   st->yields = repl_site_yields (r, site);
   st->no = x->no;
-  if (x->lost || x->enter == EN_READY)
-    st->level = x->said;
+  st->level = level_of (x);
   st->reason = x->reason;
   st->since_ms = x->state_since_ms;
   st->dirty_bytes = x->map_valid ? track_behind_bytes (&x->track) : r->cfg.size;

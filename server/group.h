@@ -47,7 +47,7 @@ enum group_event_kind {
                      again */
   GE_COPY_LOST,   /* plugin: iasp, site, reason, seq: production waits (R2).  The
                      COPY_* are levels: a plugin says those that still stand
-                     again to a new crgd that adopts it */
+                     again to a new crgd that adopts it, in the order of seq */
   GE_COPY_BACK,   /* plugin: iasp, site, seq: the link is back, no removal needed */
   GE_COPY_READY,  /* plugin: iasp, site, boot_id, seq (R3) */
   GE_LINK,        /* plugin: iasp, site, ok: the link to the copy is up, or broke

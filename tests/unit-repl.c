@@ -986,6 +986,24 @@ link_up_mapped (unsigned site)
   link_up_keeping (site, false);
 }
 
+/* A new controller that hears a later level first would say that the outcome of the earlier one is known. */
+static void
+test_levels (void)
+{
+  start (7);
+  tick (1000);
+  is (repl_level_after (&r, 0), -1, "nothing stands: nothing is told again");
+  tick (cfg.suspend_timeout_ms);
+  ok (repl_level_after (&r, 0) == 1 && r.sites[1].no == 1 && r.sites[2].no == 2, "two copies are lost, the first one first");
+  record (7, 7, 1);
+  ok (has (RA_COPY_LOST) && r.sites[1].no == 3, "whose removal came to nothing is lost anew");
+  ok (repl_level_after (&r, 0) == 2 && repl_level_after (&r, 2) == 1,
+      "R3: a new controller is told what stands in the order in which it was said");
+  is (repl_level_after (&r, 3), -1, "and each once");
+  link_up (2);
+  is (repl_level_after (&r, 0), 1, "what stands no more is not told");
+}
+
 /* Production is killed while a copy is being filled: the next process can't know whether its entry was asked
  * for.  What the copy lacks is in the maps all the same. */
 static void
@@ -1586,6 +1604,7 @@ main (void)
   test_slow_entry ();
   test_progress ();
   test_hot ();
+  test_levels ();
   test_entering ();
   test_spread ();
   test_sync ();

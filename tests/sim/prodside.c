@@ -683,13 +683,12 @@ prod_resume (struct wplugin *p)
 void
 prod_tell_levels (struct wplugin *p)
 {
-  for (unsigned s = 0; s < p->rec.n_sites && p->prod_on; s++) {
-    struct repl_site_status st;
+  struct repl_site_status st = { .no = 0 };
+
+  for (int s; p->prod_on && (s = repl_level_after (&p->core, st.no)) >= 0;) {
     struct ctlmsg *m;
 
-    repl_site_status (&p->core, s, plugin_ms (p), &st);
-    if (st.level == 0)
-      continue;
+    repl_site_status (&p->core, (unsigned) s, plugin_ms (p), &st);
     p->ps[s].told_no = st.no;
     m = plugin_say (p, st.level == RA_COPY_LOST    ? CTL_LOST
                        : st.level == RA_COPY_READY ? CTL_READY
