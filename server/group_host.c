@@ -223,6 +223,9 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
     l->down = !ev->ok;
     return;
   }
+  /* R3: said again on a new connection, while the record that settles it is on its way. */
+  if (ev->seq != 0 && ev->seq <= g->host[ev->iasp].seq_told)
+    return;
   if (ev->seq > g->host[ev->iasp].seq_seen)
     g->host[ev->iasp].seq_seen = ev->seq;
   switch (ev->kind) {

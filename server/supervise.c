@@ -57,14 +57,27 @@ supervise_forget_early (struct plugin *p)
     json_decref (p->early[--p->n_early]);
 }
 
+/* One by one: what the group makes of one may end the plugin. */
+static void
+tell_early (struct plugin *p)
+{
+  while (p->n_early > 0) {
+    json_t *obj = p->early[0];
+
+    memmove (p->early, p->early + 1, --p->n_early * sizeof p->early[0]);
+    tell_event (p, obj);
+    json_decref (obj);
+  }
+}
+
 void
 supervise_report_hosted (struct plugin *p, enum host_role role, uint64_t tenure, bool ok,
                const char *reason, json_t *info)
 {
   p->want_answer = false;
   p->cb.hosted (p->opaque, role, tenure, ok, reason, info);
-  for (unsigned i = 0; ok && i < p->n_early; i++)
-    tell_event (p, p->early[i]);
+  if (ok)
+    tell_early (p);
   supervise_forget_early (p);
 }
 
@@ -307,6 +320,8 @@ drive_ready (struct plugin *p)
   }
   if (p->want_answer)
     supervise_report_hosted (p, p->told_role, p->told_tenure, true, "", p->status);
+  else
+    tell_early (p); /* a new connection: it has said again what stands */
   supervise_push (p);
   if ((p->told_role == HOST_PRODUCTION || p->told_role == HOST_DETACHED) && !p->served
       && p->check == NULL && now >= p->check_at_ms)

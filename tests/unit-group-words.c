@@ -420,6 +420,17 @@ copy_words (void)
       ok (!r || r->u.change.kind != CH_SHRINK, "R2: lost, and %s: void", names[how]);
   }
 
+  /* Said again on a new connection, while the record that settled it is on its way there. */
+  for (uint64_t seq = 98; seq <= 100; seq++) {
+    g = base[N1];
+    g.committed.rec[0].copies[1].in_set = false;
+    g.applied = g.committed;
+    g.host[0].seq_seen = g.host[0].seq_told = 99;
+    feed ((struct group_event){ .kind = GE_COPY_READY, .site = 1, .seq = seq });
+    ok ((sent (MSG_CHANGE) && sent (MSG_CHANGE)->u.change.kind == CH_ENTER) == (seq > 99),
+        "R3: ready no %u, and what is settled goes to 99: %s", (unsigned) seq, seq > 99 ? "it is to enter" : "void");
+  }
+
   g = base[N1];
   feed ((struct group_event){ .kind = GE_STORE_FAILED, .reason = "no disk" });
   ok (sent (MSG_CHANGE) && sent (MSG_CHANGE)->u.change.kind == CH_BAR, "F4: a failed store is to be barred");
