@@ -45,7 +45,7 @@ copy_actions (unsigned s, struct copy_actions *out)
     case CA_SNAPSHOT:
       if (x->n_data > 0 || x->super.unusable)
         violate ("copy %u keeps what %s", s, x->n_data > 0 ? "is being written" : "is not coherent");
-      /* fallthrough */
+      __attribute__ ((__fallthrough__));
     case CA_SUBMIT:
     case CA_SYNC:
     case CA_SUPER:
