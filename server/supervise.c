@@ -322,6 +322,8 @@ drive_ready (struct plugin *p)
     supervise_report_hosted (p, p->told_role, p->told_tenure, true, "", p->status);
   else
     tell_early (p); /* a new connection: it has said again what stands */
+  if (p->phase != PH_READY) /* the group has made it end */
+    return;
   supervise_push (p);
   if ((p->told_role == HOST_PRODUCTION || p->told_role == HOST_DETACHED) && !p->served
       && p->check == NULL && now >= p->check_at_ms)
