@@ -40,7 +40,18 @@ count (unsigned kind)
   return n;
 }
 
-/* The first of them, or an empty one. */
+/* How many frames of that type. */
+static inline unsigned
+frames (unsigned type)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < out.n; i++)
+    n += out.a[i].kind == RA_SEND && out.a[i].frame.type == type;
+  return n;
+}
+
+/* The first action of that kind, or an empty one. */
 static const struct repl_action *
 find (unsigned kind)
 {

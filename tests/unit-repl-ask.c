@@ -16,15 +16,6 @@
 static uint8_t maps[2][N], same[VERIFY_BLOCKS][WIRE_DIGEST_LEN], other[VERIFY_BLOCKS][WIRE_DIGEST_LEN];
 static const struct track *t = &r.sites[1].track;
 
-static unsigned
-frames (unsigned type)
-{
-  unsigned n = 0;
-  for (unsigned i = 0; i < out.n; i++)
-    n += out.a[i].kind == RA_SEND && out.a[i].frame.type == type;
-  return n;
-}
-
 static void
 link_up (bool digests, bool empty)
 {

@@ -15,15 +15,6 @@
 static uint8_t maps[2][N], memory[1 << 20], written[2 * META_BLOCK_SIZE];
 static struct mark m;
 
-static unsigned
-frames (unsigned type)
-{
-  unsigned n = 0;
-  for (unsigned i = 0; i < out.n; i++)
-    n += out.a[i].kind == RA_SEND && out.a[i].frame.type == type;
-  return n;
-}
-
 static void
 marked (void)
 {
