@@ -855,7 +855,7 @@ arm (unsigned n)
 }
 
 static void
-run (unsigned n, const struct group_event *ev)
+step (unsigned n, const struct group_event *ev)
 {
   struct wnode *node = &w.node[n];
   const uint32_t life = node->life;
@@ -893,12 +893,12 @@ crgd_feed (unsigned n, struct group_event *ev)
     return;
   }
   node->in_step = true;
-  run (n, ev);
+  step (n, ev);
   while (node->running && node->life == life && node->n_events > 0 && !w.failed) {
     struct group_event next = node->events[0];
 
     memmove (node->events, node->events + 1, --node->n_events * sizeof node->events[0]);
-    run (n, &next);
+    step (n, &next);
   }
   if (!node->running || node->life != life)
     return;

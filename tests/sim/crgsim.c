@@ -2,12 +2,16 @@
  *
  * crgsim: one simulator for the whole cluster; see world.h.
  *
- *   crgsim [--seed N] [--seeds COUNT] [--steps M] [--faults LIST | --no-faults LIST]
- *          [--without KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy] [--first]
+ *   crgsim [--seed N] [--seeds COUNT] [--steps M] [--nodes SITESxNODES[+REPLICATES]] [--iasps N]
+ *          [--history K] [--faults LIST | --no-faults LIST] [--without KIND,...]
+ *          [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]
  *
  * Runs COUNT seeds from N, M steps of faults each, then repairs everything and waits until all is
  * healthy, quiet and equal.  A seed that breaks a rule is named with the rule; --shrink looks for
- * the fewest faults and steps that still break it.
+ * the fewest nodes, IASPs, faults and steps that still break it (shrink.c), and prints the options
+ * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses,
+ * --history K gives another history of its mix.  --lying-disks is beyond what is promised: disks
+ * that answer a flush and have nothing flushed, to see that the checkers notice.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,24 +21,18 @@
 
 #include "tests/sim/world.h"
 
-#define FAULTS_MAX   4096
 #define HEALTHY_MS   240000 /* simulated, after the last fault */
 #define QUIET_MS     60000
 
-static struct {
-  bool only;              /* `chosen` is all that happens, else what doesn't */
-  bool chosen[FAULTS_MAX];
-} faults;
+struct run run;
 
 static unsigned waiting; /* seeds that end so */
 
-static bool
-filter (unsigned number)
+bool
+run_fault (unsigned number)
 {
-  return number < FAULTS_MAX && faults.chosen[number] == faults.only;
+  return number < FAULTS_MAX && run.chosen[number] == run.only;
 }
-
-static uint32_t without; /* kinds of faults, for what the cores don't keep yet */
 
 static bool
 parse_kinds (const char *list)
@@ -47,7 +45,7 @@ parse_kinds (const char *list)
       k++;
     if (k == F_KINDS)
       return false;
-    without |= 1u << k;
+    run.without |= 1u << k;
     list += len + (list[len] == ',');
   }
   return true;
@@ -63,21 +61,20 @@ clients_busy (void)
   return false;
 }
 
-/* True: no rule was broken. */
-static bool
-run_seed (uint64_t seed, uint64_t steps)
+bool
+run_history (void)
 {
   uint64_t until, operator_us = 0;
   char why[400] = "";
   struct mix mix;
   bool healthy = false;
 
-  mix_choose (&mix, seed);
+  mix_choose (&mix, run.seed, &run.size);
   for (unsigned k = 0; k < F_KINDS; k++)
-    if (without & 1u << k)
+    if (run.without & 1u << k)
       mix.weight[k] = 0;
-  world_init (seed, &mix);
-  while (w.st.steps < steps && world_step ())
+  world_init (run.seed, run.history, &mix);
+  while (w.st.steps < run.steps && world_step ())
     ;
   if (w.failed)
     return false;
@@ -116,7 +113,7 @@ run_seed (uint64_t seed, uint64_t steps)
   return !w.failed;
 }
 
-static void
+void
 print_mix (const struct mix *m)
 {
   printf ("# %u sites x %u + %u, %u IASPs, %s%s, suspend %u, no-quorum %u, net %u us, disk %u us, think %u us, gap "
@@ -130,71 +127,6 @@ print_mix (const struct mix *m)
   printf ("\n");
 }
 
-/* The same rule: the text without its numbers. */
-static bool
-same_kind (const char *a, const char *b)
-{
-  while (*a && *b) {
-    if (*a >= '0' && *a <= '9' && *b >= '0' && *b <= '9') {
-      while (*a >= '0' && *a <= '9')
-        a++;
-      while (*b >= '0' && *b <= '9')
-        b++;
-    }
-    else if (*a++ != *b++)
-      return false;
-  }
-  return *a == *b;
-}
-
-static void
-shrink (uint64_t seed, uint64_t steps)
-{
-  char wanted[sizeof w.failure];
-  unsigned n = 0, left = 0, chunk;
-  unsigned number[FAULTS_MAX];
-  const bool trace = w.trace;
-  uint64_t best = steps;
-
-  w.trace = false;
-  strcpy (wanted, w.failure);
-  if (w.st.steps < best)
-    best = w.st.steps + 1;
-  for (unsigned k = 0; k < FAULTS_MAX; k++)
-    if (filter (k))
-      number[n++] = k;
-  if (n > w.st.faults + 64)
-    n = (unsigned) w.st.faults + 64;
-  faults.only = true;
-  memset (faults.chosen, 0, sizeof faults.chosen);
-  for (unsigned k = 0; k < n; k++)
-    faults.chosen[number[k]] = true;
-  for (chunk = n; chunk > 0; chunk /= 2)
-    for (unsigned at = 0; at < n; at += chunk) {
-      bool any = false;
-
-      for (unsigned k = at; k < at + chunk && k < n; k++) {
-        any = any || faults.chosen[number[k]];
-        faults.chosen[number[k]] = false;
-      }
-      if (!any || (!run_seed (seed, best) && same_kind (w.failure, wanted))) {
-        if (any && w.st.steps < best)
-          best = w.st.steps + 1;
-        continue;
-      }
-      for (unsigned k = at; k < at + chunk && k < n; k++)
-        faults.chosen[number[k]] = true;
-    }
-  printf ("# shrunk: --seed %" PRIu64 " --steps %" PRIu64 " --faults ", seed, best);
-  for (unsigned k = 0; k < n; k++)
-    if (faults.chosen[number[k]])
-      printf ("%s%u", left++ ? "," : "", number[k]);
-  printf ("%s\n", left ? "" : "none");
-  w.trace = trace;
-  run_seed (seed, best);
-  printf ("# %s\n", w.failure);
-}
-
 static void
 parse_list (const char *list)
 {
@@ -203,21 +135,37 @@ parse_list (const char *list)
     unsigned long k = strtoul (list, &end, 10);
 
     if (k < FAULTS_MAX)
-      faults.chosen[k] = true;
+      run.chosen[k] = true;
     list = *end == ',' ? end + 1 : end;
   }
+}
+
+/* 2x1+1: two sites of a node, and a replicate. */
+static bool
+parse_nodes (const char *v)
+{
+  unsigned sites, per_site, replicates = 0;
+  int at = 0;
+
+  if (sscanf (v, "%1ux%1u%n+%1u%n", &sites, &per_site, &at, &replicates, &at) < 2 || v[at] != '\0')
+    return false;
+  run.size.sites = (uint8_t) sites;
+  run.size.per_site = (uint8_t) per_site;
+  run.size.replicates = (uint8_t) replicates;
+  return size_is_possible (&run.size);
 }
 
 int
 main (int argc, char **argv)
 {
-  uint64_t first = 1, count = 1, steps = 2000, good = 0, all_steps = 0, all_ms = 0;
+  uint64_t first = 1, count = 1, good = 0, all_steps = 0, all_ms = 0;
   bool busy = false, stop_at_first = false, do_shrink = false, print_hash = false, trace = false;
   struct stats sum = { 0 };
   struct timespec t0, t1;
   double seconds;
   unsigned bad = 0;
 
+  run.steps = 2000;
   for (int i = 1; i < argc; i++) {
     const char *o = argv[i], *v = i + 1 < argc ? argv[i + 1] : "";
 
@@ -226,9 +174,15 @@ main (int argc, char **argv)
     else if (strcmp (o, "--seeds") == 0)
       count = strtoull (v, NULL, 10), i++;
     else if (strcmp (o, "--steps") == 0)
-      steps = strtoull (v, NULL, 10), i++;
+      run.steps = strtoull (v, NULL, 10), i++;
+    else if (strcmp (o, "--history") == 0)
+      run.history = strtoull (v, NULL, 10), i++;
+    else if (strcmp (o, "--nodes") == 0 && parse_nodes (v))
+      i++;
+    else if (strcmp (o, "--iasps") == 0 && v[0] >= '1' && v[0] <= '0' + W_IASPS && v[1] == '\0')
+      run.size.iasps = (uint8_t) (v[0] - '0'), i++;
     else if (strcmp (o, "--faults") == 0)
-      faults.only = true, parse_list (v), i++;
+      run.only = true, parse_list (v), i++;
     else if (strcmp (o, "--no-faults") == 0)
       parse_list (v), i++;
     else if (strcmp (o, "--trace") == 0)
@@ -243,19 +197,23 @@ main (int argc, char **argv)
       busy = true;
     else if (strcmp (o, "--first") == 0)
       stop_at_first = true;
+    else if (strcmp (o, "--lying-disks") == 0)
+      w.lying_disks = true;
     else if (strcmp (o, "--without") == 0 && parse_kinds (v))
       i++;
     else {
-      fprintf (stderr, "usage: crgsim [--seed N] [--seeds COUNT] [--steps M] [--faults LIST|--no-faults LIST]\n"
-                       "              [--without KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy] [--first]\n");
+      fprintf (stderr, "usage: crgsim [--seed N] [--seeds COUNT] [--steps M] [--nodes SITESxNODES[+REPLICATES]]\n"
+                       "              [--iasps N] [--history K] [--faults LIST|--no-faults LIST] [--without KIND,...]\n"
+                       "              [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]\n");
       return 2;
     }
   }
-  fault_filter = filter;
+  fault_filter = run_fault;
   w.trace = trace;
   clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &t0);
   for (uint64_t seed = first; seed < first + count; seed++) {
-    if (run_seed (seed, steps))
+    run.seed = seed;
+    if (run_history ())
       good++;
     else {
       printf ("# seed %" PRIu64 ", step %" PRIu64 ": %s\n", seed, w.st.steps, w.failure);
@@ -281,8 +239,10 @@ main (int argc, char **argv)
     if (print_hash)
       printf ("# seed %" PRIu64 " hash %016" PRIx64 "\n", seed, w.hash);
     if (w.failed && do_shrink) {
-      print_mix (&w.mix);
-      shrink (seed, steps);
+      const struct run was = run;
+
+      shrink ();
+      run = was;
     }
     if (bad >= (stop_at_first ? 1u : 10u))
       break;

@@ -165,7 +165,7 @@ disk_done (unsigned k)
     break;
   case DW_FLUSH:
   case DW_FLUSH_META:
-    if (error == 0)
+    if (error == 0 && !w.lying_disks)
       flush (d, op);
     break;
   case DW_META:

@@ -20,8 +20,29 @@ bool (*fault_filter) (unsigned number);
 
 /* ---- the mix -------------------------------------------------------------------------------- */
 
+bool
+size_is_possible (const struct cluster_size *size)
+{
+  return size->sites >= 2 && size->sites <= W_SITES && size->per_site >= 1
+         && size->sites * size->per_site + size->replicates <= W_NODES && size->iasps <= W_IASPS;
+}
+
+/* Two nodes alone: the preferred site's has two votes. */
+static void
+take_size (struct mix *m, const struct cluster_size *size)
+{
+  if (size->iasps > 0)
+    m->n_iasps = size->iasps;
+  if (size->sites == 0)
+    return;
+  m->n_sites = size->sites;
+  m->per_site = size->per_site;
+  m->n_replicates = size->replicates;
+  m->votes[0] = size->sites * size->per_site + size->replicates == 2 ? 2 : 0;
+}
+
 void
-mix_choose (struct mix *m, uint64_t seed)
+mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size)
 {
   static const struct { uint8_t sites, per_site, replicates, votes0; } shapes[] = {
     { 2, 1, 1, 0 }, { 2, 2, 1, 0 }, { 2, 1, 0, 2 }, { 3, 1, 0, 0 }, { 2, 2, 0, 0 }, { 3, 1, 1, 0 },
@@ -81,6 +102,7 @@ mix_choose (struct mix *m, uint64_t seed)
   for (unsigned k = F_FIRST_NEW; k < F_KINDS; k++)
     if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : 12) == 0)
       m->weight[k] = k == F_DISASTER ? 10 : 4;
+  take_size (m, size);
   if (m->n_sites * m->per_site + m->n_replicates < 3)
     m->weight[F_WIPE] = 0;
   if (m->n_sites * m->per_site + m->n_replicates > W_NODES)

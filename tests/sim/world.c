@@ -11,6 +11,8 @@
 #include "tests/sim/calendar.h"
 #include "tests/sim/world.h"
 
+#define TAIL_LINES 40
+
 struct world w;
 
 /* ---- random, hash, failure ------------------------------------------------------------------ */
@@ -62,16 +64,32 @@ world_fail (const char *fmt, ...)
   TRACE ("FAILED: %s", w.failure);
 }
 
+static struct {
+  char line[TAIL_LINES][440];
+  unsigned n;
+} tail;
+
 void
 world_trace (const char *fmt, ...)
 {
+  char line[sizeof tail.line[0]];
   va_list ap;
+  int n = snprintf (line, sizeof line, "# %6" PRIu64 " %9.3f ", w.st.steps, (double) w.now_us / 1000);
 
-  printf ("# %6" PRIu64 " %9.3f ", w.st.steps, (double) w.now_us / 1000);
   va_start (ap, fmt);
-  vprintf (fmt, ap);
+  vsnprintf (line + n, sizeof line - (size_t) n, fmt, ap);
   va_end (ap);
-  printf ("\n");
+  if (w.trace)
+    puts (line);
+  if (w.tail)
+    strcpy (tail.line[tail.n++ % TAIL_LINES], line);
+}
+
+void
+world_print_tail (void)
+{
+  for (unsigned i = tail.n < TAIL_LINES ? 0 : tail.n - TAIL_LINES; i < tail.n; i++)
+    puts (tail.line[i % TAIL_LINES]);
 }
 
 /* ---- the calendar --------------------------------------------------------------------------- */
@@ -201,7 +219,7 @@ make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t l
 }
 
 void
-world_init (uint64_t seed, const struct mix *m)
+world_init (uint64_t seed, uint64_t history, const struct mix *m)
 {
   static const uint8_t lineage[CRG_ID_LEN] = { 7 };
   static struct crg_def def;
@@ -210,6 +228,9 @@ world_init (uint64_t seed, const struct mix *m)
 
   /* All but the pools, which are void without a reference. */
   w.n_heap = 0;
+  tail.n = 0;
+  if (history > 0)
+    seed = mix_hash (seed, 5000 + history);
   w.rng = mix_hash (seed, 1);
   w.seed = seed;
   w.now_us = MS (100000);

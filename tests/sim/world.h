@@ -78,6 +78,11 @@ struct mix {
   uint8_t weight[F_KINDS];
 };
 
+/* Instead of the size that the seed chooses. */
+struct cluster_size {
+  uint8_t sites, per_site, replicates, iasps; /* sites 0: as the seed says; iasps 0: the same */
+};
+
 /* ---- parts --------------------------------------------------------------------------------- */
 
 enum wev_kind {
@@ -367,6 +372,8 @@ struct world {
   struct mix mix;
   unsigned n_nodes, n_machines;
   bool failed, healing, quiet, trace, verbose;
+  bool lying_disks; /* outside the model: a flush is answered, and nothing is flushed */
+  bool tail;        /* the last lines of a trace are kept, not printed */
   bool wiped;
   char failure[400];
   struct stats st;
@@ -427,13 +434,15 @@ extern void world_fail (const char *fmt, ...) __attribute__ ((__format__ (__prin
 extern void world_trace (const char *fmt, ...) __attribute__ ((__format__ (__printf__, 1, 2)));
 #define TRACE(...)          \
   do {                      \
-    if (w.trace)            \
+    if (w.trace || w.tail)  \
       world_trace (__VA_ARGS__); \
   } while (0)
 extern uint64_t local_ms (unsigned machine);
 extern uint64_t node_ms (unsigned node);
 extern int site_of_node (unsigned node);
-extern void world_init (uint64_t seed, const struct mix *mix);
+extern void world_print_tail (void);
+/* history: another one of the same mix, 0: the seed's own. */
+extern void world_init (uint64_t seed, uint64_t history, const struct mix *mix);
 extern bool world_step (void); /* false: failed, or nothing left */
 extern void node_boot_id (unsigned node, uint8_t id[CRG_ID_LEN]);
 
@@ -580,7 +589,8 @@ extern void check_equal (void);
 extern const struct iasp_rec *top_rec (unsigned iasp);
 
 /* ---- faults.c ------------------------------------------------------------------------------- */
-extern void mix_choose (struct mix *m, uint64_t seed);
+extern void mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size);
+extern bool size_is_possible (const struct cluster_size *size);
 extern void fault_make (struct wfault *f, unsigned number);
 extern void fault_do (unsigned number);
 extern bool (*fault_filter) (unsigned number); /* false: leave it out */
@@ -590,5 +600,21 @@ extern void faults_operator (void);
 extern uint32_t fault_gap_ms (unsigned number);
 extern void power_off (unsigned machine);
 extern void power_on (unsigned machine);
+
+/* ---- crgsim.c, shrink.c --------------------------------------------------------------------- */
+#define FAULTS_MAX 4096
+
+struct run { /* what the command line says of a history */
+  uint64_t seed, history, steps;
+  struct cluster_size size;
+  uint32_t without;        /* kinds of faults, for what the cores don't keep yet */
+  bool only;               /* `chosen` is all that happens, else what doesn't */
+  bool chosen[FAULTS_MAX];
+};
+extern struct run run;
+extern bool run_history (void); /* true: no rule was broken */
+extern bool run_fault (unsigned number); /* does it happen? */
+extern void print_mix (const struct mix *m);
+extern void shrink (void); /* after run_history () has failed */
 
 #endif
