@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The maps of a store against a model of its disk.  The rule under test, at every step: whatever
  * is dirty for a site is dirty or hot on the disk; and what was loaded is what was written.  Of what was ever
- * written: whatever a write was let go to is on the disk as written (W2), through crashes too. */
+ * written: whatever a write was let go to is on the disk as written (W2), through crashes too; and damage of
+ * that map, every bit and every tear of it, makes more of the store count as written, never less (W3). */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,7 +197,7 @@ test_load (void *memory)
 
 /* ---- what was written --------------------------------------------------------------------- */
 
-static uint8_t written_memory[2 * META_BLOCK_SIZE];
+static uint8_t written_memory[3 * META_BLOCK_SIZE];
 
 static void
 use_written (struct mark *m, void *memory)
@@ -285,6 +287,101 @@ test_written (void *memory)
   ok (mark_unwritten (&m, 0, SIZE) == 0 && mark_written_bytes (&m) == SIZE, "W3 a damaged block counts as written");
   hot_begin (&m.hot, 0, 1, &full);
   ok (mark_begin (&m, false) && mark_next (&m, &b) && b.kind == META_WRITTEN, "and is written anew with the next mark");
+}
+
+/* As it is read from a store (mapw.c): sealed or not. */
+static int
+read_written (struct mark *m, const uint8_t *block, const struct meta_block_id *id, uint32_t sealed)
+{
+  uint64_t sequence;
+  int r = meta_block_check_sealed (block, id, sealed, &sequence);
+
+  if (r != -ENODATA)
+    mark_load_written (m, id->index, r == 0 ? block + META_BLOCK_HEADER : NULL);
+  return r;
+}
+
+/* Blocks that were written, and don't count as that. */
+static unsigned
+count_lacking (const struct mark *m, const bool *truth, unsigned n)
+{
+  unsigned lacking = 0;
+
+  for (unsigned b = 0; b < n; b++)
+    lacking += truth[b] && mark_unwritten (m, (uint64_t) b * m->block_size, 1) > 0;
+  return lacking;
+}
+
+/* W3: a map is damaged in every way that a disk has. */
+static void
+test_damage (void *memory)
+{
+  static uint8_t block[META_BLOCK_SIZE], old[META_BLOCK_SIZE], bad[META_BLOCK_SIZE];
+  static bool truth[BLOCKS];
+  static struct mark m;
+  const struct meta_block_id id = { META_WRITTEN, 0, 0, { 1, 2, 3 } }, next = { META_WRITTEN, 0, 1, { 1, 2, 3 } };
+  const unsigned n = (unsigned) div_round_up (SIZE, BLOCK);
+  unsigned n_written = 0, unseen = 0, less = 0;
+
+  memset (block, 0, sizeof block);
+  for (unsigned b = 0; b < n; b++) {
+    truth[b] = rnd (8) == 0;
+    n_written += truth[b];
+    block[META_BLOCK_HEADER + b / 8] |= (uint8_t) (truth[b] << b % 8);
+  }
+  memcpy (old, block, sizeof old); /* what a write of it replaces: fewer bits */
+  for (unsigned i = META_BLOCK_HEADER; i < META_BLOCK_SIZE; i++)
+    old[i] &= (uint8_t) rnd (256);
+  meta_block_seal (old, &id, 6);
+  meta_block_seal (block, &id, 7);
+  use_written (&m, memory);
+  is (read_written (&m, block, &id, SUPER_SEALED_ALL), 0, "a map with 1 of 8 blocks written");
+  for (unsigned b = 0; b < n; b++)
+    check ((mark_unwritten (&m, (uint64_t) b * BLOCK, 1) == 0) == truth[b], "block %u", b);
+  ok (m.written.n_set == n_written && m.written.changed[0] == 0, "whole it says that, and need not be written again");
+
+  for (unsigned i = 0; i < META_BLOCK_SIZE * 8; i++) {
+    bits_init (&m.written, memset (written_memory, 0, sizeof written_memory), 64);
+    block[i / 8] ^= (uint8_t) (1 << i % 8);
+    unseen += read_written (&m, block, &id, SUPER_SEALED_ALL) != -EBADMSG;
+    less += m.written.n_set != 64 || m.written.changed[0] == 0;
+    block[i / 8] ^= (uint8_t) (1 << i % 8);
+  }
+  ok (unseen == 0 && less == 0, "W3 whichever of its bits is flipped, all counts as written, and it is written again");
+
+  for (unsigned k = 1; k <= META_BLOCK_SIZE / 512; k++) {
+    memcpy (bad, block, sizeof bad);
+    memcpy (bad + k * 512, old + k * 512, META_BLOCK_SIZE - k * 512);
+    use_written (&m, memory);
+    read_written (&m, bad, &id, SUPER_SEALED_ALL);
+    check (count_lacking (&m, truth, n) == 0, "torn after sector %u", k);
+    memcpy (bad, block, sizeof bad);
+    memset (bad + (k - 1) * 512, 0, 512);
+    use_written (&m, memory);
+    read_written (&m, bad, &id, SUPER_SEALED_ALL);
+    check (count_lacking (&m, truth, n) == 0, "sector %u zeroed", k - 1);
+  }
+  memset (bad, 0, sizeof bad);
+  use_written (&m, memory);
+  ok (read_written (&m, bad, &id, SUPER_SEALED_ALL) == -EBADMSG && m.written.n_set == n,
+      "torn, or zeroed in part or whole once it was sealed: nothing that was written is lacking");
+  meta_block_seal (bad, &next, 8);
+  use_written (&m, memory);
+  ok (read_written (&m, bad, &id, SUPER_SEALED_ALL) == -EBADMSG && m.written.n_set == n,
+      "another block of it in its place: the same");
+  memset (bad, 0, sizeof bad);
+  use_written (&m, memory);
+  ok (read_written (&m, bad, &id, SUPER_SEALED_ALL & ~SUPER_SEALED_WRITTEN) == -ENODATA && m.written.n_set == 0,
+      "zeroes of a map that was never written say that nothing was");
+
+  /* A larger map: the next block's bits are its own. */
+  bits_init (&m.written, memset (written_memory, 0, sizeof written_memory), META_BLOCK_BITS + 9);
+  mark_load_written (&m, 0, NULL);
+  mark_load_written (&m, 1, bad);
+  ok (m.written.n_set == META_BLOCK_BITS && m.written.changed[0] == 1, "a damaged block is about its own blocks alone");
+  memset (bad, 0xff, sizeof bad);
+  mark_load_written (&m, 1, bad);
+  is (m.written.n_set, META_BLOCK_BITS + 9, "bits behind the last block mean nothing");
 }
 
 /* Writes and crashes, which leave any part of a stage, torn or whole. */
@@ -380,6 +477,7 @@ main (void)
   test_order (memory);
   test_load (memory);
   test_written (memory);
+  test_damage (memory);
   for (uint64_t seed = 1; seed <= 100 && !bad; seed++)
     if (!life (seed, memory)) {
       printf ("# seed %llu\n", (unsigned long long) seed);

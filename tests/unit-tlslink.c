@@ -9,6 +9,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
 #include "common/tlslink.h"
@@ -286,6 +287,48 @@ feed (struct tlslink *l, const void *bytes, size_t len)
   tlslink_in_commit (l, n);
 }
 
+/* A peer with a good certificate that offers TLS 1.2 at most, on either end. */
+static void
+test_old_tls (struct tlslink_ctx *ctx, bool server_judges)
+{
+  static const char *const name[] = { "p1" };
+  struct tlslink *l = tlslink_new (ctx, server_judges, name, 1, TLSLINK_OUT_MIN);
+  SSL_CTX *old = SSL_CTX_new (server_judges ? TLS_client_method () : TLS_server_method ());
+  BIO *in = BIO_new (BIO_s_mem ()), *out = BIO_new (BIO_s_mem ());
+  SSL *peer;
+
+  SSL_CTX_set_max_proto_version (old, TLS1_2_VERSION);
+  ok (SSL_CTX_use_certificate_file (old, path ("p1", "pem"), SSL_FILETYPE_PEM) == 1
+          && SSL_CTX_use_PrivateKey_file (old, path ("p1", "key"), SSL_FILETYPE_PEM) == 1 && (peer = SSL_new (old)),
+      "a peer of TLS 1.2");
+  SSL_set_bio (peer, in, out);
+  if (server_judges)
+    SSL_set_connect_state (peer);
+  else
+    SSL_set_accept_state (peer);
+  for (unsigned i = 0; i < 10 && tlslink_get_state (l) == TL_HANDSHAKE; i++) {
+    const uint8_t *p;
+    uint8_t buf[4096];
+    size_t n;
+    int k;
+
+    SSL_do_handshake (peer);
+    while ((k = BIO_read (out, buf, sizeof buf)) > 0)
+      feed (l, buf, (size_t) k);
+    tlslink_drive (l);
+    while ((n = tlslink_out_data (l, &p)) > 0) {
+      BIO_write (in, p, (int) n);
+      tlslink_out_consume (l, n);
+    }
+  }
+  ok (tlslink_get_state (l) == TL_FAILED && !SSL_is_init_finished (peer), "TLS 1.2 is refused by a %s: \"%s\"",
+      server_judges ? "server" : "client", tlslink_reason (l));
+  ok (strstr (tlslink_reason (l), server_judges ? "does not speak TLS 1.3" : "protocol version") != NULL, "... which says so");
+  SSL_free (peer);
+  SSL_CTX_free (old);
+  tlslink_free (l);
+}
+
 static void
 test_garbage (struct tlslink_ctx *cp, struct tlslink_ctx *cc)
 {
@@ -406,6 +449,8 @@ main (void)
   refused (other_ca, cc, false, "not issued by our CA", "server of our CA, client trusts another");
   refused (cp, other_ca, false, "not issued by our CA", "server of a wrong CA");
   refused (cp, wrong_name, false, "another DNS name", "server with a wrong name");
+  test_old_tls (cc, true);
+  test_old_tls (cc, false);
   test_garbage (cp, cc);
   test_files ();
 

@@ -122,6 +122,62 @@ test_fill (void)
       largest / MIB);
 }
 
+/* W3: with the map lost all is read, and no more is done than that: the copy gets what is there. */
+static void
+test_damaged (void)
+{
+  uint64_t read = 0, sent = 0;
+
+  start (false, true);
+  mark_load_written (&m, 0, NULL);
+  link_up (true);
+  for (unsigned round = 0; round < 5000 && r.sites[1].track.count[TS_CLEAN] < N; round++) {
+    uint16_t rslots[REPL_MAX_RSLOTS];
+    uint32_t lengths[REPL_MAX_RSLOTS];
+    uint64_t tag = 0;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < out.n; i++) {
+      const struct repl_action *a = &out.a[i];
+
+      if (a->kind == RA_RESYNC_READ && n < REPL_MAX_RSLOTS) {
+        read += a->length;
+        lengths[n] = (uint32_t) a->length;
+        rslots[n++] = a->rslot;
+      }
+      if (a->kind == RA_DIGEST)
+        tag = a->no;
+      check (a->kind != RA_SEND || a->frame.type != WIRE_RESYNC_ZERO, "zeroes that nobody read");
+      if (a->kind == RA_SEND && a->frame.type == WIRE_RESYNC_WRITE)
+        sent += a->frame.length;
+    }
+    for (unsigned i = 0; i < n; i++) {
+      static struct repl_actions all;
+
+      step ((struct repl_event){ .kind = RE_RESYNC_READ, .rslot = rslots[i], .length = lengths[i] });
+      for (unsigned k = 0; k < out.n && all.n < REPL_MAX_ACTIONS; k++)
+        all.a[all.n++] = out.a[k];
+      if (i + 1 == n) {
+        out = all;
+        all.n = 0;
+      }
+    }
+    if (n == 0 && tag != 0)
+      step ((struct repl_event){ .kind = RE_DIGEST, .site = 0, .seq = tag, .error = -5 });
+    else if (n == 0) {
+      ack ();
+      now += REPL_FLUSH_MS;
+      if (out.n == 0)
+        step ((struct repl_event){ .kind = RE_TICK });
+    }
+  }
+  ok (r.sites[1].track.count[TS_CLEAN] == N && read == SIZE && sent == SIZE,
+      "W3 with a damaged map each block is read, and goes: %llu read, %llu sent", (unsigned long long) read,
+      (unsigned long long) sent);
+  request (RO_TRIM, 0, MIB, 0);
+  ok (count (RA_MARK) == 1 && !answered (), "... and a trim is written, marked first");
+}
+
 static void
 test_zeroes (void)
 {
@@ -178,6 +234,7 @@ int
 main (void)
 {
   test_fill ();
+  test_damaged ();
   test_zeroes ();
   test_unequal ();
   test_repair ();
