@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/ident.h"
 #include "common/jsonl.h"
 #include "common/util-posix.h"
 
@@ -209,6 +210,28 @@ jsonl_reader_next (struct jsonl_reader *r, json_t **obj, json_error_t *error)
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
+json_t *
+jsonl_string (const char *text)
+{
+  CLEANUP_FREE char *copy = NULL;
+  json_t *string = json_string (text);
+
+  if (string || !(copy = strdup (text)))
+    return string;
+  for (char *p = copy; *p;) {
+    size_t n = 1, most = strnlen (p, 4);
+
+    while (n <= most && !ident_is_utf8 (p, n))
+      n++;
+    if (n > most) {
+      *p = '?';
+      n = 1;
+    }
+    p += n;
+  }
+  return json_string (copy);
+}
+
 int
 jsonl_writer_put (struct jsonl_writer *w, json_t *obj)
 {
@@ -216,6 +239,8 @@ jsonl_writer_put (struct jsonl_writer *w, json_t *obj)
   size_t n;
   int err;
 
+  if (!obj)
+    return -ENOMEM;
   assert (json_is_object (obj));
   text = json_dumps (obj, JSON_COMPACT);
   if (!text)

@@ -50,7 +50,11 @@ extern ssize_t jsonl_reader_fill (struct jsonl_reader *r, int fd);
  * After an error every further call returns one. */
 extern int jsonl_reader_next (struct jsonl_reader *r, json_t **obj, json_error_t *error);
 
-/* Queues one object and a newline.  0; -ENOBUFS: the peer does not read, drop it; -ENOMEM;
+/* A string of this text.  Text that was cut in the middle of a character, or has other bytes that are
+ * no UTF-8, has '?' for them: an answer isn't lost for what it says.  NULL: no memory. */
+extern json_t *jsonl_string (const char *text);
+
+/* Queues one object and a newline (NULL: -ENOMEM).  0; -ENOBUFS: the peer does not read, drop it; -ENOMEM;
  * -EMSGSIZE: the line is longer than JSONL_MAX_LINE.  Nothing is queued on an error. */
 extern int jsonl_writer_put (struct jsonl_writer *w, json_t *obj);
 

@@ -10,6 +10,7 @@
 
 #include "common/exitcodes.h"
 #include "common/ident.h"
+#include "common/jsonl.h"
 #include "common/query.h"
 
 json_t *
@@ -25,8 +26,8 @@ query_answer_json (const struct query_answer *a, const char *iasp)
     return json_pack ("{s:b, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "ok", 1, "node", a->node, "iasp", iasp, "host",
                       a->host, "uri", a->uri, "tenure", (json_int_t) a->tenure, "loss", (json_int_t) a->loss, "size",
                       (json_int_t) a->size);
-  return json_pack ("{s:b, s:s, s:s, s:i, s:s, s:I}", "ok", 0, "node", a->node, "iasp", iasp, "code", a->code, "error",
-                    a->error, "tenure", (json_int_t) a->tenure);
+  return json_pack ("{s:b, s:s, s:s, s:i, s:o, s:I}", "ok", 0, "node", a->node, "iasp", iasp, "code", a->code, "error",
+                    jsonl_string (a->error), "tenure", (json_int_t) a->tenure);
 }
 
 /* Printable text of 1 to size - 1 bytes. */

@@ -82,7 +82,7 @@ control_error (struct engine *e, uint32_t serial, json_int_t id, const char *cod
   vsnprintf (text, sizeof text, fmt, args);
   va_end (args);
   log_line ("command refused: %s", text);
-  put (e, addressee (e, serial), json_pack ("{s:I, s:b, s:s, s:s}", "id", id, "ok", 0, "code", code, "error", text));
+  put (e, addressee (e, serial), json_pack ("{s:I, s:b, s:s, s:o}", "id", id, "ok", 0, "code", code, "error", jsonl_string (text)));
 }
 
 /* ---- status ------------------------------------------------------------------------------- */
@@ -99,9 +99,9 @@ status_links (struct engine *e)
       continue;
     repl_site_status (e->prod.core, s, e->now_ms, &st);
     json_array_append_new (
-      links, json_pack ("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "site", (int) s,
+      links, json_pack ("{s:i, s:s, s:s, s:s, s:o, s:o, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "site", (int) s,
                         "name", e->rec.site[s], "node", e->prod.sites[s].node, "state", repl_site_state_name (st.state),
-                        "reason", st.reason, "last_error", e->prod.sites[s].why, "in_set", st.in_set, "entering", st.entering, "yields", st.yields,
+                        "reason", jsonl_string (st.reason), "last_error", jsonl_string (e->prod.sites[s].why), "in_set", st.in_set, "entering", st.entering, "yields", st.yields,
                         "dirty_bytes", (json_int_t) st.dirty_bytes, "resync_sent_bytes", (json_int_t) st.resync_bytes,
                         "resync_equal_bytes", (json_int_t) st.equal_bytes,
                         "resync_done_bytes", (json_int_t) st.done_bytes,
@@ -115,7 +115,7 @@ status_links (struct engine *e)
 static void
 add_wait (json_t *waits, const char *owner, const char *reason, uint64_t age_ms, unsigned requests)
 {
-  json_array_append_new (waits, json_pack ("{s:s, s:s, s:I, s:i}", "owner", owner, "reason", reason, "age_ms",
+  json_array_append_new (waits, json_pack ("{s:s, s:o, s:I, s:i}", "owner", owner, "reason", jsonl_string (reason), "age_ms",
                                            (json_int_t) age_ms, "requests", (int) requests));
 }
 
@@ -185,8 +185,8 @@ status_snapshot (struct engine *e)
 {
   static const char *const states[] = { "none", "making", "kept", "failed" };
 
-  return json_pack ("{s:s, s:s}", "state", e->ia->p.snapshot ? states[snapshot_state (e->snapshot)] : "off", "text",
-                    e->ia->p.snapshot ? snapshot_text (e->snapshot) : "");
+  return json_pack ("{s:s, s:o}", "state", e->ia->p.snapshot ? states[snapshot_state (e->snapshot)] : "off", "text",
+                    jsonl_string (e->ia->p.snapshot ? snapshot_text (e->snapshot) : ""));
 }
 
 static json_t *
@@ -201,11 +201,11 @@ status_mirror (struct engine *e)
   for (unsigned i = CRG_MAX_SITES; i < RING_FILES; i++)
     if (e->links[i].state == LK_UP && e->links[i].spoken)
       from = tlslink_peer (e->links[i].tls);
-  return json_pack ("{s:b, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}", "linked", st.linked, "from", from,
+  return json_pack ("{s:b, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "linked", st.linked, "from", from,
                     "failed", st.failed, "unusable", st.unusable, "in_set", st.in_set, "since", (json_int_t) st.since,
                     "frames", (json_int_t) st.frames, "bytes", (json_int_t) st.bytes, "acks", (json_int_t) st.acks,
-                    "refused", (json_int_t) st.refused, "ops", (json_int_t) st.ops, "reason", st.reason ? st.reason : "",
-                    "last_refusal", e->copyside.refused, "snapshot", status_snapshot (e));
+                    "refused", (json_int_t) st.refused, "ops", (json_int_t) st.ops, "reason", jsonl_string (st.reason ? st.reason : ""),
+                    "last_refusal", jsonl_string (e->copyside.refused), "snapshot", status_snapshot (e));
 }
 
 static json_t *
@@ -238,11 +238,11 @@ status (struct engine *e)
 
   ident_id_to_text (e->ia->p.lineage, lineage);
   ident_id_to_text (e->boot_id, boot);
-  s = json_pack ("{s:s, s:I, s:I, s:I, s:s, s:b, s:b, s:s, s:I, s:i, s:i, s:i, s:I, s:s, s:I}", "role", roles[e->role],
+  s = json_pack ("{s:s, s:I, s:I, s:I, s:s, s:b, s:b, s:o, s:I, s:i, s:i, s:i, s:I, s:s, s:I}", "role", roles[e->role],
                  "tenure", (json_int_t) e->rec.tenure, "generation", (json_int_t) e->rec.generation,
                  "loss", (json_int_t) e->rec.loss, "lineage", lineage, "serving",
                  e->role == ROLE_PRODUCTION || e->role == ROLE_DETACHED,
-                 "held", held, "hold_reason", held && hold_reason ? hold_reason : "",
+                 "held", held, "hold_reason", jsonl_string (held && hold_reason ? hold_reason : ""),
                  "lease_left_ms", (json_int_t) (e->lease_until_ms > e->now_ms ? e->lease_until_ms - e->now_ms : 0),
                  "clients", (int) atomic_load (&e->ia->clients),
                  "inflight", (int) (e->prod.on ? repl_inflight (e->prod.core) : 0) + (int) gate_inside (&e->ia->gate),

@@ -215,8 +215,8 @@ carry_out (struct engine *e, const struct copy_action *a)
     snprintf (c->refused, sizeof c->refused, "%.60s (%.60s): %.120s", l->where, tlslink_peer (l->tls), a->refuse.reason);
     if (a->refuse.code != WIRE_REFUSE_BUSY) {
       log_line ("link refused: %s", c->refused);
-      control_event (e, json_pack ("{s:s, s:i, s:s, s:s}", "event", "refused", "site", (int) e->site, "code",
-                                   wire_refuse_name (a->refuse.code), "reason", c->refused));
+      control_event (e, json_pack ("{s:s, s:i, s:s, s:o}", "event", "refused", "site", (int) e->site, "code",
+                                   wire_refuse_name (a->refuse.code), "reason", jsonl_string (c->refused)));
     }
     n = wire_encode_refuse (&a->refuse, buf, sizeof buf);
     send_control (e, l, WIRE_REFUSE, a->refuse.tenure, 0, buf, n);

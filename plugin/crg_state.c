@@ -102,9 +102,9 @@ status (struct crg *c)
   LOCK_SCOPE (&c->lock);
 
   for (unsigned i = 0; i < c->p.nodes.n; i++)
-    json_array_append_new (nodes, json_pack ("{s:s, s:s}", "name", c->p.nodes.node[i].name[0] ? c->p.nodes.node[i].name
+    json_array_append_new (nodes, json_pack ("{s:s, s:o}", "name", c->p.nodes.node[i].name[0] ? c->p.nodes.node[i].name
                                                                                              : c->p.nodes.node[i].path,
-                                             "said", c->said[i]));
+                                             "said", jsonl_string (c->said[i])));
   for (uint32_t i = 0; i < c->f.n; i++)
     bytes += follow_kept (&c->f, i)->op == FOLLOW_WRITE ? follow_kept (&c->f, i)->length : 0;
   for (unsigned k = 0; c->current && k < c->current->n; k++)
@@ -115,7 +115,7 @@ status (struct crg *c)
                  (json_int_t) c->f.tenure, "loss", (json_int_t) c->f.loss, "size", (json_int_t) c->f.size, "connections",
                  c->current ? (int) c->current->n : 0);
   if (c->wait_reason[0])
-    json_object_set_new (o, "wait", json_pack ("{s:s, s:s, s:I}", "owner", c->p.iasp, "reason", c->wait_reason, "age_ms",
+    json_object_set_new (o, "wait", json_pack ("{s:s, s:o, s:I}", "owner", c->p.iasp, "reason", jsonl_string (c->wait_reason), "age_ms",
                                                (json_int_t) (now_ms - c->wait_since_ms)));
   else
     json_object_set_new (o, "wait", json_null ());

@@ -374,7 +374,7 @@ engine_store_failed (struct engine *e, int error, const char *reason)
   if (error == EBADE)
     reason = "the device has been reserved by another host, for which this one is dead";
   log_line ("store %s failed: %s; it takes no writes any more", e->ia->p.store, reason);
-  control_event (e, json_pack ("{s:s, s:s}", "event", "store-failed", "reason", reason));
+  control_event (e, json_pack ("{s:s, s:o}", "event", "store-failed", "reason", jsonl_string (reason)));
 }
 
 static void

@@ -141,9 +141,9 @@ tell_lost (struct engine *e, unsigned site, const char *reason)
 {
   struct prod_site *x = &e->prod.sites[site];
 
-  control_event (e, json_pack ("{s:s, s:i, s:I, s:I, s:s}", "event", "copy-lost", "site", (int) site,
+  control_event (e, json_pack ("{s:s, s:i, s:I, s:I, s:o}", "event", "copy-lost", "site", (int) site,
                                "seq", (json_int_t) x->told_no, "generation", (json_int_t) x->told_generation,
-                               "reason", reason));
+                               "reason", jsonl_string (reason)));
 }
 
 static void
@@ -175,8 +175,9 @@ tell_link (struct engine *e, unsigned site)
     return;
   e->prod.sites[site].event_state = st.state;
   log_line ("copy at %s: %s%s%s", e->rec.site[site], repl_site_state_name (st.state), st.reason[0] ? ": " : "", st.reason);
-  control_event (e, json_pack ("{s:s, s:i, s:s, s:s, s:b}", "event", "link", "site", (int) site,
-                               "state", repl_site_state_name (st.state), "reason", st.reason, "in_set", st.in_set));
+  control_event (e, json_pack ("{s:s, s:i, s:s, s:o, s:b}", "event", "link", "site", (int) site,
+                               "state", repl_site_state_name (st.state), "reason", jsonl_string (st.reason), "in_set",
+                               st.in_set));
 }
 
 static void
@@ -515,8 +516,8 @@ link_refused (struct engine *e, struct mlink *l, const struct wire_header *h, co
   if (m.code != WIRE_REFUSE_BUSY) {
     if (strcmp (e->prod.sites[l->site].why, reason) != 0)
       log_line ("copy at %s %s", e->rec.site[l->site], reason);
-    control_event (e, json_pack ("{s:s, s:i, s:s, s:s}", "event", "refused", "site", (int) l->site, "code",
-                                 wire_refuse_name (m.code), "reason", reason));
+    control_event (e, json_pack ("{s:s, s:i, s:s, s:o}", "event", "refused", "site", (int) l->site, "code",
+                                 wire_refuse_name (m.code), "reason", jsonl_string (reason)));
   }
   mlink_close (l, reason);
 }

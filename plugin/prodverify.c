@@ -205,8 +205,8 @@ prodverify_status (struct engine *e)
 
     if (x->phase != VP_OUT)
       json_array_append_new (
-        copies, json_pack ("{s:i, s:s, s:s, s:I, s:I, s:b, s:o}", "site", (int) s, "state",
-                           verify_phase_name (x->phase), "reason", x->reason, "compared",
+        copies, json_pack ("{s:i, s:s, s:o, s:I, s:I, s:b, s:o}", "site", (int) s, "state",
+                           verify_phase_name (x->phase), "reason", jsonl_string (x->reason), "compared",
                            (json_int_t) x->compared_bytes, "different",
                            (json_int_t) x->different_bytes, "repaired", x->repaired, "found", found_json (x)));
   }
@@ -217,7 +217,7 @@ prodverify_status (struct engine *e)
                    (json_int_t) st.elapsed_ms, "copies", copies);
   if (e->prod.verify.refused_run != 0) {
     json_object_set_new (out, "refused_run", json_integer (e->prod.verify.refused_run));
-    json_object_set_new (out, "refused", json_string (e->prod.verify.refused));
+    json_object_set_new (out, "refused", jsonl_string (e->prod.verify.refused));
   }
   return out;
 }

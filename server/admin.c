@@ -95,13 +95,13 @@ put (struct client *c, json_t *obj)
 static void
 put_error (struct client *c, int code, const char *reason)
 {
-  put (c, json_pack ("{s:b, s:i, s:s}", "ok", 0, "code", code, "error", reason));
+  put (c, json_pack ("{s:b, s:i, s:o}", "ok", 0, "code", code, "error", jsonl_string (reason)));
 }
 
 static void
 on_progress (void *opaque, const char *text)
 {
-  put (opaque, json_pack ("{s:s}", "progress", text));
+  put (opaque, json_pack ("{s:o}", "progress", jsonl_string (text)));
 }
 
 static bool
@@ -132,7 +132,7 @@ on_await (void *opaque)
   }
   c->await[0] = '\0';
   c->busy = false;
-  put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", c->text));
+  put (c, json_pack ("{s:b, s:o}", "ok", 1, "text", jsonl_string (c->text)));
 }
 
 static void
@@ -149,7 +149,7 @@ on_reply (void *opaque, int code, const char *reason)
   }
   c->await[0] = '\0';
   if (code == CRG_EXIT_FINE)
-    put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", reason));
+    put (c, json_pack ("{s:b, s:o}", "ok", 1, "text", jsonl_string (reason)));
   else {
     snprintf (text, sizeof text, "%s%s", c->asked, reason);
     /* R4: and how much that is, as far as anybody knows. */
@@ -285,7 +285,7 @@ cmd_uri (struct client *c, json_t *req)
     put_error (c, CRG_EXIT_NO_OBJECT, reason);
   }
   else if (status_uri (m, index, uri, sizeof uri, &node, reason, sizeof reason))
-    put (c, json_pack ("{s:b, s:s, s:s}", "ok", 1, "uri", uri, "node", node));
+    put (c, json_pack ("{s:b, s:o, s:o}", "ok", 1, "uri", jsonl_string (uri), "node", jsonl_string (node)));
   else {
     char text[4 * CRG_REASON_MAX];
 
@@ -635,7 +635,7 @@ cmd_recover (struct client *c, json_t *req)
   }
   snprintf (text, sizeof text, "CRG %s goes on with the vote of this node alone; give the others theirs "
             "when they have joined%s", member_crg (m), others);
-  put (c, json_pack ("{s:b, s:s}", "ok", 1, "text", text));
+  put (c, json_pack ("{s:b, s:o}", "ok", 1, "text", jsonl_string (text)));
 }
 
 static void

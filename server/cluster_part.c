@@ -16,6 +16,7 @@
 #include "common/conf.h"
 #include "common/exitcodes.h"
 #include "common/ident.h"
+#include "common/jsonl.h"
 #include "common/util-posix.h"
 #include "server/cluster_private.h"
 #include "server/log.h"
@@ -59,8 +60,8 @@ static void
 answer (struct cluster *c, const char *type, const char *tx, int code, const char *reason,
         const struct part *p)
 {
-  json_t *msg = json_pack ("{s:s, s:s, s:b, s:i, s:s}", "t", type, "tx", tx, "ok",
-                           code == CRG_EXIT_FINE, "code", code, "reason", reason);
+  json_t *msg = json_pack ("{s:s, s:o, s:b, s:i, s:o}", "t", type, "tx", jsonl_string (tx), "ok",
+                           code == CRG_EXIT_FINE, "code", code, "reason", jsonl_string (reason));
 
   if (p) {
     json_t *sizes = json_array ();

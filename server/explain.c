@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "common/clock.h"
+#include "common/jsonl.h"
 #include "common/util.h"
 #include "server/status.h"
 #include "server/tell.h"
@@ -39,7 +40,7 @@ say (json_t *lines, const char *fmt, ...)
   va_start (ap, fmt);
   vsnprintf (text, sizeof text, fmt, ap);
   va_end (ap);
-  json_array_append_new (lines, json_string (text));
+  json_array_append_new (lines, jsonl_string (text));
 }
 
 static const char *
@@ -284,8 +285,8 @@ copy_page (const struct page *p, unsigned site)
 static void
 add_wait (json_t *waits, const char *node, const char *owner, const char *reason, json_int_t age_ms)
 {
-  json_array_append_new (waits, json_pack ("{s:s, s:s, s:s, s:I}", "node", node, "owner", owner,
-                                           "reason", reason, "age_ms", age_ms));
+  json_array_append_new (waits, json_pack ("{s:s, s:o, s:o, s:I}", "node", node, "owner", jsonl_string (owner),
+                                           "reason", jsonl_string (reason), "age_ms", age_ms));
 }
 
 /* What the plugin of a node says of its own: production's, or a copy's. */

@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/crc32c.h"
 #include "common/exitcodes.h"
+#include "common/jsonl.h"
 #include "common/util-posix.h"
 #include "server/cluster.h"
 #include "server/events.h"
@@ -66,7 +67,7 @@ member_trace (const struct member *m)
     if (gmtime_r (&seconds, &tm))
       strftime (when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf (line, sizeof line, "%s.%03uZ %s", when, (unsigned) (t->at_ms % 1000), t->text);
-    json_array_append_new (list, json_string (line));
+    json_array_append_new (list, jsonl_string (line));
   }
   return list;
 }

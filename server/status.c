@@ -14,6 +14,7 @@
 
 #include "common/clock.h"
 #include "common/ident.h"
+#include "common/jsonl.h"
 #include "common/util-posix.h"
 #include "server/agent.h"
 #include "server/verify.h"
@@ -110,20 +111,20 @@ compose_report (const struct member *m, enum detail detail)
     const struct agent *agent = member_agent (m, i);
 
     if (agent && (agent_is_alive (agent) || agent_trouble (agent)[0]))
-      json_array_append_new (list, json_pack ("{s:i, s:i, s:b, s:i, s:s}", "iasp", (int) i, "role",
+      json_array_append_new (list, json_pack ("{s:i, s:i, s:b, s:i, s:o}", "iasp", (int) i, "role",
                                               (int) agent_role (agent), "served",
                                               agent_role (agent) == HOST_PRODUCTION, "pid", 0,
-                                              "trouble", agent_trouble (agent)));
+                                              "trouble", jsonl_string (agent_trouble (agent))));
     if (p == NULL || (!plugin_is_alive (p) && trouble[0] == '\0'))
       continue;
     status = plugin_last_status (p, &age_ms);
-    item = json_pack ("{s:i, s:i, s:b, s:i, s:s}", "iasp", (int) i, "role", (int) role, "served",
-                      plugin_is_served (p), "pid", (int) plugin_pid (p), "trouble", trouble);
+    item = json_pack ("{s:i, s:i, s:b, s:i, s:o}", "iasp", (int) i, "role", (int) role, "served",
+                      plugin_is_served (p), "pid", (int) plugin_pid (p), "trouble", jsonl_string (trouble));
     /* Only the host knows its run directory. */
     if (plugin_is_served (p) && member_self (m) >= 0
         && member_spec (m, i, (unsigned) member_self (m), &spec) && spec.export_unix[0]) {
       plugin_spec_uri (&spec, uri, sizeof uri);
-      json_object_set_new (item, "uri", json_string (uri));
+      json_object_set_new (item, "uri", jsonl_string (uri));
     }
     if (status) {
       json_t *reason = json_object_get (status, "hold_reason");
@@ -277,10 +278,10 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
     snprintf (reason, sizeof reason, "%s", said->reason);
   else if (!is_production && s->started && production == NULL)
     snprintf (reason, sizeof reason, "no report from the production host");
-  out = json_pack ("{s:s, s:s?, s:s, s:s, s:s, s:b, s:I, s:s}", "site", s->def.sites[site], "host",
+  out = json_pack ("{s:s, s:s?, s:s, s:s, s:s, s:b, s:I, s:o}", "site", s->def.sites[site], "host",
                    host, "role", c->detached ? "detached" : is_production ? "production" : "mirror",
                    "mirror", mirror, "data", data, "in_set", c->in_set, "since",
-                   (json_int_t) c->since, "reason", reason);
+                   (json_int_t) c->since, "reason", jsonl_string (reason));
   json_object_set_new (out, "barred", json_boolean (c->barred));
   json_object_set_new (out, "suspended", json_boolean (c->suspended));
   if (c->detached) {
@@ -425,13 +426,13 @@ iasp_json (const struct member *m, const struct crg_state *s, unsigned iasp)
 
   for (unsigned i = 0; i < s->def.n_sites && d->type == RES_IASP; i++)
     json_array_append_new (copies, copy_json (m, s, iasp, i, report));
-  out = json_pack ("{s:s, s:I, s:s, s:s?, s:s?, s:I, s:I, s:I, s:b, s:s}", "name", d->name, "size",
-                   (json_int_t) d->size, "uri", uri, "production_site",
+  out = json_pack ("{s:s, s:I, s:o, s:s?, s:s?, s:I, s:I, s:I, s:b, s:s}", "name", d->name, "size",
+                   (json_int_t) d->size, "uri", jsonl_string (uri), "production_site",
                    r->production_site < s->def.n_sites ? s->def.sites[r->production_site] : NULL,
                    "production_node", name_of (s, host), "tenure", (json_int_t) r->tenure,
                    "generation", (json_int_t) r->generation, "loss", (json_int_t) r->loss,
                    "serving", served, "export", d->export);
-  json_object_set_new (out, "reason", json_string (served ? "" : trouble && *trouble ? trouble : reason));
+  json_object_set_new (out, "reason", jsonl_string (served ? "" : trouble && *trouble ? trouble : reason));
   json_object_set_new (out, "type", json_string (d->type == RES_SCRIPT ? "script" : "iasp"));
   json_object_set_new (out, "held", json_boolean (json_is_true (json_object_get (report, "held"))));
   json_object_set_new (out, "hold_reason", json_string (hold ? hold : ""));
@@ -535,14 +536,14 @@ status_crg (const struct member *m)
   json_t *out, *iasps = json_array (), *lease = json_object ();
 
   group_status (member_group (m), now, &st);
-  out = json_pack ("{s:s, s:s, s:s, s:I, s:I, s:b, s:b}", "name", member_crg (m), "state",
-                   condition_name (st.condition), "reason", st.wait_reason, "epoch",
+  out = json_pack ("{s:s, s:s, s:o, s:I, s:I, s:b, s:b}", "name", member_crg (m), "state",
+                   condition_name (st.condition), "reason", jsonl_string (st.wait_reason), "epoch",
                    (json_int_t) st.committed.epoch, "version", (json_int_t) st.committed.version,
                    "majority", st.majority, "has_state", st.has_state);
   if (st.wait_reason[0])
     json_object_set_new (out, "wait",
-                         json_pack ("{s:s, s:s, s:I}", "owner", st.wait_owner, "reason",
-                                    st.wait_reason, "since_ms",
+                         json_pack ("{s:s, s:o, s:I}", "owner", st.wait_owner, "reason",
+                                    jsonl_string (st.wait_reason), "since_ms",
                                     (json_int_t) (now > st.wait_since_ms ? now - st.wait_since_ms : 0)));
   else
     json_object_set_new (out, "wait", json_null ());

@@ -22,6 +22,7 @@
 
 #include "common/clock.h"
 #include "common/ident.h"
+#include "common/jsonl.h"
 #include "common/util-posix.h"
 #include "server/log.h"
 #include "server/probe.h"
@@ -508,7 +509,7 @@ plugin_unset_mirror (struct plugin *p, unsigned site, const char *reason)
     json_t *req = supervise_request ("unmirror");
 
     json_object_set_new (req, "site", json_integer (site));
-    json_object_set_new (req, "reason", json_string (reason));
+    json_object_set_new (req, "reason", jsonl_string (reason));
     pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, supervise_on_pushed, p);
   }
 }

@@ -14,6 +14,7 @@
 
 #include "common/clock.h"
 #include "common/ident.h"
+#include "common/jsonl.h"
 #include "common/util.h"
 #include "server/log.h"
 
@@ -186,7 +187,7 @@ supervise_push (struct plugin *p)
   if (p->hold_due && p->hold_reason) {
     json_t *req = supervise_request ("hold");
 
-    json_object_set_new (req, "reason", json_string (p->hold_reason));
+    json_object_set_new (req, "reason", jsonl_string (p->hold_reason));
     json_object_set_new (req, "wait_ms", json_integer (p->hold_wait_ms));
     p->hold_due = false;
     pluginctl_call (p->ctl, req, p->hold_wait_ms + 2000, on_held, p);

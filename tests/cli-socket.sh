@@ -75,6 +75,12 @@ refused 9 "create with an empty definition" <<<'{"v":1,"cmd":"create","def":{}}'
 refused 9 "create with a foreign key" <<<'{"v":1,"cmd":"create","def":{"name":"a","colour":1}}'
 refused 10 "a CRG that is not there" <<<'{"v":1,"cmd":"start","crg":"absent"}'
 refused 9 "no IASP" <<<'{"v":1,"cmd":"uri"}'
+# Names that are cut for the answer, in the middle of a character.
+long=$(printf 'é%.0s' {1..200})
+for pad in '' x; do
+  refused 10 "a long IASP" <<<"{\"v\":1,\"cmd\":\"uri\",\"iasp\":\"$pad$long\"}"
+  refused 10 "a long CRG" <<<"{\"v\":1,\"cmd\":\"status\",\"crg\":\"$pad$long\"}"
+done
 
 # --- bytes that are no text, lines without end, depth without end
 head -c 100000 /dev/urandom | { ask; }

@@ -326,10 +326,35 @@ sockets (void)
   rmdir (dir);
 }
 
+/* What people are told may be cut anywhere, or name a file of any bytes: it is sent all the same. */
+static void
+texts (void)
+{
+  static const struct {
+    const char *from, *to;
+  } t[] = {
+    { "", "" }, { "plain", "plain" }, { "\xc3\xa9t\xc3\xa9", "\xc3\xa9t\xc3\xa9" }, { "caf\xc3", "caf?" },
+    { "\xe2\x82", "??" }, { "\xf0\x9f\x98\x80!", "\xf0\x9f\x98\x80!" }, { "\xf0\x9f\x98", "???" },
+    { "/srv/\xe9t\xe9", "/srv/?t?" }, { "\xc0\x80", "??" }, { "\xed\xa0\x80", "???" }, { "\xff\xc3\xa9", "?\xc3\xa9" },
+  };
+  struct jsonl_writer w;
+
+  for (unsigned i = 0; i < sizeof t / sizeof t[0]; i++) {
+    json_t *string = jsonl_string (t[i].from);
+
+    ok (string && strcmp (json_string_value (string), t[i].to) == 0, "text %u", i);
+    json_decref (string);
+  }
+  jsonl_writer_init (&w, 0);
+  is (jsonl_writer_put (&w, json_pack ("{s:s}", "error", "caf\xc3")), -ENOMEM, "what could not be made is an error, no crash");
+  jsonl_writer_free (&w);
+}
+
 int
 main (void)
 {
   pieces ();
+  texts ();
   refused ();
   bounds ();
   slow_peer ();

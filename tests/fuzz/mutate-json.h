@@ -21,18 +21,19 @@ mutate_value (unsigned r)
   static const json_int_t ints[] = { 0,     1,          2,          3,  4,         8,        16, 255, 256, 65535,
                                      65536, 4294967295, 4294967296, -1, INT64_MAX, INT64_MIN };
   static const char *const texts[] = { "", "n0", "n1", "rome", "none", "full", "127.0.0.1", "\xc3\xa9\n\x1b[31m", "/", "payroll" };
-  static char *longest;
+  static char *longest, *wide;
 
-  if (!longest && (longest = malloc (5001)) != NULL) {
-    memset (longest, 'x', 5000);
-    longest[5000] = '\0';
-  }
+  if (!longest && (longest = malloc (5001)) != NULL && (wide = malloc (5001)) != NULL)
+    for (unsigned i = 0; i <= 5000; i++) {
+      longest[i] = i < 5000 ? 'x' : '\0';
+      wide[i] = i == 5000 ? '\0' : i % 2 ? '\xa9' : '\xc3';
+    }
   switch (r % 8) {
   case 0: return json_null ();
   case 1: return json_boolean (r >> 8 & 1);
   case 2: return json_array ();
   case 3: return json_object ();
-  case 4: return json_stringn (longest, r >> 8 & 1 ? 5000 : 40 + (r >> 9) % 300);
+  case 4: return json_stringn (r >> 20 & 1 ? wide : longest, r >> 8 & 1 ? 5000 : 40 + (r >> 9) % 150 * 2);
   case 5: return json_real (1.5);
   case 6: return json_string (texts[(r >> 8) % (sizeof texts / sizeof texts[0])]);
   default: return json_integer (ints[(r >> 8) % (sizeof ints / sizeof ints[0])]);
