@@ -464,8 +464,8 @@ recorder_goes_on ()
   PAUSE=0
   for i in $lab_iasps; do
     log=$(lab_history $i)
-    ms=$("$recorder" wait --log "$log" --more "${2:-20}" --timeout $(($1 * 1000))) ||
-      { tail -n 5 "$log.err"; crg_logs 25; fail "no answers from $i within $1 s"; }
+    ms=$("$recorder" wait --log "$log" --more "${2:-20}" --timeout $(($1 * patience * 1000))) ||
+      { waited_in_vain=yes; tail -n 5 "$log.err"; crg_logs 25; fail "no answers from $i within $1 s"; }
     PAUSE=$((PAUSE + ms))
   done
 }

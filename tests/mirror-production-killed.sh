@@ -37,11 +37,10 @@ writer "$tmp/n0/nbd" 100 answered.a &
 writers=($!)
 writer "$tmp/n0/nbd" 2000 answered.b &
 writers+=($!)
-wait_for 10 test -s answered.b
-sleep 1
+enough () { [ -s answered.a ] && [ -s answered.b ] && [ "$(cat answered.* | wc -l)" -ge 60 ]; }
+wait_for 20 enough || fail "hardly anything was written"
 kill_pid "$PID_n0"
 wait "${writers[@]}"
-[ "$(cat answered.* | wc -l)" -ge 20 ] || too_slow "hardly anything was written"
 
 # Takeover by the copy: tenure 2, and the appointment takes the old production out of the set.
 kill_pid "$CTLPID_n0"
