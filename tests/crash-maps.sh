@@ -15,13 +15,7 @@ mirror_size=$((32 << 20))
 RANDOM=${CRG_SEED:=1}
 echo "CRG_SEED=$CRG_SEED"
 
-io () # COMMAND...
-{
-  local c args=()
-  for c; do args+=(-c "$c"); done
-  timeout 30 qemu-io -f raw -t writeback "${args[@]}" "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "$*"; }
-  ! grep -qi "failed\|error" qemu.out || { cat qemu.out; fail "$*"; }
-}
+IO_OPTIONS=(-t writeback)
 left_set () { ! in_set n0; }
 area () { "$CRGCTL" iasp dump --json n0/store | jq -r ".. | objects | select(.name? == \"$1\") | .$2" | head -1; }
 copy_back ()

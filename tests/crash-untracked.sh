@@ -15,14 +15,7 @@ requires_test_build
 cd "$tmp"
 mirror_size=$((16 << 20))
 
-io () # COMMAND...: on the export; all must be done
-{
-  local c args=()
-  for c; do args+=(-c "$c"); done
-  timeout 30 qemu-io -f raw -t writeback "${args[@]}" "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 ||
-    { cat qemu.out; fail "${FUNCNAME[1]}: $*"; }
-  ! grep -qi "failed\|error" qemu.out || { cat qemu.out; fail "$*"; }
-}
+IO_OPTIONS=(-t writeback)
 left_set () { ! in_set n0; }
 
 begin () # RULE for both stores

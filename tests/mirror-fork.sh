@@ -11,14 +11,6 @@ requires_plugin
 cd "$tmp"
 mirror_size=$((64 << 20))
 
-io () # NODE COMMAND...
-{
-  local c args=() node=$1
-  shift
-  for c; do args+=(-c "$c"); done
-  timeout 30 qemu-io -f raw "${args[@]}" "$(uri "$tmp/$node/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "$node: $*"; }
-  ! grep -qi "failed\|error" qemu.out || { cat qemu.out; fail "$node: $*"; }
-}
 left_set () { ! in_set n0; }
 forked () { sed -E 's/("name":"milan",[^}]*)\}/\1,"fork":"diverged"}/' n0/record; }
 detach ()
@@ -28,22 +20,22 @@ detach ()
 flags () { "$CRGCTL" iasp dump n1/store | grep -m1 '^  flags'; }
 
 mirror_pair suspend-timeout-ms=500
-io n0 "write -P 1 0 64M" flush
+io_at n0 "write -P 1 0 64M" flush
 for n in n0 n1; do wait_for 20 is_cold $n || fail "$n stays hot: $ANSWER"; done
 tell n0 '"cmd":"unmirror","site":1,"reason":"detached by an operator"'
 wait_for 10 left_set || fail "still in the set: $ANSWER"
 tell n1 '"cmd":"role","role":"none"'
 detach
 [[ " $(flags) " == *" fork "* && " $(flags) " == *" tracked "* ]] || fail "its disk does not say that it is a fork, and tracked: $(flags)"
-io n1 "write -P 2 5M 256k" flush "write -P 3 40M 64k"
-io n0 "write -P 4 20M 128k" flush
+io_at n1 "write -P 2 5M 256k" flush "write -P 3 40M 64k"
+io_at n0 "write -P 4 20M 128k" flush
 kill_pid "$PID_n1"
 kill_pid "$CTLPID_n1"
 mv n1/answers n1/answers.old
 mirror_node n1 1
 mirror_ctl n1
 detach
-io n1 "read -P 2 5M 256k" "read -P 3 40M 64k" "read -P 1 20M 128k" "write -z 50M 64k" flush
+io_at n1 "read -P 2 5M 256k" "read -P 3 40M 64k" "read -P 1 20M 128k" "write -z 50M 64k" flush
 tell n1 '"cmd":"role","role":"none"'
 [[ $ANSWER == *'"clean":true'* ]] || fail "not released cleanly: $ANSWER"
 number n0 resync_sent_bytes
@@ -56,7 +48,7 @@ tell n1 "\"cmd\":\"role\",\"role\":\"mirror\",\"tenure\":1,\"peers\":[\"n0\",\"n
 mirror_connect
 number n0 resync_sent_bytes
 sent=$((NUMBER - before))
-io n0 "read -P 1 5M 256k" "read -P 4 20M 128k" "read -P 1 40M 64k" "read -P 1 50M 64k" "write -P 5 60M 64k" flush
+io_at n0 "read -P 1 5M 256k" "read -P 4 20M 128k" "read -P 1 40M 64k" "read -P 1 50M 64k" "write -P 5 60M 64k" flush
 same_data || fail "the copies differ"
 [[ " $(flags) " != *" fork "* && " $(flags) " != *" tracked "* ]] || fail "still a fork: $(flags)"
 # 512 KiB differ; the region that was hot when the fork was killed is copied as a whole.

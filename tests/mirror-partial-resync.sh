@@ -13,13 +13,6 @@ requires_test_build
 cd "$tmp"
 mib=$((1 << 20))
 
-io () # COMMAND...
-{
-  local c args=()
-  for c; do args+=(-c "$c"); done
-  qemu-io -f raw "${args[@]}" "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "qemu-io $*"; }
-}
-
 back ()
 {
   kill_pid "$CTLPID_n1"

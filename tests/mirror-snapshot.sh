@@ -31,13 +31,6 @@ END
   keys+=(snapshot-hook="$tmp/hook")
 fi
 
-io () # COMMAND...
-{
-  local c args=()
-  for c; do args+=(-c "$c"); done
-  qemu-io -f raw "${args[@]}" "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "qemu-io $*"; }
-}
-
 back ()
 {
   kill_pid "$CTLPID_n1"

@@ -12,13 +12,7 @@ requires_test_build
 cd "$tmp"
 mib=$((1 << 20))
 
-io () # COMMAND...
-{
-  local c args=()
-  for c; do args+=(-c "$c"); done
-  qemu-io -f raw -d unmap "${args[@]}" "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "qemu-io $*"; }
-  ! grep -q 'verification failed' qemu.out || { cat qemu.out; fail "qemu-io $*"; }
-}
+IO_OPTIONS=(-d unmap)
 
 # written NAME BYTES: so much of its store was ever written
 written ()

@@ -12,12 +12,6 @@ requires_test_build
 cd "$tmp"
 run=0
 
-io () # COMMAND...
-{
-  local c args=()
-  for c; do args+=(-c "$c"); done
-  qemu-io -f raw "${args[@]}" "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 || { cat qemu.out; fail "qemu-io $*"; }
-}
 verify () # FIELDS
 {
   run=$((run + 1))

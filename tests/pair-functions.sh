@@ -144,6 +144,24 @@ same_data ()
   cmp -n $mirror_size "$tmp/n0/store" "$tmp/n1/store"
 }
 
+# io_at NODE COMMAND...: qemu-io's, on that node's export, with IO_OPTIONS; each has to be done, and what is read
+# to be as it says.  Its words are in qemu.out.
+IO_OPTIONS=()
+io_at ()
+{
+  local c args=() status=0 node=$1
+  shift
+  for c; do args+=(-c "$c"); done
+  timeout $((30 * patience)) qemu-io -f raw ${IO_OPTIONS[@]+"${IO_OPTIONS[@]}"} "${args[@]}" \
+    "$(uri "$tmp/$node/nbd")" >"$tmp/qemu.out" 2>&1 || status=$?
+  [ $status != 0 ] || ! grep -qiE 'failed|error|invalid|not found|no such' "$tmp/qemu.out" || status=1
+  [ $status != 0 ] || return 0
+  cat "$tmp/qemu.out"
+  [ $status != 124 ] || too_slow "qemu-io at $node is not done: $*"
+  fail "qemu-io at $node: $*"
+}
+io () { io_at n0 "$@"; }
+
 # faults NAME RULE...: what the store of a node does from now on (plugin/storefault.h); the first
 # call has to come before its plugin opens the store
 faults ()
