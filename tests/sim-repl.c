@@ -26,6 +26,14 @@ chaos (void)
   after (50 + rnd (600), SE_CHAOS);
   if (chance (15))
     start_verify (chance (50));
+  if (w.ends && s != w.prod_site && chance (35)) {
+    x->cut = true;
+    e = after (300 + rnd (2500), SE_HEAL);
+    e->site = (uint8_t) s;
+    e->a = 1;
+    takeover (false, false);
+    return;
+  }
   if (chance (4)) {
     takeover (chance (40), false);
     return;
@@ -183,6 +191,7 @@ begin (uint64_t which)
   w.returns_errors = chance (15);
   w.track = !chance (10);
   w.keeps = seed % 2;
+  w.ends = w.track && w.n_sites > 2 && seed % 6 == 5;
   w.region = chance (50) ? UNIT : 16 * UNIT;
   w.mark_memory = malloc (mark_memory_bytes (SIZE, BLOCK, w.region, 2 * HOT_MAX_SPAN, w.n_sites));
   for (unsigned s = 0; s < w.n_sites; s++) {

@@ -109,6 +109,7 @@ struct site {
   bool was_filled;        /* has been in the set, or production */
   bool kept;              /* this is what it held before its resynchronisation */
   stamp_t before[UNITS];
+  bool owed[UNITS];       /* written with KEEP since it last heard SETTLED */
   unsigned n_data;        /* writes on their way to its disk */
   struct copy core;
   bool process;   /* runs */
@@ -177,6 +178,7 @@ struct mirror_world {
   uint8_t *mark_memory;
   uint32_t region;
   bool track;           /* maps on disk at all */
+  bool ends;            /* production ends often and comes back, its clients later, while a copy is out of reach */
   bool keeps;           /* copies keep what is coherent before a resynchronisation */
   unsigned read_slow;   /* of this production's reads for a resynchronisation, ms */
   bool graceful;
@@ -304,6 +306,7 @@ extern void takeover (bool power, bool graceful);
 extern bool is_damaged (unsigned s, unsigned i);
 extern void check_read (const struct req *q);
 extern void check_disks (void);
+extern void check_kept (unsigned s);
 extern void note_heard (struct req *q);
 extern void check_completed (unsigned slot, int error);
 extern struct look *new_look (uint64_t offset, uint64_t length);

@@ -59,6 +59,17 @@ check_disks (void)
     }
 }
 
+/* KEEP: another copy of the set may still be as this one was. */
+void
+check_kept (unsigned s)
+{
+  const struct site *x = &w.site[s];
+
+  for (unsigned i = 0; w.track && i < UNITS && !broken; i++)
+    if (x->owed[i] && !hot_is_marked (&x->mark.hot, (uint64_t) i * UNIT / w.region))
+      violate ("site %u lets go of the mark of unit %u before it hears that all are equal", s, i);
+}
+
 /* Zeroes, answered without having been written anywhere: they are on every copy of the set. */
 static void
 check_nothing (const struct req *q)

@@ -162,6 +162,7 @@ copy_feed (unsigned s, struct copy_event *ev)
     if (!more && !out.more)
       break;
   }
+  check_kept (s);
   if (x->core.status.illegal)
     violate ("copy %u counted an illegal event", s);
 }
@@ -285,8 +286,11 @@ copy_op_done (unsigned s, struct copyop *o, bool die)
         if (chance (50))
           x->disk.cur[u0 (o->h.offset) + i] = o->data[i];
     }
-    else
+    else {
       apply (&x->disk, o->h.offset, o->h.length, o->data);
+      for (unsigned i = 0; (o->h.flags & WIRE_F_KEEP) && i < u0 (o->h.length); i++)
+        x->owed[u0 (o->h.offset) + i] = true;
+    }
     if (!die && (o->h.flags & WIRE_F_FUA))
       for (unsigned i = 0; i < u0 (o->h.length); i++)
         x->disk.stable[u0 (o->h.offset) + i] = o->data[i];

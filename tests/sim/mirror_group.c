@@ -120,6 +120,7 @@ prod_start (bool again)
   }
   w.graceful = false;
   w.site[w.prod_site].was_filled = true;
+  memset (w.site[w.prod_site].owed, 0, sizeof w.site[w.prod_site].owed);
   w.site[w.prod_site].super.since = w.site[w.prod_site].super.since ? w.site[w.prod_site].super.since : 1;
   cfg.generation = w.generation;
   for (unsigned s = 0; s < w.n_sites; s++)
@@ -138,7 +139,7 @@ prod_start (bool again)
   w.holding = w.drained = false;
   w.read_slow = chance (30) ? (unsigned) rnd (300) : 0;
   after (REPL_TICK_MS, SE_TICK);
-  after (1, SE_CLIENT);
+  after (w.ends ? 1 + rnd (1500) : 1, SE_CLIENT);
   struct repl_event ev = { .kind = RE_LEASE, .until_ms = w.lease };
   feed (&ev);
 }
@@ -196,7 +197,7 @@ takeover (bool power, bool graceful)
       w.heap[i].life = 0;
 
   for (unsigned s = 0; s < w.n_sites; s++)
-    if (s != w.prod_site && (w.in_set & 1u << s) && !w.site[s].restarted
+    if (s != w.prod_site && (w.in_set & 1u << s) && !w.site[s].restarted && (!w.ends || power || graceful)
         && (power || graceful || (best == w.prod_site && chance (70)) || chance (50)))
       best = s;
   if (power && best == w.prod_site) {

@@ -177,6 +177,8 @@ deliver_fwd (const struct sev *e)
     ev.conn = m->conn;
     ev.frame = m->h;
     ev.record = &rec;
+    if (m->h.type == WIRE_STABLE && (m->h.flags & WIRE_F_SETTLED))
+      memset (x->owed, 0, sizeof x->owed);
     copy_feed (s, &ev);
     free_msg (m);
     return;
@@ -245,7 +247,7 @@ deliver_back (const struct sev *e)
     ev.window_bytes = m->ok.window_bytes;
     ev.window_frames = m->ok.window_frames;
     ev.room_bytes = x->out_size;
-    x->may_fill = !w.track || ev.empty || (ev.unusable && (w.r.in_set & 1u << s));
+    x->may_fill = !w.track || ev.empty || !before || (ev.unusable && (w.r.in_set & 1u << s));
     feed (&ev);
     if (w.track && before && x->was_filled && w.r.sites[s].track.count[TS_CLEAN] + both < w.r.sites[s].track.n_blocks)
       violate ("site %u is filled from the start, %llu blocks may differ", s, (unsigned long long) both);
