@@ -588,6 +588,14 @@ leases (void)
   ok (lease_until == at + 3000, "L1: each RENEW needs its majority");
   renewed (3, 1, second);
   ok (lease_until == second + 3000, "L1: then it is longer");
+  memset (&m, 0, sizeof m);
+  m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 1, .site = 0, .node = 2,
+                                 .expect_node = 1, .expect_tenure = 1, .base = g.applied.stamp };
+  peer (3, MSG_CHANGE);
+  n_queue = 0;
+  tick (300);
+  ok (g.applied.rec[0].tenure == 2 && g.committed.rec[0].tenure == 1 && !sent (MSG_RENEW),
+      "C5: a host asks for no lease while another may be appointed");
 
   /* L3, from the member's side. */
   boot_as (2, true, 1);
@@ -629,6 +637,8 @@ leases (void)
   ok (!sent (MSG_RENEWED), "L3: who has persisted an appointment answers no earlier host");
 
   /* L3, from the new host's side; its own hold is 2150 ms. */
+  persisted (3, (struct stamp) { g.applied.stamp.epoch, g.applied.stamp.version - 1 }, 0);
+  ok (group_peer_const (&g, 3)->hold_known == 0, "L3: what was said before the appointment is no hold");
   persisted (2, g.applied.stamp, 2150);
   persisted (3, g.applied.stamp, 500);
   persisted (1, g.applied.stamp, 900);
@@ -654,9 +664,9 @@ leases (void)
   loop_back ();
   persisted (3, g.applied.stamp, 3150);
   persisted (1, g.applied.stamp, 3150);
-  memset (&m, 0, sizeof m);
-  m.u.released.tenure = 7;
-  ok (!lease_cleared (&g, 0), "held");
+  g.lease[0].released = 7;
+  ok (!lease_cleared (&g, 0), "L3: a release of another tenure ends no hold");
+  g.lease[0].released = 0;
   memset (&m, 0, sizeof m);
   m.u.released.tenure = 1;
   peer (1, MSG_RELEASED);

@@ -133,6 +133,7 @@ add (void)
   is (state (N1)->def.n_sites, 3, "is a new copy");
   ok (sim_until (&s, sim_converged, 30000) && state (N1)->rec[0].copies[2].in_set,
       "R3: which is filled and enters the set");
+  is (s.node[N1].g->host[0].told_sites, 3, "C7: production's plugin was opened anew, with a place for it");
   is ((long long) state_tenure (state (N1)), 1, "production stayed where it was");
   end ("a new site");
 

@@ -374,9 +374,10 @@ production (void)
   in.ready = false;
   ok (!place_production (&in, &c), "F2: not before all have spoken");
   in.ready = true;
-  s.def.takeover = TAKEOVER_ORDER;
   s.def.nodes[P2].order = 2;
   s.def.nodes[C1].order = 1;
+  ok (place_production (&in, &c) && c.node == ID (P2), "F2: also behind one of another site in the order");
+  s.def.takeover = TAKEOVER_ORDER;
   ok (place_production (&in, &c) && c.node == ID (C1), "F2: the first of the order");
   for (unsigned k = 0; k < 2; k++)
     said[P2].iasp[k].can_host = said[C1].iasp[k].can_host = said[C2].iasp[k].can_host = false;

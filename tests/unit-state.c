@@ -298,6 +298,13 @@ copies (void)
   ok (try (c) != NULL, "once for a boot");
   c.boot_id[0] = 6;
   ok (try (c) == NULL && s.rec[0].loss == 2, "and again for the next");
+  fresh ();
+  s.rec[0].copies[1].in_set = true;
+  c = appoint (12, 1);
+  c.loss_iasps = 1;
+  c.boot_id[0] = 5;
+  ok (try (c) == NULL && s.rec[0].loss == 1 && s.rec[0].copies[1].boot_id[0] == 5 && !s.rec[0].forced,
+      "S2 b: a restarted copy takes over: loss rises");
   c.node = 11;
   ok (try (c) != NULL, "not by another host");
   ok (try (appoint (11, 0)) == NULL && s.rec[0].copies[0].boot_id[0] == 0,
