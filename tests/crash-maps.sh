@@ -64,19 +64,20 @@ damage () # WHAT
   esac
 }
 
+# Each round has regions of its own, which are cold when it begins.
 mirror_pair suspend-timeout-ms=500
 io "write -P 1 0 32M" flush
+wait_for 20 is_cold n0 || fail "production stays hot: $ANSWER"
 i=0
 for what in nothing "a bit of the bitmap" "a bit of the bitmap's header" "garbage in the bitmap" \
   "a zeroed sector of the bitmap" "a bit of one hot map" "a bit of the other hot map" "both hot maps" \
   "a zeroed sector of both hot maps" "all of them"; do
-  wait_for 20 is_cold n0 || fail "production stays hot: $ANSWER"
   # Hot on both sides, with writes that only production has; then degraded.
   kill_pid "$PID_n1"
   kill_pid "$CTLPID_n1"
-  io "write -P $((i + 2)) 3M 64k" "write -P $((i + 2)) 17M 64k"
+  io "write -P $((i + 2)) ${i}M 64k" "write -P $((i + 2)) $((10 + i))M 64k"
   wait_for 8 left_set || fail "in the set without a copy: $ANSWER"
-  io "write -P $((i + 3)) 25M 64k"
+  io "write -P $((i + 3)) $((20 + i))M 64k"
   case $what in
     "a zeroed sector of the bitmap") # which alone knows, once nothing is hot
       wait_for 20 is_cold n0 || fail "production stays hot: $ANSWER" ;;
@@ -87,7 +88,7 @@ for what in nothing "a bit of the bitmap" "a bit of the bitmap's header" "garbag
   copy_back
   production_back
   wait_for 20 in_set n0 || fail "$what: the copy does not come back: $ANSWER; $(tail -5 n0/nbd.log)"
-  io "read -P $((i + 2)) 3M 64k" "read -P $((i + 3)) 25M 64k" flush
+  io "read -P $((i + 2)) ${i}M 64k" "read -P $((i + 3)) $((20 + i))M 64k" flush
   same_data || fail "$what: the copies differ, and the copy is in the set"
   number n0 resync_sent_bytes
   [ "$NUMBER" -ge $((3 * 65536)) ] || fail "$what: only $NUMBER bytes were copied"

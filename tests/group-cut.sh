@@ -8,7 +8,7 @@ lab_enter "$0" "$@"
 requires_daemon
 requires jq
 
-crg_up
+crg_up "suspend-timeout-ms = 4000"
 recorder_start 250
 
 fault ()
@@ -32,7 +32,7 @@ all_well
 # The other side of a cut keeps production, once its copy has left the set.
 if [ $h -le 2 ]; then mine="1 2" other="3 4"; else mine="3 4" other="1 2"; fi
 lab_cut "$mine 5" "$other"
-fault "the mirror site alone" 13
+fault "the mirror site alone" 8
 [[ " $mine " == *" $(crg_host) "* ]] || fail "production has moved without need"
 lab_heal "$mine 5" "$other"
 all_well
@@ -61,7 +61,7 @@ all_well
 
 if [ $h -le 2 ]; then o=3; else o=1; fi
 lab_cut_way $h $o
-fault "one direction between two hosts" 12
+fault "one direction between two hosts" 7
 lab_heal_way $h $o
 all_well
 
@@ -77,7 +77,7 @@ all_well
 # One node, which may be stale, alone: it hosts nothing.
 node_down 1 2 3 4 5
 node_up 1
-sleep 8
+sleep 6 # more than the start-wait
 [ "$(crg_field 1 '.crgs[0].majority')" = false ] || fail "node 1 alone claims a majority"
 [ -z "$(plugin_pid 1)" ] || fail "node 1 alone hosts something"
 before=$(wc -l <"$tmp/history")
