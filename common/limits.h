@@ -325,6 +325,8 @@
 /* Unanswered `status` in a row, PLUGIN_ROLE_MS each, after which a process hangs for good: it is
  * killed, which is safe at any instruction, and started again. */
 #define PLUGIN_HUNG_POLLS 2
+/* Control connections in a row that break before `status` is answered, after which it is ended. */
+#define PLUGIN_MAX_ASKS 3
 /* Graceful end: `quit` may drain and flush for so long, then SIGTERM, then SIGKILL. */
 #define PLUGIN_QUIT_MS 5000
 #define PLUGIN_TERM_MS 200

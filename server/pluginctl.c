@@ -60,6 +60,12 @@ release (struct pluginctl *p)
   free (p);
 }
 
+bool
+pluginctl_is_broken (const struct pluginctl *p)
+{
+  return p->broken != NULL;
+}
+
 void
 pluginctl_close (struct pluginctl *p)
 {

@@ -7,6 +7,8 @@
 #ifndef CRG_PLUGINCTL_H
 #define CRG_PLUGINCTL_H
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 struct qb_loop;
@@ -31,6 +33,8 @@ extern struct pluginctl *pluginctl_connect (struct qb_loop *loop, const char *pa
 extern void pluginctl_call (struct pluginctl *p, json_t *request, unsigned timeout_ms,
                             pluginctl_answer_fn *fn, void *opaque);
 /* Closes quietly: no callback at all. */
+/* It broke, and the loop is to hear of it: what is called now has no answer. */
+extern bool pluginctl_is_broken (const struct pluginctl *p);
 extern void pluginctl_close (struct pluginctl *p);
 
 #endif

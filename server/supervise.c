@@ -58,6 +58,17 @@ supervise_forget_early (struct plugin *p)
     json_decref (p->early[--p->n_early]);
 }
 
+/* What was said to a production that is gone. */
+void
+supervise_forget_said (struct plugin *p)
+{
+  p->resume_due = p->resume_owed = false;
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++) {
+    json_decref (p->unmirrors[i]);
+    p->unmirrors[i] = NULL;
+  }
+}
+
 /* One by one: what the group makes of one may end the plugin. */
 static void
 tell_early (struct plugin *p)
@@ -184,7 +195,7 @@ supervise_begin_end (struct plugin *p)
   task_cancel (p->check);
   p->check = NULL;
   p->served = false;
-  if (p->ctl) {
+  if (p->ctl && !pluginctl_is_broken (p->ctl)) {
     supervise_set_phase (p, PH_QUITTING);
     pluginctl_call (p->ctl, supervise_request ("quit"),
                     superseded ? PLUGIN_QUIT_OLD_MS : PLUGIN_QUIT_MS, on_quit, p);
@@ -221,6 +232,7 @@ on_exit_of_process (struct plugin *p)
   p->status = NULL;
   p->record_seq = 0; /* of the dead process's events */
   supervise_forget_early (p);
+  supervise_forget_said (p);
   supervise_set_phase (p, PH_IDLE);
   if (expected) {
     log_info ("%s: the plugin's process has ended", p->spec.iasp);
@@ -437,6 +449,7 @@ plugin_free (struct plugin *p)
   json_decref (p->extra);
   for (unsigned i = 0; i < CRG_MAX_SITES; i++)
     json_decref (p->mirrors[i]);
+  supervise_forget_said (p);
   json_decref (p->status);
   free (p->hold_reason);
   free (p);
@@ -453,7 +466,7 @@ plugin_want (struct plugin *p, enum host_role role, uint64_t tenure)
   p->want_tenure = tenure;
   p->want_answer = true;
   if (role != HOST_PRODUCTION) {
-    p->resume_due = false;
+    supervise_forget_said (p);
     free (p->hold_reason);
     p->hold_reason = NULL;
     p->lease_until_ms = 0;
@@ -491,6 +504,8 @@ plugin_set_mirror (struct plugin *p, unsigned site, json_t *req)
     return;
   }
   json_decref (p->mirrors[site]);
+  json_decref (p->unmirrors[site]);
+  p->unmirrors[site] = NULL;
   p->mirrors[site] = req;
   p->mirror_due[site] = true;
   if (p->phase == PH_READY)
@@ -505,13 +520,12 @@ plugin_unset_mirror (struct plugin *p, unsigned site, const char *reason)
   json_decref (p->mirrors[site]);
   p->mirrors[site] = NULL;
   p->mirror_due[site] = false;
-  if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION) {
-    json_t *req = supervise_request ("unmirror");
-
-    json_object_set_new (req, "site", json_integer (site));
-    json_object_set_new (req, "reason", jsonl_string (reason));
-    pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, supervise_on_pushed, p);
-  }
+  json_decref (p->unmirrors[site]);
+  p->unmirrors[site] = json_pack ("{s:s, s:i, s:o}", "cmd", "unmirror", "site", (int) site, "reason",
+                                  jsonl_string (reason));
+  p->unmirror_due[site] = true;
+  if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
+    supervise_push (p);
 }
 
 void
@@ -530,6 +544,7 @@ plugin_hold (struct plugin *p, const char *reason, unsigned wait_ms)
   p->hold_reason = strdup (reason);
   p->hold_wait_ms = wait_ms;
   p->hold_due = true;
+  p->resume_owed = false;
   if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
     supervise_push (p);
 }
@@ -540,7 +555,7 @@ plugin_resume (struct plugin *p)
   /* Also if this crgd asked for no hold: an earlier one may have (F6). */
   free (p->hold_reason);
   p->hold_reason = NULL;
-  p->resume_due = true;
+  p->resume_due = p->resume_owed = true;
   if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
     supervise_push (p);
 }

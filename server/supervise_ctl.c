@@ -151,6 +151,16 @@ on_held (void *opaque, json_t *answer, const char *reason)
   p->cb.drained (p->opaque, ok, ok ? "" : reason);
 }
 
+static void
+on_resumed (void *opaque, json_t *answer, const char *reason)
+{
+  struct plugin *p = opaque;
+
+  if (answer)
+    p->resume_owed = false;
+  supervise_on_pushed (opaque, answer, reason);
+}
+
 /* What changed since the role was told. */
 void
 supervise_push (struct plugin *p)
@@ -181,8 +191,13 @@ supervise_push (struct plugin *p)
       pluginctl_call (p->ctl, json_deep_copy (p->mirrors[i]), PLUGIN_ROLE_MS,
                       supervise_on_pushed, p);
     }
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
+    if (p->unmirror_due[i] && p->unmirrors[i]) {
+      p->unmirror_due[i] = false;
+      pluginctl_call (p->ctl, json_deep_copy (p->unmirrors[i]), PLUGIN_ROLE_MS, supervise_on_pushed, p);
+    }
   if (p->resume_due)
-    pluginctl_call (p->ctl, supervise_request ("resume"), PLUGIN_ROLE_MS, supervise_on_pushed, p);
+    pluginctl_call (p->ctl, supervise_request ("resume"), PLUGIN_ROLE_MS, on_resumed, p);
   p->resume_due = false;
   if (p->hold_due && p->hold_reason) {
     json_t *req = supervise_request ("hold");
@@ -270,6 +285,10 @@ on_asked (void *opaque, json_t *answer, const char *reason)
 
   if (p->phase != PH_ASKING)
     return;
+  /* It is asked again, on another connection. */
+  if (answer == NULL && pluginctl_is_broken (p->ctl) && ++p->asks_lost < PLUGIN_MAX_ASKS)
+    return;
+  p->asks_lost = 0;
   if (answer == NULL || !json_is_true (json_object_get (answer, "ok"))) {
     log_warning ("%s: the plugin does not tell its status: %s", p->spec.iasp,
                  reason ? reason : "refused");
@@ -301,7 +320,10 @@ on_asked (void *opaque, json_t *answer, const char *reason)
   p->lease_due = p->lease_until_ms != 0;
   for (unsigned i = 0; i < CRG_MAX_SITES; i++)
     p->mirror_due[i] = p->mirrors[i] != NULL;
+  for (unsigned i = 0; i < CRG_MAX_SITES; i++)
+    p->unmirror_due[i] = p->unmirrors[i] != NULL;
   p->hold_due = p->hold_reason != NULL;
+  p->resume_due = p->resume_owed;
   supervise_drive (p);
 }
 

@@ -41,8 +41,9 @@ struct plugin {
   enum host_role telling_role;
   uint64_t telling_tenure;
 
-  json_t *record, *extra, *mirrors[CRG_MAX_SITES];
-  bool record_due, mirror_due[CRG_MAX_SITES], lease_due, lease_sent, hold_due, resume_due;
+  json_t *record, *extra, *mirrors[CRG_MAX_SITES], *unmirrors[CRG_MAX_SITES];
+  bool record_due, mirror_due[CRG_MAX_SITES], unmirror_due[CRG_MAX_SITES], lease_due, lease_sent, hold_due;
+  bool resume_due, resume_owed; /* owed: said by the group, and the plugin has not confirmed it */
   uint64_t lease_until_ms, record_seq;
   char *hold_reason;
   unsigned hold_wait_ms;
@@ -53,7 +54,7 @@ struct plugin {
   bool is_child;
   struct pluginctl *ctl;
   uint64_t phase_ms, retry_at_ms;
-  unsigned deaths, refusals;
+  unsigned deaths, refusals, asks_lost;
   char trouble[CRG_REASON_MAX + 1];
 
   /* What the plugin said before `hosted` was reported; told after it, for the
@@ -80,6 +81,7 @@ extern void supervise_send_signal (struct plugin *p, int sig);
 extern void supervise_report_hosted (struct plugin *p, enum host_role role, uint64_t tenure,
                                      bool ok, const char *reason, json_t *info);
 extern void supervise_forget_early (struct plugin *p);
+extern void supervise_forget_said (struct plugin *p);
 extern void supervise_give_up (struct plugin *p, const char *reason);
 extern void supervise_begin_end (struct plugin *p);
 extern void supervise_drive (struct plugin *p);
