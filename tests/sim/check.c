@@ -9,6 +9,8 @@
 #include "common/util.h"
 #include "tests/sim/world.h"
 
+#define LEVEL_MS 8000u /* crgd alive, with a majority and a control connection */
+
 const struct iasp_rec *
 top_rec (unsigned iasp)
 {
@@ -489,12 +491,34 @@ check_site (const struct wplugin *p, unsigned s)
   }
 }
 
+/* What production says of a copy is settled by the group, in a bound (R2, R3): meanwhile its I/O may wait. */
+static void
+check_levels (struct wplugin *p)
+{
+  const struct wnode *node = &w.node[p->node];
+  const struct sup *s = &node->sup[p->iasp];
+  struct repl_site_status st = { .no = 0 };
+  const int site = repl_level_after (&p->core, 0);
+
+  if (site >= 0)
+    repl_site_status (&p->core, (unsigned) site, plugin_ms (p), &st);
+  if (st.no != p->level_no || site < 0 || p->paused || p->task.kind != TASK_NONE || p->held || !node->running
+      || node->paused || !group_active (&node->g) || s->phase != PH_READY || s->told_role != HOST_PRODUCTION
+      || p->rec.tenure != top_rec (p->iasp)->tenure || plugin_ms (p) >= p->lease_until_ms) {
+    p->level_no = site >= 0 ? st.no : 0;
+    p->level_us = w.now_us;
+  }
+  else if (w.now_us - p->level_us > MS (LEVEL_MS))
+    world_fail ("n%u: that copy %d is %s is not settled in %u s", p->node + 1, site,
+                st.level == RA_COPY_LOST ? "lost" : "ready", LEVEL_MS / 1000u);
+}
+
 void
 check_copies (void)
 {
   for (unsigned n = 0; n < w.n_nodes; n++)
     for (unsigned i = 0; i < w.mix.n_iasps; i++) {
-      const struct wplugin *p = plugin_of (n, i);
+      struct wplugin *p = plugin_of (n, i);
       struct repl_wait waits[REPL_MAX_WAITS];
       unsigned k;
 
@@ -506,6 +530,7 @@ check_copies (void)
       while (k-- > 0)
         if (waits[k].reason == NULL || waits[k].reason[0] == '\0')
           world_fail ("n%u: a wait without a reason", n + 1);
+      check_levels (p);
       if (p->rec.tenure != top_rec (i)->tenure || w.disk[p->site][i].errors > 0)
         continue;
       for (unsigned s = 0; s < w.mix.n_sites; s++)

@@ -1,57 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * server/member.c, supervise.c and probe.c for crgsim: carries out the group core's actions in
- * order, and tells plugins what the group wants of them.
+ * server/member.c and probe.c for crgsim: carries out the group core's actions in order.
  */
 #include <string.h>
 
 #include "common/util.h"
 #include "tests/sim/world.h"
-
-static void drive (unsigned n, unsigned iasp);
-
-/* ---- control sockets ------------------------------------------------------------------------ */
-
-struct ctlmsg *
-ctl_push (unsigned node, struct ctlq *q, enum ctl_kind kind)
-{
-  struct ctlmsg *m = &q->q[(q->head + q->n) % W_CTL];
-  uint64_t at = w.now_us + 1 + world_random (MS (2) + w.control_slow_us[node]);
-
-  if (q->n == W_CTL) {
-    world_fail ("a control socket is full");
-    return &q->q[0];
-  }
-  q->n++;
-  memset (m, 0, offsetof (struct ctlmsg, rec));
-  m->kind = (uint8_t) kind;
-  m->reason = "";
-  at = MAX (at, q->last_us + 1);
-  q->last_us = at;
-  m->at = at;
-  return m;
-}
-
-static struct ctlmsg *
-call (unsigned n, unsigned iasp, enum ctl_kind kind)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  struct ctlmsg *m = ctl_push (n, &s->down, kind);
-  struct wev *e = after_us (m->at - w.now_us, EV_CTL_DOWN);
-
-  e->node = (uint8_t) n;
-  e->iasp = (uint8_t) iasp;
-  e->life = w.node[n].plugin[iasp].life;
-  m->conn = s->ctl;
-  return m;
-}
-
-static void
-set_phase (unsigned n, struct sup *s, enum sup_phase phase)
-{
-  s->phase = (uint8_t) phase;
-  s->phase_ms = node_ms (n);
-}
 
 /* ---- member.c: events ----------------------------------------------------------------------- */
 
@@ -67,9 +21,9 @@ set_reason (struct group_event *ev, const char *reason)
   ev->reason[len] = '\0';
 }
 
-static void
-on_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok, const char *reason,
-           const struct ctlmsg *info)
+void
+crgd_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok, const char *reason,
+             const struct ctlmsg *info)
 {
   struct group_event ev = { .kind = GE_HOSTED, .iasp = (uint8_t) iasp, .role = (uint8_t) role,
                             .tenure = tenure, .ok = ok };
@@ -88,8 +42,8 @@ on_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok, c
   crgd_feed (n, &ev);
 }
 
-static void
-plugin_event (unsigned n, unsigned iasp, const struct ctlmsg *m)
+void
+crgd_plugin_event (unsigned n, unsigned iasp, const struct ctlmsg *m)
 {
   struct group_event ev = { .iasp = (uint8_t) iasp, .site = m->site, .seq = m->seq };
 
@@ -102,413 +56,13 @@ plugin_event (unsigned n, unsigned iasp, const struct ctlmsg *m)
   crgd_feed (n, &ev);
 }
 
-/* ---- supervise.c ---------------------------------------------------------------------------- */
-
-static void
-report_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok, const char *reason,
-               const struct ctlmsg *info)
+void
+crgd_drained (unsigned n, unsigned iasp, bool ok)
 {
-  struct sup *s = &w.node[n].sup[iasp];
-  const uint32_t life = w.node[n].life;
+  struct group_event ev = { .kind = GE_DRAINED, .iasp = (uint8_t) iasp, .ok = ok };
 
-  s->want_answer = false;
-  on_hosted (n, iasp, role, tenure, ok, reason, info);
-  for (unsigned i = 0; ok && i < s->n_early && w.node[n].running && w.node[n].life == life; i++)
-    plugin_event (n, iasp, &s->early[i]);
-  s->n_early = 0;
-}
-
-static void
-begin_end (unsigned n, unsigned iasp)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  bool superseded = s->told_role == HOST_PRODUCTION && s->want_tenure > s->told_tenure;
-
-  if (s->phase == PH_QUITTING || s->phase == PH_TERMING)
-    return;
-  if (s->ctl) {
-    struct ctlmsg *m = call (n, iasp, CTL_QUIT);
-
-    set_phase (n, s, PH_QUITTING);
-    m->until_ms = 5000;
-    s->call_deadline_ms = node_ms (n) + (superseded ? PLUGIN_QUIT_OLD_MS : PLUGIN_QUIT_MS);
-  }
-  else
-    set_phase (n, s, PH_TERMING);
-}
-
-static void
-give_up (unsigned n, unsigned iasp, const char *reason)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  unsigned role = s->want_answer ? s->want_role : HOST_NONE;
-  uint64_t tenure = s->want_tenure;
-
-  TRACE ("n%u gives iasp %u up: %s", n + 1, iasp, reason);
-  s->want_role = HOST_NONE;
-  s->deaths = s->refusals = 0;
-  if (s->phase != PH_IDLE)
-    begin_end (n, iasp);
-  report_hosted (n, iasp, role, tenure, false, reason, NULL);
-}
-
-static void
-tell_role (unsigned n, unsigned iasp)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  struct ctlmsg *m = call (n, iasp, CTL_ROLE);
-
-  m->role = s->want_role;
-  m->tenure = s->want_tenure;
-  m->rec = s->record;
-  m->seq = s->record_seq;
-  m->until_ms = s->want_role == HOST_PRODUCTION ? s->lease_until_ms : 0;
-  s->record_due = s->lease_due = false;
-  for (unsigned k = 0; k < W_SITES; k++)
-    s->mirror_due[k] = s->mirror_set[k];
-  s->hold_due = s->holding;
-  s->telling_role = s->want_role;
-  s->telling_tenure = s->want_tenure;
-  set_phase (n, s, PH_TELLING);
-  s->call_deadline_ms = node_ms (n) + PLUGIN_ROLE_MS;
-}
-
-static void
-push (unsigned n, unsigned iasp)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  struct ctlmsg *m;
-
-  if (s->record_due && s->has_record) {
-    m = call (n, iasp, CTL_RECORD);
-    m->rec = s->record;
-    m->seq = s->record_seq;
-  }
-  s->record_due = false;
-  if (s->told_role != HOST_PRODUCTION)
-    return;
-  if (s->lease_due && !s->lease_sent) {
-    m = call (n, iasp, CTL_LEASE);
-    m->until_ms = s->lease_until_ms;
-    s->lease_due = false;
-    s->lease_sent = true;
-  }
-  for (unsigned k = 0; k < W_SITES; k++)
-    if (s->mirror_due[k] && s->mirror_set[k]) {
-      s->mirror_due[k] = false;
-      m = call (n, iasp, CTL_MIRROR);
-      m->site = (uint8_t) k;
-      m->node = s->mirror_node[k];
-      m->sync = s->mirror_sync[k];
-    }
-  if (s->resume_due)
-    call (n, iasp, CTL_RESUME);
-  s->resume_due = false;
-  if (s->hold_due && s->holding) {
-    s->hold_due = false;
-    m = call (n, iasp, CTL_HOLD);
-    m->until_ms = w.mix.lease_ms;
-    s->hold_deadline_ms = node_ms (n) + w.mix.lease_ms + 2000;
-  }
-}
-
-static void
-drive_ready (unsigned n, unsigned iasp)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-
-  if ((s->told_role == HOST_PRODUCTION && s->want_role == HOST_MIRROR)
-      || (s->told_role != HOST_NONE && s->told_role != s->want_role
-          && (s->told_role == HOST_DETACHED || s->want_role == HOST_DETACHED))) {
-    begin_end (n, iasp);
-    return;
-  }
-  if (s->told_role != s->want_role || s->told_tenure != s->want_tenure) {
-    if (node_ms (n) >= s->retry_at_ms)
-      tell_role (n, iasp);
-    return;
-  }
-  if (s->want_answer)
-    report_hosted (n, iasp, s->told_role, s->told_tenure, true, "", &s->last_told);
-  if (w.node[n].running && s->phase == PH_READY && s->ctl)
-    push (n, iasp);
-}
-
-static void
-drive (unsigned n, unsigned iasp)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  struct wplugin *p = plugin_of (n, iasp);
-  struct ctlmsg *m;
-
-  switch ((enum sup_phase) s->phase) {
-  case PH_IDLE:
-    if (s->want_role == HOST_NONE) {
-      if (s->want_answer)
-        report_hosted (n, iasp, HOST_NONE, s->want_tenure, true, "", NULL);
-    }
-    else if (node_ms (n) >= s->retry_at_ms) {
-      if (p->running) {
-        world_fail ("n%u starts a second process for iasp %u", n + 1, iasp);
-        return;
-      }
-      plugin_start (n, iasp);
-      s->is_child = true;
-      set_phase (n, s, PH_STARTING);
-    }
-    return;
-  case PH_STARTING:
-    if (s->want_role == HOST_NONE && s->is_child)
-      begin_end (n, iasp);
-    else if (p->running && !p->paused) { /* try_control */
-      s->ctl = ++w.ctl_ids;
-      s->down.n = 0;
-      plugin_connected (p, s->ctl);
-      set_phase (n, s, PH_ASKING);
-      m = call (n, iasp, CTL_STATUS);
-      s->call_deadline_ms = node_ms (n) + PLUGIN_ROLE_MS;
-      (void) m;
-    }
-    return;
-  case PH_READY:
-    if (s->want_role == HOST_NONE) {
-      if (s->want_answer || s->is_child)
-        begin_end (n, iasp);
-    }
-    else
-      drive_ready (n, iasp);
-    return;
-  case PH_TERMING: /* SIGTERM, a grace, SIGKILL */
-    if (node_ms (n) - s->phase_ms > PLUGIN_TERM_MS)
-      plugin_die (p, "killed by its supervisor");
-    return;
-  default:
-    return;
-  }
-}
-
-static void
-on_told (unsigned n, unsigned iasp, const struct ctlmsg *m)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-
-  if (s->phase != PH_TELLING)
-    return;
-  if (m && m->ok) {
-    s->told_role = s->telling_role;
-    s->told_tenure = s->telling_tenure;
-    s->deaths = s->refusals = 0;
-    s->last_told = *m;
-    set_phase (n, s, PH_READY);
-    if (s->told_role == s->want_role && s->told_tenure == s->want_tenure)
-      report_hosted (n, iasp, s->told_role, s->told_tenure, true, "", m);
-    if (w.node[n].running)
-      drive (n, iasp);
-    return;
-  }
-  if (++s->refusals >= 3) {
-    set_phase (n, s, PH_READY);
-    give_up (n, iasp, m ? m->reason : "no answer");
-    return;
-  }
-  s->retry_at_ms = node_ms (n) + PLUGIN_RETRY_MIN_MS * s->refusals;
-  set_phase (n, s, PH_READY);
-  drive (n, iasp);
-}
-
-static void
-on_asked (unsigned n, unsigned iasp, const struct ctlmsg *m)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-
-  if (s->phase != PH_ASKING)
-    return;
-  if (m == NULL) {
-    begin_end (n, iasp);
-    return;
-  }
-  s->told_role = m->role;
-  s->told_tenure = m->tenure;
-  s->last_told = *m;
-  set_phase (n, s, PH_READY);
-  if (s->want_role == HOST_NONE && !s->want_answer && !s->is_child) {
-    s->want_role = s->told_role;
-    s->want_tenure = s->told_tenure;
-    s->want_answer = s->told_role != HOST_NONE;
-    if (s->told_role == HOST_NONE) {
-      begin_end (n, iasp);
-      return;
-    }
-  }
-  s->record_due = s->has_record;
-  s->lease_due = s->lease_until_ms != 0;
-  for (unsigned k = 0; k < W_SITES; k++)
-    s->mirror_due[k] = s->mirror_set[k];
-  s->hold_due = s->holding;
-  drive (n, iasp);
-}
-
-static void
-on_held (unsigned n, unsigned iasp, const struct ctlmsg *m)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  struct group_event ev = { .kind = GE_DRAINED, .iasp = (uint8_t) iasp };
-
-  if (!s->holding)
-    return;
-  s->hold_deadline_ms = 0;
-  ev.ok = m && m->ok;
-  set_reason (&ev, ev.ok ? "" : "not drained");
+  set_reason (&ev, ok ? "" : "not drained");
   crgd_feed (n, &ev);
-}
-
-static void
-on_plugin_message (unsigned n, unsigned iasp, const struct ctlmsg *m)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-
-  switch ((enum ctl_kind) m->kind) {
-  case CTL_TOLD:
-    on_told (n, iasp, m);
-    break;
-  case CTL_ASKED:
-    on_asked (n, iasp, m);
-    break;
-  case CTL_HELD:
-    on_held (n, iasp, m);
-    break;
-  case CTL_LEASE_TOLD:
-    s->lease_sent = false;
-    if (s->lease_due && s->phase == PH_READY && s->told_role == HOST_PRODUCTION)
-      push (n, iasp);
-    break;
-  case CTL_QUIT_DONE:
-    if (s->phase == PH_QUITTING)
-      set_phase (n, s, PH_TERMING);
-    break;
-  case CTL_LOST:
-  case CTL_BACK:
-  case CTL_READY:
-  case CTL_STORE_FAILED:
-    if (s->phase == PH_READY && !s->want_answer)
-      plugin_event (n, iasp, m);
-    else {
-      if (s->n_early == ARRAY_SIZE (s->early))
-        memmove (s->early, s->early + 1, --s->n_early * sizeof s->early[0]);
-      s->early[s->n_early++] = *m;
-    }
-    break;
-  default:
-    break;
-  }
-}
-
-void
-sup_message (unsigned n, unsigned iasp)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-  struct wplugin *p = plugin_of (n, iasp);
-  struct ctlmsg m;
-
-  if (w.node[n].paused) {
-    struct wev *e = after_us (MS (5), EV_CTL_UP);
-
-    e->node = (uint8_t) n;
-    e->iasp = (uint8_t) iasp;
-    e->life = w.node[n].life;
-    return;
-  }
-  if (p->up.n == 0 || p->up.q[p->up.head].at > w.now_us)
-    return;
-  m = p->up.q[p->up.head];
-  p->up.head = (p->up.head + 1) % W_CTL;
-  p->up.n--;
-  if (m.conn == s->ctl && s->ctl != 0)
-    on_plugin_message (n, iasp, &m);
-}
-
-void
-sup_plugin_died (unsigned n, unsigned iasp)
-{
-  struct wnode *node = &w.node[n];
-  struct sup *s = &node->sup[iasp];
-  bool expected = s->phase == PH_QUITTING || s->phase == PH_TERMING;
-
-  if (!node->running || s->phase == PH_IDLE)
-    return;
-  s->ctl = 0;
-  s->lease_sent = false;
-  s->told_role = HOST_NONE;
-  s->record_seq = 0;
-  s->n_early = 0;
-  set_phase (n, s, PH_IDLE);
-  if (expected)
-    s->retry_at_ms = 0;
-  else {
-    unsigned delay = s->deaths == 0 ? 0 : PLUGIN_RETRY_MIN_MS << MIN (s->deaths - 1, 5u);
-
-    s->retry_at_ms = node_ms (n) + delay;
-    if (++s->deaths > PLUGIN_MAX_DEATHS && s->want_role != HOST_NONE) {
-      give_up (n, iasp, "its process dies again and again");
-      return;
-    }
-  }
-  /* The rest comes with its timer. */
-}
-
-void
-sup_timer (unsigned n, unsigned iasp)
-{
-  struct wnode *node = &w.node[n];
-  struct sup *s = &node->sup[iasp];
-  const uint32_t life = node->life;
-  struct wev *e;
-  bool busy;
-
-  if (!node->paused) {
-    if ((s->phase == PH_TELLING || s->phase == PH_ASKING || s->phase == PH_QUITTING)
-        && node_ms (n) >= s->call_deadline_ms) {
-      if (s->phase == PH_TELLING)
-        on_told (n, iasp, NULL);
-      else if (s->phase == PH_ASKING)
-        on_asked (n, iasp, NULL);
-      else
-        set_phase (n, s, PH_TERMING);
-    }
-    if (node->running && s->hold_deadline_ms != 0 && node_ms (n) >= s->hold_deadline_ms)
-      on_held (n, iasp, NULL);
-    if (node->running && node->life == life)
-      drive (n, iasp);
-  }
-  if (!node->running || node->life != life)
-    return;
-  busy = s->phase != PH_IDLE && s->phase != PH_READY;
-  e = after_us (MS (busy ? 20 : 100), EV_SUP);
-  e->node = (uint8_t) n;
-  e->iasp = (uint8_t) iasp;
-  e->life = life;
-}
-
-static void
-plugin_want (unsigned n, unsigned iasp, unsigned role, uint64_t tenure)
-{
-  struct sup *s = &w.node[n].sup[iasp];
-
-  if (role != s->want_role || tenure != s->want_tenure) {
-    s->deaths = s->refusals = 0;
-    s->retry_at_ms = 0;
-  }
-  s->want_role = (uint8_t) role;
-  s->want_tenure = tenure;
-  s->want_answer = true;
-  if (role != HOST_PRODUCTION) {
-    s->resume_due = false;
-    s->holding = false;
-    s->hold_deadline_ms = 0;
-    s->lease_until_ms = 0;
-    memset (s->mirror_set, 0, sizeof s->mirror_set);
-  }
-  drive (n, iasp);
 }
 
 static const struct crg_state *
@@ -743,7 +297,7 @@ carry_out (unsigned n, const struct group_action *a)
     }
     if (a->role != HOST_NONE)
       set_record (n, a->iasp, member_state (node), 0);
-    plugin_want (n, a->iasp, a->role, a->tenure);
+    sup_want (n, a->iasp, a->role, a->tenure);
     if (a->role == HOST_PRODUCTION) {
       p->lease_until_ms = a->until_ms;
       p->lease_due = true;
@@ -753,21 +307,20 @@ carry_out (unsigned n, const struct group_action *a)
     if (s)
       set_record (n, a->iasp, s, a->seq);
     if (p->phase == PH_READY)
-      drive (n, a->iasp);
+      sup_drive (n, a->iasp);
     return true;
   case GA_MIRROR_START:
     if (!s || a->site >= s->def.n_sites || (int) a->site == site_of_node (n))
       return true;
     p->mirror_set[a->site] = p->mirror_due[a->site] = true;
+    p->unmirror_set[a->site] = false;
     p->mirror_node[a->site] = a->node;
     p->mirror_sync[a->site] = a->sync;
     if (p->phase == PH_READY)
-      drive (n, a->iasp);
+      sup_drive (n, a->iasp);
     return true;
   case GA_UNMIRROR:
-    p->mirror_set[a->site] = p->mirror_due[a->site] = false;
-    if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-      call (n, a->iasp, CTL_UNMIRROR)->site = a->site;
+    sup_unmirror (n, a->iasp, a->site);
     return true;
   case GA_LEASE:
     for (unsigned i = 0; i < w.mix.n_iasps; i++) {
@@ -778,21 +331,14 @@ carry_out (unsigned n, const struct group_action *a)
       x->lease_until_ms = a->until_ms;
       x->lease_due = true;
       if (x->phase == PH_READY && x->told_role == HOST_PRODUCTION)
-        push (n, i);
+        sup_push (n, i);
     }
     return true;
   case GA_HOLD:
-    p->holding = p->hold_due = true;
-    p->hold_deadline_ms = 0;
-    if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-      push (n, a->iasp);
+    sup_hold (n, a->iasp);
     return true;
   case GA_RESUME:
-    p->holding = false;
-    p->hold_deadline_ms = 0;
-    p->resume_due = true;
-    if (p->phase == PH_READY && p->told_role == HOST_PRODUCTION)
-      push (n, a->iasp);
+    sup_resume (n, a->iasp);
     return true;
   case GA_REPLY:
     TRACE ("n%u reply %d %s", n + 1, a->code, a->reason);
@@ -831,7 +377,7 @@ end_unclaimed (unsigned n)
       node->adopted = true;
       continue;
     }
-    plugin_want (n, i, HOST_NONE, state_tenure (s));
+    sup_want (n, i, HOST_NONE, state_tenure (s));
     if (!node->running)
       return;
   }
@@ -987,7 +533,7 @@ crgd_boot (unsigned n)
     if (site_of_node (n) < 0)
       break;
     if (plugin_of (n, i)->running) { /* plugin_adopt */
-      set_phase (n, &node->sup[i], PH_STARTING);
+      sup_set_phase (n, &node->sup[i], PH_STARTING);
       node->adopted = true;
     }
     e = after_us (MS (20), EV_SUP);

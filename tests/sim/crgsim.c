@@ -4,12 +4,12 @@
  *
  *   crgsim [--seed N] [--seeds COUNT] [--steps M] [--nodes SITESxNODES[+REPLICATES]] [--iasps N]
  *          [--history K] [--faults LIST | --no-faults LIST] [--without KIND,...]
- *          [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]
+ *          [--with KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]
  *
  * Runs COUNT seeds from N, M steps of faults each, then repairs everything and waits until all is
  * healthy, quiet and equal.  A seed that breaks a rule is named with the rule; --shrink looks for
  * the fewest nodes, IASPs, faults and steps that still break it (shrink.c), and prints the options
- * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses,
+ * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses, as --with KIND is,
  * --history K gives another history of its mix.  --lying-disks is beyond what is promised: disks
  * that answer a flush and have nothing flushed, to see that the checkers notice.
  */
@@ -35,7 +35,7 @@ run_fault (unsigned number)
 }
 
 static bool
-parse_kinds (const char *list)
+parse_kinds (const char *list, uint32_t *kinds)
 {
   while (*list) {
     size_t len = strcspn (list, ",");
@@ -45,7 +45,7 @@ parse_kinds (const char *list)
       k++;
     if (k == F_KINDS)
       return false;
-    run.without |= 1u << k;
+    *kinds |= 1u << k;
     list += len + (list[len] == ',');
   }
   return true;
@@ -73,6 +73,8 @@ run_history (void)
   for (unsigned k = 0; k < F_KINDS; k++)
     if (run.without & 1u << k)
       mix.weight[k] = 0;
+    else if (run.with & 1u << k)
+      mix.weight[k] = 20;
   world_init (run.seed, run.history, &mix);
   while (w.st.steps < run.steps && world_step ())
     ;
@@ -199,12 +201,14 @@ main (int argc, char **argv)
       stop_at_first = true;
     else if (strcmp (o, "--lying-disks") == 0)
       w.lying_disks = true;
-    else if (strcmp (o, "--without") == 0 && parse_kinds (v))
+    else if (strcmp (o, "--without") == 0 && parse_kinds (v, &run.without))
+      i++;
+    else if (strcmp (o, "--with") == 0 && parse_kinds (v, &run.with))
       i++;
     else {
       fprintf (stderr, "usage: crgsim [--seed N] [--seeds COUNT] [--steps M] [--nodes SITESxNODES[+REPLICATES]]\n"
                        "              [--iasps N] [--history K] [--faults LIST|--no-faults LIST] [--without KIND,...]\n"
-                       "              [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]\n");
+                       "              [--with KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]\n");
       return 2;
     }
   }

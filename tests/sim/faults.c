@@ -13,7 +13,7 @@ const char *const fault_names[F_KINDS] = {
   "kill-crgd", "kill-plugin", "power", "power-all", "pause-crgd", "pause-plugin", "cut", "cut-sites",
   "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
   "switchover", "end", "mark-failed", "leave", "force", "suspend", "disaster", "detach", "stop-machine",
-  "votes", "node", "slow-control", "kill-filling",
+  "votes", "node", "slow-control", "kill-filling", "control",
 };
 
 bool (*fault_filter) (unsigned number);
@@ -101,7 +101,7 @@ mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size)
   /* Each apart, so that a seed without them (--without) has the history that it had before. */
   for (unsigned k = F_FIRST_NEW; k < F_KINDS; k++)
     if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : 12) == 0)
-      m->weight[k] = k == F_DISASTER ? 10 : 4;
+      m->weight[k] = k == F_DISASTER || k == F_CONTROL ? 10 : 4;
   take_size (m, size);
   if (m->n_sites * m->per_site + m->n_replicates < 3)
     m->weight[F_WIPE] = 0;
@@ -414,6 +414,34 @@ kill_filling (unsigned iasp)
   return false;
 }
 
+/* Another controller took it, or it was full, and both ends live.  False: there is nothing to undo. */
+static bool
+break_control (const struct wfault *f)
+{
+  struct wplugin *p = plugin_of (f->node, f->iasp);
+
+  if (f->a % 4 == 0) { /* when something is said of a copy, which may come through or not */
+    p->break_levels = (uint8_t) (1 + f->a / 8 % 3);
+    return true;
+  }
+  sup_break (f->node, f->iasp);
+  if (f->a % 4 == 1)
+    return false;
+  w.node[f->node].paused = true; /* crgd stands still */
+  for (unsigned n = 0; n < w.n_nodes && f->a % 4 == 3; n++) /* and a copy is lost meanwhile */
+    if (n != f->node && plugin_of (n, f->iasp)->copy_on)
+      plugin_of (n, f->iasp)->paused = true;
+  return true;
+}
+
+static void
+let_copies_go_on (unsigned iasp)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (!w.machine[w.node[n].machine].frozen_us)
+      plugin_of (n, iasp)->paused = false;
+}
+
 void
 fault_do (unsigned number)
 {
@@ -542,6 +570,10 @@ fault_do (unsigned number)
   case F_KILL_FILLING: /* as soon as there is one */
     f.undo_ms = 1;
     break;
+  case F_CONTROL:
+    if (!break_control (&f))
+      return;
+    break;
   case F_KINDS:
     return;
   }
@@ -594,6 +626,11 @@ fault_undo (const struct wev *e)
   case F_POWER_ALL:
     for (unsigned m = 0; m < w.n_machines; m++)
       power_on (m);
+    break;
+  case F_CONTROL:
+    p->break_levels = 0;
+    let_copies_go_on (f.iasp);
+    go_on (f.node);
     break;
   case F_PAUSE_CRGD:
     go_on (f.node);

@@ -40,7 +40,7 @@ plugin_say (struct wplugin *p, enum ctl_kind kind)
   struct ctlmsg *m;
   struct wev *e;
 
-  if (p->ctl_conn == 0)
+  if (p->ctl_conn == 0 || p->ctl_broken)
     return NULL;
   m = ctl_push (p->node, &p->up, kind);
   m->conn = p->ctl_conn;
@@ -48,6 +48,13 @@ plugin_say (struct wplugin *p, enum ctl_kind kind)
   e->node = p->node;
   e->iasp = p->iasp;
   e->life = n->life;
+  if (p->break_levels > 0 && (kind == CTL_LOST || kind == CTL_BACK || kind == CTL_READY)) {
+    p->break_levels--;
+    e = after_us (fault_random (MS (2)), EV_CTL_BREAK);
+    e->node = p->node;
+    e->iasp = p->iasp;
+    e->life = n->life;
+  }
   return m;
 }
 
@@ -725,6 +732,7 @@ plugin_connected (struct wplugin *p, uint32_t conn)
   struct ctlmsg *m;
 
   p->ctl_conn = conn;
+  p->ctl_broken = false;
   p->up.n = 0;
   prod_tell_levels (p);
   if (p->store_told) {
@@ -790,6 +798,7 @@ plugin_command (struct wplugin *p)
       role_task (p, m.kind == CTL_HOLD ? TASK_HOLD : TASK_QUIT, &m, (uint32_t) m.until_ms);
     break;
   case CTL_RESUME:
+    w.node[p->node].sup[p->iasp].resume_owed = false; /* it answers at once */
     if (p->task.kind == TASK_HOLD)
       task_end (p);
     if (p->role == HOST_PRODUCTION)

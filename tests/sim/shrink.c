@@ -136,6 +136,16 @@ shrink_steps (void)
 }
 
 static void
+print_kinds (const char *option, uint32_t kinds)
+{
+  unsigned n = 0;
+
+  for (unsigned k = 0; k < F_KINDS; k++)
+    if (kinds & 1u << k)
+      printf ("%s%s", n++ ? "," : option, fault_names[k]);
+}
+
+static void
 print_options (void)
 {
   unsigned left = 0;
@@ -149,10 +159,8 @@ print_options (void)
     printf (" --iasps %u", run.size.iasps);
   if (w.lying_disks)
     printf (" --lying-disks");
-  for (unsigned k = 0; k < F_KINDS; k++)
-    if (run.without & 1u << k)
-      printf ("%s%s", left++ ? "," : " --without ", fault_names[k]);
-  left = 0;
+  print_kinds (" --without ", run.without);
+  print_kinds (" --with ", run.with);
   printf (" --faults ");
   for (unsigned k = 0; k < FAULTS_MAX; k++)
     if (run.chosen[k])

@@ -44,6 +44,13 @@ chance (unsigned percent)
   return world_random (100) < percent;
 }
 
+uint64_t
+fault_random (uint64_t below)
+{
+  w.fault_rng = mix_hash (w.fault_rng, 9);
+  return below == 0 ? 0 : w.fault_rng % below;
+}
+
 static void
 hash (uint64_t v)
 {
@@ -232,6 +239,7 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
   if (history > 0)
     seed = mix_hash (seed, 5000 + history);
   w.rng = mix_hash (seed, 1);
+  w.fault_rng = mix_hash (seed, 2);
   w.seed = seed;
   w.now_us = MS (100000);
   w.order = 0;
@@ -353,6 +361,14 @@ dispatch (const struct wev *e)
   case EV_CTL_UP:
     if (n->running && n->life == e->life)
       sup_message (e->node, e->iasp);
+    break;
+  case EV_CTL_BREAK:
+    if (n->running && n->life == e->life)
+      sup_break (e->node, e->iasp);
+    break;
+  case EV_CTL_LOST:
+    if (n->running && n->life == e->life)
+      sup_lost (e->node, e->iasp, e->a);
     break;
   case EV_SUP:
     if (n->running && n->life == e->life)

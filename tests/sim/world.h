@@ -58,7 +58,7 @@ enum fault_kind {
   F_ONE_WAY, F_RESET_LINKS, F_SLOW_LINK, F_SLOW_DISK, F_DISK_ERROR, F_BITROT, F_PERSIST_FAIL,
   F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND,
   F_FIRST_NEW, F_DISASTER = F_FIRST_NEW, F_DETACH, F_STOP_MACHINE, F_VOTES, F_NODE,
-  F_SLOW_CONTROL, F_KILL_FILLING, F_KINDS,
+  F_SLOW_CONTROL, F_KILL_FILLING, F_CONTROL, F_KINDS,
 };
 extern const char *const fault_names[F_KINDS];
 
@@ -88,7 +88,7 @@ struct cluster_size {
 enum wev_kind {
   EV_NONE, EV_ORDER, EV_DELIVER, EV_REFORM, EV_TICK, EV_CTL_DOWN, EV_CTL_UP, EV_SUP, EV_PROBED,
   EV_PTICK, EV_DISK, EV_FWD, EV_BACK, EV_DRAIN, EV_CLOSED, EV_CLIENT, EV_FAULT, EV_UNDO, EV_BOOT, EV_FORGET,
-  EV_KINDS,
+  EV_CTL_LOST, EV_CTL_BREAK, EV_KINDS,
 };
 
 struct wev {
@@ -220,6 +220,9 @@ struct wplugin { /* plugin/: one nbdkit process */
   struct superblock sb;
   int slot;
   uint32_t ctl_conn;       /* of the present controller; 0: none */
+  uint64_t level_no, level_us; /* what it says of a copy, and since when everybody who has to settle it is there */
+  uint8_t break_levels;    /* so many of the next words about a copy break the connection */
+  bool ctl_broken;         /* ... which hears nothing any more */
   struct ctlq up;          /* to crgd */
   struct { uint8_t kind, phase; bool told, clean; uint64_t since_ms, deadline_ms; struct ctlmsg ask; } task;
   struct ctlmsg opening;
@@ -267,16 +270,18 @@ enum sup_phase { PH_IDLE, PH_STARTING, PH_ASKING, PH_READY, PH_TELLING, PH_QUITT
 struct sup { /* server/supervise.c */
   uint8_t want_role, told_role, telling_role, phase;
   uint64_t want_tenure, told_tenure, telling_tenure;
-  bool want_answer, record_due, has_record, lease_due, lease_sent, hold_due, holding, resume_due, is_child;
-  bool mirror_set[W_SITES], mirror_due[W_SITES];
+  bool want_answer, record_due, has_record, lease_due, lease_sent, hold_due, holding, resume_due, resume_owed,
+    is_child;
+  bool mirror_set[W_SITES], mirror_due[W_SITES], unmirror_set[W_SITES], unmirror_due[W_SITES];
   uint32_t mirror_node[W_SITES];
   uint8_t mirror_sync[W_SITES];
   struct prec record;
   uint64_t record_seq, lease_until_ms, phase_ms, retry_at_ms, call_deadline_ms, hold_deadline_ms;
-  unsigned deaths, refusals;
+  unsigned deaths, refusals, asks_lost;
   uint32_t ctl;            /* connection, 0: none */
+  uint32_t broken;         /* the last one that broke; crgd may not know yet */
   struct ctlq down;        /* to the plugin */
-  struct ctlmsg early[16];
+  struct ctlmsg early[PLUGIN_EARLY_EVENTS];
   unsigned n_early;
   struct ctlmsg last_told;
   bool probing;
@@ -368,7 +373,7 @@ struct stats {
 };
 
 struct world {
-  uint64_t seed, rng, now_us, order, hash;
+  uint64_t seed, rng, fault_rng, now_us, order, hash;
   struct mix mix;
   unsigned n_nodes, n_machines;
   bool failed, healing, quiet, trace, verbose;
@@ -428,6 +433,7 @@ extern struct world w;
 /* ---- world.c ------------------------------------------------------------------------------- */
 extern uint64_t world_random (uint64_t below);
 extern bool chance (unsigned percent);
+extern uint64_t fault_random (uint64_t below); /* of the newer faults: the histories without them stay as they were */
 extern uint64_t mix_hash (uint64_t seed, uint64_t n);
 extern struct wev *after_us (uint64_t us, enum wev_kind kind);
 extern void world_fail (const char *fmt, ...) __attribute__ ((__format__ (__printf__, 1, 2)));
@@ -455,15 +461,16 @@ extern void ring_reform (void);
 extern void ring_drop (unsigned node);   /* a crgd died: its queues */
 extern void ring_wake (unsigned node);
 
-/* ---- crgd.c: server/member.c, supervise.c, probe.c ------------------------------------------ */
+/* ---- crgd.c: server/member.c, probe.c ------------------------------------------------------- */
 extern void crgd_boot (unsigned node);
 extern void crgd_die (unsigned node, bool comes_back);
 extern void crgd_feed (unsigned node, struct group_event *ev);
 extern void crgd_tick (unsigned node);
 extern void crgd_request (unsigned node, enum group_request r, uint32_t arg, uint8_t iasp, uint8_t site);
-extern void sup_timer (unsigned node, unsigned iasp);
-extern void sup_message (unsigned node, unsigned iasp);
-extern void sup_plugin_died (unsigned node, unsigned iasp);
+extern void crgd_hosted (unsigned node, unsigned iasp, unsigned role, uint64_t tenure, bool ok, const char *reason,
+                         const struct ctlmsg *info);
+extern void crgd_plugin_event (unsigned node, unsigned iasp, const struct ctlmsg *m);
+extern void crgd_drained (unsigned node, unsigned iasp, bool ok);
 extern void crgd_probed (unsigned node, unsigned iasp);
 extern void crgd_forget (unsigned node); /* C7: if it is named no more */
 extern void tell_cluster (void);
@@ -480,7 +487,21 @@ extern void check_enter (const struct wplugin *p, unsigned site);
 extern void check_enters (const struct wplugin *p);
 extern void check_link (const struct wplugin *p, uint64_t tenure, const char *what);
 extern void check_host (unsigned node, const struct group_action *a);
-extern void sup_stop_all (unsigned node);
+
+/* ---- supervise.c: server/supervise.c, supervise_ctl.c, pluginctl.c -------------------------- */
+extern void sup_timer (unsigned node, unsigned iasp);
+extern void sup_message (unsigned node, unsigned iasp);
+extern void sup_plugin_died (unsigned node, unsigned iasp);
+extern void sup_want (unsigned node, unsigned iasp, unsigned role, uint64_t tenure);
+extern void sup_drive (unsigned node, unsigned iasp);
+extern void sup_push (unsigned node, unsigned iasp);
+extern void sup_unmirror (unsigned node, unsigned iasp, unsigned site);
+extern void sup_hold (unsigned node, unsigned iasp);
+extern void sup_resume (unsigned node, unsigned iasp);
+extern void sup_set_phase (unsigned node, struct sup *s, enum sup_phase phase);
+extern void sup_break (unsigned node, unsigned iasp);
+extern void sup_lost (unsigned node, unsigned iasp, uint32_t conn);
+extern struct ctlmsg *sup_call (unsigned node, unsigned iasp, enum ctl_kind kind);
 extern struct ctlmsg *ctl_push (unsigned node, struct ctlq *q, enum ctl_kind kind);
 
 /* ---- plugin.c: plugin/role.c, engine.c, metaw.c -------------------------------------------- */
@@ -607,7 +628,7 @@ extern void power_on (unsigned machine);
 struct run { /* what the command line says of a history */
   uint64_t seed, history, steps;
   struct cluster_size size;
-  uint32_t without;        /* kinds of faults, for what the cores don't keep yet */
+  uint32_t without, with;  /* kinds of faults */
   bool only;               /* `chosen` is all that happens, else what doesn't */
   bool chosen[FAULTS_MAX];
 };
