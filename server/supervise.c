@@ -87,6 +87,7 @@ supervise_report_hosted (struct plugin *p, enum host_role role, uint64_t tenure,
                const char *reason, json_t *info)
 {
   p->want_answer = false;
+  p->reported = ok && role != HOST_NONE;
   p->cb.hosted (p->opaque, role, tenure, ok, reason, info);
   if (ok)
     tell_early (p);
@@ -231,6 +232,7 @@ on_exit_of_process (struct plugin *p)
   json_decref (p->status);
   p->status = NULL;
   p->record_seq = 0; /* of the dead process's events */
+  p->reported = false;
   supervise_forget_early (p);
   supervise_forget_said (p);
   supervise_set_phase (p, PH_IDLE);
@@ -331,7 +333,8 @@ drive_ready (struct plugin *p)
       supervise_tell_role (p);
     return;
   }
-  if (p->want_answer)
+  /* Also when the answer to `role` was lost with its connection. */
+  if (p->want_answer || !p->reported)
     supervise_report_hosted (p, p->told_role, p->told_tenure, true, "", p->status);
   else
     tell_early (p); /* a new connection: it has said again what stands */

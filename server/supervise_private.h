@@ -36,6 +36,7 @@ struct plugin {
   enum host_role want_role;
   uint64_t want_tenure;
   bool want_answer; /* `hosted` is owed for the present want */
+  bool reported;    /* this process has its role, and the group knows */
   enum host_role told_role;
   uint64_t told_tenure;
   enum host_role telling_role;

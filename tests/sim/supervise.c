@@ -95,6 +95,7 @@ report_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool o
   const uint32_t life = w.node[n].life;
 
   s->want_answer = false;
+  s->reported = ok && role != HOST_NONE;
   crgd_hosted (n, iasp, role, tenure, ok, reason, info);
   if (!w.node[n].running || w.node[n].life != life)
     return;
@@ -219,7 +220,7 @@ drive_ready (unsigned n, unsigned iasp)
       tell_role (n, iasp);
     return;
   }
-  if (s->want_answer)
+  if (s->want_answer || !s->reported)
     report_hosted (n, iasp, s->told_role, s->told_tenure, true, "", &s->last_told);
   else
     tell_early (n, iasp); /* a new connection: it has said again what stands */
@@ -510,6 +511,7 @@ sup_plugin_died (unsigned n, unsigned iasp)
   s->told_role = HOST_NONE;
   s->record_seq = 0;
   s->n_early = 0;
+  s->reported = false;
   forget_said (s);
   sup_set_phase (n, s, PH_IDLE);
   if (expected)

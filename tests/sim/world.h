@@ -270,6 +270,7 @@ enum sup_phase { PH_IDLE, PH_STARTING, PH_ASKING, PH_READY, PH_TELLING, PH_QUITT
 struct sup { /* server/supervise.c */
   uint8_t want_role, told_role, telling_role, phase;
   uint64_t want_tenure, told_tenure, telling_tenure;
+  bool reported; /* this process has its role, and the group knows */
   bool want_answer, record_due, has_record, lease_due, lease_sent, hold_due, holding, resume_due, resume_owed,
     is_child;
   bool mirror_set[W_SITES], mirror_due[W_SITES], unmirror_set[W_SITES], unmirror_due[W_SITES];
