@@ -8,6 +8,7 @@
 #include "server/pluginctl.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,9 +102,13 @@ static void
 lost (struct pluginctl *p, const char *reason)
 {
   p->depth++;
-  for (unsigned i = 0; i < PLUGIN_MAX_CALLS; i++)
-    if (p->calls[i].id)
+  /* Also those that are made of an answer, in a place that was passed. */
+  for (unsigned i = 0, most = 4 * PLUGIN_MAX_CALLS; i < PLUGIN_MAX_CALLS && most > 0; i++)
+    if (p->calls[i].id) {
       answer (p, &p->calls[i], NULL, reason);
+      i = UINT_MAX;
+      most--;
+    }
   if (!p->closed)
     p->cb.closed (p->opaque, reason);
   p->closed = true;

@@ -207,6 +207,15 @@ supervise_begin_end (struct plugin *p)
   }
 }
 
+/* After so many deaths. */
+static unsigned
+retry_delay_ms (unsigned deaths)
+{
+  if (deaths == 0)
+    return 0;
+  return MIN ((unsigned) PLUGIN_RETRY_MAX_MS, (unsigned) PLUGIN_RETRY_MIN_MS << (deaths > 10 ? 10 : deaths - 1));
+}
+
 static void
 on_exit_of_process (struct plugin *p)
 {
@@ -238,16 +247,13 @@ on_exit_of_process (struct plugin *p)
   supervise_set_phase (p, PH_IDLE);
   if (expected) {
     log_info ("%s: the plugin's process has ended", p->spec.iasp);
-    p->retry_at_ms = 0;
+    /* It may have been ended for what it said. */
+    p->retry_at_ms = clock_boottime_ms () + retry_delay_ms (p->deaths);
   }
   else {
-    unsigned delay_ms
-      = p->deaths == 0 ? 0 : MIN ((unsigned) PLUGIN_RETRY_MAX_MS,
-                                  (unsigned) PLUGIN_RETRY_MIN_MS << (p->deaths > 10 ? 10 : p->deaths - 1));
-
     log_error ("%s: %s", p->spec.iasp, reason);
     supervise_trouble (p, reason);
-    p->retry_at_ms = clock_boottime_ms () + delay_ms;
+    p->retry_at_ms = clock_boottime_ms () + retry_delay_ms (p->deaths);
     p->cb.died (p->opaque, reason);
     if (++p->deaths > PLUGIN_MAX_DEATHS && p->want_role != HOST_NONE) {
       supervise_give_up (p, reason);

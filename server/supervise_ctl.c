@@ -292,7 +292,12 @@ on_asked (void *opaque, json_t *answer, const char *reason)
   if (answer == NULL || !json_is_true (json_object_get (answer, "ok"))) {
     log_warning ("%s: the plugin does not tell its status: %s", p->spec.iasp,
                  reason ? reason : "refused");
-    supervise_begin_end (p);
+    supervise_trouble (p, reason ? reason : "the plugin does not tell its status");
+    /* As if it had died: another process is tried, but not for ever. */
+    if (++p->deaths > PLUGIN_MAX_DEATHS && p->want_role != HOST_NONE)
+      supervise_give_up (p, reason ? reason : "the plugin does not tell its status");
+    else
+      supervise_begin_end (p);
     return;
   }
   /* C9: crgd died after it had recovered the group, before it ended this one. */
