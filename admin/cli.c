@@ -339,13 +339,13 @@ complete_names (struct cli *cli, const char *want)
     return;
   json_array_foreach (json_object_get (answer, "crgs"), i, crg) {
     if (strstr (want, "CRG") || strstr (want, "NAME"))
-      printf ("%s\n", json_string_value (json_object_get (crg, "name")));
+      printf ("%s\n", json_string_value (json_object_get (crg, "name")) ?: "");
     if (strstr (want, "IASP") || strstr (want, "NAME"))
       json_array_foreach (json_object_get (crg, "iasps"), j, iasp)
-        printf ("%s\n", json_string_value (json_object_get (iasp, "name")));
+        printf ("%s\n", json_string_value (json_object_get (iasp, "name")) ?: "");
     if (strstr (want, "NODE"))
       json_array_foreach (json_object_get (crg, "nodes"), j, iasp)
-        printf ("%s\n", json_string_value (json_object_get (iasp, "name")));
+        printf ("%s\n", json_string_value (json_object_get (iasp, "name")) ?: "");
   }
   json_decref (answer);
 }

@@ -141,6 +141,12 @@ age_text (json_int_t ms, char buf[32])
   return buf;
 }
 
+static const char *
+seconds_text (json_int_t s, char buf[32])
+{
+  return age_text (s < INT64_MAX / 1000 ? s * 1000 : INT64_MAX, buf);
+}
+
 /* A wait: "the data path waits for copy milan: no answer (12 s)". */
 static void
 print_wait (const char *indent, const json_t *wait)
@@ -185,7 +191,7 @@ state_text (const json_t *crg, char *buf, size_t len)
 static void
 print_nodes (const json_t *crg)
 {
-  json_int_t votes = 0, present_votes = 0;
+  uint64_t votes = 0, present_votes = 0;
   const json_t *lease = json_object_get (crg, "lease");
   char order[24], buf[32];
   json_t *node;
@@ -195,8 +201,8 @@ print_nodes (const json_t *crg)
     bool present = is_true (node, "present");
     const char *role = text_of (node, "current_role");
 
-    votes += number_of (node, "votes");
-    present_votes += present ? number_of (node, "votes") : 0;
+    votes += (uint64_t) number_of (node, "votes");
+    present_votes += present ? (uint64_t) number_of (node, "votes") : 0;
     if (strcmp (role, "backup") == 0)
       snprintf (order, sizeof order, "backup %" JSON_INTEGER_FORMAT, number_of (node, "order"));
     else
@@ -219,7 +225,7 @@ print_nodes (const json_t *crg)
   json_array_foreach (json_object_get (crg, "removed_failed"), i, node)
     printf ("  node  %-12s removed while marked failed: what it had open may be opened (S1)\n",
             json_string_value (node) ?: "?");
-  printf ("  votes %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " present: %s\n", present_votes,
+  printf ("  votes %" PRIu64 " of %" PRIu64 " present: %s\n", present_votes,
           votes, is_true (crg, "majority") ? "majority" : "NO MAJORITY, nothing can change");
 }
 
@@ -241,14 +247,14 @@ print_copy (const json_t *copy)
     if (number_of (copy, "rate_bytes_s") > 0)
       printf (" at %s/s", bytes_text (number_of (copy, "rate_bytes_s"), buf));
     if (eta > 0)
-      printf (", %s to go", age_text (eta * 1000, buf));
+      printf (", %s to go", seconds_text (eta, buf));
     if (is_true (copy, "yields"))
       printf (", yielding to clients");
   }
   if (behind > 0)
     printf (", %s behind", bytes_text (behind, buf));
   if (number_of (copy, "behind_s") > 0)
-    printf (", since %s", age_text (number_of (copy, "behind_s") * 1000, buf));
+    printf (", since %s", seconds_text (number_of (copy, "behind_s"), buf));
   if (is_true (copy, "barred"))
     printf (", barred");
   if (*reason)
@@ -268,11 +274,11 @@ print_verify (const json_t *v)
   size_t i;
 
   if (is_true (v, "on")) {
-    printf ("    verify %" JSON_INTEGER_FORMAT " %% compared", total > 0 ? number_of (v, "done") * 100 / total : 0);
+    printf ("    verify %" JSON_INTEGER_FORMAT " %% compared", total > 0 ? (json_int_t) (100.0 * (double) number_of (v, "done") / (double) total) : 0);
     if (number_of (v, "rate") > 0)
       printf (" at %s/s", bytes_text (number_of (v, "rate"), buf));
     if (number_of (v, "eta") > 0)
-      printf (", %s to go", age_text (number_of (v, "eta") * 1000, buf));
+      printf (", %s to go", seconds_text (number_of (v, "eta"), buf));
     putchar ('\n');
   }
   json_array_foreach (json_object_get (v, "copies"), i, copy)

@@ -54,7 +54,7 @@ show_progress (const json_t *v, bool end)
   if (eta > 0)
     snprintf (left, sizeof left, ", %lld s left", (long long) eta);
   fprintf (stderr, "\r%3lld %% compared, %lld MiB/s%s   %s",
-           total > 0 ? (long long) (number (v, "done") * 100 / total) : 0LL,
+           total > 0 ? (long long) (100.0 * (double) number (v, "done") / (double) total) : 0LL,
            (long long) (number (v, "rate") >> 20), left, end ? "\n" : "");
 }
 
@@ -68,17 +68,18 @@ report (struct cli *cli, const json_t *v)
 
   json_array_foreach (json_object_get (v, "copies"), i, copy) {
     const char *site = text (copy, "site");
-    json_int_t different = number (copy, "different"), named = 0;
+    json_int_t different = number (copy, "different");
+    uint64_t named = 0;
     bool repaired = json_is_true (json_object_get (copy, "repaired"));
 
     json_array_foreach (json_object_get (copy, "found"), k, range) {
       printf ("the copy at %s differs in %lld bytes at %lld\n", site,
               (long long) json_integer_value (json_array_get (range, 1)),
               (long long) json_integer_value (json_array_get (range, 0)));
-      named += json_integer_value (json_array_get (range, 1));
+      named += (uint64_t) json_integer_value (json_array_get (range, 1));
     }
-    if (different > named)
-      printf ("the copy at %s differs in %lld bytes elsewhere\n", site, (long long) (different - named));
+    if (different > 0 && (uint64_t) different > named)
+      printf ("the copy at %s differs in %lld bytes elsewhere\n", site, (long long) ((uint64_t) different - named));
     if (strcmp (text (copy, "state"), "stopped") == 0) {
       cli_error (cli, 0, "the copy at %s was not compared to the end: %s (%lld of %lld bytes compared)", site,
                  text (copy, "reason"), (long long) number (copy, "compared"), (long long) number (v, "total"));

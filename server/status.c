@@ -307,7 +307,9 @@ copy_json (const struct member *m, const struct crg_state *s, unsigned iasp, uns
   json_object_set_new (out, "behind_s", json_integer (c->in_set || is_production ? 0 : number (link, "since") / 1000));
   json_object_set_new (out, "dirty_bytes", json_integer (dirty));
   json_object_set_new (out, "progress",
-                       json_integer (c->in_set ? 100 : total > 0 ? MIN (done * 100 / total, 100) : 0));
+                       json_integer (c->in_set   ? 100
+                                     : total > 0 ? (json_int_t) MIN (100.0 * (double) done / (double) total, 100.0)
+                                                 : 0));
   json_object_set_new (out, "resync_sent_bytes", json_integer (number (link, "sent")));
   json_object_set_new (out, "resync_equal_bytes", json_integer (number (link, "equal")));
   json_object_set_new (out, "resync_done_bytes", json_integer (done));

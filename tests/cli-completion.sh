@@ -49,6 +49,11 @@ has grp
 hasnt disk1 p1
 complete_line uri disk
 [ "$offer" = " disk1 disk2 " ]
+cp answer good
+echo '{"ok":true,"crgs":[{"iasps":[{"size":1},7],"nodes":[{}]},null,{"name":"late"}]}' >answer # of another release
+complete_line is in-sync ''
+has late
+mv good answer
 complete_line is in-sync ''
 has grp disk1
 complete_line switchover grp --to ''
