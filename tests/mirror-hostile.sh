@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Hostile peers with good certificates on the mirror link.  A production that replays, skips,
-# repeats, lies about lengths, breaks off in the middle or floods gets an error and loses its link, and
+# repeats, lies about lengths, asks for what it can't be told, breaks off in the middle or floods gets an error and loses its link, and
 # changes nothing at the copy.  Copies, up to seven at once, that are silent, acknowledge what was never
-# sent, answer for another tenure or without end lose their link with a reason, while the recorder writes
+# sent or asked for, answer for another tenure or without end lose their link with a reason, while the recorder writes
 # without a pause to speak of.  A write that waits for such a copy is not answered by a lie, and waits
 # no longer than the suspend timeout.
 # timeout: 180
@@ -56,7 +56,10 @@ evil "a length that is not the payload's" other-length 'a length that'
 evil "an ACK from production" ack 'a frame that production does not send'
 evil "a record of another tenure" record 'a record that can.t be used'
 evil "an end in the middle of a frame" mid-frame 'closed:'
+evil "digests of what is beyond the end" digests-beyond 'beyond the end'
+evil "more digests than one answer holds" digests-many 'more digests than one question|DIGEST_REQ that can.t be read'
 before=$(rss "$PID_n1")
+evil "a flood of questions for digests" digests-flood 'is up, tenure 1'
 evil "a flood of PINGs" ping-flood 'is up, tenure 1'
 status n1
 after=$(rss "$PID_n1")
@@ -67,6 +70,9 @@ CERT=n2 evil "another production of that tenure" hello 'another node is the prod
 evil "a write longer than what comes of it" longer 'nothing heard from' >long.out 2>&1 &
 longer=$!
 record_pid $longer
+evil "TLS, and then nothing" tls 'no HELLO' >mute.out 2>&1 &
+mute=$!
+record_pid $mute
 
 # ---- hostile copies, outside the set
 mirror_record 8 0
@@ -124,6 +130,7 @@ copies false-ack='acknowledged what was never sent' early-ack='where HELLO_OK sh
   old-tenure='answers for another tenure' data='sends no data' mid-frame='closed|TLS' garbage='not a frame'
 copies fork='a fork' new-tenure='newer production host' refuse='refused by bad: .\[31m go . away.$' map-again='out of order' \
   window='forbidden value' again='a copy does not send' flood='overflowed|reset|closed|TLS'
+copies digests='closed|TLS'
 after=$(rss "$PID_n0")
 # Each link has a bounded buffer; 7 at a time.
 [ -n "${CRG_SANITIZE-}" ] || [ $((after - before)) -lt $((7 * 8192)) ] || fail "the copies cost $((after - before)) KiB"
@@ -185,6 +192,8 @@ case $ANSWER in *'"illegal":0'*) ;; *) fail "twice: $ANSWER" ;; esac
 # ---- the first part's last one, and its outcome
 wait $longer || { cat long.out; fail "the long one"; }
 cat long.out
+wait $mute || { cat mute.out; fail "the one that says nothing in TLS"; }
+cat mute.out
 status n1
 case $ANSWER in *'"linked":true'*) fail "still linked: $ANSWER" ;; esac
 # Of all that only the good first writes were done: nothing where the bad ones went.

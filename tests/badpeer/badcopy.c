@@ -321,6 +321,32 @@ flood (struct conn *c)
     ;
 }
 
+/* Digests that nobody asked for, and to each question two wrong answers and one of another range. */
+static void
+digests (struct conn *c)
+{
+  static const uint8_t some[WIRE_DIGEST_LEN * 16];
+  const uint64_t until = peer_now_ms () + 500;
+  struct frame f, d = { .type = WIRE_DIGEST, .length = 1 << 20, .payload_len = sizeof some };
+
+  if (!hear_hello (c) || !welcome_as (c, WIRE_FEATURE_DIGEST, WIRE_OK_CLEAN, 0, 0))
+    return;
+  d.tenure = c->tenure;
+  for (d.seq = 0; d.seq < 300; d.seq++)
+    peer_frame (&c->p, &d, some);
+  while (peer_now_ms () < until && peer_next (&c->p, &f, NULL, 0, 500) == 0) {
+    d.seq = f.seq;
+    d.length = f.length;
+    for (unsigned n = 1; f.type == WIRE_DIGEST_REQ && n <= 3; n++) {
+      d.offset = f.offset + (n - 1) * 4096;
+      d.payload_len = n * WIRE_DIGEST_LEN;
+      peer_frame (&c->p, &d, some);
+    }
+    if (wire_type_is_operation (f.type))
+      say (c, WIRE_ACK, f.seq);
+  }
+}
+
 static const struct mode {
   const char *name;
   void (*run) (struct conn *c);
@@ -330,7 +356,7 @@ static const struct mode {
   { "flap", flap }, { "false-ack", false_ack }, { "early-ack", early_ack }, { "twice", twice },
   { "other-tenure", other_tenure }, { "old-tenure", old_tenure }, { "new-tenure", new_tenure }, { "fork", fork_ },
   { "window", window }, { "again", again }, { "data", data }, { "mid-frame", mid_frame }, { "garbage", garbage },
-  { "refuse", refuse }, { "flood", flood },
+  { "refuse", refuse }, { "flood", flood }, { "digests", digests },
 };
 
 /* ---- listening ----------------------------------------------------------------------------- */

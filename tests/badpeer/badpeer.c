@@ -348,6 +348,48 @@ ping_flood (const char *mode)
   return 0;
 }
 
+static void
+ask_digests (uint64_t seq, uint64_t offset, uint32_t length, uint32_t block_size)
+{
+  struct wire_digest_req m = { .algorithm = WIRE_DIGEST_SHA256, .block_size = block_size };
+  uint8_t b[WIRE_MAX_CONTROL];
+  size_t n = wire_encode_digest_req (&m, b, sizeof b);
+
+  peer_frame (&p, &(struct frame){ .type = WIRE_DIGEST_REQ, .tenure = tenure, .seq = seq, .offset = offset,
+                                   .length = length, .payload_len = (uint32_t) n }, b);
+}
+
+static int
+digests_beyond (const char *mode)
+{
+  let_in (mode);
+  ask_digests (1, hello.size - 65536, 1 << 20, 65536);
+  return see (mode, true);
+}
+
+/* 1,024 of them in one answer. */
+static int
+digests_many (const char *mode)
+{
+  let_in (mode);
+  ask_digests (1, 0, 4 << 20, 4096);
+  return see (mode, true);
+}
+
+/* More questions than anybody can work at, and no answer is read. */
+static int
+digests_flood (const char *mode)
+{
+  const uint64_t until = peer_now_ms () + 500;
+  unsigned n = 0;
+
+  let_in (mode);
+  while (peer_now_ms () < until && n < 20000)
+    ask_digests (++n, 0, 1 << 20, 65536);
+  printf ("%s: %u questions\n", mode, n);
+  return 0;
+}
+
 static const struct mode {
   const char *name;
   int (*run) (const char *mode);
@@ -358,6 +400,7 @@ static const struct mode {
   { "hello", hello_alone }, { "in", in }, { "hello-again", hello_again }, { "gap", gap }, { "twice", twice },
   { "beyond", beyond }, { "other-tenure", other_tenure }, { "other-length", other_length }, { "ack", ack },
   { "record", record }, { "mid-frame", mid_frame }, { "longer", mid_frame }, { "ping-flood", ping_flood },
+  { "digests-beyond", digests_beyond }, { "digests-many", digests_many }, { "digests-flood", digests_flood },
 };
 
 int
