@@ -851,6 +851,47 @@ fill_marks (unsigned flags)
       flags & WIRE_F_KEEP ? "but what was to be kept is marked" : "nor marked");
 }
 
+/* More regions at once than can be marked: a production that doesn't say what is stable waits, for as long as that. */
+static void
+test_full (void)
+{
+  regions = 8 * HOT_MAX_SPAN;
+  linked_marked (false);
+  while (seq < 2 * HOT_MAX_SPAN) {
+    frame (WIRE_WRITE, seq * 65536, 4096, 0);
+    while (mark.stage != MS_IDLE)
+      marked ();
+    done ((uint16_t) (seq % COPY_MAX_OPS), 0);
+  }
+  is (c.done_seq, 2 * HOT_MAX_SPAN, "as many regions as can be marked are written");
+  frame (WIRE_WRITE, seq * 65536, 4096, 0);
+  ok (!has (CA_SUBMIT) && !has (CA_MARK) && c.n_hot_wait == 1, "the next one waits for a free one");
+  frame (WIRE_WRITE, 0, 4096, 0);
+  ok (has (CA_SUBMIT), "one that is marked need not wait");
+  done ((uint16_t) (seq % COPY_MAX_OPS), 0);
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .seq = 4 } });
+  while (mark.stage != MS_IDLE)
+    marked ();
+  ok (c.n_hot_wait == 0 && has (CA_SUBMIT) && find (CA_SUBMIT)->frame.seq == 2 * HOT_MAX_SPAN + 1,
+      "when some of it is stable it is marked, and goes");
+  done ((uint16_t) ((seq - 1) % COPY_MAX_OPS), 0);
+  is (c.done_seq, seq, "all is done");
+
+  linked_marked (false);
+  while (seq < 2 * HOT_MAX_SPAN + 2) {
+    frame (WIRE_WRITE, seq * 65536, 4096, 0);
+    while (mark.stage != MS_IDLE)
+      marked ();
+    if (has (CA_SUBMIT))
+      done ((uint16_t) (seq % COPY_MAX_OPS), 0);
+  }
+  is (c.n_hot_wait, 2, "two wait");
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  is (c.n_hot_wait, 0, "the end of the link is the end of their wait");
+  say_hello (2);
+  ok (has (CA_HELLO_OK), "and a new link is taken");
+}
+
 /* KEEP: the mark of what makes it equal stays, though the region is free for others. */
 static void
 test_keep (void)
@@ -886,5 +927,6 @@ main (void)
   test_tracking ();
   test_written ();
   test_keep ();
+  test_full ();
   return tap_done ();
 }
