@@ -13,102 +13,105 @@
 #include "common/conf.h"
 #include "common/util.h"
 
-/* Takes nothing.  0 or -1. */
-static int
-add_order (json_t *o, const struct conf_iasp *s)
+/* Both take the value; an object that lacks one, as there was no memory for it, is a bad one. */
+static void
+put (json_t *o, const char *key, json_t *value, bool *bad)
 {
-  json_t *list;
+  *bad |= json_object_set_new (o, key, value) < 0;
+}
 
-  if (s->n_order == 0)
-    return 0;
-  list = json_array ();
+static void
+append (json_t *list, json_t *value, bool *bad)
+{
+  *bad |= json_array_append_new (list, value) < 0;
+}
+
+static void
+put_order (json_t *o, const struct conf_iasp *s, bool *bad)
+{
+  json_t *list = json_array ();
+
   for (unsigned k = 0; k < s->n_order; k++)
-    json_array_append_new (list, json_string (s->order[k]));
-  return json_object_set_new (o, "order", list);
+    append (list, json_string (s->order[k]), bad);
+  if (s->n_order > 0)
+    put (o, "order", list, bad);
+  else
+    json_decref (list);
+}
+
+/* What the nodes have of one kind, by their names. */
+static json_t *
+paths_json (const struct conf_crg *conf, const char (*paths)[CRG_PATH_MAX + 1], bool *bad)
+{
+  json_t *list = json_object ();
+
+  for (unsigned j = 0; j < conf->n_nodes; j++)
+    if (paths[j][0])
+      put (list, conf->nodes[j].name, json_string (paths[j]), bad);
+  return list;
+}
+
+static json_t *
+node_json (const struct conf_node *n, bool *bad)
+{
+  json_t *list = json_array ();
+  json_t *o = json_pack ("{s:s, s:I, s:s, s:I, s:o}", "name", n->name, "id", (json_int_t) n->id, "role",
+                         conf_role_name (n->role), "votes", (json_int_t) n->votes, "addresses", list);
+
+  if (n->site[0])
+    put (o, "site", json_string (n->site), bad);
+  if (n->role == CONF_PRIMARY || n->role == CONF_BACKUP)
+    put (o, "order", json_integer (n->order), bad);
+  for (unsigned j = 0; j < n->n_addresses; j++)
+    append (list, json_string (n->addresses[j]), bad);
+  return o;
+}
+
+static json_t *
+iasp_json (const struct conf_crg *conf, const struct conf_iasp *s, bool *bad)
+{
+  json_t *o, *metas;
+
+  if (s->type == CONF_SCRIPT)
+    o = json_pack ("{s:s, s:s, s:I}", "name", s->name, "agent", s->agent, "timeout_ms", (json_int_t) s->timeout_ms);
+  else {
+    o = json_pack ("{s:s, s:I, s:I, s:s, s:b, s:I, s:o}", "name", s->name, "size", (json_int_t) s->size, "block_size",
+                   (json_int_t) s->block_size, "export", s->export, "tls", (int) s->tls, "mirror_port",
+                   (json_int_t) s->mirror_port, "stores", paths_json (conf, s->store, bad));
+    metas = paths_json (conf, s->meta, bad);
+    if (json_object_size (metas) > 0)
+      put (o, "metas", json_incref (metas), bad);
+    json_decref (metas);
+    if (s->snapshot)
+      put (o, "snapshot", json_true (), bad);
+  }
+  put_order (o, s, bad);
+  return o;
 }
 
 json_t *
 conf_crg_to_json (const struct conf_crg *conf)
 {
-  json_t *def, *nodes, *iasps, *o, *list;
-  unsigned i, j;
+  json_t *nodes = json_array (), *iasps = json_array (), *def;
+  bool bad = false;
 
-  def = json_pack ("{s:s, s:s, s:I, s:I, s:s, s:I, s:[], s:[]}", "name", conf->name, "takeover",
+  for (unsigned i = 0; i < conf->n_nodes; i++)
+    append (nodes, node_json (&conf->nodes[i], &bad), &bad);
+  for (unsigned i = 0; i < conf->n_iasps; i++)
+    append (iasps, iasp_json (conf, &conf->iasps[i], &bad), &bad);
+  def = json_pack ("{s:s, s:s, s:I, s:I, s:s, s:I, s:o, s:o}", "name", conf->name, "takeover",
                    conf_takeover_name (conf->takeover), "suspend_timeout_ms",
                    (json_int_t) conf->suspend_timeout_ms, "no_quorum_timeout_ms",
                    (json_int_t) conf->no_quorum_timeout_ms, "store_error",
                    conf_store_error_name (conf->store_error), "resync_share",
-                   (json_int_t) conf->resync_share, "nodes", "iasps");
-  nodes = json_object_get (def, "nodes");
-  iasps = json_object_get (def, "iasps");
-  if (conf->strategy != CONF_STRATEGY_SITE
-      && json_object_set_new (def, "strategy", json_string (conf_strategy_name (conf->strategy))) < 0) {
+                   (json_int_t) conf->resync_share, "nodes", nodes, "iasps", iasps);
+  if (conf->strategy != CONF_STRATEGY_SITE)
+    put (def, "strategy", json_string (conf_strategy_name (conf->strategy)), &bad);
+  if (bad) { /* never: where there is memory */
     json_decref (def);
     return NULL;
   }
-  for (i = 0; i < conf->n_nodes; i++) {
-    const struct conf_node *n = &conf->nodes[i];
-
-    o = json_pack ("{s:s, s:I, s:s, s:I, s:[]}", "name", n->name, "id", (json_int_t) n->id, "role",
-                   conf_role_name (n->role), "votes", (json_int_t) n->votes, "addresses");
-    list = json_object_get (o, "addresses");
-    if (n->site[0] && json_object_set_new (o, "site", json_string (n->site)) < 0)
-      goto nomem;
-    if ((n->role == CONF_PRIMARY || n->role == CONF_BACKUP)
-        && json_object_set_new (o, "order", json_integer (n->order)) < 0)
-      goto nomem;
-    for (j = 0; j < n->n_addresses; j++)
-      if (json_array_append_new (list, json_string (n->addresses[j])) < 0)
-        goto nomem;
-    if (json_array_append_new (nodes, o) < 0) {
-      json_decref (def);
-      return NULL;
-    }
-  }
-  for (i = 0; i < conf->n_iasps; i++) {
-    const struct conf_iasp *s = &conf->iasps[i];
-
-    if (s->type == CONF_SCRIPT) {
-      o = json_pack ("{s:s, s:s, s:I}", "name", s->name, "agent", s->agent, "timeout_ms",
-                     (json_int_t) s->timeout_ms);
-      if (add_order (o, s) < 0)
-        goto nomem;
-      if (json_array_append_new (iasps, o) < 0) {
-        json_decref (def);
-        return NULL;
-      }
-      continue;
-    }
-    o = json_pack ("{s:s, s:I, s:I, s:s, s:b, s:I, s:{}}", "name", s->name, "size",
-                   (json_int_t) s->size, "block_size", (json_int_t) s->block_size, "export",
-                   s->export, "tls", (int) s->tls, "mirror_port", (json_int_t) s->mirror_port,
-                   "stores");
-    if (s->snapshot)
-      json_object_set_new (o, "snapshot", json_true ());
-    list = json_object_get (o, "stores");
-    for (j = 0; j < conf->n_nodes; j++) {
-      if (s->store[j][0]
-          && json_object_set_new (list, conf->nodes[j].name, json_string (s->store[j])) < 0)
-        goto nomem;
-      if (s->meta[j][0] && !json_object_get (o, "metas"))
-        json_object_set_new (o, "metas", json_object ());
-      if (s->meta[j][0]
-          && json_object_set_new (json_object_get (o, "metas"), conf->nodes[j].name, json_string (s->meta[j])) < 0)
-        goto nomem;
-    }
-    if (add_order (o, s) < 0)
-      goto nomem;
-    if (json_array_append_new (iasps, o) < 0) {
-      json_decref (def);
-      return NULL;
-    }
-  }
   return def;
-
-nomem:
-  json_decref (o);
-  json_decref (def);
-  return NULL;
 }
 
 /* ---- reading ---------------------------------------------------------------------------- */

@@ -579,6 +579,198 @@ test_json (void)
   json_decref (def);
 }
 
+/* ---- each value by each other ------------------------------------------------------------------ */
+
+/* With sites, an order of its own, metadata elsewhere: most of what a definition can have. */
+static const char full_access[]
+  = "[crg]\nname = lists\nstrategy = access\ntakeover = order\nstore-error = return\nresync-share = 20\n"
+    "[node a]\nid = 1\nsite = s\nrole = primary\naddress = 10.0.0.1\n"
+    "[node b]\nid = 2\nsite = s\nrole = backup\naddress = 10.0.0.2, ::1\n"
+    "[node c]\nid = 3\nrole = replicate\naddress = 10.0.0.3\n"
+    "[script lp]\nagent = /usr/lib/lp-agent\ntimeout-ms = 3000\norder = b, a\n";
+
+static unsigned n_tried, n_taken;
+
+/* What is taken comes back from JSON as it is; what is refused has a reason. */
+static void
+judge_json (const json_t *def, const char *what)
+{
+  static struct conf_crg c, d;
+  json_t *again;
+
+  n_tried++;
+  err[0] = '\0';
+  if (conf_crg_from_json (def, &c, err, sizeof err) < 0) {
+    check (err[0] != '\0' && strlen (err) < sizeof err, "%s: refused without a reason", what);
+    return;
+  }
+  n_taken++;
+  again = conf_crg_to_json (&c);
+  memset (&d, 0xee, sizeof d);
+  check (again && conf_crg_from_json (again, &d, err, sizeof err) == 0 && memcmp (&c, &d, sizeof c) == 0,
+         "%s: does not come back: %s", what, err);
+  json_decref (again);
+}
+
+static json_t *
+odd_value (unsigned i)
+{
+  static char longest[400];
+  json_t *many;
+
+  memset (longest, 'x', sizeof longest - 1);
+  longest[0] = '/';
+  switch (i) {
+  case 0: return json_null ();
+  case 1: return json_true ();
+  case 2: return json_integer (0);
+  case 3: return json_integer (-1);
+  case 4: return json_integer (1);
+  case 5: return json_integer (65536);
+  case 6: return json_integer (INT64_MAX);
+  case 7: return json_real (1.5);
+  case 8: return json_string ("");
+  case 9: return json_string ("/x");
+  case 10: return json_stringn ("a\0b", 3);
+  case 11: return json_string (longest);
+  case 12: return json_stringn (longest + 1, CRG_NAME_MAX + 1);
+  case 13: return json_array ();
+  case 14: return json_object ();
+  case 15: return json_pack ("{s:s}", "nobody", "/x");
+  case 16: return json_pack ("[i, n]", 1);
+  case 17: return json_pack ("[s%]", "a\0b", (size_t) 3);
+  case 18: return json_pack ("[s]", longest);
+  case 19: return json_string ("p1");
+  case 20: return json_string ("backup");
+  case 21: return json_string ("milan");
+  case 22:
+    many = json_array ();
+    for (unsigned k = 0; k <= CRG_MAX_NODES; k++)
+      json_array_append_new (many, json_pack ("{s:i}", "id", k));
+    return many;
+  default: return NULL;
+  }
+}
+
+/* Below `at`, in the tree of `root`: each value by each odd one, away, and in an object one too many. */
+static void
+mutilate_json (json_t *root, json_t *at)
+{
+  char *names[20];
+  json_t *old, *value;
+  size_t n = 0, k;
+  const char *key;
+
+  if (json_is_object (at)) {
+    json_object_set_new (at, "colour", json_true ());
+    judge_json (root, "an unknown key");
+    json_object_del (at, "colour");
+    json_object_foreach (at, key, old)
+      if (n < ARRAY_SIZE (names))
+        names[n++] = strdup (key);
+    for (k = 0; k < n; k++) {
+      char *name = names[k];
+
+      old = json_incref (json_object_get (at, name));
+      for (unsigned i = 0; (value = odd_value (i)) != NULL; i++) {
+        json_object_set_new (at, name, value);
+        judge_json (root, name);
+      }
+      json_object_del (at, name);
+      judge_json (root, name);
+      json_object_set (at, name, old);
+      mutilate_json (root, old);
+      json_decref (old);
+      free (name);
+    }
+  }
+  for (k = 0; k < json_array_size (at); k++) {
+    old = json_incref (json_array_get (at, k));
+    for (unsigned i = 0; (value = odd_value (i)) != NULL; i++) {
+      json_array_set_new (at, k, value);
+      judge_json (root, "an element");
+    }
+    json_array_set (at, k, old);
+    json_array_append (at, old);
+    judge_json (root, "an element twice");
+    json_array_remove (at, json_array_size (at) - 1);
+    json_array_remove (at, k);
+    judge_json (root, "an element less");
+    json_array_insert (at, k, old);
+    mutilate_json (root, old);
+    json_decref (old);
+  }
+}
+
+/* Each line with each odd value, away, and twice. */
+static void
+mutilate_text (const char *text, bool is_crgd)
+{
+  static const char *const odd[] = {
+    "", "x", "X", "0", "1", "-1", "70000", "99999999999999999999", "5K", "5Q", "16E", "on", "maybe", "/x", "/x\x01", "/a/../b", "unix:", "unix:x",
+    "unix:/e", "tcp:", "tcp::0", "tcp::10809", "tcp:[::1]:1", "tcp:[::1:1", "tcp:1.2.3.4:x", "tcp:0.0.0.0:1", "10.0.0.1:1", "[::1]:1", "::", "ff02::1", "0.0.0.0",
+    "224.0.0.1", "127.0.0.1", "127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4,127.0.0.5", "127.0.0.1,,", "p1", "p1, p1", "a, b, a", "rome", "peer", "replicate", "primary",
+    "backup", "access", "site", "local", "corosync", "LONG", "LONGPATH",
+  };
+  static char longest[300], changed[8192];
+  static struct conf_crg c;
+  static struct conf_crgd d;
+
+  memset (longest, 'y', sizeof longest - 1);
+  longest[0] = '/';
+  for (const char *line = text, *end; *line; line = end) {
+    const char *equals;
+
+    end = strchr (line, '\n') + 1;
+    equals = memchr (line, '=', (size_t) (end - line));
+    for (unsigned i = 0; i < ARRAY_SIZE (odd) + 2; i++) {
+      const char *value = i >= ARRAY_SIZE (odd) ? "" : strcmp (odd[i], "LONG") == 0 ? longest + 1
+                          : strcmp (odd[i], "LONGPATH") == 0 ? longest : odd[i];
+      int r;
+
+      if (i < ARRAY_SIZE (odd) && !equals)
+        continue;
+      if (i < ARRAY_SIZE (odd))
+        snprintf (changed, sizeof changed, "%.*s %s\n%s", (int) (equals + 1 - text), text, value, end);
+      else
+        snprintf (changed, sizeof changed, "%.*s%.*s%s", (int) ((i == ARRAY_SIZE (odd) ? line : end) - text), text,
+                  i == ARRAY_SIZE (odd) ? 0 : (int) (end - line), line, end);
+      n_tried++;
+      r = is_crgd ? parse_crgd (changed, &d) : parse_crg (changed, &c);
+      check (r == 0 || err[0] != '\0', "refused without a reason: %s", changed);
+      if (r == 0 && !is_crgd) {
+        json_t *def = conf_crg_to_json (&c);
+
+        judge_json (def, "a changed line");
+        json_decref (def);
+      }
+      n_taken += r == 0;
+    }
+  }
+}
+
+static void
+test_each_value (void)
+{
+  static const char *const texts[] = { good_crg, full_access };
+  static struct conf_crg c;
+
+  for (unsigned i = 0; i < ARRAY_SIZE (texts); i++) {
+    json_t *def;
+
+    if (parse_crg (texts[i], &c) < 0) {
+      fprintf (stderr, "%s\n", err);
+      abort ();
+    }
+    def = conf_crg_to_json (&c);
+    mutilate_json (def, def);
+    json_decref (def);
+    mutilate_text (texts[i], false);
+  }
+  mutilate_text (good_crgd, true);
+  ok (tap_failed == 0 && n_tried > 5000 && n_taken > 300, "each value replaced by odd ones: %u of %u are taken", n_taken, n_tried);
+}
+
 int
 main (void)
 {
@@ -589,5 +781,6 @@ main (void)
   test_mutilated ();
   test_sizes ();
   test_json ();
+  test_each_value ();
   return tap_done ();
 }
