@@ -71,6 +71,9 @@
 #define LINK_STEADY_MS    1000
 /* Connections on the mirror port that have not finished HELLO. */
 #define LINK_MAX_PENDING 8
+/* ... each of which has only so long when there are as many: ten round trips of any link that mirrors, and a crowd of
+ * strangers that say nothing keeps production waiting for little more. */
+#define LINK_CROWD_MS 1000
 
 /* --- group engines ----------------------------------------------------------------------- */
 

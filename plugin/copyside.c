@@ -773,6 +773,24 @@ copyside_record (struct engine *e)
   feed (e, &ev);
 }
 
+/* Strangers take all places: those that have had time enough for HELLO lose theirs. */
+static void
+make_room (struct engine *e)
+{
+  char reason[64];
+
+  for (unsigned i = CRG_MAX_SITES; i < RING_FILES; i++)
+    if (e->links[i].state == LK_FREE || e->links[i].state == LK_ACCEPTING)
+      return;
+  snprintf (reason, sizeof reason, "no HELLO in %d ms, and others wait", LINK_CROWD_MS);
+  for (unsigned i = CRG_MAX_SITES; i < RING_FILES; i++) {
+    struct mlink *l = &e->links[i];
+
+    if ((l->state == LK_TLS || (l->state == LK_UP && !l->spoken)) && e->now_ms - l->opened_ms > LINK_CROWD_MS)
+      mlink_close (l, reason);
+  }
+}
+
 void
 copyside_tick (struct engine *e)
 {
@@ -780,6 +798,7 @@ copyside_tick (struct engine *e)
 
   if (!e->copyside.on)
     return;
+  make_room (e);
   for (unsigned i = 0; i < CRG_MAX_ADDRS; i++)
     arm_accept (e, &e->copyside.listeners[i]);
   copy_status (e->copyside.core, &st);

@@ -9,7 +9,7 @@
 # timeout: 180
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
-requires qemu-io openssl cmp
+requires qemu-io openssl cmp perl
 requires_plugin
 cd "$tmp"
 bad=$CRG_BUILD_DIR/tests/badpeer
@@ -39,7 +39,7 @@ evil ()
     --key "pki/${CERT:-n0}-key.pem" --timeout 8000 "$@" >"bad.$mode.out" 2>&1 || status=$?
   echo "$what: $(cat "bad.$mode.out")"
   [ $status = 0 ] || { cat $log; fail "$what: badpeer ended with $status"; }
-  wait_for 5 eval "tail -n +$((from + 1)) $log | grep -qE '$pattern'" || { tail -n +$((from + 1)) $log; fail "$what: no '$pattern' in the log"; }
+  wait_for 5 eval "tail -n +$((from + 1)) $log | grep -E '$pattern' >/dev/null" || { tail -n +$((from + 1)) $log; fail "$what: no '$pattern' in the log"; }
 }
 evil "data before HELLO" data-first 'data before HELLO|another frame came where HELLO should'
 evil "another lineage" hello 'another lineage' --lineage 85
@@ -73,6 +73,28 @@ record_pid $longer
 evil "TLS, and then nothing" tls 'no HELLO' >mute.out 2>&1 &
 mute=$!
 record_pid $mute
+# A crowd of strangers that say nothing holds all places, and comes again: who has something to say has
+# not to wait until they are timed out.
+perl -MIO::Socket::INET -MIO::Select -e '
+  $| = 1;
+  my ($set, $end) = (IO::Select->new, time + 12);
+  while (time < $end) {
+    while ($set->count < 60) {
+      my $s = IO::Socket::INET->new (PeerAddr => "127.0.0.1", PeerPort => $ARGV[0], Timeout => 1) or last;
+      $set->add ($s);
+    }
+    print "crowd\n";
+    sysread ($_, my $buf, 100) or $set->remove ($_) for $set->can_read (0.1);
+  }' "$PORT_n1" >crowd.out 2>&1 &
+record_pid $!
+{
+  wait_for 10 test -s crowd.out
+  start=$(now_ms)
+  evil "in a crowd" hello 'a newer production host was seen' --tenure 0
+  echo $(($(now_ms) - start)) >crowd.ms
+} >crowded.out 2>&1 &
+crowded=$!
+record_pid $crowded
 
 # ---- hostile copies, outside the set
 mirror_record 8 0
@@ -108,11 +130,11 @@ copies ()
   site=0
   for m; do
     site=$((site + 1))
-    wait_for 12 eval "tail -n +\$((\$(cat from) + 1)) $log | grep -qE 'link to bad at s$site: .*(${m#*=})'" || {
+    wait_for 12 eval "tail -n +\$((\$(cat from) + 1)) $log | grep -E 'link to bad at s$site: .*(${m#*=})' >/dev/null" || {
       tail -n +$(($(cat from) + 1)) $log
       fail "${m%%=*}: no '${m#*=}'"
     }
-    tail -n +$(($(cat from) + 1)) $log | grep -m1 -E "link to bad at s$site: .*(${m#*=})" | sed "s/^/${m%%=*}: /"
+    tail -n +$(($(cat from) + 1)) $log | grep -E "link to bad at s$site: .*(${m#*=})" | sed -n "1s/^/${m%%=*}: /p"
   done
   flows "${modes[*]}"
   for ((site = 1; site <= ${#modes[@]}; site++)); do tell n0 "\"cmd\":\"unmirror\",\"site\":$site"; done
@@ -192,6 +214,9 @@ case $ANSWER in *'"illegal":0'*) ;; *) fail "twice: $ANSWER" ;; esac
 # ---- the first part's last one, and its outcome
 wait $longer || { cat long.out; fail "the long one"; }
 cat long.out
+wait $crowded || { cat crowded.out; fail "the crowd"; }
+echo "in a crowd: heard after $(cat crowd.ms) ms"
+[ "$(cat crowd.ms)" -le 4000 ] || too_slow "a peer is heard after $(cat crowd.ms) ms in a crowd"
 wait $mute || { cat mute.out; fail "the one that says nothing in TLS"; }
 cat mute.out
 status n1

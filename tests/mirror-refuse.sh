@@ -44,7 +44,7 @@ refused ()
     node_logs | tail -n +$((lines + 1))
     fail "$what: no reason in the log (wanted: $pattern)"
   }
-  node_logs | tail -n +$((lines + 1)) | grep -iE -m1 "$pattern" | sed 's/^/    /'
+  node_logs | tail -n +$((lines + 1)) | grep -iE "$pattern" | sed -n '1s/^/    /p'
 }
 
 # shellcheck disable=SC2046
