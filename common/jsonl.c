@@ -152,15 +152,40 @@ is_blank (const char *p, size_t len)
   return len == 0;
 }
 
+static void
+say (json_error_t *error, const char *why)
+{
+  if (!error)
+    return;
+  memset (error, 0, sizeof *error);
+  strncpy (error->text, why, sizeof error->text - 1);
+}
+
 static int
 reader_fail (struct jsonl_reader *r, int err, json_error_t *error, const char *why)
 {
   r->failed = true;
-  if (error && why) {
-    memset (error, 0, sizeof *error);
-    strncpy (error->text, why, sizeof error->text - 1);
-  }
+  if (why)
+    say (error, why);
   return err;
+}
+
+json_t *
+jsonl_parse (const char *text, size_t len, json_error_t *error)
+{
+  json_t *obj;
+
+  if (is_too_deep (text, len)) {
+    say (error, "nested too deep");
+    return NULL;
+  }
+  obj = json_loadb (text, len, JSON_REJECT_DUPLICATES, error);
+  if (obj && !json_is_object (obj)) {
+    json_decref (obj);
+    say (error, "not an object");
+    return NULL;
+  }
+  return obj;
 }
 
 int
@@ -187,16 +212,9 @@ jsonl_reader_next (struct jsonl_reader *r, json_t **obj, json_error_t *error)
       return reader_fail (r, -EMSGSIZE, error, "a line that is too long");
 
     if (!is_blank (r->buf, line)) {
-      if (is_too_deep (r->buf, line))
-        return reader_fail (r, -EPROTO, error, "nested too deep");
-      *obj = json_loadb (r->buf, line, JSON_REJECT_DUPLICATES, error);
+      *obj = jsonl_parse (r->buf, line, error);
       if (!*obj)
         return reader_fail (r, -EPROTO, error, NULL);
-      if (!json_is_object (*obj)) {
-        json_decref (*obj);
-        *obj = NULL;
-        return reader_fail (r, -EPROTO, error, "not an object");
-      }
       err = 1;
     }
 

@@ -50,6 +50,9 @@ extern ssize_t jsonl_reader_fill (struct jsonl_reader *r, int fd);
  * After an error every further call returns one. */
 extern int jsonl_reader_next (struct jsonl_reader *r, json_t **obj, json_error_t *error);
 
+/* One object, no deeper than JSONL_MAX_DEPTH and no key twice, or NULL and why ('error' may be NULL). */
+extern json_t *jsonl_parse (const char *text, size_t len, json_error_t *error);
+
 /* A string of this text.  Text that was cut in the middle of a character, or has other bytes that are
  * no UTF-8, has '?' for them: an answer isn't lost for what it says.  NULL: no memory. */
 extern json_t *jsonl_string (const char *text);

@@ -22,6 +22,7 @@
 #include "common/conf.h"
 #include "common/exitcodes.h"
 #include "common/ident.h"
+#include "common/jsonl.h"
 #include "common/util-posix.h"
 #include "server/log.h"
 #include "server/member.h"
@@ -588,11 +589,11 @@ void
 cluster_on_message (struct cluster *c, uint32_t engine_id, const uint8_t *buf, size_t len)
 {
   json_error_t error;
-  json_t *msg = json_loadb ((const char *) buf, len, JSON_REJECT_DUPLICATES, &error);
+  json_t *msg = jsonl_parse ((const char *) buf, len, &error);
   const char *type = cluster_text (msg, "t"), *from = cluster_text (msg, "from");
 
-  if (!json_is_object (msg) || !ident_name_is_valid (from) || engine_id_of (from) != engine_id)
-    log_warning ("a message of the cluster makes no sense: %s", error.text);
+  if (!msg || !ident_name_is_valid (from) || engine_id_of (from) != engine_id)
+    log_warning ("a message of the cluster makes no sense: %s", msg ? "its sender is another one" : "it is no JSON object");
   else if (strcmp (type, "hello") == 0)
     on_hello (c, msg);
   else if (strcmp (type, "prepare") == 0)

@@ -188,7 +188,7 @@ status_find_report (const struct member *m, uint32_t node, unsigned iasp, uint64
     const uint8_t *buf = group_report (member_group (m), node, clock_boottime_ms (), &len, age_ms);
 
     if (buf && *age_ms <= STATUS_STALE_MS)
-      root = json_loadb ((const char *) buf, len, 0, NULL);
+      root = jsonl_parse ((const char *) buf, len, NULL);
   }
   json_array_foreach (json_object_get (root, "iasps"), i, item) {
     if (json_integer_value (json_object_get (item, "iasp")) == (json_int_t) iasp)

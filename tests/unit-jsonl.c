@@ -326,6 +326,43 @@ sockets (void)
   rmdir (dir);
 }
 
+/* The same without a stream. */
+static void
+test_parse (void)
+{
+  struct jsonl_reader r;
+  json_error_t error;
+  char deep[400];
+  json_t *obj;
+
+  obj = jsonl_parse ("{\"a\":[1]} ", 10, &error);
+  ok (obj && json_object_size (obj) == 1, "an object");
+  json_decref (obj);
+  ok (!jsonl_parse ("[1]", 3, &error) && strcmp (error.text, "not an object") == 0, "a list is none");
+  ok (!jsonl_parse ("{\"a\":1,\"a\":2}", 13, &error) && error.text[0], "a key twice: %s", error.text);
+  ok (!jsonl_parse ("{\"a\"", 4, NULL) && !jsonl_parse ("{\"a\\", 4, &error) && !jsonl_parse ("}{", 2, &error)
+          && !jsonl_parse ("7", 1, NULL), "half of one, or none");
+  jsonl_reader_init (&r, 0);
+  ok (jsonl_reader_append (&r, "\t \r\n{}\n7\n", 10) == 0 && jsonl_reader_next (&r, &obj, NULL) == 1, "blank lines are none");
+  json_decref (obj);
+  ok (jsonl_reader_next (&r, &obj, NULL) == -EPROTO && jsonl_reader_next (&r, &obj, NULL) == -EPROTO
+          && jsonl_reader_next (&r, &obj, &error) == -EPROTO && error.text[0], "a stream that failed stays so: %s", error.text);
+  jsonl_reader_free (&r);
+  for (unsigned n = 1; n <= JSONL_MAX_DEPTH + 1; n++) {
+    size_t len = 0;
+
+    for (unsigned i = 0; i < n - 1; i++)
+      len += (size_t) sprintf (deep + len, "{\"\\\"{\":");
+    len += (size_t) sprintf (deep + len, "{");
+    for (unsigned i = 0; i < n; i++)
+      len += (size_t) sprintf (deep + len, "}");
+    obj = jsonl_parse (deep, len, &error);
+    check ((obj != NULL) == (n <= JSONL_MAX_DEPTH), "depth %u: %s", n, obj ? "" : error.text);
+    json_decref (obj);
+  }
+  ok (tap_failed == 0, "no deeper than %d, whatever strings hold", JSONL_MAX_DEPTH);
+}
+
 /* What people are told may be cut anywhere, or name a file of any bytes: it is sent all the same. */
 static void
 texts (void)
@@ -355,6 +392,7 @@ main (void)
 {
   pieces ();
   texts ();
+  test_parse ();
   refused ();
   bounds ();
   slow_peer ();
