@@ -56,7 +56,7 @@ static void
 next (struct reserve *r)
 {
   r->tries = 0;
-  switch ((enum reserve_step) r->step) {
+  switch ((enum reserve_step) r->step) { /* never: another; all of them are set here */
   case RESERVE_REGISTER:
     r->step = r->old != 0 && r->old != r->own ? RESERVE_PREEMPT : RESERVE_RESERVE;
     break;
@@ -74,7 +74,7 @@ reserve_did (struct reserve *r, enum reserve_result result)
 {
   if (r->step == RESERVE_NOTHING || r->step == RESERVE_REFUSED)
     return;
-  switch (result) {
+  switch (result) { /* never: another; reserve_io_result () gives these */
   case RESERVE_OK:
     next (r);
     return;

@@ -175,6 +175,19 @@ test_core (void)
   }
 }
 
+/* The device says that the key which is to go has gone. */
+static void
+test_taken_away (void)
+{
+  struct reserve r;
+
+  reserve_give (&r, 1);
+  reserve_did (&r, RESERVE_OK);
+  is (r.step, RESERVE_UNREGISTER, "released");
+  reserve_did (&r, RESERVE_CONFLICT);
+  is (r.step, RESERVE_NOTHING, "taken out by somebody meanwhile: there is nothing to give back");
+}
+
 static void
 test_keys (void)
 {
@@ -202,7 +215,9 @@ test_answers (void)
          { -1, EBADE, RESERVE_CONFLICT },
     { -1, EOPNOTSUPP, RESERVE_UNSUPPORTED }, { -1, ENOTTY, RESERVE_UNSUPPORTED },
     { -1, EPERM, RESERVE_DENIED },       { -1, EIO, RESERVE_FAILED },
-    { -1, EINTR, RESERVE_AGAIN },
+    { -1, EINTR, RESERVE_AGAIN },        { -1, EAGAIN, RESERVE_AGAIN },
+    { -1, EBUSY, RESERVE_CONFLICT },     { -1, EINVAL, RESERVE_UNSUPPORTED },
+    { -1, EACCES, RESERVE_DENIED },      { 0x10002, 0, RESERVE_FAILED },
   };
   char err[512] = "", path[] = "/tmp/crg-reserve-XXXXXX";
   int fd = mkstemp (path);
@@ -222,6 +237,7 @@ int
 main (void)
 {
   test_core ();
+  test_taken_away ();
   test_keys ();
   test_answers ();
   return tap_done ();
