@@ -477,8 +477,10 @@ check_site (const struct wplugin *p, unsigned s)
 
   if (t->illegal)
     world_fail ("n%u, site %u: a move that the table of tracking forbids", p->node + 1, s);
-  /* Unknown, and declared to be; or the other end's map, which says so, is still to come. */
-  if (!x->map_valid || !x->link_up || x->map_needed || d->restarted)
+  /* Unknown, and declared to be; or the other end's map, which says so, is still to come; or it has been detached,
+   * and production, which stood still, has not heard of it. */
+  if (!x->map_valid || !x->link_up || x->map_needed || d->restarted || top_rec (p->iasp)->copies[s].detached
+      || top_rec (p->iasp)->copies[s].fork != FORK_NONE)
     return;
   for (unsigned i = 0; i < W_UNITS; i++) {
     if (own->cur[i] == d->cur[i] || track_get (t, (uint64_t) i * W_UNIT / W_BLOCK) != TS_CLEAN
@@ -542,6 +544,35 @@ check_copies (void)
     }
 }
 
+/* The same on the disks, whoever lives: what two copies differ in is hot or dirty on one of them.  A copy that was
+ * never filled, or went its own way, says so, and is filled as a whole. */
+static void
+check_disks (unsigned iasp)
+{
+  const unsigned of = top_rec (iasp)->production_site;
+  const struct wdisk *own = &w.disk[of][iasp];
+
+  for (unsigned s = 0; s < w.mix.n_sites; s++) {
+    const struct wdisk *d = &w.disk[s][iasp];
+    struct super_choice choice;
+    enum super_status status;
+    struct superblock sb;
+
+    if (s == of || memcmp (own->cur, d->cur, sizeof d->cur) == 0)
+      continue;
+    slot_read (d, &sb, &choice, &status);
+    if (status != SUPER_OK || (sb.flags & SUPER_F_FORK)
+        || (sb.flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) == SUPER_F_UNUSABLE)
+      continue;
+    for (unsigned i = 0; i < W_UNITS; i++)
+      if (own->cur[i] != d->cur[i] && !map_says (iasp, s, i * W_UNIT / W_BLOCK)) {
+        world_fail ("unit %u is %u at site %u, %u at site %u, and neither disk says so", i, own->cur[i], of, d->cur[i],
+                    s);
+        return;
+      }
+  }
+}
+
 void
 check_step (void)
 {
@@ -555,6 +586,9 @@ check_step (void)
   }
   if (w.st.steps % 64 == 0)
     check_copies ();
+  if (w.st.steps % 256 == 0)
+    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+      check_disks (i);
 }
 
 /* ---- in the end ----------------------------------------------------------------------------- */

@@ -238,6 +238,7 @@ main (int argc, char **argv)
     sum.resyncs += w.st.resyncs;
     sum.nothing += w.st.nothing;
     sum.accepted += w.st.accepted;
+    sum.rot_found += w.st.rot_found;
     for (unsigned k = 0; k < EV_KINDS; k++)
       sum.ev[k] += w.st.ev[k];
     if (print_hash)
@@ -264,6 +265,8 @@ main (int argc, char **argv)
     printf ("# %u seeds end waiting for an operator, as a disk rotted\n", waiting);
   if (sum.accepted)
     printf ("# %" PRIu64 " times an operator accepted what a restart took, as no node had all copies (S2)\n", sum.accepted);
+  if (sum.rot_found)
+    printf ("# %" PRIu64 " times a block of a map was found rotten\n", sum.rot_found);
   if (getenv ("CRGSIM_EVENTS"))
     for (unsigned k = 0; k < EV_KINDS; k++)
       printf ("# event %u: %" PRIu64 "\n", k, sum.ev[k]);

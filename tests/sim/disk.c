@@ -108,6 +108,7 @@ static void
 write_meta (struct wdisk *d, const struct dop *op)
 {
   memcpy (d->meta[op->block], op->meta, META_BLOCK_SIZE);
+  d->meta_rotten[op->block] = false;
   d->meta_seq[op->block] = ++d->seq;
   d->meta_unstable[op->block] = !op->fua;
   if (op->fua)

@@ -13,7 +13,7 @@ const char *const fault_names[F_KINDS] = {
   "kill-crgd", "kill-plugin", "power", "power-all", "pause-crgd", "pause-plugin", "cut", "cut-sites",
   "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
   "switchover", "end", "mark-failed", "leave", "force", "suspend", "disaster", "detach", "stop-machine",
-  "votes", "node", "slow-control", "kill-filling", "control",
+  "votes", "node", "slow-control", "kill-filling", "control", "rot-map",
 };
 
 bool (*fault_filter) (unsigned number);
@@ -101,7 +101,7 @@ mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size)
   /* Each apart, so that a seed without them (--without) has the history that it had before. */
   for (unsigned k = F_FIRST_NEW; k < F_KINDS; k++)
     if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : 12) == 0)
-      m->weight[k] = k == F_DISASTER || k == F_CONTROL ? 10 : 4;
+      m->weight[k] = k == F_DISASTER || k >= F_CONTROL ? 10 : 4;
   take_size (m, size);
   if (m->n_sites * m->per_site + m->n_replicates < 3)
     m->weight[F_WIPE] = 0;
@@ -177,6 +177,9 @@ power_on (unsigned machine)
       crgd_boot (n);
 }
 
+/* One slot of two, of a copy that isn't production.  Both are beyond the model: the store is refused then, and an
+ * operator decides.  What rots in the maps: maps_rot (); in a state file: F_WIPE, for its CRC is found wrong and the
+ * node has none (C6).  Data that rots has no checksum of ours: that is what a comparison of the copies is for. */
 static void
 bit_rot (struct wdisk *d, uint32_t a)
 {
@@ -517,6 +520,11 @@ fault_do (unsigned number)
   case F_BITROT:
     if (top_rec (f.iasp)->production_site != f.site)
       bit_rot (&w.disk[f.site][f.iasp], f.a);
+    return;
+  case F_ROT_MAP: /* also both copies of the hot map */
+    maps_rot (&w.disk[f.site][f.iasp], f.a);
+    if (f.a >> 28 < 4)
+      maps_rot (&w.disk[f.site][f.iasp], (uint32_t) mix_hash (f.a, 3));
     return;
   case F_PERSIST_FAIL:
     w.node[f.node].persist_fails = 1;

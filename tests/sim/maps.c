@@ -33,11 +33,13 @@ bit_of (const struct wdisk *d, uint32_t block, uint64_t i)
   return (d->meta[block][META_BLOCK_HEADER + i / 8] >> i % 8 & 1) != 0;
 }
 
-/* Or after a loss of power, which takes back what was not flushed, as a mark that was let go. */
+/* Or after a loss of power, which takes back what was not flushed, as a mark that was let go.  Of what rotted all
+ * counts. */
 static bool
-bit_may_be (const struct wdisk *d, uint32_t block, uint64_t i)
+says (const struct wdisk *d, uint32_t block, uint64_t i)
 {
-  return bit_of (d, block, i) || (d->meta_stable[block][META_BLOCK_HEADER + i / 8] >> i % 8 & 1) != 0;
+  return d->meta_rotten[block] || bit_of (d, block, i)
+         || (d->meta_stable[block][META_BLOCK_HEADER + i / 8] >> i % 8 & 1) != 0;
 }
 
 /* Does any disk say that the copy of `site` may differ in this block, hot or dirty, or may it yet? */
@@ -50,13 +52,58 @@ map_says (unsigned iasp, unsigned site, unsigned block)
     const struct wdisk *d = &w.disk[t][iasp];
 
     for (unsigned copy = 0; copy < 2; copy++)
-      if (bit_may_be (d, block_of (d, META_HOT, 0, copy, 0), region))
+      if (says (d, block_of (d, META_HOT, 0, copy, 0), region))
         return true;
     for (unsigned s = 0; s < w.mix.n_sites; s++)
-      if ((s == site || t == site) && bit_may_be (d, block_of (d, META_BITMAP, s, 0, 0), block))
+      if ((s == site || t == site) && says (d, block_of (d, META_BITMAP, s, 0, 0), block))
         return true;
   }
   return false;
+}
+
+/* Any block of any map, at any moment: a bit turns, or a sector or all of it reads as zeroes.  The real codec has to
+ * find it, whatever is lost then: all its bits count, which costs a larger resync, and reads that wait for it, and
+ * never data.  A bit that reads as it was written, long ago (a write that was lost) is beyond the model: the CRC is
+ * right. */
+void
+maps_rot (struct wdisk *d, uint32_t a)
+{
+  const unsigned what = a % (3 + w.mix.n_sites);
+  const uint32_t k = what < 2    ? block_of (d, META_HOT, 0, what, 0)
+                     : what == 2 ? block_of (d, META_WRITTEN, 0, 0, 0)
+                                 : block_of (d, META_BITMAP, what - 3, 0, 0);
+  const uint32_t sealed = what < 2    ? SUPER_SEALED_HOT
+                          : what == 2 ? SUPER_SEALED_WRITTEN
+                                      : SUPER_SEALED_BITMAP (what - 3);
+  struct super_choice choice;
+  enum super_status status;
+  struct superblock sb;
+
+  slot_read (d, &sb, &choice, &status);
+  if (d->meta_rotten[k] || status != SUPER_OK /* twice may be as it was */
+      || !(sb.sealed & sealed))
+    return; /* nothing was ever written there */
+  if (a / 16 % 4 == 0)
+    memset (d->meta[k], 0, META_BLOCK_SIZE);
+  else if (a / 16 % 4 == 1)
+    memset (d->meta[k] + a / 64 % 8 * 512, 0, 512);
+  else
+    d->meta[k][a / 64 % META_BLOCK_SIZE] ^= (uint8_t) (1u << (a >> 20 & 7));
+  if (memcmp (d->meta_stable[k], d->meta[k], META_BLOCK_SIZE) == 0)
+    return; /* they were zeroes */
+  memcpy (d->meta_stable[k], d->meta[k], META_BLOCK_SIZE);
+  d->meta_rotten[k] = true;
+}
+
+static int
+check_block (const struct wdisk *d, uint32_t k, const struct meta_block_id *id, uint32_t sealed, uint64_t *seq)
+{
+  const int r = meta_block_check_sealed (d->meta[k], id, sealed, seq);
+
+  if (d->meta_rotten[k] && r != -EBADMSG)
+    world_fail ("a block of a map that rotted counts (kind %u, site %u)", id->kind, id->site);
+  w.st.rot_found += d->meta_rotten[k];
+  return r;
 }
 
 static struct meta_block_id
@@ -110,10 +157,11 @@ load_written (struct wplugin *p)
   struct mark *m = &p->mapw.mark;
 
   for (uint64_t i = 0; i < m->written.n_blocks; i++) {
-    const uint8_t *block = d->meta[block_of (d, META_WRITTEN, 0, 0, i)];
+    const uint32_t k = block_of (d, META_WRITTEN, 0, 0, i);
+    const uint8_t *block = d->meta[k];
     struct meta_block_id id = block_id (p, META_WRITTEN, 0, i);
     uint64_t seq = 0;
-    int r = meta_block_check_sealed (block, &id, p->sb.sealed, &seq);
+    int r = check_block (d, k, &id, p->sb.sealed, &seq);
 
     m->sequence = MAX (m->sequence, r == 0 ? seq : 0);
     if (r != -ENODATA)
@@ -154,9 +202,10 @@ load (struct wplugin *p)
     bool damaged = false, whole[2];
 
     for (unsigned copy = 0; copy < 2; copy++) {
-      const uint8_t *block = d->meta[block_of (d, META_HOT, 0, copy, i)];
+      const uint32_t k = block_of (d, META_HOT, 0, copy, i);
+      const uint8_t *block = d->meta[k];
       struct meta_block_id id = block_id (p, META_HOT, 0, i);
-      int r = meta_block_check_sealed (block, &id, p->sb.sealed, &seq[copy]);
+      int r = check_block (d, k, &id, p->sb.sealed, &seq[copy]);
 
       whole[copy] = r == 0;
       damaged = damaged || r == -EBADMSG;
@@ -166,7 +215,7 @@ load (struct wplugin *p)
         newest_seq = seq[copy];
       }
     }
-    if (damaged) /* torn by a loss of power: all of it counts */
+    if (damaged && newest == NULL) /* torn by a loss of power, or rotten: all of it counts */
       for (unsigned s = 0; s < w.mix.n_sites; s++)
         check_differs (p->iasp, s, 0, W_SIZE);
     if (newest || damaged)
@@ -175,10 +224,11 @@ load (struct wplugin *p)
   }
   for (unsigned s = 0; s < p->rec.n_sites; s++)
     for (uint64_t i = 0; i < m->bits[s].n_blocks; i++) {
-      const uint8_t *block = d->meta[block_of (d, META_BITMAP, s, 0, i)];
+      const uint32_t at = block_of (d, META_BITMAP, s, 0, i);
+      const uint8_t *block = d->meta[at];
       struct meta_block_id id = block_id (p, META_BITMAP, s, i);
       uint64_t seq = 0;
-      int r = meta_block_check_sealed (block, &id, p->sb.sealed, &seq);
+      int r = check_block (d, at, &id, p->sb.sealed, &seq);
 
       m->sequence = MAX (m->sequence, r == 0 ? seq : 0);
       if (r != 0 && r != -ENODATA)
@@ -218,6 +268,7 @@ forget_others (struct wplugin *p)
       uint32_t k = seal (p, &b, block);
 
       memcpy (d->meta[k], block, META_BLOCK_SIZE);
+      d->meta_rotten[k] = false;
       memcpy (d->meta_stable[k], block, META_BLOCK_SIZE);
       d->meta_unstable[k] = false;
     }

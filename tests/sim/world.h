@@ -58,7 +58,7 @@ enum fault_kind {
   F_ONE_WAY, F_RESET_LINKS, F_SLOW_LINK, F_SLOW_DISK, F_DISK_ERROR, F_BITROT, F_PERSIST_FAIL,
   F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND,
   F_FIRST_NEW, F_DISASTER = F_FIRST_NEW, F_DETACH, F_STOP_MACHINE, F_VOTES, F_NODE,
-  F_SLOW_CONTROL, F_KILL_FILLING, F_CONTROL, F_KINDS,
+  F_SLOW_CONTROL, F_KILL_FILLING, F_CONTROL, F_ROT_MAP, F_KINDS,
 };
 extern const char *const fault_names[F_KINDS];
 
@@ -101,7 +101,7 @@ struct wdisk { /* of a site's copy of an IASP; every node of the site reaches it
   stamp_t cur[W_UNITS];    /* what a read gives */
   stamp_t stable[W_UNITS]; /* what a loss of power leaves */
   uint8_t meta[W_META_BLOCKS][META_BLOCK_SIZE], meta_stable[W_META_BLOCKS][META_BLOCK_SIZE];
-  bool meta_unstable[W_META_BLOCKS];
+  bool meta_unstable[W_META_BLOCKS], meta_rotten[W_META_BLOCKS];
   uint64_t meta_seq[W_META_BLOCKS], seq;
   uint64_t store_bytes;
   uint32_t lock_life;      /* of the plugin that has it open, or writes under way; 0: free */
@@ -112,7 +112,7 @@ struct wdisk { /* of a site's copy of an IASP; every node of the site reaches it
   unsigned errors;         /* so many of the next writes or flushes fail */
   bool restarted;          /* its machine lost power since it was in sync */
   uint8_t last_machine;    /* that had it open */
-  bool rotten;
+  bool rotten;             /* a slot */
 };
 
 enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT, DF_FORK, DF_DIGEST };
@@ -370,7 +370,7 @@ struct wfault {
 
 struct stats {
   uint64_t steps, ms, answered, reads, flushes, faults, commits, takeovers, switchovers, entered, lost,
-    power, resyncs, nothing, accepted, ev[EV_KINDS], fault[F_KINDS];
+    power, resyncs, nothing, accepted, rot_found, ev[EV_KINDS], fault[F_KINDS];
 };
 
 struct world {
@@ -565,6 +565,7 @@ extern struct mark *mapw_mark (struct wplugin *p);
 extern void mapw_write (struct wplugin *p);
 extern void check_written (const struct wplugin *p, uint64_t offset, uint64_t length);
 extern void mapw_done (struct wplugin *p, int error);
+extern void maps_rot (struct wdisk *d, uint32_t a);
 extern void copyside_marked (struct wplugin *p, int error);
 
 /* ---- net.c: mirror links -------------------------------------------------------------------- */
