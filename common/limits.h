@@ -417,6 +417,8 @@
 #define CLIENT_LOOK_MS  250
 /* A peer that confirms nothing for so long is dead (TCP_USER_TIMEOUT, keep-alive). */
 #define CLIENT_DEAD_MS 5000
+/* Who asks for its status and doesn't read it keeps others waiting for so long. */
+#define CLIENT_STATUS_MS 1000
 /* A kept write has this time to be written again. */
 #define CLIENT_REWRITE_MS 30000
 /* A client has left and its request has no answer: the session is given up for it. */

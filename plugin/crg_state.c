@@ -156,7 +156,7 @@ crg_status_thread (void *opaque)
     if (fd < 0)
       continue;
     o = status (c);
-    jsonl_send (fd, o, 1000);
+    jsonl_send (fd, o, CLIENT_STATUS_MS);
     json_decref (o);
   }
   return NULL;
