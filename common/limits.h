@@ -74,6 +74,9 @@
 /* ... each of which has only so long when there are as many: ten round trips of any link that mirrors, and a crowd of
  * strangers that say nothing keeps production waiting for little more. */
 #define LINK_CROWD_MS 1000
+/* Connections that wait to be accepted, in the order in which they came: whoever finds no room here is asked by its
+ * kernel to try again after 1, 3, 7 s. */
+#define LINK_BACKLOG 128
 
 /* --- group engines ----------------------------------------------------------------------- */
 

@@ -575,7 +575,7 @@ listen_on (const char *address, uint16_t *port, char *err, size_t errlen)
   fd = socket (ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd == -1 || setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == -1
       || setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == -1 /* accepted ones inherit it */
-      || bind (fd, ai->ai_addr, ai->ai_addrlen) == -1 || listen (fd, LINK_MAX_PENDING) == -1
+      || bind (fd, ai->ai_addr, ai->ai_addrlen) == -1 || listen (fd, LINK_BACKLOG) == -1
       || getsockname (fd, (struct sockaddr *) &got, &len) == -1) {
     r = -errno;
     snprintf (err, errlen, "mirror port %s:%u: %s; is another process on it?", address, *port, strerror (-r));
