@@ -180,7 +180,7 @@ jsonl_parse (const char *text, size_t len, json_error_t *error)
     return NULL;
   }
   obj = json_loadb (text, len, JSON_REJECT_DUPLICATES, error);
-  if (obj && !json_is_object (obj)) {
+  if (obj && json_typeof (obj) != JSON_OBJECT) {
     json_decref (obj);
     say (error, "not an object");
     return NULL;
