@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "admin/cli.h"
+#include "common/claim.h"
 #include "common/ident.h"
 #include "common/metafile.h"
 #include "common/super.h"
@@ -48,6 +49,8 @@ struct view {
   struct meta_layout layout;
   bool knows_written;
   uint64_t written_bytes; /* of the data */
+  unsigned n_claims;      /* S1: who is opening it, or was when it died */
+  struct claim_block claims[META_CLAIMS];
   int code; /* the exit code */
   char message[256];
 };
@@ -291,6 +294,20 @@ look_at_maps (struct view *v, int fd)
   return r;
 }
 
+static int
+look_at_claims (struct view *v, int fd)
+{
+  static _Alignas (META_BLOCK_SIZE) uint8_t blocks[META_CLAIMS][META_BLOCK_SIZE];
+  int r = pread_all (v, fd, blocks[0], sizeof blocks, v->layout.claims.offset);
+
+  if (r < 0)
+    return cli_error (v->cli, CRG_EXIT_ERROR, "cannot read the claims of %s, at byte %" PRIu64 ": %s", v->path,
+                      v->layout.claims.offset, strerror (-r));
+  for (unsigned i = 0; i < META_CLAIMS; i++)
+    v->n_claims += claim_decode (blocks[i], i, v->chosen.store_id, &v->claims[v->n_claims]);
+  return CRG_EXIT_FINE;
+}
+
 /* Fills *v, or prints an error.  Returns EXIT_FINE if there is something to show. */
 static int
 look (struct view *v)
@@ -313,7 +330,8 @@ look (struct view *v)
   if (v->meta.fd >= 0)
     v->layout.data_bytes = v->meta.from;
   judge (v);
-  return v->has_layout && v->code == CRG_EXIT_FINE ? look_at_maps (v, fd) : CRG_EXIT_FINE;
+  r = v->has_layout ? look_at_claims (v, fd) : CRG_EXIT_FINE;
+  return r == CRG_EXIT_FINE && v->has_layout && v->code == CRG_EXIT_FINE ? look_at_maps (v, fd) : r;
 }
 
 /* ---- dump ------------------------------------------------------------------------------- */
@@ -450,7 +468,7 @@ layout_json (const struct view *v)
   add_area (areas, "data", 0, l->data_bytes);
   add_area (areas, "written", l->written.offset, l->written.blocks * META_BLOCK_SIZE);
   add_area (areas, "hot", l->hot.offset, l->hot.blocks * META_BLOCK_SIZE);
-  add_area (areas, "log", l->log.offset, l->log.blocks * META_BLOCK_SIZE);
+  add_area (areas, "claims", l->claims.offset, l->claims.blocks * META_BLOCK_SIZE);
   for (i = 0; i < CRG_MAX_SITES; i++) {
     snprintf (name, sizeof name, "bitmap-%u", i);
     add_area (areas, name, l->bitmap[i].offset, l->bitmap[i].blocks * META_BLOCK_SIZE);
@@ -463,6 +481,23 @@ layout_json (const struct view *v)
   put_u64 (o, "overhead_bytes", overhead);
   put (o, "overhead_percent", json_real (100.0 * (double) overhead / (double) l->store_bytes));
   return o;
+}
+
+static json_t *
+claims_json (const struct view *v)
+{
+  json_t *array = json_array (), *o;
+  char session[17];
+
+  for (unsigned i = 0; i < v->n_claims; i++) {
+    o = json_object ();
+    snprintf (session, sizeof session, "%016" PRIx64, v->claims[i].session);
+    put (o, "node", json_string (v->claims[i].node));
+    put (o, "boot_id", id_json (v->claims[i].boot_id));
+    put (o, "session", json_string (session));
+    json_array_append_new (array, o);
+  }
+  return array;
 }
 
 /* All that dump shows; the text is made of it too, so that both say the same. */
@@ -489,6 +524,7 @@ view_json (const struct view *v)
     json_array_append_new (slots, slot);
   }
   put (o, "written_bytes", v->knows_written ? json_integer ((json_int_t) v->written_bytes) : json_null ());
+  put (o, "claims", claims_json (v));
   put (o, "slots", slots);
   put (o, "layout", v->has_layout ? layout_json (v) : json_null ());
   return o;
@@ -530,6 +566,8 @@ print_text (const struct view *v, json_t *view)
     printf ("chosen: slot %d: %s\n", v->choice.slot, choice_reason (v));
   if (v->knows_written)
     printf ("written: %" PRIu64 " of %" PRIu64 " bytes of data\n", v->written_bytes, v->chosen.data_bytes);
+  for (i = 0; i < v->n_claims; i++)
+    printf ("claim: node %s is opening it, or was when it died\n", v->claims[i].node);
   json_array_foreach (json_object_get (view, "slots"), i, slot) {
     printf ("\nslot %zu at %" PRIu64 ": %s\n", i, v->slot_offset[i],
             json_string_value (json_object_get (slot, "status")));
@@ -588,6 +626,8 @@ check (struct view *v)
   printf ("%s: %s%s", v->path, v->message, v->is_open ? " (open in a plugin now)" : "");
   if (v->knows_written)
     printf ("; %" PRIu64 " of %" PRIu64 " bytes were ever written", v->written_bytes, v->chosen.data_bytes);
+  for (unsigned i = 0; i < v->n_claims; i++)
+    printf ("; node %s is opening it, or was when it died", v->claims[i].node);
   putchar ('\n');
   return v->code;
 }

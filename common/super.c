@@ -16,8 +16,6 @@
 
 /* ---- layout -------------------------------------------------------------------------------- */
 
-/* 256 KiB: room for a journal of hot marks, whatever its form will be. */
-#define LOG_BLOCKS 64
 
 static int
 store_size_check (uint64_t store_bytes)
@@ -78,8 +76,8 @@ meta_layout (uint64_t store_bytes, uint32_t dirty_block_size, struct meta_layout
     at -= map_blocks * META_BLOCK_SIZE;
     layout->bitmap[site] = (struct meta_area) { at, map_blocks };
   }
-  at -= LOG_BLOCKS * META_BLOCK_SIZE;
-  layout->log = (struct meta_area) { at, LOG_BLOCKS };
+  at -= META_CLAIMS * META_BLOCK_SIZE;
+  layout->claims = (struct meta_area) { at, META_CLAIMS };
   at -= 2 * hot_blocks * META_BLOCK_SIZE;
   layout->hot = (struct meta_area) { at, 2 * hot_blocks };
   at -= map_blocks * META_BLOCK_SIZE;

@@ -3,7 +3,7 @@
  * Pure: no I/O, no state, any thread.
  *
  *   0                 data_bytes                                          store_bytes
- *   | data            | written | hot | log | bitmap of site 0 .. 7 | slot 0 | slot 1 |
+ *   | data            | written | hot | claims | bitmap of site 0 .. 7 | slot 0 | slot 1 |
  *
  * Data keeps offset 0, so that a store can be used without us in an emergency.  The two
  * superblock slots are the last two whole blocks of 4096 bytes, so that the store's size
@@ -16,7 +16,7 @@
  *
  * Cost with dirty blocks of 64 KiB, for each TiB: nine bitmaps (written, and one for each of
  * CRG_MAX_SITES) of 521 blocks, 18.3 MiB together; hot map, two copies of 33 blocks, 264 KiB;
- * log, 256 KiB.  With 4 KiB dirty blocks 293 MiB, with 1 MiB dirty blocks 1.7 MiB.
+ * claims, 256 KiB.  With 4 KiB dirty blocks 293 MiB, with 1 MiB dirty blocks 1.7 MiB.
  *
  * Writing: a new superblock goes to the slot that does not hold the newest valid one (sequence
  * + 1), then a flush.  A crash leaves the old or the new one.  A change that forbids something
@@ -48,10 +48,13 @@ struct meta_layout {
   uint32_t dirty_block_size; /* bytes for each bit of written and bitmap */
   struct meta_area written;  /* one bitmap: has this block ever been written */
   struct meta_area hot;      /* two copies of a map of regions, one after the other */
-  struct meta_area log;
+  struct meta_area claims;   /* S1: a block for each node that opens it (claim.h) */
   struct meta_area bitmap[CRG_MAX_SITES];
   uint64_t slot_offset[2];   /* superblocks */
 };
+
+/* So many claims: far more than a site has nodes, so that a node's id tells its place. */
+#define META_CLAIMS 64
 
 /* Smallest store: the metadata needs at least 308 KiB; the rest is data. */
 #define META_MIN_STORE_BYTES (1024 * 1024)
@@ -80,7 +83,7 @@ extern uint64_t meta_bytes_apart (uint64_t data_store_bytes, uint32_t dirty_bloc
 
 /* ---- blocks of the maps ----------------------------------------------------------------- */
 
-/* Each block of written, hot, log and bitmap: a header of 64 bytes, then the map's bytes:
+/* Each block of written, hot, claims and bitmap: a header of 64 bytes, then the map's bytes:
  *   0 magic u32 "CRGM" | 4 kind u8 | 5 site u8 | 6 version u16 | 8 index u64 | 16 sequence u64
  *  24 store id, 16 bytes | 40 zero, 20 bytes | 60 CRC32C of the block without these 4 bytes
  * A block that is not what its place says (or torn) is not used; its bits count as set. */
@@ -91,7 +94,7 @@ extern uint64_t meta_bytes_apart (uint64_t data_store_bytes, uint32_t dirty_bloc
 enum meta_kind {
   META_WRITTEN = 1,
   META_HOT,
-  META_LOG,
+  META_CLAIM,
   META_BITMAP,
 };
 

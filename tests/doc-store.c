@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "common/claim.h"
 #include "common/crc32c.h"
 #include "common/super.h"
 #include "tests/tap.h"
@@ -256,7 +257,7 @@ map_block (void)
                         META_BLOCK_SIZE - crc->offset - 4)
               : 0);
   finish (&t, "block of a map");
-  ok (META_WRITTEN == 1 && META_HOT == 2 && META_LOG == 3, "kinds");
+  ok (META_WRITTEN == 1 && META_HOT == 2 && META_CLAIM == 3, "kinds");
   ok (META_BLOCK_BITS == 32256 && META_BLOCK_PAYLOAD == 4032, "bits of a block");
 }
 
@@ -287,10 +288,33 @@ costs (void)
   }
   fclose (fp);
   is (n, 3, "three costs in the page");
-  ok (meta_layout (tib, DIRTY_BLOCK_SIZE, &l) == 0 && DIRTY_BLOCK_SIZE == 65536 && l.log.blocks == 64,
-      "the default, and the log");
+  ok (meta_layout (tib, DIRTY_BLOCK_SIZE, &l) == 0 && DIRTY_BLOCK_SIZE == 65536 && l.claims.blocks == 64,
+      "the default, and the claims");
   ok (META_MIN_STORE_BYTES == 1 << 20 && STORE_MAX_BYTES == UINT64_C (1) << 60, "smallest and largest");
   is (crc32c (0, "123456789", 9), 0xE3069283, "the CRC of the page's example");
+}
+
+static void
+claim (void)
+{
+  static uint8_t block[META_BLOCK_SIZE];
+  struct claim_block c = { .node = "n1", .session = 0x3132333435363738 };
+  struct table t = { .block = block };
+  unsigned at = META_BLOCK_HEADER;
+  static const uint8_t store_id[CRG_ID_LEN] = { 1 };
+
+  memset (c.boot_id, 0x62, CRG_ID_LEN);
+  claim_encode (&c, 5, store_id, block);
+  t.n = read_table ("claim", t.rows);
+  for (unsigned i = 0; i < t.n && t.rows[i].offset == at; i++)
+    at += t.rows[i].length;
+  is (at, META_BLOCK_SIZE, "claim: no gap, no overlap, the payload");
+  number (&t, "set", 1, 1);
+  number (&t, "session", 8, c.session);
+  bytes (&t, "boot_id", 16, c.boot_id, CRG_ID_LEN);
+  bytes (&t, "node", 64, c.node, strlen (c.node));
+  finish (&t, "claim");
+  ok (claim_place (64 + 3) == 3 && META_CLAIMS == 64, "a node's place");
 }
 
 int
@@ -298,6 +322,7 @@ main (void)
 {
   superblock ();
   map_block ();
+  claim ();
   costs ();
   return tap_done ();
 }

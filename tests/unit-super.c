@@ -49,8 +49,8 @@ check_layout (uint64_t store_bytes, uint32_t dirty)
   at += l.written.blocks * META_BLOCK_SIZE;
   check (l.hot.offset == at, "hot at %llu", (unsigned long long) at);
   at += l.hot.blocks * META_BLOCK_SIZE;
-  check (l.log.offset == at, "log at %llu", (unsigned long long) at);
-  at += l.log.blocks * META_BLOCK_SIZE;
+  check (l.claims.offset == at, "claims at %llu", (unsigned long long) at);
+  at += l.claims.blocks * META_BLOCK_SIZE;
   for (i = 0; i < CRG_MAX_SITES; i++) {
     check (l.bitmap[i].offset == at, "bitmap %u at %llu", i, (unsigned long long) at);
     at += l.bitmap[i].blocks * META_BLOCK_SIZE;
@@ -192,7 +192,7 @@ map_blocks (void)
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_WRITTEN, &sequence), -EBADMSG, "and that of what was written");
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_ALL & ~SUPER_SEALED_WRITTEN, &sequence), -ENODATA,
       "which is not that of another");
-  other.kind = META_LOG;
+  other.kind = META_CLAIM;
   is (meta_block_check_sealed (block, &other, SUPER_SEALED_ALL, &sequence), -ENODATA, "what is never sealed can't be damaged so");
 }
 
