@@ -89,6 +89,8 @@ begin (struct engine *e)
     apply_super (e);
     write_slot (e, FIRST);
   }
+  else if (m->want_lazy && (e->meta.sb.flags & SUPER_F_CLEAN))
+    m->want_lazy = false; /* S1: released, and perhaps another host's by now */
   else if (m->want_lazy) {
     m->want_lazy = false;
     m->busy = true;

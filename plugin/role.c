@@ -698,16 +698,23 @@ role_resume (struct engine *e)
     prod_resume (e);
 }
 
-/* The superblock of a graceful release: nothing is written to the data any more. */
+/* The superblock of a graceful release: nothing is written to the data any more, and no other superblock
+ * after it, for another host may open the store from then on (S1). */
 static bool
 write_clean (struct engine *e)
 {
   struct superblock *sb = &e->meta.sb;
+  const uint16_t flags = sb->flags;
 
+  if (flags & SUPER_F_CLEAN)
+    return true;
   if (e->metaw.busy || !mapw_is_idle (e) || store_flush (&e->ia->store) < 0)
     return false;
-  sb->flags = (uint16_t) ((sb->flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
-  return storemeta_write (&e->meta, &e->ia->store, false) == 0;
+  sb->flags = (uint16_t) ((flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
+  if (storemeta_write (&e->meta, &e->ia->store, false) == 0)
+    return true;
+  sb->flags = flags;
+  return false;
 }
 
 /* The sides are down: close the store, cleanly if that is true. */
