@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the files of the engine share: engine.c (thread, requests), role.c (changes of role),
- * prod.c (the production side), copyside.c (the mirror side), metaw.c (superblocks on their way
- * to disk), mapw.c (maps), control.c (the controller).  Every field is the engine thread's, but for those that
- * say otherwise.
+/* What the files of the engine share: engine.c (thread, requests), role.c (changes of role), opening.c
+ * (the store for it), prod.c (the production side), copyside.c (the mirror side), metaw.c (superblocks
+ * on their way to disk), mapw.c (maps), control.c (the controller).  Every field is the engine
+ * thread's, but for those that say otherwise.
  */
 #ifndef IASP_ENGINE_PRIVATE_H
 #define IASP_ENGINE_PRIVATE_H
@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "common/claim.h"
 #include "common/jsonl.h"
 #include "plugin/copy.h"
 #include "plugin/copy_private.h"
@@ -310,6 +311,9 @@ struct engine {
   char production[CRG_NAME_MAX + 1]; /* node, as last told */
   struct record rec;
   struct storemeta meta;
+  bool claimed; /* S1: the store, until its open record is stable */
+  struct claim claim;
+  struct superblock claimed_sb;
   struct sop_env env;
   struct metaw metaw;
   struct mapw mapw;
@@ -391,6 +395,19 @@ extern void copyside_super_done (struct engine *e, int error);
 extern void copyside_marked (struct engine *e, int error);
 extern void copyside_round (struct engine *e);
 extern void copyside_tick (struct engine *e);
+
+/* opening.c */
+/* Opens, locks and checks.  NULL, or a code, with a sentence. */
+extern const char *opening_store (struct engine *e, const struct record *r, uint8_t site, enum role role,
+                                  const json_t *request, char *err, size_t errlen);
+/* Do disk and record agree that this copy may be production (R4, R6, S2)?  NULL, or a code. */
+extern const char *opening_check_production (const struct engine *e, const struct record *r, uint8_t site,
+                                             const json_t *request, char *err, size_t errlen);
+/* The open record, stable in both slots before anything relies on it (R1, S1). */
+extern int opening_write_record (struct engine *e, enum role role, char *err, size_t errlen);
+extern void opening_give_reservation (struct engine *e);
+/* Closes the store, and takes back what said that we were opening it. */
+extern void opening_let_go (struct engine *e);
 
 /* role.c */
 extern void role_command (struct engine *e, json_t *request, json_int_t id);

@@ -14,8 +14,8 @@
 #include "plugin/params.h"
 
 enum key {
-  K_NAME, K_STORE, K_META, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_SITE, K_CRG, K_CLUSTER_ID, K_CRG_ID,
-  K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
+  K_NAME, K_STORE, K_META, K_DIRECT, K_ROLE, K_CONTROL, K_NODE, K_NODE_ID, K_SITE, K_CRG, K_CLUSTER_ID,
+  K_CRG_ID, K_IASP_ID, K_LINEAGE, K_SIZE, K_DIRTY_BLOCK, K_LISTEN, K_TLS_CA, K_TLS_CERT, K_TLS_KEY,
   K_SUSPEND_TIMEOUT_MS, K_NO_QUORUM_TIMEOUT_MS, K_STORE_ERROR, K_RESYNC_TARGET_S, K_RESYNC_SHARE,
   K_SNAPSHOT, K_SNAPSHOT_HOOK, K_RESERVATION,
 #ifdef CRG_TEST
@@ -33,6 +33,7 @@ static const char *const keys[] = {
   [K_ROLE] = "role",
   [K_CONTROL] = "control",
   [K_NODE] = "node",
+  [K_NODE_ID] = "node-id",
   [K_SITE] = "site",
   [K_CRG] = "crg",
   [K_CLUSTER_ID] = "cluster-id",
@@ -65,7 +66,7 @@ static const char *const keys[] = {
    | BIT (K_IASP_ID) | BIT (K_LINEAGE) | BIT (K_SIZE) | BIT (K_DIRTY_BLOCK))
 #define LINK_ALL    (BIT (K_TLS_CA) | BIT (K_TLS_CERT) | BIT (K_TLS_KEY))
 #define CONTROL_ANY                                                                               \
-  (CONTROL_ALL | LINK_ALL | BIT (K_META) | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)                           \
+  (CONTROL_ALL | LINK_ALL | BIT (K_META) | BIT (K_NODE_ID) | BIT (K_LISTEN) | BIT (K_SUSPEND_TIMEOUT_MS)          \
    | BIT (K_NO_QUORUM_TIMEOUT_MS) | BIT (K_STORE_ERROR) | BIT (K_RESYNC_TARGET_S) | BIT (K_RESYNC_SHARE) \
    | BIT (K_SNAPSHOT) | BIT (K_SNAPSHOT_HOOK) | BIT (K_RESERVATION))
 
@@ -84,6 +85,7 @@ const char params_help[]
     "control=<SOCKET>    Listen here for a controller, which gives the role.\n"
     "node= site= crg= cluster-id= crg-id= iasp-id= lineage= size= dirty-block=\n"
     "                    (required with control=) Who we are; see nbdkit-iasp-plugin(1).\n"
+    "node-id=<N>         This node's number, by which it claims the store before it opens it.\n"
     "listen=<ADDR>[,<ADDR>]:<PORT>  Mirror port.\n"
     "tls-ca= tls-cert= tls-key=     (required with listen=) Files of the mirror link's TLS.\n"
     "suspend-timeout-ms=<N>    A copy that doesn't answer for so long is given up [10000].\n"
@@ -286,6 +288,14 @@ params_set (struct params *p, const char *key, const char *value, char *err, siz
     return 0;
   case K_CONTROL: return set_text (p->control, sizeof p->control, key, value, err, errlen);
   case K_NODE: return set_name (p->node, key, value, err, errlen);
+  case K_NODE_ID: {
+    uint64_t n;
+
+    if (set_number (&n, key, value, UINT32_MAX, err, errlen) < 0)
+      return -EINVAL;
+    p->node_id = (uint32_t) n;
+    return 0;
+  }
   case K_SITE: return set_name (p->site, key, value, err, errlen);
   case K_CRG: return set_name (p->crg, key, value, err, errlen);
   case K_CLUSTER_ID: return set_id (p->cluster_id, key, value, err, errlen);

@@ -28,6 +28,7 @@ struct params {
   /* With a controller only. */
   char control[CRG_SOCK_PATH_MAX + 1]; /* empty: no controller */
   char node[CRG_NAME_MAX + 1];
+  uint32_t node_id;             /* 0: not told; then the store is opened without a claim */
   char site[CRG_NAME_MAX + 1];
   char crg[CRG_NAME_MAX + 1];
   uint8_t cluster_id[CRG_ID_LEN];

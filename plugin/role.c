@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Changes of role: opens the store under S1, R1, R4, R5, R6, starts one of the two sides, and takes
- * them down again: hold, drain, flush, a clean superblock, unlock.  What takes time is a task that
- * moves on with each round of the engine.  It must never let a client in before the superblock
- * that names this production is stable.
+/* Changes of role: opens the store (opening.c), starts one of the two sides, and takes them down
+ * again: hold, drain, flush, a clean superblock, unlock.  What takes time is a task that moves on with
+ * each round of the engine.  It must never let a client in before the superblock that names this
+ * production is stable.
  */
 #include "config.h"
 
@@ -10,11 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/clock.h"
 #include "common/ident.h"
 #include "plugin/engine_private.h"
 #include "plugin/log.h"
-#include "plugin/reserve.h"
 
 /* A release waits so long for requests and copies before it goes on without a clean close. */
 #define RELEASE_WAIT_MS 5000u
@@ -111,269 +109,6 @@ own_site (const struct engine *e, const struct record *r, uint8_t *index)
   return false;
 }
 
-/* ---- opening the store -------------------------------------------------------------------- */
-
-static bool
-has_name (const json_t *names, const char *name)
-{
-  const json_t *j;
-  size_t i;
-
-  json_array_foreach (names, i, j)
-    if (json_is_string (j) && strcmp (json_string_value (j), name) == 0)
-      return true;
-  return false;
-}
-
-/* May this machine use the store that somebody has or had open (S1)?  Sets restarted (R5). */
-static int
-check_open_record (struct engine *e, const json_t *fenced, char *err, size_t errlen)
-{
-  const struct superblock *sb = &e->meta.sb;
-
-  e->was_clean = !(sb->flags & SUPER_F_OPEN) && !e->meta.damaged;
-  /* R5: opening a restarted copy doesn't make it whole. */
-  e->restarted = e->meta.damaged || (sb->flags & SUPER_F_RESTARTED);
-  if (!(sb->flags & SUPER_F_OPEN) || ident_id_equal (sb->open_boot_id, e->boot_id))
-    return 0; /* (b): released, or this boot and the lock was free */
-  e->restarted = true;
-  if (strcmp (sb->open_node, e->ia->p.node) == 0 || has_name (fenced, sb->open_node))
-    return 0; /* (b): this machine before it restarted; (d) */
-  snprintf (err, errlen, "store %s: node %s has it open, or did not release it (S1); wait for it, or fence it and "
-            "say so with crgctl mark-failed", e->ia->p.store, sb->open_node);
-  return -EBUSY;
-}
-
-/* Do disk and record agree that this copy may be production (R4, R6, S2)?  NULL, or a code. */
-static const char *
-check_production (const struct engine *e, const struct record *r, uint8_t site, const json_t *request, char *err,
-                  size_t errlen)
-{
-  const struct superblock *sb = &e->meta.sb;
-  const char *path = e->ia->p.store;
-  /* R4: what is forced is the first opening of the tenure; from then on disk and record agree. */
-  bool forced = json_is_true (json_object_get (request, "forced")) && sb->tenure < r->tenure;
-
-  if (!forced && !(r->in_set & 1u << site)) {
-    snprintf (err, errlen, "store %s: the record does not have this copy in the in-sync set (R4)", path);
-    return "not-in-set";
-  }
-  /* One damaged slot, as a power loss in the middle of a write leaves it, forbids nothing: what was
-   * relied on is in the other one (nbd-crg-store(5)), and so is more rather than less of what is
-   * forbidden. */
-  if (sb->flags & SUPER_F_UNUSABLE) {
-    snprintf (err, errlen, "store %s: it was never filled, or its resynchronisation is not over; it can't be "
-              "production (R4)", path);
-    return "unusable";
-  }
-  if (!forced && (sb->generation > r->generation || sb->generation < r->since[site])) {
-    snprintf (err, errlen, "store %s: its generation %llu does not agree with the record's (since %llu, now %llu) (R6); "
-              "an operator has to decide", path, (unsigned long long) sb->generation,
-              (unsigned long long) r->since[site], (unsigned long long) r->generation);
-    return "disagrees";
-  }
-  if (e->restarted && !forced && (r->in_set & ~(1u << site)) && !json_is_true (json_object_get (request, "accept_loss"))) {
-    snprintf (err, errlen, "store %s: its machine restarted; what was answered and not flushed may be only on the other "
-              "copies of the set (S2)", path);
-    return "restarted";
-  }
-  return NULL;
-}
-
-/* S1 c: the device lets nobody else write from now on.  S1 has allowed this host to open the store, so
- * the key of who had it open before, which the open record tells, is taken out. */
-static int
-take_reservation (struct engine *e, char *err, size_t errlen)
-{
-  const struct params *p = &e->ia->p;
-  const struct superblock *sb = &e->meta.sb;
-  uint64_t own = reserve_key (p->iasp_id, p->node, e->boot_id), old = 0;
-  int r;
-
-  e->reserved = RESERVED_NOT;
-  if (!p->reservation)
-    return 0;
-  if (sb->open_node[0] != '\0')
-    old = reserve_key (p->iasp_id, sb->open_node, sb->open_boot_id);
-  r = reserve_io_take (e->ia->store.fd, p->store, own, old, true, err, errlen);
-  if (r == 0) {
-    e->reserved = RESERVED_TAKEN;
-    log_line ("store %s: reserved at the device%s%s", p->store, old ? "; last opened by node " : "", sb->open_node);
-  }
-  return r;
-}
-
-/* After the last write.  What stays registered forbids nothing to the next host, who knows the key. */
-static void
-give_reservation (struct engine *e)
-{
-  const struct params *p = &e->ia->p;
-  uint64_t own = reserve_key (p->iasp_id, p->node, e->boot_id);
-  char err[512];
-
-  if (e->reserved != RESERVED_NOT && reserve_io_give (e->ia->store.fd, p->store, own, err, sizeof err) < 0)
-    log_line ("%s", err);
-  e->reserved = RESERVED_NOT;
-}
-
-/* Opens, locks and checks.  NULL, or a code, with a sentence. */
-static const char *
-open_store (struct engine *e, const struct record *r, uint8_t site, enum role role, const json_t *request, char *err,
-            size_t errlen)
-{
-  bool production = role == ROLE_PRODUCTION;
-  struct iasp *ia = e->ia;
-  struct superblock *sb = &e->meta.sb;
-  const char *code = "store";
-  int res;
-
-  if (store_open_with (&ia->store, ia->p.store, ia->p.meta, ia->p.direct, err, errlen) < 0)
-    return "store";
-  ia->store.data_bytes = ia->p.size;
-  e->released = false;
-  if (store_lock (&ia->store, ia->p.store) < 0) {
-    snprintf (err, errlen, "store %s: another process has it open%s%.150s (S1)", ia->p.store,
-              ia->p.meta[0] ? ", or its metadata " : "", ia->p.meta);
-    code = "locked";
-    goto error;
-  }
-  res = storemeta_read (&e->meta, &ia->store, ia->p.store, err, errlen);
-  if (res == -ENODATA) {
-    if (production && (r->generation != 1 || r->loss != 0)) {
-      snprintf (err, errlen, "store %s: it has no superblock, and the CRG has used its production copy before; "
-                "correct store=", ia->p.store);
-      code = "empty";
-      goto error;
-    }
-    if (storemeta_format (&e->meta, &ia->store, &ia->p, site, err, errlen) < 0)
-      goto error;
-    sb->flags = (uint16_t) ((sb->flags & SUPER_F_EXTERNAL) | (production ? 0 : SUPER_F_UNUSABLE)
-                            | (ia->p.fault_written ? SUPER_F_WRITTEN : 0));
-    sb->generation = production ? r->generation : 0;
-    sb->since = production ? r->since[site] : 0;
-    e->was_clean = true;
-    e->restarted = false;
-    log_line ("store %s: new, %llu bytes of data", ia->p.store, (unsigned long long) sb->data_bytes);
-  }
-  else if (res < 0) {
-    code = "damaged";
-    if (res == -ESTALE)
-      code = "identity";
-    goto error;
-  }
-  else {
-    /* C9: the group was recovered, and this store was in its set: it goes on
-     * under the new lineage, with the superblock that is written next. */
-    if (r->has_past && (r->in_set & 1u << site) && ident_id_equal (sb->lineage, r->past)) {
-      log_line ("store %s: of the lineage that this group was recovered from; it gets the new one", ia->p.store);
-      memcpy (sb->lineage, ia->p.lineage, CRG_ID_LEN);
-    }
-    if (storemeta_check (&e->meta, &ia->p, site, err, errlen) < 0) {
-      code = "identity";
-      goto error;
-    }
-    if (sb->store_bytes != ia->store.store_bytes) {
-      snprintf (err, errlen, "store %s: it has %llu bytes, and had %llu when it was made; restore its size", ia->p.store,
-                (unsigned long long) ia->store.store_bytes, (unsigned long long) sb->store_bytes);
-      code = "size";
-      goto error;
-    }
-    if (check_open_record (e, json_object_get (request, "fenced"), err, errlen) < 0) {
-      code = "not-released";
-      goto error;
-    }
-    /* R4: the first opening of a tenure that was forced; the open record ends the fork.  R6: else
-     * only what the record knows as one. */
-    if ((sb->flags & SUPER_F_FORK)
-        && !(production ? json_is_true (json_object_get (request, "forced")) && sb->tenure < r->tenure
-                        : (r->fork >> site & 1) != 0)) {
-      snprintf (err, errlen, "store %s: it is a fork (R6); reattach it", ia->p.store);
-      code = "fork";
-      goto error;
-    }
-    if (sb->tenure > r->tenure) {
-      snprintf (err, errlen, "store %s: it has seen tenure %llu, newer than %llu (R1)", ia->p.store,
-                (unsigned long long) sb->tenure, (unsigned long long) r->tenure);
-      code = "tenure";
-      goto error;
-    }
-    if (!production && sb->generation > r->generation) {
-      snprintf (err, errlen, "store %s: its generation %llu is newer than the record's %llu (R6); an operator has to "
-                "decide", ia->p.store, (unsigned long long) sb->generation, (unsigned long long) r->generation);
-      code = "disagrees";
-      goto error;
-    }
-  }
-  if (role == ROLE_DETACHED && (sb->flags & SUPER_F_UNUSABLE)) {
-    snprintf (err, errlen, "store %s: it was never filled, or its resynchronisation is not over; there is no state "
-              "of it to export", ia->p.store);
-    code = "unusable";
-    goto error;
-  }
-  if (production) {
-    code = check_production (e, r, site, request, err, errlen);
-    if (code)
-      goto error;
-  }
-  if (take_reservation (e, err, errlen) < 0) {
-    code = "reservation";
-    goto error;
-  }
-  return NULL;
-
-error:
-  store_close (&ia->store);
-  return code;
-}
-
-/* The open record, stable in both slots before anything relies on it (R1, S1).  Until the first is, nobody else
- * can know of it: if that takes longer than the lease, another host may have opened the store, and nothing more
- * is written. */
-static int
-write_open_record (struct engine *e, enum role role, char *err, size_t errlen)
-{
-  struct superblock *sb = &e->meta.sb;
-  bool production = role == ROLE_PRODUCTION, late;
-  int r;
-
-  /* R6: from its first opening as a fork on, all that it is written is in its maps. */
-  if (role == ROLE_DETACHED && sb->role == SUPER_ROLE_MIRROR && e->mapw.on)
-    sb->flags |= SUPER_F_TRACKED;
-  sb->role = production ? SUPER_ROLE_PRODUCTION : role == ROLE_MIRROR ? SUPER_ROLE_MIRROR : SUPER_ROLE_DETACHED;
-  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING | SUPER_F_EXTERNAL | SUPER_F_WRITTEN))
-                          | SUPER_F_OPEN | (e->ia->store.direct ? SUPER_F_DIRECT : 0)
-                          | (production ? 0 : sb->flags & (SUPER_F_FORK | SUPER_F_TRACKED))
-                          | (role == ROLE_DETACHED ? SUPER_F_FORK : 0)
-                          | (e->restarted && !production ? SUPER_F_RESTARTED : 0));
-  /* R1: a detached copy takes part in no tenure. */
-  if (role != ROLE_DETACHED)
-    sb->tenure = e->rec.tenure;
-  if (production) {
-    sb->generation = e->rec.generation;
-    sb->since = e->rec.since[e->site];
-  }
-  sb->in_set = e->rec.in_set;
-  sb->loss = e->rec.loss;
-  snprintf (sb->open_node, sizeof sb->open_node, "%s", e->ia->p.node);
-  memcpy (sb->open_boot_id, e->boot_id, CRG_ID_LEN);
-  sb->open_session = e->session;
-  if (e->reserved == RESERVED_TAKEN)
-    e->reserved = RESERVED_RECORDED;
-  r = storemeta_write (&e->meta, &e->ia->store, false);
-  late = production && e->lease_until_ms != 0 && clock_boottime_ms () >= e->lease_until_ms;
-  if (r == 0)
-    r = late ? -ETIMEDOUT : storemeta_write (&e->meta, &e->ia->store, false);
-  if (r == -ETIMEDOUT && late)
-    snprintf (err, errlen, "store %s: the lease ended before it was known that this node has the store open (S1)",
-              e->ia->p.store);
-  else if (r == -EBADE && !e->ia->p.reservation)
-    snprintf (err, errlen, "store %s: its device is reserved for another host; set persistent-reservation to on at each "
-              "node of the site, or clear it at the device", e->ia->p.store);
-  else if (r < 0)
-    snprintf (err, errlen, "store %s: its superblock can't be written: %s", e->ia->p.store, strerror (-r));
-  return r;
-}
-
 /* ---- starting ----------------------------------------------------------------------------- */
 
 static json_t *
@@ -391,10 +126,7 @@ static void
 no_role (struct engine *e)
 {
   mapw_close (e);
-  /* No open record names us yet: another host could not know the key. */
-  if (e->reserved == RESERVED_TAKEN)
-    give_reservation (e);
-  store_close (&e->ia->store);
+  opening_let_go (e);
   atomic_store (&e->ia->detached, false);
   atomic_store (&e->ia->read_only, false);
   e->role = ROLE_NONE;
@@ -405,7 +137,7 @@ static void
 start_mirror (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
 {
   char err[512], refusal[CRG_REASON_MAX + 1];
-  const char *code = open_store (e, r, site, ROLE_MIRROR, request, err, sizeof err);
+  const char *code = opening_store (e, r, site, ROLE_MIRROR, request, err, sizeof err);
 
   if (code) {
     control_error (e, 0, id, code, "%s", err);
@@ -414,7 +146,7 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
   e->rec = *r;
   e->site = site;
   e->store_told = false;
-  if (mapw_open (e, false, false, err, sizeof err) < 0 || write_open_record (e, ROLE_MIRROR, err, sizeof err) < 0
+  if (mapw_open (e, false, false, err, sizeof err) < 0 || opening_write_record (e, ROLE_MIRROR, err, sizeof err) < 0
       || copyside_start (e, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
@@ -451,7 +183,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   e->store_told = false;
   get_u64 (request, "lease_until_ms", &lease_ms);
   e->lease_until_ms = lease_ms;
-  if (mapw_open (e, true, forced, err, sizeof err) < 0 || write_open_record (e, ROLE_PRODUCTION, err, sizeof err) < 0
+  if (mapw_open (e, true, forced, err, sizeof err) < 0 || opening_write_record (e, ROLE_PRODUCTION, err, sizeof err) < 0
       || prod_start (e, equal, !equal && !first, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
@@ -482,7 +214,7 @@ start_detached (struct engine *e, json_t *request, json_int_t id, const struct r
     control_error (e, 0, id, "usage", "export: it must be read-only or read-write");
     return;
   }
-  code = open_store (e, r, site, ROLE_DETACHED, request, err, sizeof err);
+  code = opening_store (e, r, site, ROLE_DETACHED, request, err, sizeof err);
   if (code) {
     control_error (e, 0, id, code, "%s", err);
     return;
@@ -492,7 +224,7 @@ start_detached (struct engine *e, json_t *request, json_int_t id, const struct r
   e->store_told = false;
   e->lease_until_ms = UINT64_MAX;
   e->role = ROLE_DETACHED;
-  if (mapw_open (e, true, false, err, sizeof err) < 0 || write_open_record (e, ROLE_DETACHED, err, sizeof err) < 0
+  if (mapw_open (e, true, false, err, sizeof err) < 0 || opening_write_record (e, ROLE_DETACHED, err, sizeof err) < 0
       || (!read_only && e->mapw.on && prod_start (e, true, false, err, sizeof err) < 0)) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
@@ -602,7 +334,7 @@ role_command (struct engine *e, json_t *request, json_int_t id)
     role_record_command (e, request, id);
   }
   else {
-    code = open_store (e, &r, site, ROLE_PRODUCTION, request, err, sizeof err);
+    code = opening_store (e, &r, site, ROLE_PRODUCTION, request, err, sizeof err);
     if (code)
       control_error (e, 0, id, code, "%s", err);
     else
@@ -728,7 +460,7 @@ finish_release (struct engine *e)
     clean = false;
     clean = t->clean && write_clean (e);
     if (clean)
-      give_reservation (e);
+      opening_give_reservation (e);
     no_role (e);
     e->released = clean;
     log_line ("released%s", clean ? "" : ", not cleanly");
@@ -763,7 +495,7 @@ finish_promote (struct engine *e)
      * was on its way from the old production is unknown. */
     e->was_clean = false;
     e->restarted = e->meta.sb.flags & SUPER_F_RESTARTED;
-    code = check_production (e, &r, site, request, err, sizeof err);
+    code = opening_check_production (e, &r, site, request, err, sizeof err);
   }
   if (code) {
     no_role (e);

@@ -419,6 +419,14 @@ full_pwrite (struct store *s, const void *buf, size_t count, uint64_t offset, un
   return 0;
 }
 
+void
+store_forget (struct store *s, uint64_t offset, uint32_t count)
+{
+  const int fd = store_at (s, &offset);
+
+  posix_fadvise (fd, (off_t) offset, count, POSIX_FADV_DONTNEED);
+}
+
 int
 store_pread (struct store *s, void *buf, uint32_t count, uint64_t offset)
 {

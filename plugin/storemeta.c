@@ -49,6 +49,7 @@ read_slots (struct store *s, struct superblock *sb, struct super_choice *choice)
   if (posix_memalign (&p, META_BLOCK_SIZE, 2 * META_BLOCK_SIZE) != 0)
     return -ENOMEM;
   blocks = p;
+  store_forget (s, offset[0], 2 * META_BLOCK_SIZE);
   for (unsigned i = 0; i < 2; i++) {
     r = store_pread (s, blocks + i * META_BLOCK_SIZE, META_BLOCK_SIZE, offset[i]);
     if (r < 0)

@@ -236,6 +236,7 @@ member_probe (struct member *m, unsigned iasp)
     return; /* its answer is on the way */
   snprintf (arg.store, sizeof arg.store, "%s", s->def.iasps[iasp].store[self]);
   snprintf (arg.node, sizeof arg.node, "%s", m->d->conf.name);
+  arg.node_id = s->def.nodes[self].id;
   memcpy (arg.boot_id, m->d->boot_id, CRG_ID_LEN);
   memcpy (arg.cluster_id, s->def.cluster_id, CRG_ID_LEN);
   memcpy (arg.crg_id, s->def.id, CRG_ID_LEN);

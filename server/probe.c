@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The tasks of probe.h.  Called in children that the daemon may kill at any
- * moment; store_format and store_wipe write, and store_probe a fork's mark.
+ * moment; store_format and store_wipe write, and store_probe a fork's mark, or nobody's to this node's claim.
  */
 #include "config.h"
 
@@ -21,6 +21,7 @@
 
 #include <libnbd.h>
 
+#include "common/claim.h"
 #include "common/clock.h"
 #include "common/conf.h"
 #include "common/ident.h"
@@ -143,24 +144,30 @@ flush (const struct opened *o)
   return fsync (o->fd) < 0 || (o->meta.fd >= 0 && fsync (o->meta.fd) < 0) ? -errno : 0;
 }
 
+/* The plugin writes past the page cache; what is cached here may be old. */
+static void
+forget_cache (const struct opened *o, uint64_t offset)
+{
+  const int fd = metafile_at (&o->meta, o->fd, &offset);
+
+  posix_fadvise (fd, (off_t) offset & ~(off_t) 4095, 0, POSIX_FADV_DONTNEED);
+}
+
 /* The newest superblock, whatever it is of.  0; -errno with a reason: the store can't be read. */
 static int
 read_super (const struct opened *o, struct superblock *sb, struct super_choice *choice,
             enum super_status *status, char *reason)
 {
   static uint8_t slot[2][META_BLOCK_SIZE];
-  uint64_t offset[2], at;
-  int r = meta_slot_offsets (total (o), offset), fd;
+  uint64_t offset[2];
+  int r = meta_slot_offsets (total (o), offset);
 
   if (r < 0) {
     say (reason, "store %s: %s", o->path,
               r == -ENOSPC ? "too small for our metadata" : "larger than we can address");
     return r;
   }
-  /* The plugin writes past the page cache; what is cached here may be old. */
-  at = offset[0];
-  fd = metafile_at (&o->meta, o->fd, &at);
-  posix_fadvise (fd, (off_t) at & ~(off_t) 4095, 0, POSIX_FADV_DONTNEED);
+  forget_cache (o, offset[0]);
   for (unsigned i = 0; i < 2 && r == 0; i++)
     r = read_at (o, slot[i], META_BLOCK_SIZE, offset[i]);
   if (r < 0) {
@@ -203,44 +210,159 @@ is_in (char names[][CRG_NAME_MAX + 1], unsigned n, const char *node)
   return false;
 }
 
-/* R6: the record has given this store up as a fork, and nobody has it open: its disk says so from
- * now on, in both slots, whatever becomes of the record.  Under the lock, so that no plugin writes a
- * superblock meanwhile. */
-static void
-mark_fork (const char *place, char *reason)
+/* ---- claims (S1) ------------------------------------------------------------------------ */
+
+struct claimed {
+  const struct opened *o;
+  struct store_probe_arg *arg;
+};
+
+static int
+claim_read (void *opaque, void *buf, uint32_t len, uint64_t offset)
+{
+  const struct opened *o = ((struct claimed *) opaque)->o;
+
+  forget_cache (o, offset);
+  return read_at (o, buf, len, offset);
+}
+
+static int
+claim_write (void *opaque, const void *buf, uint32_t len, uint64_t offset)
+{
+  const struct opened *o = ((struct claimed *) opaque)->o;
+  int r = write_at (o, buf, len, offset);
+
+  return r < 0 ? r : flush (o);
+}
+
+static bool
+claim_is_fenced (void *opaque, const char *node)
+{
+  struct store_probe_arg *arg = ((struct claimed *) opaque)->arg;
+
+  return is_in (arg->fenced, arg->n_fenced, node);
+}
+
+/* In both slots, one after the other. */
+static int
+write_fork (const struct opened *o, struct superblock *sb, unsigned slot, const uint64_t offset[2])
 {
   static uint8_t block[META_BLOCK_SIZE];
+  int r = 0;
+
+  sb->flags |= SUPER_F_FORK;
+  for (unsigned i = 0; i < 2 && r == 0; i++, slot = !slot) {
+    sb->sequence++;
+    super_encode (sb, slot, block);
+    r = write_at (o, block, sizeof block, offset[slot]);
+    if (r == 0)
+      r = flush (o);
+  }
+  return r;
+}
+
+static bool
+is_open_now (const struct superblock *sb)
+{
+  return (sb->flags & SUPER_F_OPEN) || !(sb->flags & SUPER_F_CLEAN);
+}
+
+static bool
+is_barred (const struct superblock *sb, struct store_probe_arg *arg)
+{
+  return is_open_now (sb)
+         && !claim_is_over (sb->open_node, sb->open_boot_id, arg->node, arg->boot_id,
+                            is_in (arg->fenced, arg->n_fenced, sb->open_node));
+}
+
+/* R6: the record has given this store up as a fork, and nobody has it open: its disk says so from
+ * now on, whatever becomes of the record.  Under the lock and with a claim, so that no plugin, here or on
+ * another node, writes a superblock meanwhile. */
+static void
+mark_fork (struct store_probe_arg *arg, char *reason)
+{
+  struct superblock first, sb;
+  struct super_choice choice;
+  enum super_status status;
+  struct opened o;
+  struct claimed cl = { .o = &o, .arg = arg };
+  const struct claim_io io = { .opaque = &cl, .read = claim_read, .write = claim_write, .is_fenced = claim_is_fenced };
+  struct claim claim;
+  uint64_t offset[2], session;
+  int r = 0, given;
+
+  if (open_store (&o, arg->store, O_RDWR, reason) < 0)
+    return;
+  clock_random (&session, sizeof session);
+  if (lock (&o, F_OFD_SETLK) && read_super (&o, &first, &choice, &status, reason) == 0 && status == SUPER_OK
+      && !metafile_refuses (&o.meta, &first) && meta_slot_offsets (total (&o), offset) == 0) {
+    r = claim_take (&claim, &first, arg->node_id, arg->node, arg->boot_id, session, &io);
+    if (r == 0) {
+      r = read_super (&o, &sb, &choice, &status, reason);
+      if (r == 0 && (status != SUPER_OK || is_barred (&sb, arg)))
+        r = -EBUSY;
+      if (r == 0 && !(sb.flags & SUPER_F_FORK))
+        r = write_fork (&o, &sb, choice.slot == 0, offset);
+      given = claim_give (&claim, &first, &io);
+      r = r == 0 ? given : r;
+    }
+  }
+  if (r < 0)
+    say (reason, "store %s: marking it as a fork: %s", o.path,
+         r == -EBUSY ? "another node has opened it, or is opening it" : strerror (-r));
+  close_store (&o);
+}
+
+/* S1: a process of this node died while it opened the store: its claim would keep out the other nodes of the
+ * site.  Under the lock, so that nothing of it is under way any more, and no other one begins. */
+static void
+tidy_claim (struct store_probe_arg *arg)
+{
+  char reason[CRG_REASON_MAX + 1];
   struct superblock sb;
   struct super_choice choice;
   enum super_status status;
   struct opened o;
-  uint64_t offset[2];
-  unsigned slot;
-  int r = 0;
+  struct claimed cl = { .o = &o, .arg = arg };
+  const struct claim_io io = { .opaque = &cl, .read = claim_read, .write = claim_write, .is_fenced = claim_is_fenced };
 
-  if (open_store (&o, place, O_RDWR, reason) < 0)
+  if (open_store (&o, arg->store, O_RDWR, reason) < 0)
     return;
-  if (lock (&o, F_OFD_SETLK) && read_super (&o, &sb, &choice, &status, reason) == 0
-      && status == SUPER_OK && !metafile_refuses (&o.meta, &sb) && !(sb.flags & SUPER_F_FORK)
-      && meta_slot_offsets (total (&o), offset) == 0) {
-    sb.flags |= SUPER_F_FORK;
-    slot = choice.slot == 0;
-    for (unsigned i = 0; i < 2 && r == 0; i++, slot = !slot) {
-      sb.sequence++;
-      super_encode (&sb, slot, block);
-      r = write_at (&o, block, sizeof block, offset[slot]);
-      if (r == 0)
-        r = flush (&o);
-    }
-    if (r < 0)
-      say (reason, "store %s: marking it as a fork: %s", o.path, strerror (-r));
-  }
+  if (lock (&o, F_OFD_SETLK) && read_super (&o, &sb, &choice, &status, reason) == 0 && status == SUPER_OK
+      && !metafile_refuses (&o.meta, &sb))
+    claim_tidy (&sb, arg->node_id, arg->node, &io); /* or next time */
   close_store (&o);
+}
+
+/* S1: the node whose claim stands in the way, or "".  True: one of our own does, too. */
+static bool
+look_at_claims (const struct opened *o, const struct superblock *sb, struct store_probe_arg *arg,
+                char node[CRG_NAME_MAX + 1])
+{
+  bool own = false;
+
+  static uint8_t blocks[META_CLAIMS][META_BLOCK_SIZE];
+  struct claimed cl = { .o = o, .arg = arg };
+  struct meta_layout layout;
+  struct claim_block c;
+
+  node[0] = '\0';
+  if (meta_layout (sb->store_bytes, sb->dirty_block_size, &layout) < 0
+      || claim_read (&cl, blocks, sizeof blocks, layout.claims.offset) < 0)
+    return false; /* the plugin will find out */
+  for (unsigned i = 0; i < META_CLAIMS; i++) {
+    if (!claim_decode (blocks[i], i, sb->store_id, &c))
+      continue;
+    own = own || strcmp (c.node, arg->node) == 0;
+    if (!claim_is_over (c.node, c.boot_id, arg->node, arg->boot_id, claim_is_fenced (&cl, c.node)))
+      memcpy (node, c.node, sizeof c.node);
+  }
+  return own;
 }
 
 /* True: it is locked by somebody whose node is gone; worth another look. */
 static bool
-look_at_store (struct store_probe_arg *arg, struct store_probe *res)
+look_at_store (struct store_probe_arg *arg, struct store_probe *res, bool *own_claim)
 {
   struct store_info *info = &res->info;
   struct superblock sb;
@@ -248,6 +370,7 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res)
   enum super_status status;
   struct opened o;
   const char *why;
+  char claimed[CRG_NAME_MAX + 1];
   bool same_boot, is_open, again = false;
 
   if (open_store (&o, arg->store, O_RDONLY, res->reason) < 0)
@@ -269,7 +392,7 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res)
                      && ident_id_equal (sb.iasp_id, arg->iasp_id) && sb.site == arg->site
                      && sb.data_bytes == arg->size;
   info->fork = (sb.flags & SUPER_F_FORK) != 0;
-  is_open = (sb.flags & SUPER_F_OPEN) || !(sb.flags & SUPER_F_CLEAN);
+  is_open = is_open_now (&sb);
   same_boot = ident_id_equal (sb.open_boot_id, arg->boot_id);
   info->clean = !is_open && !choice.damaged;
   info->unusable = (sb.flags & SUPER_F_UNUSABLE) != 0;
@@ -292,10 +415,13 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res)
     say (res->reason, "store %s: another process on this machine has it open (last opened by node %s)",
               o.path, sb.open_node[0] ? sb.open_node : "none");
   }
-  else if (!is_open || same_boot || strcmp (sb.open_node, arg->node) == 0)
-    info->can_host = true; /* S1 a, b */
-  else if (is_in (arg->fenced, arg->n_fenced, sb.open_node))
-    info->can_host = true; /* S1 d */
+  else if (*own_claim = look_at_claims (&o, &sb, arg, claimed), claimed[0]) {
+    memcpy (res->held_by, claimed, sizeof claimed);
+    say (res->reason, "store %s: node %s is opening it, or was when it died (S1; crgctl mark-failed if it is dead)",
+         o.path, claimed);
+  }
+  else if (!is_barred (&sb, arg))
+    info->can_host = true; /* S1 a, b, d */
   else {
     snprintf (res->held_by, sizeof res->held_by, "%s", sb.open_node);
     say (res->reason, "store %s: node %s had it open and did not release it; its writes may still come "
@@ -312,16 +438,19 @@ store_probe (const void *varg, void *vresult)
   static const struct timespec look = { .tv_nsec = PROBE_LOOK_MS * 1000000L };
   struct store_probe_arg arg = *(const struct store_probe_arg *) varg;
   struct store_probe *res = vresult;
+  bool own_claim = false;
 
   for (unsigned i = 0; i <= PROBE_DYING_MS / PROBE_LOOK_MS; i++) {
     if (i > 0)
       nanosleep (&look, NULL);
     memset (res, 0, sizeof *res);
-    if (!look_at_store (&arg, res))
+    if (!look_at_store (&arg, res, &own_claim))
       break;
   }
+  if (own_claim)
+    tidy_claim (&arg);
   if (arg.fork && res->info.agrees_ids && res->info.can_host && !res->info.fork && !arg.own_has_open) {
-    mark_fork (arg.store, res->reason);
+    mark_fork (&arg, res->reason);
     res->info.fork = res->reason[0] == '\0';
   }
 }

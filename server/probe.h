@@ -20,6 +20,7 @@
 struct store_probe_arg {
   char store[CRG_PATH_MAX + 1];
   char node[CRG_NAME_MAX + 1];
+  uint32_t node_id;
   uint8_t boot_id[CRG_ID_LEN];
   uint8_t cluster_id[CRG_ID_LEN], crg_id[CRG_ID_LEN], iasp_id[CRG_ID_LEN];
   uint8_t site;
@@ -37,7 +38,7 @@ struct store_probe_arg {
 struct store_probe {
   bool ok; /* could be read */
   struct store_info info; /* without held_by: */
-  char held_by[CRG_NAME_MAX + 1]; /* S1: the node whose opening bars ours, or "" */
+  char held_by[CRG_NAME_MAX + 1]; /* S1: the node whose opening, or claim, bars ours, or "" */
   char reason[CRG_REASON_MAX + 1]; /* why not, or why it can't be hosted here */
 };
 extern void store_probe (const void *arg, void *result);

@@ -109,6 +109,7 @@ build_args (const struct plugin_spec *s, const struct process_place *place, stru
     arg_add (a, "meta=%s", s->meta);
   arg_add (a, "control=%s", place->ctl_path);
   arg_add (a, "node=%s", s->node);
+  arg_add (a, "node-id=%u", s->node_id);
   arg_add (a, "site=%s", s->site);
   arg_add (a, "crg=%s", s->crg);
   arg_id (a, "cluster-id", s->cluster_id);

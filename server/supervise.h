@@ -32,6 +32,7 @@ struct plugin_spec {
   char tls_dir[CRG_PATH_MAX + 1];
   char crg[CRG_NAME_MAX + 1], iasp[CRG_NAME_MAX + 1];
   char node[CRG_NAME_MAX + 1], site[CRG_NAME_MAX + 1];
+  uint32_t node_id;
   uint8_t cluster_id[CRG_ID_LEN], crg_id[CRG_ID_LEN], iasp_id[CRG_ID_LEN], lineage[CRG_ID_LEN];
   uint64_t size;
   uint32_t dirty_block;

@@ -43,6 +43,7 @@ tell_spec (const struct conf_crgd *conf, const struct crg_state *s, unsigned ias
   snprintf (spec->crg, sizeof spec->crg, "%s", s->def.name);
   snprintf (spec->iasp, sizeof spec->iasp, "%s", d->name);
   snprintf (spec->node, sizeof spec->node, "%s", n->name);
+  spec->node_id = n->id;
   snprintf (spec->site, sizeof spec->site, "%s", s->def.sites[n->site]);
   memcpy (spec->cluster_id, s->def.cluster_id, CRG_ID_LEN);
   memcpy (spec->crg_id, s->def.id, CRG_ID_LEN);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # R5, S1, S2: a copy whose machine restarted (another boot id) leaves the set and is filled again; one
 # whose process alone died doesn't.  A restarted production store opens only with the loss
-# accepted, and a store that another machine did not release only when that one is fenced.
+# accepted, and a store that another machine did not release, or had claimed, only when that one is fenced.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
 requires qemu-io openssl cmp
@@ -61,3 +61,21 @@ reader=$!
 record_pid $reader
 wait_for 15 not_running $reader || fail "a read is not answered: $(status n2; echo "$ANSWER")"
 ! grep -q "Pattern verification failed" qemu.out || fail "wrong data"
+
+# n0 has found it released, and dies between its claim and its open record, which its disk keeps back.
+tell n2 '"cmd":"role","role":"none"'
+cp n2/record n0/record
+faults n0 "delay meta-write 100000"
+export CRG_BOOT_ID=efefefefefefefefefefefefefefefef
+mirror_node n0 0
+mirror_ctl n0 --commit --lease 60000
+eval "echo '{\"id\":999,\"cmd\":\"role\",\"role\":\"production\",\"tenure\":2,\"accept_loss\":true}' >&\$CTLFD_n0"
+claimed () { "$CRGCTL" iasp check n0/store | grep -q "node n0 is opening it"; }
+wait_for 10 claimed || fail "no claim before the open record (S1): $("$CRGCTL" iasp check n0/store; cat n0/answers)"
+faults n0 "delay meta-write 60000000"
+second='"cmd":"role","role":"production","tenure":2,"accept_loss":true'
+kill_pid "$PID_n0"
+faults n0 # the same store
+tell_any n2 "$second"
+case $ANSWER in *'node n0 is opening it'*) ;; *) fail "opened what another machine was opening (S1): $ANSWER" ;; esac
+tell n2 "$second,\"fenced\":[\"n0\"]"

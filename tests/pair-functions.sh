@@ -54,7 +54,7 @@ mirror_node ()
   fi
   rm -f "$d/ctl"
   [ ! -e "$d/meta" ] || set -- meta="$d/meta" "$@"
-  start_nbdkit "$d/nbd" name=payroll store="$d/store" control="$d/ctl" node="$name" \
+  start_nbdkit "$d/nbd" name=payroll store="$d/store" control="$d/ctl" node="$name" node-id=$((${name#n} + 1)) \
     site="${mirror_sites[site]}" crg=wages "${mirror_ids[@]}" size=$mirror_size \
     dirty-block=65536 listen="127.0.0.1:$port" tls-ca="$tmp/pki/ca-cert.pem" \
     tls-cert="$tmp/pki/$name-cert.pem" tls-key="$tmp/pki/$name-key.pem" "$@"

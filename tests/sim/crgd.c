@@ -95,6 +95,22 @@ start_probe (unsigned n, unsigned iasp)
   e->life = w.node[n].life;
 }
 
+/* look_at_claims */
+static bool
+is_claimed (const struct wdisk *d, const struct superblock *sb, unsigned n, const struct crg_state *s)
+{
+  const char name[3] = { 'n', (char) ('1' + n), '\0' };
+  struct claim_block c;
+  uint8_t boot[CRG_ID_LEN];
+
+  node_boot_id (n, boot);
+  for (unsigned i = 0; i <= W_NODES; i++)
+    if (disk_claim (d, i, sb->store_id, &c)
+        && !claim_is_over (c.node, c.boot_id, name, boot, s != NULL && state_is_fenced (s, c.node)))
+      return true;
+  return false;
+}
+
 /* look_at_store */
 void
 crgd_probed (unsigned n, unsigned iasp)
@@ -103,7 +119,8 @@ crgd_probed (unsigned n, unsigned iasp)
   const struct crg_state *s = member_state (&w.node[n]);
   struct group_event ev = { .kind = GE_PROBE, .iasp = (uint8_t) iasp, .ok = true };
   struct store_info *info = &ev.store;
-  bool own = plugin_of (n, iasp)->running && plugin_of (n, iasp)->open, is_open, same_boot;
+  const struct wplugin *p = plugin_of (n, iasp);
+  bool own = p->running && (p->open || p->claiming), is_open, same_boot;
   struct super_choice choice;
   enum super_status status;
   struct superblock sb;
@@ -124,6 +141,8 @@ crgd_probed (unsigned n, unsigned iasp)
     crgd_feed (n, &ev);
     return;
   }
+  if (!own && !disk_is_locked (d, w.node[n].machine))
+    disk_tidy (d, n, sb.store_id);
   node_boot_id (n, boot);
   info->has_super = true;
   info->agrees_ids = true;
@@ -142,6 +161,8 @@ crgd_probed (unsigned n, unsigned iasp)
     info->can_host = true;
   else if (disk_is_locked (d, w.node[n].machine))
     set_reason (&ev, "another process on this machine has it open");
+  else if (is_claimed (d, &sb, n, s))
+    set_reason (&ev, "another node is opening it");
   else if (!is_open || same_boot || sb.open_node[1] == (char) ('1' + n))
     info->can_host = true; /* S1 a, b */
   else if (s != NULL && state_is_fenced (s, sb.open_node))

@@ -42,10 +42,56 @@ disk_init (struct wdisk *d, const struct superblock *sb)
   memcpy (d->meta_stable[block], d->meta[block], META_BLOCK_SIZE);
 }
 
+uint32_t
+disk_claim_block (const struct wdisk *d, unsigned place)
+{
+  struct meta_layout l;
+
+  if (meta_layout (d->store_bytes, W_BLOCK, &l) < 0) {
+    world_fail ("a store without a layout");
+    return 0;
+  }
+  return (uint32_t) ((l.claims.offset - round_up (W_SIZE, META_BLOCK_SIZE)) / META_BLOCK_SIZE) + place;
+}
+
+bool
+disk_claim (const struct wdisk *d, unsigned place, const uint8_t store_id[CRG_ID_LEN], struct claim_block *c)
+{
+  return claim_decode (d->meta[disk_claim_block (d, place)], place, store_id, c);
+}
+
+/* claim_tidy, by a controller that has the lock. */
+void
+disk_tidy (struct wdisk *d, unsigned node, const uint8_t store_id[CRG_ID_LEN])
+{
+  const unsigned place = claim_place (node + 1);
+  const uint32_t b = disk_claim_block (d, place);
+  struct claim_block c;
+
+  if (!disk_claim (d, place, store_id, &c))
+    return;
+  claim_encode (NULL, place, store_id, d->meta[b]);
+  memcpy (d->meta_stable[b], d->meta[b], META_BLOCK_SIZE);
+}
+
+/* By who has it, who claims it, and what of them outlives them. */
 bool
 disk_is_locked (const struct wdisk *d, unsigned machine)
 {
-  return d->lock_life != 0 && w.node[d->lock_node].machine == machine;
+  if (d->lock_life != 0 && w.node[d->lock_node].machine == machine)
+    return true;
+  for (unsigned n = 0; n < W_NODES; n++)
+    for (unsigned i = 0; i < W_IASPS; i++) {
+      const struct wplugin *p = &w.node[n].plugin[i];
+
+      if (w.node[n].machine == machine && p->running && p->claiming && d == &w.disk[p->site][p->iasp])
+        return true;
+    }
+  for (unsigned k = 0; k < W_DOPS; k++)
+    if (w.dop[k].used && !w.dop[k].void_ && w.dop[k].why == DF_CLAIM && w.node[w.dop[k].node].machine == machine
+        && d == &w.disk[w.dop[k].site][w.dop[k].iasp])
+      return true;
+  return false;
 }
 
 struct dop *
@@ -67,7 +113,8 @@ disk_op (struct wplugin *p, enum dop_what what, enum dop_for why, unsigned index
   }
   w.dop_next = k + 1;
   op->used = true;
-  op->void_ = op->stray = false;
+  op->void_ = false;
+  op->stray = why == DF_CLAIM;
   op->what = (uint8_t) what;
   op->why = (uint8_t) why;
   op->node = p->node;
@@ -82,10 +129,13 @@ disk_op (struct wplugin *p, enum dop_what what, enum dop_for why, unsigned index
   op->meta_seq = d->seq;
   if (what == DW_FLUSH || what == DW_FLUSH_META)
     memcpy (op->data, d->cur, sizeof op->data);
-  if (d->lock_life != p->life)
+  if (!op->stray && d->lock_life != p->life)
     world_fail ("n%u: I/O on a store that it does not have", p->node + 1);
-  d->in_flight++;
-  after_us (1 + world_random (2 * d->slow_us), EV_DISK)->a = k;
+  d->in_flight += !op->stray;
+  if (p->slow_opening && (why == DF_CLAIM || why == DF_OPEN) && chance (40))
+    after_us (1 + world_random (MS (8000)), EV_DISK)->a = k;
+  else
+    after_us (1 + world_random (2 * d->slow_us), EV_DISK)->a = k;
   return op;
 }
 
@@ -204,30 +254,21 @@ disk_process_gone (struct wplugin *p)
   process_done (d);
 }
 
-/* S1: who has the lock, on another machine, is a process that is gone, or whose lease is over, and the only
- * thing that it has on its way is the first slot of its open record.  Nobody can know of it, and nothing else was
- * written under it: it lands when it lands, over one slot, whoever has the store open by then. */
+/* S1: who had it has written that it is released, and has not been told yet that this is so. */
 bool
-disk_let_stray (struct wdisk *d)
+disk_is_released (struct wdisk *d)
 {
-  struct dop *first = NULL;
-
-  const struct wplugin *p;
+  struct dop *last = NULL;
 
   if (d->in_flight != 1)
     return false;
   for (unsigned k = 0; k < W_DOPS; k++)
     if (w.dop[k].used && !w.dop[k].void_ && !w.dop[k].stray && w.dop[k].life == d->lock_life)
-      first = &w.dop[k];
-  if (first == NULL || first->why != DF_OPEN || first->what != DW_META || first->stage != 0)
+      last = &w.dop[k];
+  if (last == NULL || last->why != DF_OPEN || last->what != DW_READ || last->stage != 3)
     return false;
-  p = plugin_of (first->node, first->iasp);
-  if (!d->lock_dying && (!p->opening_production || p->lease_until_ms == 0 || plugin_ms (p) < p->lease_until_ms))
-    return false;
-  first->stray = true;
+  last->stray = true;
   d->in_flight = 0;
-  d->lock_dying = false;
-  d->lock_life = 0;
   return true;
 }
 
@@ -243,6 +284,12 @@ disk_power_lost (unsigned machine)
       continue;
     if (op->what == DW_WRITE)
       write_data (d, op, 50);
+    else if (op->why == DF_CLAIM && op->what == DW_META) {
+      const size_t n = 512 * world_random (META_BLOCK_SIZE / 512 + 1);
+
+      memcpy (d->meta[op->block], op->meta, n);
+      memcpy (d->meta_stable[op->block], op->meta, n);
+    }
     else if (op->what == DW_META && chance (50)) {
       write_meta (d, op);
       d->meta_unstable[op->block] = true; /* torn, below */

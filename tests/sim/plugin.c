@@ -73,8 +73,8 @@ plugin_store_failed (struct wplugin *p, const char *reason)
     m->reason = "the store failed";
 }
 
-static void
-answer (struct wplugin *p, const struct ctlmsg *ask, enum ctl_kind kind, bool ok, const char *reason)
+void
+plugin_answer (struct wplugin *p, const struct ctlmsg *ask, enum ctl_kind kind, bool ok, const char *reason)
 {
   struct ctlmsg *m;
 
@@ -109,8 +109,8 @@ slot_read (const struct wdisk *d, struct superblock *sb, struct super_choice *ch
 }
 
 /* storemeta_prepare, and the write. */
-static void
-write_slot (struct wplugin *p, enum dop_for why, unsigned stage)
+void
+slot_write (struct wplugin *p, enum dop_for why, unsigned stage)
 {
   struct dop *op = disk_op (p, DW_META, why, 0, 0, 0, true);
   unsigned slot = p->slot == 0 ? 1 : 0;
@@ -146,7 +146,7 @@ static void
 metaw_step (struct wplugin *p, unsigned stage)
 {
   p->metaw.stage = (uint8_t) stage;
-  write_slot (p, DF_META, stage);
+  slot_write (p, DF_META, stage);
 }
 
 static void
@@ -219,204 +219,6 @@ metaw_is_idle (const struct wplugin *p)
   return !p->metaw.busy && !p->metaw.want_super && !p->metaw.want_lazy;
 }
 
-/* ---- opening the store ---------------------------------------------------------------------- */
-
-static void
-close_store (struct wplugin *p)
-{
-  struct wdisk *d = disk_of (p);
-
-  if (!p->open)
-    return;
-  p->open = false;
-  if (d->lock_life == p->life) {
-    if (d->in_flight > 0)
-      world_fail ("n%u: closes its store with I/O under way", p->node + 1);
-    d->lock_life = 0;
-    d->lock_dying = false;
-  }
-}
-
-static const char *
-check_open_record (struct wplugin *p, const struct prec *r)
-{
-  const struct superblock *sb = &p->sb;
-  uint8_t boot[CRG_ID_LEN];
-
-  node_boot_id (p->node, boot);
-  p->was_clean = !(sb->flags & SUPER_F_OPEN) && !p->damaged;
-  p->restarted = p->damaged || (sb->flags & SUPER_F_RESTARTED);
-  if (!(sb->flags & SUPER_F_OPEN) || memcmp (sb->open_boot_id, boot, CRG_ID_LEN) == 0)
-    return NULL;
-  p->restarted = true;
-  if (sb->open_node[1] == (char) ('1' + p->node) || (r->fenced >> (sb->open_node[1] - '1') & 1))
-    return NULL;
-  return "another node has it open, or did not release it (S1)";
-}
-
-static const char *
-check_production (const struct wplugin *p, const struct prec *r)
-{
-  const struct superblock *sb = &p->sb;
-  bool forced = r->forced && sb->tenure < r->tenure;
-
-  if (!forced && !(r->in_set & 1u << p->site))
-    return "the record does not have this copy in the in-sync set (R4)";
-  if (sb->flags & SUPER_F_UNUSABLE)
-    return "it is unusable (R4)";
-  if (!forced && (sb->generation > r->generation || sb->generation < r->since[p->site]))
-    return "its generation does not agree with the record's (R6)";
-  if (p->restarted && !forced && (r->in_set & ~(1u << p->site)) && !r->accept_loss)
-    return "its machine restarted (S2)";
-  return NULL;
-}
-
-static const char *
-open_store (struct wplugin *p, const struct prec *r, bool production)
-{
-  struct wdisk *d = disk_of (p);
-  struct super_choice choice;
-  enum super_status status;
-  const char *why;
-
-  if (disk_is_locked (d, w.node[p->node].machine))
-    return "another process has it open (S1)";
-  slot_read (d, &p->sb, &choice, &status);
-  if (status != SUPER_OK)
-    return "its superblocks can't be used";
-  p->slot = choice.slot;
-  p->damaged = choice.damaged;
-  p->released = false;
-  if (p->sb.site != p->site)
-    return "it is the copy of another site";
-  why = check_open_record (p, r);
-  if (why)
-    return why;
-  if ((p->sb.flags & SUPER_F_FORK)
-      && !(production ? r->forced && p->sb.tenure < r->tenure : (r->fork >> p->site & 1) != 0))
-    return "it is a fork (R6)";
-  if (p->sb.tenure > r->tenure)
-    return "it has seen a newer tenure (R1)";
-  if (!production && p->sb.generation > r->generation)
-    return "its generation is newer than the record's (R6)";
-  if (production) {
-    why = check_production (p, r);
-    if (why)
-      return why;
-  }
-  if (d->lock_life != 0 && !disk_let_stray (d))
-    world_fail ("n%u opens a store that n%u has open, or still writes to (S1)", p->node + 1,
-                d->lock_node + 1u);
-  d->lock_life = p->life;
-  d->lock_node = p->node;
-  d->last_machine = w.node[p->node].machine;
-  d->lock_dying = false;
-  p->open = true;
-  return NULL;
-}
-
-static void
-no_role (struct wplugin *p)
-{
-  close_store (p);
-  p->role = HOST_NONE;
-  p->is_open_to_clients = false;
-}
-
-/* The open record: both slots, each stable, before anything relies on it (R1, S1). */
-static void
-begin_open_record (struct wplugin *p)
-{
-  struct superblock *sb = &p->sb;
-  const bool production = p->opening_production, detached = p->opening_detached;
-
-  sb->role = production ? SUPER_ROLE_PRODUCTION : detached ? SUPER_ROLE_DETACHED : SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING | SUPER_F_WRITTEN)) | SUPER_F_OPEN
-                          | (production ? 0 : sb->flags & SUPER_F_FORK) | (detached ? SUPER_F_FORK : 0)
-                          | (p->restarted && !production ? SUPER_F_RESTARTED : 0));
-  if (!detached) /* R1: a detached copy takes part in no tenure. */
-    sb->tenure = p->rec.tenure;
-  if (production) {
-    sb->generation = p->rec.generation;
-    sb->since = p->rec.since[p->site];
-  }
-  sb->in_set = p->rec.in_set;
-  sb->loss = p->rec.loss;
-  strcpy (sb->open_node, "n0");
-  sb->open_node[1] = (char) ('1' + p->node);
-  node_boot_id (p->node, sb->open_boot_id);
-  sb->open_session = p->session;
-  p->blocked = true; /* the engine thread waits for the disk */
-  write_slot (p, DF_OPEN, 0);
-}
-
-static void
-opened (struct wplugin *p, int error)
-{
-  const char *why = error ? "its superblock can't be written" : NULL;
-
-  p->blocked = false;
-  if (!why && p->opening_detached) {
-    p->role = HOST_DETACHED;
-    TRACE ("n%u iasp %u is detached, exported %u", p->node + 1, p->iasp, p->rec.exported);
-    answer (p, &p->opening, CTL_TOLD, true, "");
-    return;
-  }
-  if (!why)
-    why = p->opening_production ? prodside_start (p, p->opening_equal, p->opening_again) : copyside_start (p);
-  if (why) {
-    no_role (p);
-    answer (p, &p->opening, CTL_TOLD, false, why);
-    return;
-  }
-  p->role = p->opening_production ? HOST_PRODUCTION : HOST_MIRROR;
-  TRACE ("n%u iasp %u is %s, tenure %llu, generation %llu%s%s", p->node + 1, p->iasp,
-         p->opening_production ? "production" : "mirror", (unsigned long long) p->rec.tenure,
-         (unsigned long long) p->sb.generation, p->restarted ? ", restarted" : "",
-         p->opening_production && !p->opening_equal ? ", after an unclean end" : "");
-  if (p->opening_production) {
-    check_opened (p);
-    p->is_open_to_clients = true;
-  }
-  answer (p, &p->opening, CTL_TOLD, true, "");
-}
-
-static void
-start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
-{
-  const struct superblock *sb = &p->sb;
-  bool was_production = sb->role == SUPER_ROLE_PRODUCTION || sb->role == SUPER_ROLE_NONE;
-  bool first = sb->role == SUPER_ROLE_MIRROR;
-  bool equal = p->was_clean && was_production; /* no `graceful` is told today */
-  bool forced = m->rec.forced && sb->tenure < m->rec.tenure;
-
-  p->opening = *m;
-  p->opening_production = production;
-  p->opening_detached = false;
-  p->opening_equal = equal;
-  p->opening_again = !equal && !first;
-  p->rec = m->rec;
-  p->store_told = p->store_dead = false;
-  mapw_open (p, production, production && forced);
-  if (production)
-    p->lease_until_ms = m->until_ms;
-  begin_open_record (p);
-}
-
-/* R6: a fork, for clients of its own. */
-static void
-start_detached (struct wplugin *p, const struct ctlmsg *m)
-{
-  p->opening = *m;
-  p->opening_production = false;
-  p->opening_detached = true;
-  p->rec = m->rec;
-  p->store_told = p->store_dead = false;
-  memset (&p->mapw, 0, sizeof p->mapw);
-  p->sb.flags = (uint16_t) (p->sb.flags & ~SUPER_F_WRITTEN); /* mapw.c: forget_written */
-  begin_open_record (p);
-}
-
 /* What they write is seen in no copy, once it is attached again. */
 static void
 write_fork (struct wplugin *p)
@@ -443,7 +245,7 @@ take_record (struct wplugin *p, const struct ctlmsg *m)
 
   if (p->role == HOST_NONE || r->tenure < p->rec.tenure || r->generation < p->rec.generation
       || (p->role == HOST_PRODUCTION && r->tenure != p->rec.tenure)) {
-    answer (p, m, CTL_PUSHED, false, "the record is older, or of another production");
+    plugin_answer (p, m, CTL_PUSHED, false, "the record is older, or of another production");
     return;
   }
   p->rec = *r;
@@ -451,71 +253,51 @@ take_record (struct wplugin *p, const struct ctlmsg *m)
     prod_record (p, m->seq);
   else if (p->role == HOST_MIRROR)
     copyside_record (p);
-  answer (p, m, CTL_PUSHED, true, "");
+  plugin_answer (p, m, CTL_PUSHED, true, "");
 }
 
 static void
 role_command (struct wplugin *p, const struct ctlmsg *m)
 {
-  const char *why;
-
   if (p->task.kind != TASK_NONE && p->task.kind != TASK_HOLD) {
-    answer (p, m, CTL_TOLD, false, "a change of role is under way");
+    plugin_answer (p, m, CTL_TOLD, false, "a change of role is under way");
     return;
   }
   if (p->role == HOST_DETACHED || (m->role == HOST_DETACHED && p->role != HOST_NONE)) {
-    answer (p, m, CTL_TOLD, false, "a copy is detached, and attached again, only by way of role none");
+    plugin_answer (p, m, CTL_TOLD, false, "a copy is detached, and attached again, only by way of role none");
     return;
   }
   if (m->role == HOST_DETACHED) {
-    why = open_store (p, &m->rec, false);
-    if (!why && (p->sb.flags & SUPER_F_UNUSABLE)) {
-      close_store (p);
-      why = "there is no state of it to export";
-    }
-    if (why)
-      answer (p, m, CTL_TOLD, false, why);
-    else
-      start_detached (p, m);
+    opening_begin (p, m);
     return;
   }
   if (m->role == HOST_MIRROR) {
-    if (p->role == HOST_NONE) {
-      why = open_store (p, &m->rec, false);
-      if (why)
-        answer (p, m, CTL_TOLD, false, why);
-      else
-        start_role (p, m, false);
-    }
+    if (p->role == HOST_NONE)
+      opening_begin (p, m);
     else if (p->role == HOST_MIRROR && m->rec.tenure >= p->rec.tenure) {
       p->rec = m->rec;
       copyside_record (p);
-      answer (p, m, CTL_TOLD, true, "");
+      plugin_answer (p, m, CTL_TOLD, true, "");
     }
     else
-      answer (p, m, CTL_TOLD, false, "it is production now; take that role away first");
+      plugin_answer (p, m, CTL_TOLD, false, "it is production now; take that role away first");
     return;
   }
   if (p->role == HOST_MIRROR)
     role_task (p, TASK_PROMOTE, m, RELEASE_WAIT_MS);
   else if (p->role == HOST_PRODUCTION) {
     if (m->rec.tenure != p->rec.tenure)
-      answer (p, m, CTL_TOLD, false, "it is production of another tenure");
+      plugin_answer (p, m, CTL_TOLD, false, "it is production of another tenure");
     else {
       p->lease_until_ms = m->until_ms;
       prod_lease (p);
       p->rec = m->rec;
       prod_record (p, m->seq);
-      answer (p, m, CTL_TOLD, true, "");
+      plugin_answer (p, m, CTL_TOLD, true, "");
     }
   }
-  else {
-    why = open_store (p, &m->rec, true);
-    if (why)
-      answer (p, m, CTL_TOLD, false, why);
-    else
-      start_role (p, m, true);
-  }
+  else
+    opening_begin (p, m);
 }
 
 /* ---- tasks ---------------------------------------------------------------------------------- */
@@ -531,7 +313,7 @@ static void
 role_task (struct wplugin *p, enum task_kind kind, const struct ctlmsg *ask, uint32_t wait_ms)
 {
   if (p->task.kind == TASK_HOLD && !p->task.told)
-    answer (p, &p->task.ask, CTL_HELD, false, "another command came before everything was drained");
+    plugin_answer (p, &p->task.ask, CTL_HELD, false, "another command came before everything was drained");
   task_end (p);
   p->task.kind = (uint8_t) kind;
   p->task.ask = *ask;
@@ -564,7 +346,7 @@ finish_release (struct wplugin *p, bool clean)
   const bool quit = p->task.kind == TASK_QUIT;
 
   if (p->open) {
-    no_role (p);
+    opening_no_role (p);
     p->released = clean;
     TRACE ("n%u iasp %u: released%s", p->node + 1, p->iasp, clean ? "" : ", not cleanly");
   }
@@ -572,7 +354,7 @@ finish_release (struct wplugin *p, bool clean)
   task_end (p);
   if (quit)
     p->exit_at_ms = plugin_ms (p) + QUIT_GRACE_MS;
-  answer (p, &ask, CTL_QUIT_DONE, true, "");
+  plugin_answer (p, &ask, CTL_QUIT_DONE, true, "");
 }
 
 static void
@@ -588,14 +370,14 @@ finish_promote (struct wplugin *p)
   else {
     p->was_clean = false;
     p->restarted = p->sb.flags & SUPER_F_RESTARTED;
-    why = check_production (p, &m.rec);
+    why = opening_check_production (p, &m.rec);
   }
   if (why) {
-    no_role (p);
-    answer (p, &m, CTL_TOLD, false, why);
+    opening_no_role (p);
+    plugin_answer (p, &m, CTL_TOLD, false, why);
   }
   else
-    start_role (p, &m, true);
+    opening_start_role (p, &m, true);
 }
 
 void
@@ -612,12 +394,12 @@ plugin_round (struct wplugin *p)
     if (p->task.told)
       return;
     if (p->role != HOST_PRODUCTION || p->drained) {
-      answer (p, &p->task.ask, CTL_HELD, true, "");
+      plugin_answer (p, &p->task.ask, CTL_HELD, true, "");
       task_end (p);
     }
     else if (late) {
       p->task.told = true;
-      answer (p, &p->task.ask, CTL_HELD, false, "not everything could be drained and flushed yet");
+      plugin_answer (p, &p->task.ask, CTL_HELD, false, "not everything could be drained and flushed yet");
     }
     return;
   case TASK_RELEASE:
@@ -664,19 +446,19 @@ open_stage_done (struct wplugin *p, unsigned stage, int error)
   switch (stage) {
   case 0: /* S1: nobody could know of it until now */
     if (error == 0 && p->opening_production && p->lease_until_ms != 0 && plugin_ms (p) >= p->lease_until_ms)
-      opened (p, -ETIMEDOUT);
+      opening_written (p, -ETIMEDOUT);
     else if (error == 0)
-      write_slot (p, DF_OPEN, 1);
+      slot_write (p, DF_OPEN, 1);
     else
-      opened (p, error);
+      opening_written (p, error);
     break;
   case 1:
-    opened (p, error);
+    opening_written (p, error);
     break;
   case 2:
     if (error == 0) {
       p->sb.flags = (uint16_t) ((p->sb.flags & ~SUPER_F_OPEN) | SUPER_F_CLEAN);
-      write_slot (p, DF_OPEN, 3);
+      slot_write (p, DF_OPEN, 3);
       break;
     }
     __attribute__ ((__fallthrough__));
@@ -699,6 +481,9 @@ plugin_disk_done (struct wplugin *p, struct dop *d, int error)
     break;
   case DF_META:
     metaw_done (p, error);
+    break;
+  case DF_CLAIM:
+    opening_claim_done (p, d, error);
     break;
   case DF_OPEN:
     open_stage_done (p, d->stage, error);
@@ -765,7 +550,7 @@ plugin_command (struct wplugin *p)
     return;
   switch ((enum ctl_kind) m.kind) {
   case CTL_STATUS:
-    answer (p, &m, CTL_ASKED, true, "");
+    plugin_answer (p, &m, CTL_ASKED, true, "");
     break;
   case CTL_ROLE:
     role_command (p, &m);
@@ -778,7 +563,7 @@ plugin_command (struct wplugin *p)
       p->lease_until_ms = m.until_ms;
       prod_lease (p);
     }
-    answer (p, &m, CTL_LEASE_TOLD, true, "");
+    plugin_answer (p, &m, CTL_LEASE_TOLD, true, "");
     break;
   case CTL_MIRROR:
     if (p->role == HOST_PRODUCTION)
@@ -793,7 +578,7 @@ plugin_command (struct wplugin *p)
   case CTL_HOLD:
   case CTL_QUIT:
     if (p->task.kind != TASK_NONE && p->task.kind != TASK_HOLD)
-      answer (p, &m, m.kind == CTL_HOLD ? CTL_HELD : CTL_QUIT_DONE, false, "a change of role is under way");
+      plugin_answer (p, &m, m.kind == CTL_HOLD ? CTL_HELD : CTL_QUIT_DONE, false, "a change of role is under way");
     else
       role_task (p, m.kind == CTL_HOLD ? TASK_HOLD : TASK_QUIT, &m, (uint32_t) m.until_ms);
     break;

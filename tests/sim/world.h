@@ -15,6 +15,7 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 
+#include "common/claim.h"
 #include "common/super.h"
 #include "plugin/copy_private.h"
 #include "plugin/mark.h"
@@ -115,12 +116,12 @@ struct wdisk { /* of a site's copy of an IASP; every node of the site reaches it
   bool rotten;             /* a slot */
 };
 
-enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT, DF_FORK, DF_DIGEST };
+enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT, DF_FORK, DF_DIGEST, DF_CLAIM };
 enum dop_what { DW_READ, DW_WRITE, DW_FLUSH, DW_META, DW_FLUSH_META };
 
 struct dop { /* an operation on its way to a disk */
   bool used, void_;
-  bool stray;              /* of a process that is gone, under nobody's lock: see disk_let_stray () */
+  bool stray;              /* counts for nobody who has the store: a claim, or see disk_is_released () */
   uint8_t what, why, node, iasp, site, stage;
   bool fua;
   uint16_t index;
@@ -227,6 +228,11 @@ struct wplugin { /* plugin/: one nbdkit process */
   struct { uint8_t kind, phase; bool told, clean; uint64_t since_ms, deadline_ms; struct ctlmsg ask; } task;
   struct ctlmsg opening;
   bool opening_production, opening_detached, opening_equal, opening_again;
+  bool claiming;           /* S1: until the open record is stable */
+  bool slow_opening;       /* its way to the disk takes longer than it takes to replace a host */
+  struct claim claim;
+  int opening_error;
+  const char *opening_why; /* static: not opened */
   struct { /* metaw.c */
     bool busy, is_super, both, want_lazy, want_super;
     uint8_t stage;
@@ -519,6 +525,9 @@ extern void metaw_lazy (struct wplugin *p);
 extern void metaw_super (struct wplugin *p, const struct copy_action *a);
 extern struct wplugin *plugin_of (unsigned node, unsigned iasp);
 extern uint64_t plugin_ms (const struct wplugin *p);
+extern void plugin_answer (struct wplugin *p, const struct ctlmsg *ask, enum ctl_kind kind, bool ok,
+                           const char *reason);
+extern void slot_write (struct wplugin *p, enum dop_for why, unsigned stage);
 extern void slot_read (const struct wdisk *d, struct superblock *sb, struct super_choice *choice,
                        enum super_status *status);
 
@@ -590,8 +599,20 @@ extern void disk_power_lost (unsigned machine);
 extern void disk_lose_power (struct wdisk *d);
 extern void disk_mark_fork (struct wdisk *d, struct superblock *sb, int newest);
 extern bool disk_is_locked (const struct wdisk *d, unsigned machine);
-extern bool disk_let_stray (struct wdisk *d);
+extern bool disk_is_released (struct wdisk *d);
+extern void disk_tidy (struct wdisk *d, unsigned node, const uint8_t store_id[CRG_ID_LEN]);
+extern uint32_t disk_claim_block (const struct wdisk *d, unsigned place);
+extern bool disk_claim (const struct wdisk *d, unsigned place, const uint8_t store_id[CRG_ID_LEN],
+                        struct claim_block *c);
 extern void disk_slot_block (const struct wdisk *d, unsigned slot, uint32_t *block);
+
+/* ---- opening.c ------------------------------------------------------------------------------ */
+extern void opening_begin (struct wplugin *p, const struct ctlmsg *m);
+extern void opening_start_role (struct wplugin *p, const struct ctlmsg *m, bool production);
+extern void opening_claim_done (struct wplugin *p, const struct dop *op, int error);
+extern void opening_written (struct wplugin *p, int error);
+extern void opening_no_role (struct wplugin *p);
+extern const char *opening_check_production (const struct wplugin *p, const struct prec *r);
 
 /* ---- clients.c ------------------------------------------------------------------------------ */
 extern void client_wake (unsigned iasp, unsigned slot, uint32_t serial);
