@@ -52,14 +52,16 @@ claim_decode (const uint8_t block[META_BLOCK_SIZE], unsigned place, const uint8_
 {
   struct meta_block_id id = block_id (place, store_id);
   uint64_t sequence;
+  size_t n;
 
   if (meta_block_check (block, &id, &sequence) != 0 || block[O_SET] != 1)
     return false;
   memset (c, 0, sizeof *c);
   c->session = get_le64 (block + O_SESSION);
   memcpy (c->boot_id, block + O_BOOT_ID, CRG_ID_LEN);
-  memcpy (c->node, block + O_NODE, CRG_NAME_MAX);
-  return ident_name_is_valid (c->node);
+  memcpy (c->node, block + O_NODE, sizeof c->node);
+  n = strnlen (c->node, sizeof c->node);
+  return n < sizeof c->node && is_all_zero (c->node + n, sizeof c->node - n) && ident_name_is_valid (c->node);
 }
 
 /* ---- the rule ------------------------------------------------------------------------------ */

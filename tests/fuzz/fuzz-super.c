@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Fuzz target: superblocks, their choice, and the blocks of the maps.  The first byte says which
- * checksums are put right.  A superblock that is accepted must be encoded to the same bytes.
+/* Fuzz target: superblocks, their choice, the blocks of the maps, and claims.  The first byte says which
+ * checksums are put right.  A superblock or a claim that is accepted must be encoded to the same content.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/claim.h"
 #include "common/crc32c.h"
 #include "common/super.h"
 #include "common/util.h"
@@ -17,6 +18,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   static uint8_t slot[2][META_BLOCK_SIZE], out[META_BLOCK_SIZE];
   struct superblock sb, again;
   struct super_choice choice;
+  struct claim_block claim, again_claim;
   struct meta_layout layout;
   struct meta_block_id id = { .kind = META_HOT };
   uint64_t sequence;
@@ -46,6 +48,11 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   if (how & 4)
     put_le32 (slot[0] + 60, crc32c (crc32c (0, slot[0], 60), slot[0] + 64, META_BLOCK_SIZE - 64));
   (void) meta_block_check (slot[0], &id, &sequence);
+  if (claim_decode (slot[0], 0, id.store_id, &claim)) {
+    claim_encode (&claim, 0, id.store_id, out);
+    if (!claim_decode (out, 0, id.store_id, &again_claim) || memcmp (&claim, &again_claim, sizeof claim) != 0)
+      abort ();
+  }
   if (size >= 12 && meta_layout (get_le64 (data), get_le32 (data + 8), &layout) == 0) {
     uint64_t end = layout.data_bytes;
     if (layout.written.offset < end || layout.slot_offset[1] + META_BLOCK_SIZE > layout.store_bytes ||
