@@ -374,7 +374,7 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
   }
 }
 
-/* ---- R4: a forced takeover ---------------------------------------------- */
+/* ---- a forced takeover -------------------------------------------------- */
 
 /* "12 s", "5 min", "3 h", "9 days" */
 static void
@@ -425,7 +425,7 @@ say_loss (const struct group *g, unsigned unit, unsigned node, struct text *t)
     text_add (t, ", which is not in the set: what was answered since it left is lost");
 }
 
-/* The change that takes production to the node of a forced switchover. */
+/* R4: the change that takes production to the node of a forced switchover. */
 static bool
 want_force (struct group *g, const struct request *r, struct change *c)
 {
