@@ -40,6 +40,9 @@ tell n1 '"cmd":"role","role":"none"'
 [[ $ANSWER == *'"clean":true'* ]] || fail "not released cleanly: $ANSWER"
 number n0 resync_sent_bytes
 before=$NUMBER
+# R6: only if the record knows that it is one.
+tell_any n1 "\"cmd\":\"role\",\"role\":\"mirror\",\"tenure\":1,\"record\":$(cat n0/record)"
+[[ $ANSWER == *'"ok":false'* && $ANSWER == *'"code":"fork"'* ]] || fail "a fork is a mirror copy: $ANSWER"
 # Taken back.  Production's process knows the record, too.
 forked >record.fork
 cp record.fork n0/record

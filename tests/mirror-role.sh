@@ -23,7 +23,16 @@ grep -q "mirror copy of payroll; production is at n0" n1/nbd.log || fail "no cle
 ! nbdinfo --size "nbd+unix:///nothere?socket=$tmp/n0/nbd" >out 2>&1 || fail "another export name"
 [ "$(nbdinfo --size "$(uri "$tmp/n0/nbd")")" = $mirror_size ] || fail "size of the export"
 
-# S3, and the lock of S1.
+# The lock of S1: another node of its site, on this machine, so in this boot.
+mkdir n2
+ln -s "$tmp/n0/store" n2/store
+cp n0/record n2/record
+mirror_node n2 0
+mirror_ctl n2
+refused n2 locked '"cmd":"role","role":"production","tenure":2,"record":'"$(sed 's/"tenure":1/"tenure":2/' n0/record)"
+stop_pid "$PID_n2"
+
+# S3, and the lock again.
 expect_fail timeout 10 "$CRG_NBDKIT" -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
 grep -q "another process has it open" err || fail "$(cat err)"
 qemu-io -f raw -c "write -P 7 1M 1M" "$(uri "$tmp/n0/nbd")" >qemu.out || fail "write"
