@@ -28,7 +28,9 @@
 #include "server/log.h"
 #include "tests/tap.h"
 
-#define TOKEN_MS 300
+/* Members and hub that get no processor for so long are rightly taken for dead, or take the hub for dead: longer
+ * than what a busy machine lets a process wait.  What is timed here is bounded by it. */
+#define TOKEN_MS 800
 #define MAX_LOG 4096
 
 struct node {
@@ -42,6 +44,7 @@ struct node {
   /* What came, in order: a view's id, or a message's hash. */
   uint64_t log[MAX_LOG];
   unsigned n_log;
+  bool began_with_view; /* what stands in log[0] */
   size_t last_len;
 };
 
@@ -74,6 +77,8 @@ on_view (void *opaque, const char *group, uint64_t view, const uint32_t *members
   t->view = view;
   t->n_members = n;
   memcpy (t->members, members, n * sizeof members[0]);
+  if (t->n_log == 0)
+    t->began_with_view = true;
   if (t->n_log < MAX_LOG)
     t->log[t->n_log++] = view;
   for (unsigned i = 1; i < n; i++)
@@ -88,6 +93,8 @@ on_deliver (void *opaque, const char *group, uint32_t from, const uint8_t *buf, 
 
   t->messages++;
   t->last_len = len;
+  if (t->n_log == 0)
+    t->began_with_view = false;
   if (t->n_log < MAX_LOG)
     t->log[t->n_log++] = hash (from, buf, len);
 }
@@ -283,7 +290,7 @@ main (int argc, char **argv)
   struct node *n[4];
   static uint8_t big[CRG_ENGINE_MSG_MAX + 1];
   uint64_t before, t0;
-  unsigned messages;
+  unsigned messages, downs;
   int fd;
 
   signal (SIGPIPE, SIG_IGN);
@@ -320,7 +327,7 @@ main (int argc, char **argv)
     n[1]->e->ops->mcast (n[1]->e, "g", big, 10);
   ok (wait_members (n, 4, 4, 3000), "a fourth member comes");
   run_ms (50);
-  ok (n[3]->log[0] == n[3]->view, "what it gets first is the view");
+  ok (n[3]->began_with_view, "what it gets first is the view");
   note_views (n[0]);
 
   /* The same id twice. */
@@ -341,7 +348,7 @@ main (int argc, char **argv)
   n[3]->n_log = 0;
   ok (wait_sign (n[3], SIGN_VIEW, before, 5000) && wait_members (n, 4, 4, 5000), "it leaves and joins again");
   run_ms (50);
-  ok (n[3]->messages == messages && n[3]->view != before && n[3]->log[0] == n[3]->view,
+  ok (n[3]->messages == messages && n[3]->view != before && n[3]->began_with_view,
       "and gets nothing of its old membership");
   note_views (n[0]);
 
@@ -359,7 +366,7 @@ main (int argc, char **argv)
   t0 = clock_boottime_ms ();
   ok (wait_members (n, 3, 3, 4 * TOKEN_MS), "it is dropped when it doesn't answer");
   ok (clock_boottime_ms () - t0 >= TOKEN_MS / 2
-        && clock_boottime_ms () - t0 <= n[0]->e->ops->detection_ms (n[0]->e) + 200,
+        && clock_boottime_ms () - t0 <= n[0]->e->ops->detection_ms (n[0]->e) + TOKEN_MS,
       "after the detection time, not much later");
   close (fd);
   note_views (n[0]);
@@ -397,8 +404,10 @@ main (int argc, char **argv)
 
   /* The hub dies. */
   before = n[0]->view;
+  downs = n[0]->downs;
   kill_hub (SIGKILL);
-  ok (wait_sign (n[0], SIGN_DOWN, 0, 5000) && wait_sign (n[1], SIGN_DOWN, 0, 5000) && n[0]->downs == 1, "the hub's death is told once");
+  ok (wait_sign (n[0], SIGN_DOWN, 0, 5000) && wait_sign (n[1], SIGN_DOWN, 0, 5000) && n[0]->downs == downs + 1,
+      "the hub's death is told once");
   ok (n[0]->e->ops->mcast (n[0]->e, "g", big, 1) == -ENOTCONN, "nothing can be sent without a hub");
   start_hub ();
   messages = n[0]->views;
@@ -408,9 +417,11 @@ main (int argc, char **argv)
   test_order (n);
 
   /* A hub that hangs. */
+  downs = n[0]->downs;
   kill (hub, SIGSTOP);
-  run_ms (3 * TOKEN_MS + 200);
-  ok (!n[0]->up && n[0]->downs == 2, "a hub that hangs counts as gone");
+  ok (wait_sign (n[0], SIGN_DOWN, 0, 3 * TOKEN_MS + 200) && wait_sign (n[1], SIGN_DOWN, 0, TOKEN_MS)
+        && wait_sign (n[2], SIGN_DOWN, 0, TOKEN_MS) && n[0]->downs == downs + 1,
+      "a hub that hangs counts as gone");
   kill (hub, SIGCONT);
   ok (wait_members (n, 3, 3, 5000), "and is found again");
   note_views (n[0]);
