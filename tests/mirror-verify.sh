@@ -27,7 +27,7 @@ damage () { printf 'not what was written' | dd of=n1/store bs=1 seek="$1" conv=n
 in_again () { in_set n0 && in_state n0 mirroring; }
 
 faults n1
-mirror_pair suspend-timeout-ms=3000 resync-share=40
+mirror_pair suspend-timeout-ms=10000 resync-share=40
 io "write -P 1 0 40M" "write -P 2 50M 2M" flush
 
 # Equal, while a client writes all over.
