@@ -36,15 +36,15 @@ crgd_start $h
 all_well
 
 kill -STOP "${lab_crgd[h]}"
-fault "crgd of the production host stopped" 10
+fault "crgd of the production host stopped" 8
 kill -CONT "${lab_crgd[h]}"
 all_well
 
 plugin=$(plugin_pid $h)
 kill -STOP $plugin
-sleep 5
+sleep 4 # longer than the lease
 kill -CONT $plugin
-fault "plugin of the production host stopped for 5 s" 1
+fault "plugin of the production host stopped for 4 s" 1
 all_well
 
 lab_signal KILL $h

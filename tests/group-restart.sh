@@ -34,6 +34,7 @@ record_of () { crg_field $1 '.crgs[0].iasps[0] | "\(.tenure) \(.generation) \([.
 bystander ()
 {
   recorder_goes_on 20 200
+  longest "$from"
   [ "$(record_of $h)" = "$before" ] || { crg_logs 25; fail "$1: $before became $(record_of $h)"; }
   [ "$pause" -lt "$2" ] || { crg_logs 25; too_slow "$1: no answer for $pause ms"; }
   echo "$1: longest pause $pause ms"
@@ -55,8 +56,7 @@ for i in $h $(crg_mirror) 5; do
   kill_hard "${lab_crgd[i]}"
   sleep 0.5
   crgd_start $i
-  sleep 4 # what would have gone on with the old lease is over then
-  longest $from
+  sleep 3.2 # what would have gone on with the old lease is over then
   bystander "crgd of n$i restarted (production on n$h)" 3000
   [ "$(plugin_pid $i)" = "$plugin" ] || fail "n$i has another plugin"
   all_well
@@ -69,8 +69,7 @@ for i in 1 2 3 4 5; do
   before=$(record_of $h)
   from=$(wc -l <"$tmp/history")
   node_down $i
-  sleep 4
-  longest $from
+  sleep 3.2
   bystander "n$i is dead, which hosts nothing" 2700
   node_up $i
   all_well
