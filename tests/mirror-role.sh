@@ -42,6 +42,20 @@ expect_fail timeout 10 "$CRG_NBDKIT" -f -U "$tmp/x.sock" "$PLUGIN" name=payroll 
 grep -q "holds IASP 'payroll' of CRG 'wages'" err || fail "$(cat err)"
 expect_fail timeout 5 nbdinfo --size "$(uri "$tmp/n0/nbd")" >out 2>&1
 
+# It was released, so the copies are equal, unless another was appointed in between, which nobody here knows of.
+cp --sparse=always n0/store released
+for tenure in 2 3; do
+  tell n0 "\"cmd\":\"role\",\"role\":\"production\",\"tenure\":$tenure,\"lease_until_ms\":999999999999,\"record\":$(
+    sed "s/\"tenure\":1/\"tenure\":$tenure/" n0/record)"
+  grep "^iasp payroll: production at .*, tenure $tenure," n0/nbd.log >line || fail "no word of tenure $tenure in the log"
+  if [ $tenure = 2 ]; then ! grep -q unclean line; else grep -q unclean line; fi || fail "$(cat line)"
+  kill -KILL "$PID_n0"
+  wait_for 5 not_running "$PID_n0" || fail "it can't be killed"
+  cp --sparse=always released n0/store
+  mirror_node n0 0
+  mirror_ctl n0
+done
+
 # Promotion in place at a switchover, the old production mirrors back.
 sed 's/"tenure":1/"tenure":2/; s/"production_site":0/"production_site":1/' n0/record >record2
 expect=$(cat record2)
