@@ -65,7 +65,7 @@ wait_for 15 not_running $reader || fail "a read is not answered: $(status n2; ec
 # n0 has found it released, and dies between its claim and its open record, which its disk keeps back.
 tell n2 '"cmd":"role","role":"none"'
 cp n2/record n0/record
-faults n0 "delay meta-write 100000"
+faults n0 "delay meta-write 1000000"
 export CRG_BOOT_ID=efefefefefefefefefefefefefefefef
 mirror_node n0 0
 mirror_ctl n0 --commit --lease 60000
@@ -77,5 +77,9 @@ second='"cmd":"role","role":"production","tenure":2,"accept_loss":true'
 kill_pid "$PID_n0"
 faults n0 # the same store
 tell_any n2 "$second"
-case $ANSWER in *'node n0 is opening it'*) ;; *) fail "opened what another machine was opening (S1): $ANSWER" ;; esac
+case $ANSWER in
+  *'node n0 is opening it'*) ;;
+  *'"code":"not-released"'*) too_slow "the open record was there before its disk could be stopped" ;;
+  *) fail "opened what another machine was opening (S1): $ANSWER" ;;
+esac
 tell n2 "$second,\"fenced\":[\"n0\"]"
