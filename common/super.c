@@ -518,6 +518,13 @@ super_choose (const uint8_t slot0[META_BLOCK_SIZE], const uint8_t slot1[META_BLO
 }
 
 /* An identity that is not known now but was, or the other way round, is another one. */
+bool
+super_set_is_equal (const struct superblock *sb, bool clean, uint64_t tenure)
+{
+  return clean && (sb->role == SUPER_ROLE_PRODUCTION || sb->role == SUPER_ROLE_NONE)
+         && (tenure <= sb->tenure || tenure - sb->tenure == 1);
+}
+
 const char *
 super_check_place (const struct superblock *sb, uint64_t meta_bytes, const char *data_identity,
                    const char *meta_identity)

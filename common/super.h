@@ -225,6 +225,12 @@ extern enum super_status super_choose (const uint8_t slot0[META_BLOCK_SIZE],
                                        const uint8_t slot1[META_BLOCK_SIZE],
                                        struct superblock *sb, struct super_choice *choice);
 
+/* F6: are the copies of the set equal when this store, found `clean` or not, is opened as production of
+ * `tenure`?  They are if it was production last, drained all of them before it was released, and nobody
+ * was production since: whoever was may have written what no copy answered.  A store that was never
+ * opened is as good: nothing was written. */
+extern bool super_set_is_equal (const struct superblock *sb, bool clean, uint64_t tenure);
+
 /* Does this superblock belong to what it was found on?  meta_bytes 0: at the store's own end; else on
  * a file of so many bytes beside a store, with these identities.  NULL, or why not: the rest of a
  * sentence that begins with the store's name and a colon. */

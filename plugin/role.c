@@ -166,15 +166,8 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
 static void
 start_production (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
 {
-  bool graceful = json_is_true (json_object_get (request, "graceful"));
-  bool was_production = e->meta.sb.role == SUPER_ROLE_PRODUCTION || e->meta.sb.role == SUPER_ROLE_NONE;
-  /* Before a graceful appointment everything was drained and flushed on all copies of the set
-   * (F6): they are equal.  Only for the first opening as production: from then on the superblock
-   * says so, and an unclean end is seen.  And none if another was appointed in between, which may have
-   * written what nobody else has. */
   bool first = e->meta.sb.role == SUPER_ROLE_MIRROR;
-  bool next = r->tenure - e->meta.sb.tenure <= 1;
-  bool equal = (graceful && first) || (e->was_clean && was_production && next);
+  bool equal = super_set_is_equal (&e->meta.sb, e->was_clean, r->tenure);
   bool forced = json_is_true (json_object_get (request, "forced")) && e->meta.sb.tenure < r->tenure;
   uint32_t others = r->in_set & ~(1u << site);
   uint64_t lease_ms = 0;

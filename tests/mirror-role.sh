@@ -60,7 +60,7 @@ done
 sed 's/"tenure":1/"tenure":2/; s/"production_site":0/"production_site":1/' n0/record >record2
 expect=$(cat record2)
 refused n1 usage '"cmd":"role","role":"production","tenure":3,"record":'"$expect"
-tell n1 '"cmd":"role","role":"production","tenure":2,"graceful":true,"lease_until_ms":999999999999,"record":'"$expect"
+tell n1 '"cmd":"role","role":"production","tenure":2,"lease_until_ms":999999999999,"record":'"$expect"
 refused n1 role '"cmd":"role","role":"mirror","tenure":2,"record":'"$expect"
 tell n0 '"cmd":"role","role":"mirror","tenure":2,"peers":["n0","n1"],"production":"n1","record":'"$expect"
 tell n1 "\"cmd\":\"mirror\",\"site\":0,\"node\":\"n0\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n0,\"sync\":\"none\""

@@ -652,6 +652,22 @@ choice (void)
   is (choose (&out, &c), SUPER_OK, "fine again");
 }
 
+/* F6: when the copies of the set need not be compared. */
+static void
+set_is_equal (void)
+{
+  struct superblock sb = { .role = SUPER_ROLE_PRODUCTION, .tenure = 4 };
+
+  ok (super_set_is_equal (&sb, true, 5) && super_set_is_equal (&sb, true, 4),
+      "F6: released cleanly as production, and production again");
+  ok (!super_set_is_equal (&sb, true, 6), "F6: another was production between");
+  ok (!super_set_is_equal (&sb, false, 5), "F6: it was not released");
+  sb.role = SUPER_ROLE_MIRROR;
+  ok (!super_set_is_equal (&sb, true, 5), "F6: it was a copy");
+  sb = (struct superblock) { .role = SUPER_ROLE_NONE };
+  ok (super_set_is_equal (&sb, true, 1), "F6: a new store, and the first tenure");
+}
+
 int
 main (void)
 {
@@ -661,5 +677,6 @@ main (void)
   senseless ();
   apart ();
   choice ();
+  set_is_equal ();
   return tap_done ();
 }

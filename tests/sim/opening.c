@@ -196,10 +196,8 @@ void
 opening_start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
 {
   const struct superblock *sb = &p->sb;
-  bool was_production = sb->role == SUPER_ROLE_PRODUCTION || sb->role == SUPER_ROLE_NONE;
   bool first = sb->role == SUPER_ROLE_MIRROR;
-  bool next = m->rec.tenure - sb->tenure <= 1; /* nobody was appointed in between */
-  bool equal = p->was_clean && was_production && next; /* no `graceful` is told today */
+  bool equal = super_set_is_equal (sb, p->was_clean, m->rec.tenure);
   bool forced = m->rec.forced && sb->tenure < m->rec.tenure;
 
   if (m != &p->opening)
