@@ -284,18 +284,18 @@ on_view (struct group *g, const struct group_event *ev, struct group_actions *ou
   for (unsigned u = 0; u < CRG_MAX_IASPS; u++)
     g->lease[u].release_sent = false;
   g->warm = 0;
-  host_on_view (g);
-  if (!me) {
-    g->counters.illegal++;
-    return;
-  }
-  for (unsigned i = 0; i < ev->n_members; i++) {
+  for (unsigned i = 0; i < ev->n_members && me; i++) {
     struct peer *p = group_peer (g, ev->members[i]);
 
     if (p != NULL)
       p->in_view = true;
     else
       g->counters.illegal++;
+  }
+  host_on_view (g);
+  if (!me) {
+    g->counters.illegal++;
+    return;
   }
   g->counters.views++;
   begin_round (g, 1, out);

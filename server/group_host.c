@@ -24,8 +24,15 @@ host_on_view (struct group *g)
     h->probe_stale = h->probing;
     h->failed = h->config_sent = false;
     h->retry_ms = 0;
-    for (unsigned s = 0; s < CRG_MAX_SITES; s++)
-      h->link[s].sent = false;
+    for (unsigned s = 0; s < CRG_MAX_SITES; s++) {
+      struct copy_link *l = &h->link[s];
+      const struct peer *p = group_peer_const (g, l->node);
+
+      /* Our own delivery of message 6 is not that of a member that was cut off: it may need another. */
+      l->sent = false;
+      if (p == NULL || !p->in_view)
+        l->node = NO_NODE;
+    }
   }
 }
 

@@ -541,6 +541,17 @@ sim_production (struct sim *s, unsigned iasp)
   return -1;
 }
 
+/* Has the copy's host got message 6 of the one that is production now (H6)? */
+static bool
+is_told (const struct sim *s, uint32_t copy, unsigned production, unsigned iasp)
+{
+  const struct hosting *h = &s->node[copy - 1].g->host[iasp];
+
+  return copy == production + 1
+         || (h->start_node == production + 1
+             && h->start_incarnation == s->node[production].g->cfg.incarnation);
+}
+
 bool
 sim_converged (struct sim *s)
 {
@@ -561,7 +572,9 @@ sim_converged (struct sim *s)
   if (first == NULL)
     return false;
   for (unsigned i = 0; i < s->cfg.n_iasps; i++) {
-    if (sim_production (s, i) < 0)
+    const int production = sim_production (s, i);
+
+    if (production < 0)
       return false;
     for (unsigned site = 0; site < s->n_sites && !is_script (s, i); site++) {
       uint32_t host = first->rec[i].copies[site].host;
@@ -572,7 +585,8 @@ sim_converged (struct sim *s)
       if (!any)
         continue;
       if (host == NO_NODE || !first->rec[i].copies[site].in_set
-          || !s->node[host - 1].plugin[i].running || !s->node[host - 1].running)
+          || !s->node[host - 1].plugin[i].running || !s->node[host - 1].running
+          || !is_told (s, host, (unsigned) production, i))
         return false;
     }
   }
