@@ -501,10 +501,15 @@ check_levels (struct wplugin *p)
   const struct sup *s = &node->sup[p->iasp];
   struct repl_site_status st = { .no = 0 };
   const int site = repl_level_after (&p->core, 0);
+  bool serves = true;
 
+  /* Of what moves together nothing enters before all of it is open, and that may need an operator (S2). */
+  for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    if (state_unit (&w.created, i) == state_unit (&w.created, p->iasp))
+      serves = serves && plugin_of (p->node, i)->prod_on;
   if (site >= 0)
     repl_site_status (&p->core, (unsigned) site, plugin_ms (p), &st);
-  if (st.no != p->level_no || site < 0 || p->paused || p->task.kind != TASK_NONE || p->held || !node->running
+  if (!serves || st.no != p->level_no || site < 0 || p->paused || p->task.kind != TASK_NONE || p->held || !node->running
       || node->paused || !group_active (&node->g) || s->phase != PH_READY || s->told_role != HOST_PRODUCTION
       || p->rec.tenure != top_rec (p->iasp)->tenure || plugin_ms (p) >= p->lease_until_ms) {
     p->level_no = site >= 0 ? st.no : 0;

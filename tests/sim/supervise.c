@@ -147,6 +147,7 @@ tell_role (unsigned n, unsigned iasp)
 
   m->role = s->want_role;
   m->tenure = s->want_tenure;
+  m->serial = ++s->call;
   m->rec = s->record;
   m->seq = s->record_seq;
   m->until_ms = s->want_role == HOST_PRODUCTION ? s->lease_until_ms : 0;
@@ -260,8 +261,8 @@ sup_drive (unsigned n, unsigned iasp)
       plugin_connected (p, s->ctl);
       sup_set_phase (n, s, PH_ASKING);
       m = sup_call (n, iasp, CTL_STATUS);
+      m->serial = ++s->call;
       s->call_deadline_ms = node_ms (n) + PLUGIN_ROLE_MS;
-      (void) m;
     }
     return;
   case PH_READY:
@@ -366,10 +367,12 @@ on_plugin_message (unsigned n, unsigned iasp, const struct ctlmsg *m)
 
   switch ((enum ctl_kind) m->kind) {
   case CTL_TOLD:
-    on_told (n, iasp, m);
+    if (m->serial == s->call)
+      on_told (n, iasp, m);
     break;
   case CTL_ASKED:
-    on_asked (n, iasp, m);
+    if (m->serial == s->call)
+      on_asked (n, iasp, m);
     break;
   case CTL_HELD:
     on_held (n, iasp, m);

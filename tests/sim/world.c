@@ -254,6 +254,9 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
   w.reform_pending = false;
   w.msg_next = w.frame_next = w.dop_next = 0;
   w.n_commits = 0;
+  w.unserved = 0;
+  w.partitioned_us = 0;
+  memset (w.machine, 0, sizeof w.machine);
   for (unsigned i = 0; i < W_MSGS; i++)
     w.msg[i].refs = 0;
   for (unsigned i = 0; i < W_FRAMES; i++)
@@ -282,11 +285,15 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
     world_fail ("create: %s", why);
   w.created.started = true;
   w.n_machines = w.n_nodes;
+  for (unsigned n = 0; n < W_NODES; n++) { /* also of those that are added later */
+    memset (&w.node[n], 0, offsetof (struct wnode, plugin));
+    for (unsigned i = 0; i < W_IASPS; i++)
+      memset (&w.node[n].plugin[i], 0, offsetof (struct wplugin, core));
+  }
   for (unsigned n = 0; n < w.n_nodes; n++) {
     struct wnode *x = &w.node[n];
     int site = site_of_node (n);
 
-    memset (x, 0, offsetof (struct wnode, plugin));
     x->id = n + 1;
     x->machine = (uint8_t) (m->one_machine && site >= 0 ? (unsigned) site * m->per_site : n);
     x->has_state = true; /* `create` has reached all: (1, 0) is on every disk */
@@ -301,7 +308,6 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
     for (unsigned i = 0; i < W_IASPS; i++) {
       struct wplugin *p = &x->plugin[i];
 
-      memset (p, 0, offsetof (struct wplugin, core));
       p->node = (uint8_t) n;
       p->iasp = (uint8_t) i;
       p->site = (uint8_t) (site < 0 ? 0 : site);

@@ -286,6 +286,7 @@ struct sup { /* server/supervise.c */
   uint64_t record_seq, lease_until_ms, phase_ms, retry_at_ms, call_deadline_ms, hold_deadline_ms;
   unsigned deaths, refusals, asks_lost;
   uint32_t ctl;            /* connection, 0: none */
+  uint32_t call;           /* number of the last question or role: the answer to an earlier one is late */
   uint32_t broken;         /* the last one that broke; crgd may not know yet */
   struct ctlq down;        /* to the plugin */
   struct ctlmsg early[PLUGIN_EARLY_EVENTS];
