@@ -110,6 +110,7 @@ struct group_event {
   bool dry_run;              /* SWITCHOVER: check and answer only */
   uint64_t seq;              /* COPY_*: the plugin's own counter, rising; see
                                 GA_RECORD */
+  uint64_t generation;       /* COPY_READY: of the record under which it asks; 0: not said */
   uint8_t boot_id[CRG_ID_LEN];
   struct store_info store;
   uint8_t request;           /* enum group_request */

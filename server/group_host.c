@@ -245,6 +245,9 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
     l->lost = false;
     break;
   case GE_COPY_READY:
+    /* R3: what an earlier crgd granted may be told, spent and taken back before this is heard: it is void. */
+    if (ev->generation != 0 && ev->generation < l->left_generation)
+      break;
     l->lost = false;
     l->ready = true;
     memcpy (l->ready_boot_id, ev->boot_id, CRG_ID_LEN);
@@ -590,6 +593,9 @@ settle_record (struct group *g, unsigned i, struct group_actions *out)
     return;
   if (settled)
     h->seq_told = h->seq_seen;
+  for (uint8_t s = 0; s < g->committed.def.n_sites && h->record_told; s++)
+    if (h->told_record.copies[s].in_set && !r->copies[s].in_set)
+      h->link[s].left_generation = r->generation;
   a = group_act (out, GA_RECORD);
   a->iasp = (uint8_t) i;
   a->tenure = r->tenure;

@@ -139,6 +139,7 @@ on_plugin_event (void *opaque, const char *event, json_t *obj)
               reason ? reason : "");
   ev.site = (uint8_t) site;
   ev.seq = json_u64 (obj, "seq");
+  ev.generation = json_u64 (obj, "generation");
   set_reason (&ev, reason);
   if (boot_id && ident_id_from_text (boot_id, ev.boot_id) != 0)
     log_warning ("%s: the plugin's event %s has a bad boot id", m->crg, event);

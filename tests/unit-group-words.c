@@ -431,6 +431,25 @@ copy_words (void)
         "R3: ready no %u, and what is settled goes to 99: %s", (unsigned) seq, seq > 99 ? "it is to enter" : "void");
   }
 
+  /* An earlier crgd had granted it: told, spent, and taken back before the wish is heard here. */
+  for (uint64_t generation = 6; generation <= 8; generation++) {
+    g = base[N1];
+    g.committed.rec[0].generation = 6;
+    g.committed.rec[0].copies[1].in_set = true;
+    g.applied = g.committed;
+    feed ((struct group_event){ .kind = GE_TICK });
+    g.committed.rec[0].generation = 7;
+    g.committed.rec[0].copies[1].in_set = false;
+    g.applied = g.committed;
+    feed ((struct group_event){ .kind = GE_TICK });
+    feed ((struct group_event){ .kind = GE_COPY_READY, .site = 1, .seq = 99, .generation = generation });
+    ok ((sent (MSG_CHANGE) && sent (MSG_CHANGE)->u.change.kind == CH_ENTER) == (generation >= 7),
+        "R3: ready of generation %u, and the copy left the set in 7: %s", (unsigned) generation,
+        generation >= 7 ? "it is to enter" : "void");
+    if (generation < 7)
+      is ((long long) g.host[0].seq_told, 99, "... and production is told so");
+  }
+
   g = base[N1];
   feed ((struct group_event){ .kind = GE_STORE_FAILED, .reason = "no disk" });
   ok (sent (MSG_CHANGE) && sent (MSG_CHANGE)->u.change.kind == CH_BAR, "F4: a failed store is to be barred");

@@ -45,7 +45,7 @@ crgd_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok,
 void
 crgd_plugin_event (unsigned n, unsigned iasp, const struct ctlmsg *m)
 {
-  struct group_event ev = { .iasp = (uint8_t) iasp, .site = m->site, .seq = m->seq };
+  struct group_event ev = { .iasp = (uint8_t) iasp, .site = m->site, .seq = m->seq, .generation = m->generation };
 
   ev.kind = m->kind == CTL_LOST    ? GE_COPY_LOST
             : m->kind == CTL_BACK  ? GE_COPY_BACK

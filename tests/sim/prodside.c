@@ -235,6 +235,7 @@ carry_out (struct wplugin *p, const struct repl_action *a)
     if (m) {
       m->site = a->site;
       m->seq = a->no;
+      m->generation = x->told_generation;
       memcpy (m->boot_id, x->boot_id, CRG_ID_LEN);
       m->reason = "lost";
     }
@@ -696,6 +697,7 @@ prod_tell_levels (struct wplugin *p)
     if (m) {
       m->site = (uint8_t) s;
       m->seq = st.no;
+      m->generation = p->ps[s].told_generation;
       memcpy (m->boot_id, p->ps[s].boot_id, CRG_ID_LEN);
       m->reason = "lost";
     }
