@@ -521,11 +521,22 @@ search (enum mutant m, uint8_t n, uint8_t starts, uint8_t crashes, uint8_t fence
 /* ---- the codec ---------------------------------------------------------------------------- */
 
 static void
+reseal (uint8_t block[META_BLOCK_SIZE], unsigned at, unsigned n, int byte, const uint8_t store_id[CRG_ID_LEN])
+{
+  struct meta_block_id id = { .kind = META_CLAIM, .index = 5 };
+
+  memcpy (id.store_id, store_id, CRG_ID_LEN);
+  memset (block + at, byte, n);
+  meta_block_seal (block, &id, 0);
+}
+
+static void
 codec (void)
 {
   static const uint8_t store[CRG_ID_LEN] = { 7 }, other[CRG_ID_LEN] = { 8 };
   struct claim_block c = { .node = "n1", .boot_id = { 3 }, .session = UINT64_C (0x123456789abcdef0) }, found;
   static uint8_t block[META_BLOCK_SIZE], bad[META_BLOCK_SIZE];
+  const unsigned name_at = META_BLOCK_HEADER + 32;
   unsigned taken = 0;
 
   claim_encode (&c, 5, store, block);
@@ -547,6 +558,14 @@ codec (void)
   snprintf (c.node, sizeof c.node, "-no name");
   claim_encode (&c, 5, store, block);
   ok (!claim_decode (block, 5, store, &found), "no name");
+  /* By who knows the checksum: the name's end is where it should be, and nothing stands behind it. */
+  snprintf (c.node, sizeof c.node, "n1");
+  claim_encode (&c, 5, store, block);
+  reseal (block, name_at, CRG_NAME_MAX + 1, 'a', store);
+  ok (!claim_decode (block, 5, store, &found), "a name without an end");
+  claim_encode (&c, 5, store, block);
+  reseal (block, name_at + 9, 1, 'a', store);
+  ok (!claim_decode (block, 5, store, &found), "something behind the name");
   ok (claim_place (1) != claim_place (2) && claim_place (65535) < META_CLAIMS, "places");
 }
 
@@ -575,6 +594,11 @@ edges (void)
   is (claim_done (&c, 0), CLAIM_LOOK, "looks again");
   claim_saw (&c, 1, &other, true);
   is (claim_done (&c, 0), CLAIM_REFUSED, "ours is not there any more: whose it is now is not cleared");
+  claim_begin (&c, 1, "a", boot, 4);
+  claim_done (&c, 0);
+  claim_done (&c, 0);
+  claim_saw (&c, 1, &(struct claim_block) { .node = "b", .boot_id = { 2 }, .session = 4 }, true);
+  is (claim_done (&c, 0), CLAIM_REFUSED, "nor with our session's number");
   claim_begin (&c, 1, "a", boot, 4);
   claim_done (&c, 0);
   claim_done (&c, 0);
