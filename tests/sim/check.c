@@ -565,6 +565,8 @@ check_disks (unsigned iasp)
 
     if (s == of || memcmp (own->cur, d->cur, sizeof d->cur) == 0)
       continue;
+    if (top_rec (iasp)->copies[s].fork == FORK_DIVERGED)
+      continue; /* R4, R6: the record says it, and message 6 has it filled as a whole (H7) */
     slot_read (d, &sb, &choice, &status);
     if (status != SUPER_OK || (sb.flags & SUPER_F_FORK)
         || (sb.flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) == SUPER_F_UNUSABLE)
