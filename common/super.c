@@ -16,7 +16,6 @@
 
 /* ---- layout -------------------------------------------------------------------------------- */
 
-
 static int
 store_size_check (uint64_t store_bytes)
 {
@@ -517,7 +516,6 @@ super_choose (const uint8_t slot0[META_BLOCK_SIZE], const uint8_t slot1[META_BLO
   return SUPER_OK;
 }
 
-/* An identity that is not known now but was, or the other way round, is another one. */
 bool
 super_set_is_equal (const struct superblock *sb, bool clean, uint64_t tenure)
 {
@@ -525,6 +523,7 @@ super_set_is_equal (const struct superblock *sb, bool clean, uint64_t tenure)
          && (tenure <= sb->tenure || tenure - sb->tenure == 1);
 }
 
+/* An identity that is not known now but was, or the other way round, is another one. */
 const char *
 super_check_place (const struct superblock *sb, uint64_t meta_bytes, const char *data_identity,
                    const char *meta_identity)
