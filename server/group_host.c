@@ -173,6 +173,13 @@ on_probe (struct group *g, const struct group_event *ev)
     str_set (h->reason, sizeof h->reason, h->store.can_host ? "" : ev->reason);
 }
 
+/* The wish to enter was made before the copy left the set (R3). */
+static bool
+is_spent (const struct copy_link *l)
+{
+  return l->ready_generation != 0 && l->ready_generation < l->left_generation;
+}
+
 void
 host_on_event (struct group *g, const struct group_event *ev, struct group_actions *out)
 {
@@ -246,7 +253,8 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
     break;
   case GE_COPY_READY:
     /* R3: what an earlier crgd granted may be told, spent and taken back before this is heard: it is void. */
-    if (ev->generation != 0 && ev->generation < l->left_generation)
+    l->ready_generation = ev->generation;
+    if (is_spent (l))
       break;
     l->lost = false;
     l->ready = true;
@@ -574,16 +582,22 @@ settle_record (struct group *g, unsigned i, struct group_actions *out)
   const struct iasp_rec *r = &g->committed.rec[i];
   struct hosting *h = &g->host[i];
   struct group_action *a;
-  bool settled = host_settled (g, i);
+  bool settled;
 
   if (!h->open)
     return;
   settle_suspended (g, i, out);
-  /* R3: a wish that was granted is spent, whatever else is in flight: it must
-   * not bring the copy back after somebody has it removed. */
-  for (uint8_t s = 0; s < g->committed.def.n_sites; s++)
-    if (r->copies[s].in_set)
-      h->link[s].ready = false;
+  /* R3: a wish that was granted is spent, whatever else is in flight: it must not bring the copy back after
+   * somebody has it removed.  So is one of a generation before the copy left, if it was told to be in. */
+  for (uint8_t s = 0; s < g->committed.def.n_sites; s++) {
+    struct copy_link *l = &h->link[s];
+
+    if (h->record_told && h->told_record.copies[s].in_set && !r->copies[s].in_set)
+      l->left_generation = r->generation;
+    if (r->copies[s].in_set || is_spent (l))
+      l->ready = false;
+  }
+  settled = host_settled (g, i);
   for (uint8_t s = 0; s < g->committed.def.n_sites && settled; s++)
     h->link[s].lost = h->link[s].ready = false; /* all granted, or void */
   if (h->record_told && memcmp (r, &h->told_record, sizeof *r) == 0
@@ -593,9 +607,6 @@ settle_record (struct group *g, unsigned i, struct group_actions *out)
     return;
   if (settled)
     h->seq_told = h->seq_seen;
-  for (uint8_t s = 0; s < g->committed.def.n_sites && h->record_told; s++)
-    if (h->told_record.copies[s].in_set && !r->copies[s].in_set)
-      h->link[s].left_generation = r->generation;
   a = group_act (out, GA_RECORD);
   a->iasp = (uint8_t) i;
   a->tenure = r->tenure;

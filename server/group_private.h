@@ -81,6 +81,7 @@ struct copy_link {
   bool told_gone;           /* ... and that nobody hosts the copy */
   uint64_t told_incarnation;
   bool lost, ready;         /* what the plugin wants (R2, R3) */
+  uint64_t ready_generation; /* of the record under which it was ready; 0: not said */
   uint64_t left_generation; /* at which the copy left the set, after the record that had it in was told */
   bool down;                /* F7: the plugin said that the link broke */
   uint8_t ready_boot_id[CRG_ID_LEN];

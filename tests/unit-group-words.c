@@ -432,7 +432,7 @@ copy_words (void)
   }
 
   /* An earlier crgd had granted it: told, spent, and taken back before the wish is heard here. */
-  for (uint64_t generation = 6; generation <= 8; generation++) {
+  for (uint64_t generation = 5; generation <= 8; generation++) {
     g = base[N1];
     g.committed.rec[0].generation = 6;
     g.committed.rec[0].copies[1].in_set = true;
@@ -441,7 +441,8 @@ copy_words (void)
     g.committed.rec[0].generation = 7;
     g.committed.rec[0].copies[1].in_set = false;
     g.applied = g.committed;
-    feed ((struct group_event){ .kind = GE_TICK });
+    if (generation > 5) /* else production has not been told yet, for there was no room to say it */
+      feed ((struct group_event){ .kind = GE_TICK });
     feed ((struct group_event){ .kind = GE_COPY_READY, .site = 1, .seq = 99, .generation = generation });
     ok ((sent (MSG_CHANGE) && sent (MSG_CHANGE)->u.change.kind == CH_ENTER) == (generation >= 7),
         "R3: ready of generation %u, and the copy left the set in 7: %s", (unsigned) generation,
