@@ -271,7 +271,7 @@ on_view (struct group *g, const struct group_event *ev, struct group_actions *ou
   for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
     struct peer *p = &g->peers[i];
 
-    p->in_view = p->spoke = p->announced = false;
+    p->in_view = p->spoke = p->announced = p->told = false;
     p->answered = p->promised = p->persisted = false;
     p->hold_known = 0;
     p->silent = 0;
@@ -659,7 +659,8 @@ on_change (struct group *g, struct group_actions *out)
   /* C3: one uncommitted change at a time; a change with another base is
    * ignored by everybody alike. */
   if (!g->synced || !g->current_committed
-      || stamp_compare (c->base, g->applied.stamp) != 0 || state_check (&g->applied, c) != NULL)
+      || stamp_compare (c->base, g->applied.stamp) != 0 || state_check (&g->applied, c) != NULL
+      || host_overtakes (g, c))
     return;
   state_apply (&g->applied, c);
   g->change_kind = c->kind;

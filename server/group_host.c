@@ -281,7 +281,7 @@ host_on_announce (struct group *g, struct peer *from)
   for (unsigned i = 0; from->announced && i < new->n_iasps && i < old->n_iasps; i++)
     if (old->iasp[i].opened && !new->iasp[i].opened && site_of (g, from->id) == site_of (g, g->cfg.node_id))
       g->host[i].probe_stale = true;
-  from->announced = true;
+  from->announced = from->told = true;
   from->announce = *new;
   if (closed)
     group_ask_again (g, from->id);
@@ -381,13 +381,10 @@ host_on_mirror_start (struct group *g, struct peer *from, struct group_actions *
 
 /* ---- wants -------------------------------------------------------------- */
 
-bool
-host_serves (const struct group *g, unsigned unit)
+/* Does the named host of production have all IASPs of the unit open, by its last word? */
+static bool
+has_opened (const struct group *g, const struct peer *p, unsigned unit)
 {
-  const struct peer *p = group_peer_const (g, state_unit_host (&g->committed, unit));
-
-  if (p == NULL || !group_present (g, p) || !p->announced)
-    return false;
   for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
     if (state_unit (&g->committed, i) == unit
         && (i >= p->announce.n_iasps || p->announce.iasp[i].role != HOST_PRODUCTION
@@ -395,6 +392,28 @@ host_serves (const struct group *g, unsigned unit)
             || p->announce.iasp[i].tenure != state_unit_tenure (&g->committed, unit)))
       return false;
   return true;
+}
+
+bool
+host_serves (const struct group *g, unsigned unit)
+{
+  const struct peer *p = group_peer_const (g, state_unit_host (&g->committed, unit));
+
+  return p != NULL && group_present (g, p) && p->announced && has_opened (g, p, unit);
+}
+
+/* Every member of the view was told the same before the same change (C3), so all judge alike. */
+bool
+host_overtakes (const struct group *g, const struct change *c)
+{
+  const struct peer *p;
+  unsigned unit;
+
+  if (c->kind != CH_APPOINT || !c->forced)
+    return false;
+  unit = state_change_unit (&g->committed, c);
+  p = group_peer_const (g, state_unit_host (&g->committed, unit));
+  return p != NULL && group_present (g, p) && p->told && has_opened (g, p, unit);
 }
 
 /* S1 d: while it says that this node is dead, others may open what this node had open. */

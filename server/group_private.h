@@ -55,7 +55,8 @@ struct peer {
   uint8_t hold_known;       /* bit set: its PERSISTED covers the appointment ... */
   uint64_t open_ms[CRG_MAX_IASPS]; /* ... and its hold ends then */
   uint32_t silent;          /* C8: own ALIVEs since its last */
-  bool announced;
+  bool announced;           /* and wasn't asked again */
+  bool told;                /* announced anything */
   struct announce announce;
   /* Of this incarnation of ours. */
   bool seen;                /* was in a committed view, or renewed a lease */
@@ -313,6 +314,9 @@ extern void host_settle (struct group *g, struct group_actions *out);
 /* R3: nothing about this IASP is in flight. */
 extern bool host_settled (const struct group *g, unsigned iasp);
 extern bool host_serves (const struct group *g, unsigned unit); /* production, all its IASPs */
+/* R4: is it a takeover by force of a production that said that it serves before the change came?  Then what
+ * it has answered since would be lost, though nobody meant that. */
+extern bool host_overtakes (const struct group *g, const struct change *c);
 
 /* group_status.c */
 extern void group_age_wait (struct group *g);

@@ -501,6 +501,50 @@ without_production (unsigned left_s)
   g.applied = g.committed;
 }
 
+/* A takeover by force, and what production said on the way. */
+static void
+overtaken (const struct msg *sent_by_n3)
+{
+  static struct group then;
+  static const struct {
+    bool opened, asked_again, gone, old_view, forced, applied;
+    const char *what;
+  } cases[] = {
+    { .opened = true, .forced = true, .what = "production serves by now: the forced change is void" },
+    { .opened = true, .asked_again = true, .forced = true, .what = "... also while all are asked again" },
+    { .opened = true, .forced = false, .applied = true, .what = "... but not one that loses nothing" },
+    { .opened = true, .gone = true, .forced = true, .applied = true, .what = "it said so, and left: done" },
+    { .opened = true, .old_view = true, .forced = true, .applied = true, .what = "it said so in another view: done" },
+    { .opened = false, .forced = true, .applied = true, .what = "it says that it doesn't serve: done" },
+  };
+  static struct msg change;
+
+  then = g;
+  change = *sent_by_n3;
+  for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    struct peer *p = peer (N1);
+    struct stamp before;
+
+    g = then;
+    p->in_view = !cases[i].gone;
+    p->answered = true;
+    p->announced = !cases[i].asked_again && !cases[i].old_view;
+    p->told = !cases[i].old_view;
+    for (unsigned k = 0; k < 2; k++) {
+      p->announce.iasp[k].opened = cases[i].opened;
+      p->announce.iasp[k].role = HOST_PRODUCTION;
+      p->announce.iasp[k].tenure = g.committed.rec[k].tenure;
+      g.committed.rec[k].copies[1].in_set |= !cases[i].forced;
+    }
+    g.applied = g.committed;
+    change.u.change.forced = cases[i].forced;
+    before = g.applied.stamp;
+    hear (N3, &change, MSG_CHANGE);
+    ok ((stamp_compare (before, g.applied.stamp) != 0) == cases[i].applied, "R4: %s", cases[i].what);
+  }
+  g = then;
+}
+
 static void
 forcing (void)
 {
@@ -580,6 +624,7 @@ forcing (void)
   m = sent (MSG_CHANGE);
   ok (m && m->u.change.kind == CH_APPOINT && m->u.change.forced && m->u.change.node == 3, "... then it is proposed");
   waits ("... and not answered before");
+  overtaken (m);
   for (unsigned i = 0; i < 2; i++) {
     g.committed.rec[i].tenure++;
     g.committed.rec[i].production_site = 1;

@@ -264,7 +264,7 @@ main (int argc, char **argv)
   if (waiting)
     printf ("# %u seeds end waiting for an operator, as a disk rotted\n", waiting);
   if (sum.accepted)
-    printf ("# %" PRIu64 " times an operator accepted what a restart took, as no node had all copies (S2)\n", sum.accepted);
+    printf ("# %" PRIu64 " times an operator took over by force, as nobody could without (S2, R4)\n", sum.accepted);
   if (sum.rot_found)
     printf ("# %" PRIu64 " times a block of a map was found rotten\n", sum.rot_found);
   if (getenv ("CRGSIM_EVENTS"))

@@ -719,13 +719,13 @@ faults_repair (void)
   heal_network ();
 }
 
-/* S2: production's machine restarted, its IASPs have different sets, and they move together: of each a copy
- * is there that would take over, but no node has all.  The status says so; after a minute somebody accepts
- * what the restart took. */
+/* Production isn't served, and the status says what an operator has to accept, after a minute: what a restart
+ * took, where the IASPs of production's machine have different sets and move together (S2); or that somebody
+ * forced a copy that can't be used: another is forced, that of the former production among them (R4). */
 #define ACCEPT_AFTER 30
 
 static void
-accept_restart (unsigned n)
+accept_loss (unsigned n)
 {
   const struct crg_state *c = group_committed (&w.node[n].g);
   struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1,
@@ -736,9 +736,14 @@ accept_restart (unsigned n)
   for (unsigned i = 1; i < w.mix.n_iasps; i++)
     for (unsigned s = 0; s < w.mix.n_sites; s++)
       differ |= c->rec[i].copies[s].in_set != c->rec[0].copies[s].in_set;
-  if (!differ || p == NULL || p->prod_on || ++w.unserved < ACCEPT_AFTER)
+  if (p == NULL || p->prod_on || (!differ && !c->rec[0].forced)) {
+    w.unserved = 0;
     return;
-  w.unserved = 0;
+  }
+  if (++w.unserved < ACCEPT_AFTER)
+    return;
+  if (!differ)
+    ev.node = 1 + (w.unserved - ACCEPT_AFTER) % w.n_nodes;
   w.st.accepted++;
   crgd_feed (n, &ev);
 }
@@ -750,7 +755,7 @@ faults_operator (void)
   for (unsigned n = 0; n < w.n_nodes; n++)
     if (w.node[n].running && group_committed (&w.node[n].g) != NULL) {
       operator (n, true);
-      accept_restart (n);
+      accept_loss (n);
       for (unsigned k = 0; k < w.n_nodes; k++)
         if (w.node[k].gone)
           add_node (n, k);
