@@ -116,6 +116,7 @@ struct group_event {
   uint8_t request;           /* enum group_request */
   uint8_t mode;              /* GR_DETACH: enum detached_export */
   uint64_t request_id;
+  uint32_t wait_ms;          /* REQUEST, but NODE: not done by then, it is given up; 0: REQUEST_WAIT_MS */
   uint32_t node;
   const struct node_change *node_change; /* GR_NODE; only during the step */
   char reason[CRG_REASON_MAX + 1];
@@ -192,6 +193,8 @@ struct group_action {
 #define GROUP_REPORT_MAX 4096
 /* C7: an added node has so long to join before its request is answered. */
 #define DOMAIN_JOIN_MS 60000
+/* How long a request is pending whose asker named no time. */
+#define REQUEST_WAIT_MS 60000
 #define GROUP_MAX_ACTIONS 64
 #define GROUP_BYTES_MAX (STATE_ENCODED_MAX + 128 * 1024)
 struct group_actions {

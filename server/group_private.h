@@ -166,7 +166,8 @@ struct request {
   bool dry_run, forced;
   uint64_t tenure;          /* SWITCHOVER forced: when it was asked for */
   struct node_change node_change; /* NODE */
-  uint64_t until_ms;        /* NODE: waited for so long */
+  uint64_t until_ms;        /* then it is given up */
+  bool accepting;           /* S2: forced, to the named host: that its machine restarted */
   bool sent;                /* SWITCHOVER: multicast to the production host */
   uint64_t epoch;           /* ... in this epoch */
 };

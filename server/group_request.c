@@ -368,6 +368,7 @@ request_on_event (struct group *g, const struct group_event *ev, struct group_ac
   r->forced = ev->forced;
   if (ev->request == GR_SWITCHOVER)
     r->tenure = state_unit_tenure (&g->committed, unit_of (g, r));
+  r->until_ms = g->now_ms + (ev->wait_ms ? ev->wait_ms : REQUEST_WAIT_MS);
   if (ev->request == GR_NODE) {
     r->node_change = *ev->node_change;
     r->until_ms = g->now_ms + DOMAIN_JOIN_MS;
@@ -440,6 +441,9 @@ want_force (struct group *g, const struct request *r, struct change *c)
   /* Who hasn't said yet what it can host may take over without a loss. */
   if (!in.ready || place_force_refusal (&in, unit, (unsigned) n) != NULL)
     return false;
+  /* S2: it is the named host, and stays it. */
+  if (r->node == state_unit_host (&g->committed, unit))
+    return place_unit_restarted (&in, unit, true, c);
   place_appointment (&in, unit, (unsigned) n, c);
   c->forced = true;
   return true;
@@ -457,6 +461,7 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
   char text[CRG_REASON_MAX + 1];
   struct place_in in;
   const char *why;
+  struct change c;
   struct text t;
   int code;
 
@@ -471,6 +476,10 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
     if (!r->forced)
       return false;
     r->used = false;
+    if (r->accepting && host == r->node && state_unit_tenure (s, unit) == r->tenure) {
+      answer (out, r->request_id, CODE_FINE, "production is served by the copy whose machine restarted; loss has risen");
+      return true;
+    }
     answer (out, r->request_id, CODE_REFUSED,
             "production is served: switch over without --force, and nothing is lost");
     return true;
@@ -484,8 +493,12 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
   if (!in.ready)
     return true; /* who is there hasn't said what it can host */
   why = place_force_refusal (&in, unit, (unsigned) n);
-  if (why == NULL && r->forced && !r->dry_run)
+  if (r->accepting && !place_unit_restarted (&in, unit, true, &c))
+    return true; /* committed: it opens */
+  if (why == NULL && r->forced && !r->dry_run) {
+    r->accepting = host == r->node;
     return true; /* proposed, until it is so */
+  }
   text_begin (&t, text, sizeof text);
   if (why != NULL) {
     code = r->forced ? CODE_REFUSED : CODE_UNAVAILABLE;
@@ -645,6 +658,14 @@ request_settle (struct group *g, struct group_actions *out)
       r->used = false;
       answer (out, r->request_id, CODE_UNAVAILABLE,
               "the view was lost before the outcome was known: see crgctl status");
+      continue;
+    }
+    /* Nobody shall see done later what he was told could not be done. */
+    if (r->request != GR_NODE && g->now_ms >= r->until_ms) {
+      r->used = false;
+      answer (out, r->request_id, CODE_TIMEOUT,
+              r->sent ? "it is not done yet: see crgctl status"
+                      : "it could not be done in time, and is given up: crgctl status says for what it waited");
       continue;
     }
     if (!group_active (g))

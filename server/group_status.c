@@ -80,7 +80,7 @@ group_next_tick_ms (const struct group *g)
         && g->domain_ms + lease_guard_ms (g) > g->now_ms)
       sooner (&next, g->domain_ms + lease_guard_ms (g));
     for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
-      if (g->requests[i].used && g->requests[i].request == GR_NODE)
+      if (g->requests[i].used)
         sooner (&next, g->requests[i].until_ms);
     if (g->commit_ms + token2 > g->now_ms)
       sooner (&next, g->commit_ms + token2);

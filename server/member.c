@@ -192,6 +192,7 @@ request (struct member *m, struct group_event *ev, unsigned timeout_ms, member_r
         .id = ++m->next_request, .deadline_ms = clock_boottime_ms () + timeout_ms, .done = done,
         .opaque = opaque };
       ev->request_id = m->next_request;
+      ev->wait_ms = timeout_ms;
       member_step (m, ev);
       return;
     }

@@ -434,8 +434,8 @@ place_production (const struct place_in *in, struct change *c)
   return false;
 }
 
-static bool
-unit_restarted (const struct place_in *in, unsigned unit, struct change *c)
+bool
+place_unit_restarted (const struct place_in *in, unsigned unit, bool accepted, struct change *c)
 {
   const struct crg_state *s = in->state;
   int n = state_node_index (s, state_unit_host (s, unit));
@@ -450,7 +450,7 @@ unit_restarted (const struct place_in *in, unsigned unit, struct change *c)
      * opened anyhow. */
     if (h != NULL && !h->opened && !h->failed && h->can_host && h->tenure == s->rec[i].tenure
         && place_is_restarted (in, (unsigned) n, i)
-        && place_waits_for (in, i, s->rec[i].production_site) < 0
+        && (accepted || place_waits_for (in, i, s->rec[i].production_site) < 0)
         && place_disagrees (s, i, s->rec[i].production_site, &h->store) == NULL)
       c->iasps |= 1u << i;
   }
@@ -468,7 +468,7 @@ bool
 place_restarted (const struct place_in *in, struct change *c)
 {
   for (unsigned unit = 0; unit < state_units (in->state); unit++)
-    if (unit_restarted (in, unit, c))
+    if (place_unit_restarted (in, unit, false, c))
       return true;
   return false;
 }

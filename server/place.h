@@ -56,8 +56,11 @@ extern const char *place_force_refusal (const struct place_in *in, unsigned unit
 extern bool place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp);
 /* S2: the site whose copy a restarted store has to wait for, or -1. */
 extern int place_waits_for (const struct place_in *in, unsigned iasp, uint8_t site);
-/* S2 b: true and a change if the restarted production store may be opened. */
+/* S2 b: true and a change if a restarted production store may be opened. */
 extern bool place_restarted (const struct place_in *in, struct change *c);
+/* ... of this unit; also while other copies of the set are waited for, if an operator has `accepted` what the
+ * restart took. */
+extern bool place_unit_restarted (const struct place_in *in, unsigned unit, bool accepted, struct change *c);
 /* The change that appoints a node which may take over (F2, R4). */
 extern void place_appointment (const struct place_in *in, unsigned unit, unsigned node,
                                struct change *c);

@@ -299,6 +299,30 @@ failing_hosts (void)
   ok (state (N1)->rec[0].copies[1].since > 1, "R5: the other copy left the set and was filled");
   end ("S2");
 
+  /* ... and is told to wait no more: force names the named host itself. */
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  for (unsigned n = 0; n < 4; n++)
+    sim_power_off (&s, n);
+  sim_power_on (&s, N1);
+  sim_power_on (&s, N2);
+  sim_run (&s, 90000);
+  sim_request (&s, N5, GR_SWITCHOVER, 1);
+  sim_run (&s, 500);
+  ok (s.node[N5].last_code == 8 && strstr (s.node[N5].last_reason, "machine restarted") != NULL
+        && sim_production (&s, 0) < 0,
+      "S2: what going on would cost: %s", s.node[N5].last_reason);
+  sim_force (&s, N5, 1);
+  sim_run (&s, 8000);
+  ok (s.node[N5].last_code == 0 && sim_production (&s, 0) == N1, "S2: an operator accepts it: %s", s.node[N5].last_reason);
+  ok (state (N5)->rec[0].loss == 1 && state_tenure (state (N5)) == 1, "... loss has risen, nothing was appointed");
+  sim_force (&s, N5, 1);
+  sim_run (&s, 500);
+  ok (s.node[N5].last_code == 7, "... once: %s", s.node[N5].last_reason);
+  sim_power_on (&s, N3);
+  sim_power_on (&s, N4);
+  ok (sim_until (&s, sim_converged, 60000) && sim_production (&s, 0) == N1, "... the copies come back to it");
+  end ("S2, accepted");
+
   /* Total power failure without an operator, in each order. */
   for (unsigned order = 0; order < 3; order++) {
     static const unsigned orders[3][4] = { { N3, N1, N4, N2 }, { N4, N2, N3, N1 }, { N1, N3, N2, N4 } };

@@ -7,7 +7,7 @@
  */
 #include "tests/group-member.h"
 
-enum { FINE, ERROR, UNAVAILABLE = 5, REFUSED = 7, NEEDS_FORCE = 8, NO_OBJECT = 10 };
+enum { FINE, ERROR, TIMEOUT = 3, UNAVAILABLE = 5, REFUSED = 7, NEEDS_FORCE = 8, NO_OBJECT = 10 };
 
 static void
 feed (struct group_event ev)
@@ -553,6 +553,7 @@ forcing (void)
     const char *text;
   } ages[] = { { 12, "left the set 12 s ago" }, { 300, "left the set 5 min ago" }, { 3 * 3600, "left the set 3 h ago" },
                { 9 * 86400, "left the set 9 days ago" } };
+  static struct group late;
   struct group_event ev;
   const struct msg *m;
 
@@ -617,6 +618,19 @@ forcing (void)
   feed (switchover (N3, true));
   waits ("force, and not all have spoken: it waits");
   ok (sent (MSG_CHANGE) == NULL, "... nor is it proposed: one of them might lose nothing");
+  late = g;
+  g.now_ms += REQUEST_WAIT_MS - 1;
+  tick ();
+  waits ("... for as long as was asked for");
+  g.now_ms++;
+  tick ();
+  answers ("... and not longer", TIMEOUT, "is given up");
+  peer (N2)->announced = true;
+  peer (N2)->announce.iasp[0].opened = false;
+  peer (N2)->announce.iasp[0].failed = true;
+  tick ();
+  ok (sent (MSG_CHANGE) == NULL, "... then nothing is done, whatever is said later");
+  g = late;
   peer (N2)->announced = true;
   peer (N2)->announce.iasp[0].opened = false;
   peer (N2)->announce.iasp[0].failed = true;

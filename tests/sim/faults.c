@@ -742,7 +742,9 @@ accept_loss (unsigned n)
   }
   if (++w.unserved < ACCEPT_AFTER)
     return;
-  if (!differ)
+  if (differ)
+    w.unserved = 0;
+  else
     ev.node = 1 + (w.unserved - ACCEPT_AFTER) % w.n_nodes;
   w.st.accepted++;
   crgd_feed (n, &ev);
