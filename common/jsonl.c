@@ -20,6 +20,7 @@
 #include "common/ident.h"
 #include "common/jsonl.h"
 #include "common/util-posix.h"
+#include "common/visible.h"
 
 #define READ_CHUNK (16 * 1024)
 
@@ -486,6 +487,31 @@ jsonl_send (int fd, json_t *obj, int timeout_ms)
   return r;
 }
 
+/* In all its strings (visible.h).  Not deeper than JSONL_MAX_DEPTH. */
+static int
+make_visible (json_t *v)
+{
+  const char *key, *text = json_string_value (v);
+  json_t *child;
+  size_t i, n = json_string_length (v);
+
+  if (text) {
+    CLEANUP_FREE char *shown = malloc (VISIBLE_SIZE (n));
+
+    if (!shown)
+      return -ENOMEM;
+    i = visible_text (text, n, shown, VISIBLE_SIZE (n));
+    return i == n || json_string_setn (v, shown, i) == 0 ? 0 : -ENOMEM;
+  }
+  json_array_foreach (v, i, child)
+    if (make_visible (child) < 0)
+      return -ENOMEM;
+  json_object_foreach (v, key, child)
+    if (make_visible (child) < 0)
+      return -ENOMEM;
+  return 0;
+}
+
 int
 jsonl_receive (int fd, struct jsonl_reader *r, int timeout_ms, json_t **obj)
 {
@@ -495,8 +521,14 @@ jsonl_receive (int fd, struct jsonl_reader *r, int timeout_ms, json_t **obj)
 
   for (;;) {
     ret = jsonl_reader_next (r, obj, NULL);
-    if (ret != 0)
-      return ret < 0 ? ret : 0;
+    if (ret < 0)
+      return ret;
+    if (ret > 0) {
+      ret = make_visible (*obj);
+      if (ret < 0)
+        json_decref (*obj);
+      return ret;
+    }
     ret = wait_ready (fd, POLLIN, until);
     if (ret < 0)
       return ret;

@@ -85,7 +85,8 @@ extern int jsonl_connect (const char *path);
 /* Who is at the other end (as of its connect).  0 or -errno. */
 extern int jsonl_peer (int fd, pid_t *pid, uid_t *uid, gid_t *gid);
 
-/* For simple clients: send one object, wait for one.  'r' keeps what came beyond it.  0;
+/* For simple clients: send one object, wait for one, whose strings come as they may be shown to people
+ * (visible.h).  'r' keeps what came beyond it.  0;
  * -ETIMEDOUT after timeout_ms (negative: wait for ever); -ECONNRESET if the stream ended;
  * otherwise as above. */
 extern int jsonl_send (int fd, json_t *obj, int timeout_ms);

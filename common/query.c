@@ -12,6 +12,7 @@
 #include "common/ident.h"
 #include "common/jsonl.h"
 #include "common/query.h"
+#include "common/visible.h"
 
 json_t *
 query_request (const char *iasp)
@@ -30,7 +31,7 @@ query_answer_json (const struct query_answer *a, const char *iasp)
                     jsonl_string (a->error), "tenure", (json_int_t) a->tenure);
 }
 
-/* Printable text of 1 to size - 1 bytes. */
+/* Text of 1 to size - 1 bytes that may be shown as it is. */
 static bool
 get_text (const json_t *obj, const char *key, char *to, size_t size)
 {
@@ -40,11 +41,7 @@ get_text (const json_t *obj, const char *key, char *to, size_t size)
 
   if (!s || len == 0 || len >= size || strlen (s) != len)
     return false;
-  for (size_t i = 0; i < len; i++)
-    if ((unsigned char) s[i] < ' ' || s[i] == 0x7f)
-      return false;
-  memcpy (to, s, len + 1);
-  return true;
+  return visible_text (s, len, to, size) == len && memcmp (to, s, len) == 0;
 }
 
 static bool

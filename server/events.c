@@ -14,6 +14,7 @@
 
 #include "common/clock.h"
 #include "common/util.h"
+#include "common/visible.h"
 #include "server/hooks.h"
 
 /* Nobody sees a difference sooner. */
@@ -49,17 +50,16 @@ struct vars {
 static void UTIL_PRINTF (2, 3)
 var (struct vars *v, const char *fmt, ...)
 {
+  char text[VAR_MAX];
   va_list ap;
 
   if (v->n == VARS_MAX)
     return;
   va_start (ap, fmt);
-  vsnprintf (v->text[v->n], VAR_MAX, fmt, ap);
+  vsnprintf (text, sizeof text, fmt, ap);
   va_end (ap);
   /* A reason may come from another node; a script reads lines. */
-  for (char *c = v->text[v->n]; *c; c++)
-    if ((unsigned char) *c < ' ' || *c == 0x7f)
-      *c = ' ';
+  visible_text (text, strlen (text), v->text[v->n], VAR_MAX);
   v->at[v->n] = v->text[v->n];
   v->n++;
 }

@@ -296,8 +296,8 @@ main (int argc, char **argv)
   signal (SIGPIPE, SIG_IGN);
   if (argc == 3)
     return hub_main (argv[2]);
-  log_open ("unit-hub", -1);
-  qb_log_ctl (QB_LOG_STDERR, QB_LOG_CONF_ENABLED, QB_FALSE);
+  qb_log_init ("unit-hub", LOG_DAEMON, LOG_EMERG);
+  qb_log_ctl (QB_LOG_SYSLOG, QB_LOG_CONF_ENABLED, QB_FALSE);
   if (!mkdtemp (dir))
     return 1;
   snprintf (path, sizeof path, "%s/hub", dir);

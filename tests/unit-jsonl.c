@@ -238,6 +238,7 @@ static void
 sockets (void)
 {
   char dir[] = "/tmp/crg-jsonl-XXXXXX", path[64], longer[200];
+  const char *shown;
   CLEANUP_CLOSE int l = -1, c = -1, a = -1;
   struct jsonl_reader r;
   struct stat st;
@@ -276,6 +277,12 @@ sockets (void)
   json_decref (obj);
   t = clock_boottime_ms ();
   is (jsonl_receive (a, &r, 100, &obj), -ETIMEDOUT, "nothing more comes");
+  shown = "{\"why\":\"\\u001b[31m\\u009b\",\"list\":[{\"x\":\"a\\nb\\u007f\"},7,\"plain \xc3\xa9\"]}\n";
+  ok (write (c, shown, strlen (shown)) == (ssize_t) strlen (shown) && jsonl_receive (a, &r, 1000, &obj) == 0, "text with control characters");
+  is_str (json_string_value (json_object_get (obj, "why")), "\\x1b[31m\\xc2\\x9b", "it can be shown");
+  is_str (json_string_value (json_object_get (json_array_get (json_object_get (obj, "list"), 0), "x")), "a\\x0ab\\x7f", "however deep it is");
+  is_str (json_string_value (json_array_get (json_object_get (obj, "list"), 2)), "plain \xc3\xa9", "and other text stays");
+  json_decref (obj);
   t = clock_boottime_ms () - t;
   ok (t >= 100 && t < 2000, "after 100 ms (%d)", (int) t);
   shutdown (c, SHUT_WR);
