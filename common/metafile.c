@@ -22,26 +22,43 @@
 
 /* ---- identities ---------------------------------------------------------------------------- */
 
-/* One line of a file of a device in sysfs, printable.  False: there is none. */
-static bool
-sysfs_line (dev_t dev, const char *name, char *line, size_t len)
+size_t
+metafile_line (char *line)
 {
-  CLEANUP_FCLOSE FILE *fp = NULL;
-  char path[128];
-  size_t n;
+  size_t n = strcspn (line, "\n");
 
-  snprintf (path, sizeof path, "/sys/dev/block/%u:%u/%s", major (dev), minor (dev), name);
-  fp = fopen (path, "re");
-  if (!fp || !fgets (line, (int) len, fp))
-    return false;
-  n = strcspn (line, "\n");
   while (n > 0 && line[n - 1] == ' ')
     n--;
   line[n] = '\0';
   for (char *p = line; *p; p++)
     if (*p < ' ' || *p > '~')
       *p = '?';
-  return n > 0;
+  return n;
+}
+
+void
+metafile_device_text (bool is_id, const char *line, const char *start, char text[SUPER_IDENTITY_MAX + 1])
+{
+  char id[72];
+
+  /* What is told apart at its end must be so here (namespaces of an NVMe disk). */
+  if (strlen (line) < sizeof id)
+    snprintf (id, sizeof id, "%.71s", line);
+  else
+    snprintf (id, sizeof id, "%.60s ~%08" PRIx32, line, crc32c (0, line, strlen (line)));
+  snprintf (text, SUPER_IDENTITY_MAX + 1, "%s %s%s%s", is_id ? "id" : "serial", id, start[0] ? " from " : "", start);
+}
+
+/* One line of a file of a device in sysfs, printable.  False: there is none. */
+static bool
+sysfs_line (dev_t dev, const char *name, char *line, size_t len)
+{
+  CLEANUP_FCLOSE FILE *fp = NULL;
+  char path[128];
+
+  snprintf (path, sizeof path, "/sys/dev/block/%u:%u/%s", major (dev), minor (dev), name);
+  fp = fopen (path, "re");
+  return fp && fgets (line, (int) len, fp) && metafile_line (line) > 0;
 }
 
 static void
@@ -63,7 +80,7 @@ device_identity (dev_t dev, char text[SUPER_IDENTITY_MAX + 1])
 {
   /* Device mapper, md, SCSI, NVMe, virtio; of a partition they are its disk's. */
   static const char *const names[] = { "dm/uuid", "md/uuid", "device/wwid", "wwid", "device/serial", "serial" };
-  char line[256], start[24] = "", name[64], id[72];
+  char line[256], start[24] = "", name[64];
   size_t n;
   bool is_part = sysfs_line (dev, "partition", line, sizeof line);
 
@@ -73,13 +90,7 @@ device_identity (dev_t dev, char text[SUPER_IDENTITY_MAX + 1])
     snprintf (name, sizeof name, "%s%s", is_part ? "../" : "", names[i]);
     if (!sysfs_line (dev, name, line, sizeof line))
       continue;
-    /* What is told apart at its end must be so here (namespaces of an NVMe disk). */
-    if (strlen (line) < sizeof id)
-      snprintf (id, sizeof id, "%.71s", line);
-    else
-      snprintf (id, sizeof id, "%.60s ~%08" PRIx32, line, crc32c (0, line, strlen (line)));
-    snprintf (text, SUPER_IDENTITY_MAX + 1, "%s %s%s%s", strstr (names[i], "id") ? "id" : "serial", id,
-              is_part ? " from " : "", start);
+    metafile_device_text (strstr (names[i], "id") != NULL, line, start, text);
     return;
   }
   if (!sysfs_line (dev, is_part ? "../loop/backing_file" : "loop/backing_file", line, sizeof line))

@@ -63,4 +63,10 @@ extern void metafile_describe (const struct metafile *m, struct superblock *sb);
  * and when it was made, a device by what its driver knows of it.  "": nothing is known that stays. */
 extern void metafile_identity (int fd, char text[SUPER_IDENTITY_MAX + 1]);
 
+/* Its pure parts.  The first line of a text, without blanks at its end, all of it printable; its length. */
+extern size_t metafile_line (char *line);
+/* Such a line, of up to 255 bytes, that a device is known by (is_id: it is unique; else a serial number), and
+ * where on it a partition starts, or "". */
+extern void metafile_device_text (bool is_id, const char *line, const char *start, char text[SUPER_IDENTITY_MAX + 1]);
+
 #endif /* CRG_METAFILE_H */

@@ -5,7 +5,7 @@
  *   crg_session.c  a session: libnbd connections, their threads, requests and their answers
  *   crg_find.c     the finder thread: where production is, the next session, what must be written
  *                  again, when a host is given up
- *   crg_state.c    what is on record for the next process; the status socket
+ *   crg_state.c    what is on record for the next process (crg_record.h); the status socket
  *   follow.c       the rules (Y1 to Y7)
  *
  * Requests come on nbdkit's worker threads, wait there, and are sent from there; a thread for each

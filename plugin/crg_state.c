@@ -20,45 +20,30 @@
 #include "common/jsonl.h"
 #include "common/util-posix.h"
 #include "plugin/crg.h"
+#include "plugin/crg_record.h"
 #include "plugin/log.h"
 
 /* ---- on record ---------------------------------------------------------------------------- */
 
-static bool
-get_number (const json_t *obj, const char *key, uint64_t max, uint64_t *to)
-{
-  const json_t *j = json_object_get (obj, key);
-
-  if (!json_is_integer (j) || json_integer_value (j) < 0 || (uint64_t) json_integer_value (j) > max)
-    return false;
-  *to = (uint64_t) json_integer_value (j);
-  return true;
-}
-
 int
 crg_state_read (struct crg *c, char *err, size_t errlen)
 {
-  const char *path = c->p.state_path;
-  uint64_t tenure, loss, size, flags;
-  const char *iasp;
-  json_error_t error;
-  json_t *obj;
-  bool good;
+  const char *path = c->p.state_path, *why;
+  char text[CRG_RECORD_MAX + 1];
+  struct crg_record r = { 0 };
+  CLEANUP_CLOSE int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  ssize_t n;
 
-  if (access (path, F_OK) < 0 && errno == ENOENT)
+  if (fd < 0 && errno == ENOENT)
     return 0;
-  obj = json_load_file (path, JSON_REJECT_DUPLICATES, &error);
-  iasp = json_string_value (json_object_get (obj, "iasp"));
-  good = obj && iasp && strcmp (iasp, c->p.iasp) == 0 && get_number (obj, "tenure", INT64_MAX, &tenure) && tenure > 0
-         && get_number (obj, "loss", INT64_MAX, &loss) && get_number (obj, "size", STORE_MAX_BYTES, &size) && size > 0
-         && get_number (obj, "flags", UINT32_MAX, &flags);
-  if (!good)
+  n = fd < 0 ? -1 : read (fd, text, sizeof text);
+  why = n < 0 ? strerror (errno) : crg_record_parse (text, (size_t) n, c->p.iasp, &r);
+  if (why) {
     snprintf (err, errlen, "%s: %s; it says what was used before, so it can't be ignored: end what is attached, then "
-              "remove it", path, obj ? iasp && strcmp (iasp, c->p.iasp) != 0 ? "it is of another IASP" : "it is damaged" : error.text);
-  json_decref (obj);
-  if (!good)
+              "remove it", path, why);
     return -EINVAL;
-  follow_resume (&c->f, tenure, loss, size, (uint32_t) flags);
+  }
+  follow_resume (&c->f, r.tenure, r.loss, r.size, r.flags);
   return 1;
 }
 
@@ -66,14 +51,11 @@ int
 crg_state_write (const struct crg *c, const struct follow_offer *o)
 {
   char next[CRG_PATH_MAX + 8];
-  json_t *obj = json_pack ("{s:s, s:I, s:I, s:I, s:I}", "iasp", c->p.iasp, "tenure", (json_int_t) o->tenure, "loss",
-                           (json_int_t) o->loss, "size", (json_int_t) o->size, "flags",
-                           (json_int_t) (c->f.attached ? c->f.flags : o->flags));
-  CLEANUP_FREE char *text = obj ? json_dumps (obj, JSON_COMPACT) : NULL;
+  struct crg_record r = { o->tenure, o->loss, o->size, c->f.attached ? c->f.flags : o->flags };
+  CLEANUP_FREE char *text = crg_record_text (&r, c->p.iasp);
   CLEANUP_CLOSE int fd = -1;
   size_t len = text ? strlen (text) : 0;
 
-  json_decref (obj);
   if (!text)
     return -ENOMEM;
   snprintf (next, sizeof next, "%s.new", c->p.state_path);

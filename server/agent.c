@@ -27,6 +27,7 @@
 #include "server/guard.h"
 #include "server/log.h"
 #include "server/script.h"
+#include "server/script_text.h"
 
 /* Exit codes of `probe`, those that LSB gives to `status`. */
 enum { AGENT_RUNS = 0, AGENT_STOPPED = 3 };
@@ -80,7 +81,7 @@ write_record (struct agent *a, uint64_t stop_ms)
 {
   struct guard_record r = { .tenure = a->want_tenure, .lease_ms = a->lease_ms, .stop_ms = stop_ms };
 
-  ident_id_to_text (a->spec.boot_id, r.boot);
+  memcpy (r.boot, a->spec.boot_id, sizeof r.boot);
   if (guard_write (a->record_path, &r))
     return true;
   log_error ("%s: can't note in %s that it is started: %s", a->spec.name, a->record_path,
@@ -91,14 +92,15 @@ write_record (struct agent *a, uint64_t stop_ms)
 static bool
 read_record (struct agent *a, uint64_t *tenure, uint64_t *lease_ms)
 {
-  char mine[IDENT_ID_TEXT_LEN];
-  struct guard_record r;
+  struct guard_record r = { 0 };
   CLEANUP_CLOSE int fd = open (a->record_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
   if (fd < 0)
     return false;
-  ident_id_to_text (a->spec.boot_id, mine);
-  if (!guard_read (fd, &r) || strcmp (r.boot, mine) != 0) {
+  /* Whatever may run counts as running: with no lease, so that it is stopped. */
+  if (!guard_read (fd, &r))
+    log_error ("%s: %s is damaged, so nobody knows how long it may run: it is stopped", a->spec.name, a->record_path);
+  else if (!ident_id_equal (r.boot, a->spec.boot_id)) {
     unlink (a->record_path);
     return false;
   }
@@ -140,15 +142,14 @@ report (struct agent *a, enum host_role role, bool ok, const char *reason)
 static void
 take_config_of_agent (struct agent *a, const struct script_result *r)
 {
-  size_t len = r->out_len;
+  int told = script_config_len (r->out, r->out_len, r->out_cut);
+  size_t len = (size_t) told;
 
-  while (len > 0 && r->out[len - 1] == '\n')
-    len--;
   if (!r->ok) {
     log_warning ("%s: its agent does not tell its configuration: %s", a->spec.name, r->reason);
     return;
   }
-  if (len > CRG_CONFIG_MAX || r->out_cut || memchr (r->out, 0, len)) {
+  if (told < 0) {
     log_error ("%s: its agent's configuration has a NUL or more than %d bytes; the other nodes are "
                "not told", a->spec.name, CRG_CONFIG_MAX);
     return;
@@ -165,12 +166,11 @@ take_config_of_agent (struct agent *a, const struct script_result *r)
 static void
 on_probe (struct agent *a, const struct script_result *r)
 {
-  char reason[CRG_REASON_MAX + 1] = "";
+  char reason[CRG_REASON_MAX + 1] = "", said[161];
 
+  script_first_line (r->out, r->out_len, r->reason, said, sizeof said);
   if (r->status != AGENT_RUNS && r->status != AGENT_STOPPED)
-    snprintf (reason, sizeof reason, "its agent says that it can't run here: %.160s",
-              r->out_len > 0 ? r->out : r->reason);
-  reason[strcspn (reason, "\n")] = '\0';
+    snprintf (reason, sizeof reason, "its agent says that it can't run here: %s", said);
   a->cb.probed (a->opaque, r->status == AGENT_RUNS || r->status == AGENT_STOPPED,
                 r->status == AGENT_RUNS, reason);
 }

@@ -5,6 +5,7 @@
  */
 #include <config.h>
 
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <qb/qblog.h>
 #include <qb/qbloop.h>
 
+#include "server/cmap_value.h"
 #include "server/corosync_cmap.h"
 
 #include "common/util.h"
@@ -45,19 +47,16 @@ names_read (struct corosync_cmap *c)
   while (c->n_nodes < ARRAY_SIZE (c->nodes)
          && cmap_iter_next (c->handle, iter, key, &len, &type) == CS_OK) {
     struct corosync_node *k = &c->nodes[c->n_nodes];
-    unsigned place;
+    uint32_t place;
     char *name = NULL;
-    int end = 0;
 
-    if (sscanf (key, "nodelist.node.%u.nodeid%n", &place, &end) != 1 || end == 0
-        || key[end] != '\0')
+    if (!cmap_value_node (key, &place))
       continue;
-    snprintf (name_key, sizeof name_key, "nodelist.node.%u.name", place);
+    snprintf (name_key, sizeof name_key, "nodelist.node.%" PRIu32 ".name", place);
     if (cmap_get_uint32 (c->handle, key, &k->nodeid) != CS_OK
         || cmap_get_string (c->handle, name_key, &name) != CS_OK)
       continue;
-    if (strlen (name) <= CRG_NAME_MAX) {
-      memcpy (k->name, name, strlen (name) + 1);
+    if (cmap_value_name (name, k->name)) {
       k->id = c->id_of (k->name);
       c->n_nodes++;
     }
@@ -119,9 +118,8 @@ on_change (cmap_handle_t handle, cmap_track_handle_t track, int32_t event, const
   struct corosync_cmap *c = opaque;
   uint32_t value;
 
-  if (now.type != CMAP_VALUETYPE_UINT32 || now.len != sizeof value || now.data == NULL)
+  if (!cmap_value_number (now.type == CMAP_VALUETYPE_UINT32, now.data, now.len, &value))
     return;
-  memcpy (&value, now.data, sizeof value);
   if (strcmp (key, KEY_TOKEN) == 0)
     c->token_ms = value;
   else if (strcmp (key, KEY_CONSENSUS) == 0)

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +24,8 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/crc32c.h"
+#include "common/ident.h"
 #include "common/util-posix.h"
 #include "common/limits.h"
 
@@ -32,32 +35,73 @@
 /* The record is looked at so often, whatever it says. */
 #define GUARD_LOOK_MS 500
 
-#define RECORD_FORMAT "%020llu %020llu %020llu %.40s\n"
+/* A record that can't be read so often in a row is damaged, and no write in its middle. */
+#define GUARD_UNREADABLE 4
+
+/* Three numbers of 20 digits, the boot, and the checksum of all before it. */
+#define NUMBER_DIGITS 20
+#define BOOT_AT       (3 * (NUMBER_DIGITS + 1))
+#define CRC_AT        (BOOT_AT + IDENT_ID_TEXT_LEN)
+
+void
+guard_encode (const struct guard_record *r, char text[GUARD_RECORD_LEN + 1])
+{
+  char boot[IDENT_ID_TEXT_LEN];
+  int n;
+
+  ident_id_to_text (r->boot, boot);
+  n = snprintf (text, GUARD_RECORD_LEN + 1, "%020" PRIu64 " %020" PRIu64 " %020" PRIu64 " %s ", r->tenure, r->lease_ms,
+                r->stop_ms, boot);
+  snprintf (text + n, GUARD_RECORD_LEN + 1 - (size_t) n, "%08" PRIx32 "\n", crc32c (0, text, (size_t) n));
+}
+
+bool
+guard_decode (const char *text, size_t len, struct guard_record *r)
+{
+  uint64_t number[3] = { 0 };
+  char boot[IDENT_ID_TEXT_LEN], again[GUARD_RECORD_LEN + 1];
+  struct guard_record got;
+
+  if (len != GUARD_RECORD_LEN)
+    return false;
+  for (unsigned i = 0; i < 3; i++)
+    for (unsigned k = 0; k < NUMBER_DIGITS; k++) {
+      char c = text[i * (NUMBER_DIGITS + 1) + k];
+
+      if (c < '0' || c > '9' || number[i] > INT64_MAX / 10 - 1)
+        return false;
+      number[i] = number[i] * 10 + (uint64_t) (c - '0');
+    }
+  memcpy (boot, text + BOOT_AT, sizeof boot - 1);
+  boot[sizeof boot - 1] = '\0';
+  got = (struct guard_record) { number[0], number[1], number[2], { 0 } };
+  if (ident_id_from_text (boot, got.boot) < 0)
+    return false;
+  /* There is one way to write it, checksum, blanks and all. */
+  guard_encode (&got, again);
+  if (memcmp (text, again, GUARD_RECORD_LEN) != 0)
+    return false;
+  *r = got;
+  return true;
+}
 
 bool
 guard_write (const char *path, const struct guard_record *r)
 {
-  char text[160];
+  char text[GUARD_RECORD_LEN + 1];
   CLEANUP_CLOSE int fd = open (path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  int len = snprintf (text, sizeof text, RECORD_FORMAT, (unsigned long long) r->tenure,
-                      (unsigned long long) r->lease_ms, (unsigned long long) r->stop_ms, r->boot);
 
-  return fd >= 0 && pwrite (fd, text, (size_t) len, 0) == len;
+  guard_encode (r, text);
+  return fd >= 0 && pwrite (fd, text, GUARD_RECORD_LEN, 0) == GUARD_RECORD_LEN;
 }
 
 bool
 guard_read (int fd, struct guard_record *r)
 {
-  char text[160] = "";
-  unsigned long long tenure, lease, stop;
+  char text[GUARD_RECORD_LEN + 1];
+  ssize_t n = pread (fd, text, sizeof text, 0);
 
-  if (fd < 0 || pread (fd, text, sizeof text - 1, 0) <= 0
-      || sscanf (text, "%20llu %20llu %20llu %63s", &tenure, &lease, &stop, r->boot) != 4)
-    return false;
-  r->tenure = tenure;
-  r->lease_ms = lease;
-  r->stop_ms = stop;
-  return true;
+  return n >= 0 && guard_decode (text, (size_t) n, r);
 }
 
 /* One call of the agent, with its hard end.  True: it says that it has stopped. */
@@ -88,12 +132,22 @@ stop_it (const char *agent, char *const *env, unsigned timeout_ms)
 static void
 watch (int fd, const char *path, const char *agent, char *const *env, unsigned timeout_ms)
 {
-  struct guard_record r;
+  struct guard_record r = { 0 };
   struct stat st;
+  unsigned unreadable = 0;
 
-  while (fstat (fd, &st) == 0 && st.st_nlink > 0 && guard_read (fd, &r)) {
-    uint64_t now = clock_boottime_ms (), due = r.lease_ms + GUARD_LATER_MS;
+  while (fstat (fd, &st) == 0 && st.st_nlink > 0) {
+    uint64_t now = clock_boottime_ms (), due;
 
+    if (guard_read (fd, &r))
+      unreadable = 0;
+    else if (++unreadable < GUARD_UNREADABLE) {
+      poll (NULL, 0, GUARD_LATER_MS);
+      continue;
+    }
+    else /* nobody knows how long the lease runs */
+      r = (struct guard_record) { 0 };
+    due = r.lease_ms + GUARD_LATER_MS;
     if (r.stop_ms != 0 && due < r.stop_ms + timeout_ms + GUARD_LOOK_MS)
       due = r.stop_ms + timeout_ms + GUARD_LOOK_MS;
     if (now < due)

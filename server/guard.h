@@ -9,15 +9,23 @@
 #define CRG_GUARD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-/* The record: one line of fixed length, written in one go. */
+#include "common/limits.h"
+
+/* The record: one line of fixed length, with a checksum, written in one go. */
 struct guard_record {
   uint64_t tenure;
   uint64_t lease_ms; /* CLOCK_BOOTTIME */
   uint64_t stop_ms;  /* crgd has begun to stop it then; 0: not */
-  char boot[64];     /* id of this boot, as text */
+  uint8_t boot[CRG_ID_LEN];
 };
+#define GUARD_RECORD_LEN 105
+extern void guard_encode (const struct guard_record *r, char text[GUARD_RECORD_LEN + 1]);
+/* False: damaged (*r is then untouched).  The numbers are so small that a sum of two is none too large. */
+extern bool guard_decode (const char *text, size_t len, struct guard_record *r);
+
 extern bool guard_write (const char *path, const struct guard_record *r);
 extern bool guard_read (int fd, struct guard_record *r);
 

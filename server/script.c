@@ -27,6 +27,7 @@
 
 #include "common/util-posix.h"
 #include "server/log.h"
+#include "server/script_text.h"
 
 struct script {
   qb_loop_t *loop;
@@ -35,11 +36,8 @@ struct script {
   void *opaque;
   pid_t pid;
   int pidfd, out_fd, err_fd;
-  char out[SCRIPT_OUT_MAX + 1];
-  size_t out_len;
-  bool out_cut;
-  char line[CRG_REASON_MAX + 1]; /* of standard error, unfinished */
-  size_t line_len;
+  struct script_out out;
+  struct script_line line; /* of standard error, unfinished */
   unsigned lines;
   qb_loop_timer_handle timer;
   struct script *next; /* in `all` */
@@ -75,10 +73,9 @@ run_child (const struct script_spec *spec, int out_fd, int err_fd)
 static void
 log_line (struct script *s)
 {
-  s->line[s->line_len] = '\0';
-  s->line_len = 0;
+  s->line.len = 0;
   if (s->lines++ < SCRIPT_LOG_LINES)
-    log_notice ("%s: %s", s->spec.label, s->line);
+    log_notice ("%s: %s", s->spec.label, s->line.text);
   else if (s->lines == SCRIPT_LOG_LINES + 1)
     log_warning ("%s: it says more than %d lines; the rest is not shown", s->spec.label,
                  SCRIPT_LOG_LINES);
@@ -87,23 +84,13 @@ log_line (struct script *s)
 static void
 take_err (struct script *s, const char *buf, size_t len)
 {
-  for (size_t i = 0; i < len; i++) {
-    if (buf[i] == '\n' || s->line_len == sizeof s->line - 1)
+  bool whole;
+
+  for (size_t at = 0; at < len;) {
+    at += script_line_take (&s->line, buf + at, len - at, &whole);
+    if (whole)
       log_line (s);
-    if (buf[i] != '\n')
-      /* It goes to a terminal one day. */
-      s->line[s->line_len++] = (unsigned char) buf[i] < ' ' || buf[i] == 0x7f ? '?' : buf[i];
   }
-}
-
-static void
-take_out (struct script *s, const char *buf, size_t len)
-{
-  size_t room = SCRIPT_OUT_MAX - s->out_len, n = MIN (len, room);
-
-  memcpy (s->out + s->out_len, buf, n);
-  s->out_len += n;
-  s->out_cut = s->out_cut || n < len;
 }
 
 static void
@@ -134,7 +121,7 @@ drain (struct script *s, int fd)
     if (fd == s->err_fd)
       take_err (s, buf, (size_t) n);
     else
-      take_out (s, buf, (size_t) n);
+      script_out_take (&s->out, buf, (size_t) n);
   }
   return true;
 }
@@ -171,10 +158,9 @@ report (struct script *s, struct script_result *r)
 
   s->done = NULL;
   r->ok = r->reason[0] == '\0';
-  r->out = s->out;
-  r->out_len = s->out_len;
-  r->out_cut = s->out_cut;
-  s->out[s->out_len] = '\0';
+  r->out = s->out.text;
+  r->out_len = s->out.len;
+  r->out_cut = s->out.cut;
   if (done)
     done (s->opaque, r);
 }
@@ -193,7 +179,7 @@ on_exit_of_child (int fd, int revents, void *opaque)
     drain (s, s->out_fd);
   if (s->err_fd >= 0)
     drain (s, s->err_fd);
-  if (s->line_len > 0)
+  if (s->line.len > 0)
     log_line (s);
   if (WIFEXITED (status))
     r.status = WEXITSTATUS (status);

@@ -311,9 +311,35 @@ belongs (void)
   is (rename (data, meta) == 0 && rename (moved, data) == 0, true, "put right");
 }
 
+/* What a device is known by. */
+static void
+identities (void)
+{
+  static const char *const lines[][2] = { { "WD-1\n", "WD-1" }, { "a b  \nmore", "a b" }, { "  \n", "" }, { "", "" },
+                                          { "x\x1b[31m\xc3\xa9\x7f", "x?[31m???" } };
+  char line[256], text[SUPER_IDENTITY_MAX + 1], same[SUPER_IDENTITY_MAX + 1];
+
+  for (unsigned i = 0; i < ARRAY_SIZE (lines); i++) {
+    strcpy (line, lines[i][0]);
+    ok (metafile_line (line) == strlen (lines[i][1]) && strcmp (line, lines[i][1]) == 0, "a line of sysfs: %s", lines[i][1]);
+  }
+  metafile_device_text (true, "uuid", "", text);
+  is_str (text, "id uuid", "an id");
+  metafile_device_text (false, "WD-1", "2048", text);
+  is_str (text, "serial WD-1 from 2048", "a partition of a disk with a serial number");
+  memset (line, 'x', sizeof line - 1);
+  line[255] = '\0';
+  metafile_device_text (true, line, "18446744073709551615", text);
+  ok (strlen (text) < SUPER_IDENTITY_MAX, "the longest");
+  line[254] = 'y';
+  metafile_device_text (true, line, "18446744073709551615", same);
+  ok (strcmp (text, same) != 0, "what differs at its end differs");
+}
+
 int
 main (void)
 {
+  identities ();
   if (!mkdtemp (dir))
     return 1;
   snprintf (data, sizeof data, "%s/data", dir);
