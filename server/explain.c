@@ -201,7 +201,13 @@ say_takeover (const struct page *p, unsigned site, json_t *lines)
     const struct domain_node *n = &p->s->def.nodes[i];
     const char *why;
 
-    if (n->site != site || n->id == host_of (p) || !is_present (p, n->id))
+    if (n->site != site || !is_present (p, n->id))
+      continue;
+    if (group_can_force (member_group (p->m), p->iasp, n->id))
+      say (lines, "'crgctl switchover %s --to %s%s%s' tells what it would cost to go on with its copy by force.",
+           p->s->def.name, n->name, p->s->def.placement == PLACEMENT_ACCESS ? " --iasp " : "",
+           p->s->def.placement == PLACEMENT_ACCESS ? p->s->def.iasps[p->iasp].name : "");
+    if (n->id == host_of (p))
       continue;
     why = group_refusal (member_group (p->m), p->iasp, n->id);
     if (why == NULL)

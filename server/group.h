@@ -297,6 +297,8 @@ struct group_status {
 };
 /* Why a node could not become production host of an IASP now; NULL: it could. */
 extern const char *group_refusal (const struct group *g, unsigned iasp, uint32_t node);
+/* R4, S2: could an operator let it take over, or serve, by force, and lose something? */
+extern bool group_can_force (const struct group *g, unsigned iasp, uint32_t node);
 extern void group_status (const struct group *g, uint64_t now_ms,
                           struct group_status *out);
 /* Fig. 4: did `node` say in this view that it has access to `iasp`? */

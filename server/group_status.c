@@ -147,6 +147,19 @@ group_refusal (const struct group *g, unsigned iasp, uint32_t node)
                         host_serves (g, unit) ? PLACE_SWITCH_COPIES : PLACE_FOR_FAILOVER);
 }
 
+bool
+group_can_force (const struct group *g, unsigned iasp, uint32_t node)
+{
+  unsigned unit = state_unit (&g->committed, iasp);
+  struct place_in in;
+  int n = g->has_committed ? state_node_index (&g->committed, node) : -1;
+
+  if (n < 0 || !group_active (g) || !g->committed.started || host_serves (g, unit))
+    return false;
+  place_gather (g, &in);
+  return in.ready && place_force_refusal (&in, unit, (unsigned) n) == NULL;
+}
+
 /* Why production of a unit isn't served by its named host, whom we still wait for. */
 static void
 say_named (const struct group *g, const struct place_in *in, unsigned unit, int n, uint64_t now_ms,

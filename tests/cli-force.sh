@@ -42,6 +42,8 @@ ctl w1 explain payroll >explained
 grep -q '^  It is not served.  Its named host is p1 at site rome, which is not there' explained &&
   grep -q '^  Missing nodes: p1' explained && grep -q '^waiting: payroll: no candidate: p1' explained ||
   { cat explained; fail "explain does not say who is missing"; }
+grep -q "'crgctl switchover payroll --to c1' tells what it would cost" explained ||
+  { cat explained; fail "explain does not say what an operator can do"; }
 status 8 ctl w1 switchover payroll --to c1
 says 'switchover to c1: c1 has the copy of payroll at site milan, which left the set [0-9]+ s ago'
 says 'what was answered since is lost; --force takes over with it; [0-9]+ s ago production counted [0-9]+ bytes that it lacked'

@@ -152,6 +152,9 @@ candidates (void)
   peer (N2)->announce.iasp[0].store.restarted = false;
   waits ("only the second is restarted", "(S2): site ");
   is_str (group_refusal (&g, 0, 2), "its store was restarted and waits for the other copies of the set (S2)", "... refused in the same words");
+  ok (group_can_force (&g, 0, 2), "... which an operator can end by force");
+  ok (!group_can_force (&g, 0, 3) && !group_can_force (&g, 0, 99), "... not with one that is gone, or isn't known");
+  ok (!group_can_force (&base[N3], 0, 3), "... and not while production is served");
 }
 
 static void
