@@ -245,24 +245,26 @@ forget_later (unsigned n)
   e->life = w.node[n].life;
 }
 
-/* cluster.c: hello.  A node that a committed state names comes; one that a newer domain does not
- * name forgets. */
+/* cluster.c: hello.  A node that a state names comes, also that of a crgd which has just started; one that a
+ * newer committed domain does not name forgets. */
 void
 tell_cluster (void)
 {
   for (unsigned a = 0; a < w.n_nodes; a++) {
-    const struct crg_state *c = w.node[a].running && !w.node[a].paused ? group_committed (&w.node[a].g) : NULL;
+    const bool speaks = w.node[a].running && !w.node[a].paused;
+    const struct crg_state *c = speaks ? group_committed (&w.node[a].g) : NULL;
+    const struct crg_state *s = speaks ? c ?: group_applied (&w.node[a].g) : NULL;
 
-    for (unsigned b = 0; c != NULL && b < w.n_nodes; b++) {
+    for (unsigned b = 0; s != NULL && b < w.n_nodes; b++) {
       struct wnode *node = &w.node[b];
 
       if (a == b || !(w.reach[a] & 1u << b) || !(w.reach[b] & 1u << a))
         continue;
-      if (node->gone && state_node_index (c, node->id) >= 0) {
+      if (node->gone && state_node_index (s, node->id) >= 0) {
         node->gone = false;
         after_us (1 + world_random (MS (50)), EV_BOOT)->node = (uint8_t) b;
       }
-      else if (node->running && node->g.has_state && c->domain > node->g.applied.domain
+      else if (c != NULL && node->running && node->g.has_state && c->domain > node->g.applied.domain
                && state_node_index (c, node->id) < 0)
         forget_later (b);
     }
