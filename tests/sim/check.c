@@ -77,6 +77,8 @@ check_commit (unsigned n)
       world_fail ("the set shrinks and the generation does not rise (R2)");
     if (is->loss < was->loss)
       world_fail ("loss goes back");
+    if (is->loss > was->loss && is->forced)
+      w.forced_loss[i] = is->loss;
     if (is->tenure > was->tenure)
       w.st.takeovers++;
   }
@@ -351,13 +353,16 @@ check_opened (struct wplugin *p)
 {
   struct wdisk *d = &w.disk[p->site][p->iasp];
   const bool loss = p->rec.loss > w.loss[p->iasp];
+  /* R4: also if the one that was forced died before it opened, and this one opens the same copy after it. */
+  const bool forced = loss && (p->rec.forced || (w.forced_loss[p->iasp] > w.loss[p->iasp]
+                                                 && w.forced_loss[p->iasp] <= p->rec.loss));
 
   /* Superseded, and does not know: what it may still answer is judged then.  But if it was told of
    * a loss, it answers by that while it has its lease. */
   if (p->rec.tenure < top_rec (p->iasp)->tenure && !(loss && plugin_ms (p) < p->lease_until_ms))
     return;
   for (unsigned i = 0; i < W_UNITS; i++) {
-    if (p->rec.forced && loss) /* R4 */
+    if (forced)
       w.ffloor[p->iasp][i] = MIN (w.ffloor[p->iasp][i], d->cur[i]);
     if (d->cur[i] < w.ffloor[p->iasp][i])
       world_fail ("n%u opens as production without flushed write %u of unit %u (has %u)", p->node + 1,

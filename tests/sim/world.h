@@ -420,6 +420,7 @@ struct world {
   stamp_t ffloor[W_IASPS][W_UNITS];  /* ... and flushed */
   uint64_t top_tenure[W_IASPS];      /* in which something was answered */
   uint64_t loss[W_IASPS];            /* in force */
+  uint64_t forced_loss[W_IASPS];     /* the newest that an operator chose (R4) */
   stamp_t tenure_stamp[W_IASPS];     /* last one of the production before */
 
   struct crg_state created, top;     /* top: the newest committed state that anybody knows */
