@@ -231,20 +231,6 @@ on_event (void *opaque, const char *event, json_t *obj)
   p->early[p->n_early++] = json_incref (obj);
 }
 
-/* What it said of copies and stands is said again on the next connection; what does not must not be heard (R3). */
-static void
-forget_levels (struct plugin *p)
-{
-  unsigned n = 0;
-
-  for (unsigned i = 0; i < p->n_early; i++)
-    if (strncmp (json_string_value (json_object_get (p->early[i], "event")) ?: "", "copy-", 5) == 0)
-      json_decref (p->early[i]);
-    else
-      p->early[n++] = p->early[i];
-  p->n_early = n;
-}
-
 static void
 on_ctl_closed (void *opaque, const char *reason)
 {
@@ -252,7 +238,7 @@ on_ctl_closed (void *opaque, const char *reason)
 
   p->ctl = NULL;
   p->polling = p->lease_sent = false;
-  forget_levels (p);
+  supervise_forget_early (p); /* R3: what stands is said again on the next one; what doesn't must not be heard */
   log_info ("%s: %s", p->spec.iasp, reason);
   if (p->phase == PH_ASKING || p->phase == PH_READY || p->phase == PH_TELLING)
     supervise_set_phase (p, PH_STARTING); /* it lives, or the pidfd says otherwise */

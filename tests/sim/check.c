@@ -221,6 +221,22 @@ check_host (unsigned n, const struct group_action *a)
     world_fail ("n%u is told to host in a view without a majority (C4)", n + 1);
 }
 
+/* R3: in the order in which production said it, and no more than it still says.  What it said on a connection
+ * that broke it may have taken back since, on none: a copy that is back would be taken out of the set, and one
+ * that asks for nothing any more let in. */
+void
+check_heard (unsigned n, unsigned iasp, const struct ctlmsg *m)
+{
+  if (m->conn != w.node[n].sup[iasp].ctl)
+    world_fail ("n%u hears what was said on a connection that broke, no %llu of copy %u (R3)", n + 1,
+                (unsigned long long) m->seq, m->site);
+  if (m->kind == CTL_READY && m->seq > w.node[n].g.host[iasp].seq_told
+      && plugin_of (n, iasp)->core.sites[m->site].enter != EN_READY
+      && plugin_of (n, iasp)->core.sites[m->site].no == m->seq)
+    world_fail ("n%u hears that copy %u is ready (no %llu), and production doesn't wait for it any more (R3)", n + 1,
+                m->site, (unsigned long long) m->seq);
+}
+
 /* ---- answers -------------------------------------------------------------------------------- */
 
 static bool

@@ -53,6 +53,7 @@ crgd_plugin_event (unsigned n, unsigned iasp, const struct ctlmsg *m)
                                    : GE_STORE_FAILED;
   set_reason (&ev, m->reason);
   memcpy (ev.boot_id, m->boot_id, CRG_ID_LEN);
+  check_heard (n, iasp, m);
   crgd_feed (n, &ev);
 }
 

@@ -430,6 +430,7 @@ break_control (const struct wfault *f)
   sup_break (f->node, f->iasp);
   if (f->a % 4 == 1)
     return false;
+  p->break_levels = (uint8_t) (1 + f->a / 8 % 2); /* and the next one breaks when it has said what stands */
   w.node[f->node].paused = true; /* crgd stands still */
   for (unsigned n = 0; n < w.n_nodes && f->a % 4 == 3; n++) /* and a copy is lost meanwhile */
     if (n != f->node && plugin_of (n, f->iasp)->copy_on)
@@ -636,7 +637,8 @@ fault_undo (const struct wev *e)
       power_on (m);
     break;
   case F_CONTROL:
-    p->break_levels = 0;
+    if (f.a % 4 == 0)
+      p->break_levels = 0;
     let_copies_go_on (f.iasp);
     go_on (f.node);
     break;
@@ -704,8 +706,10 @@ faults_repair (void)
     w.link_slow_us[n] = w.control_slow_us[n] = 0;
     w.node[n].persist_fails = 0;
     go_on (n);
-    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    for (unsigned i = 0; i < w.mix.n_iasps; i++) {
       plugin_of (n, i)->paused = false;
+      plugin_of (n, i)->break_levels = 0;
+    }
   }
   for (unsigned s = 0; s < w.mix.n_sites; s++)
     for (unsigned i = 0; i < w.mix.n_iasps; i++) {

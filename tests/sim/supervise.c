@@ -429,18 +429,6 @@ sup_message (unsigned n, unsigned iasp)
 
 /* ---- a connection that breaks ---------------------------------------------------------------- */
 
-/* What it said of copies and stands is said again on the next connection; what does not must not be heard (R3). */
-static void
-forget_levels (struct sup *s)
-{
-  unsigned k = 0;
-
-  for (unsigned i = 0; i < s->n_early; i++)
-    if (s->early[i].kind == CTL_STORE_FAILED)
-      s->early[k++] = s->early[i];
-  s->n_early = k;
-}
-
 /* It breaks, and both ends live.  Of what is on its way some arrives; nothing that is said from now on does. */
 void
 sup_break (unsigned n, unsigned iasp)
@@ -495,7 +483,7 @@ sup_lost (unsigned n, unsigned iasp, uint32_t conn)
     sup_set_phase (n, s, PH_TERMING);
   s->ctl = 0;
   s->lease_sent = false;
-  forget_levels (s);
+  s->n_early = 0; /* R3: what stands is said again on the next one; what doesn't must not be heard */
   if (s->phase == PH_ASKING || s->phase == PH_READY || s->phase == PH_TELLING)
     sup_set_phase (n, s, PH_STARTING);
 }

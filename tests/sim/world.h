@@ -496,6 +496,7 @@ extern void check_enter (const struct wplugin *p, unsigned site);
 extern void check_enters (const struct wplugin *p);
 extern void check_link (const struct wplugin *p, uint64_t tenure, const char *what);
 extern void check_host (unsigned node, const struct group_action *a);
+extern void check_heard (unsigned node, unsigned iasp, const struct ctlmsg *m);
 
 /* ---- supervise.c: server/supervise.c, supervise_ctl.c, pluginctl.c -------------------------- */
 extern void sup_timer (unsigned node, unsigned iasp);
