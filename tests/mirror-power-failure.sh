@@ -44,3 +44,17 @@ holds 2 || fail "answered data is gone"
 wait_in_sync 30
 must "switchover to the copy that was filled again" ctl w1 switchover payroll --to p1
 holds 2 || fail "the filled copy lacks data"
+
+# The copy's machine doesn't come back: an operator hears what it costs not to wait for it, and accepts that.
+kill_node p1 c1
+boot p1 103
+wait_for 30 waits || { show_logs; fail "status does not name whom the restarted store waits for"; }
+rc=0; ctl w1 switchover payroll --to p1 >cost 2>&1 || rc=$?
+[ $rc = 8 ] && grep -q 'whose machine restarted: what was answered and not flushed then is lost' cost ||
+  { cat cost; fail "exit $rc, and it is not said what it costs"; }
+must "accept it" ctl w1 switchover payroll --to p1 --force
+wait_serving 20
+holds 2 || fail "flushed data is gone"
+[ "$(loss)" = 2 ] || fail "loss is $(loss), not 2"
+boot c1 203
+wait_in_sync 30
