@@ -102,7 +102,7 @@ sim_add (struct sim *s, unsigned n, int site, uint8_t votes)
     for (unsigned i = 0; i < s->cfg.n_iasps; i++)
       strcpy (c.store[i], "/store");
   }
-  if (site >= 0 && !has_site (&s->node[n].g->applied, c.site)) {
+  if (site >= 0 && s->node[n].g->has_state && !has_site (&s->node[n].g->applied, c.site)) {
     /* A new copy, the first of its site or again one: its store is formatted before the group is asked.
      * Whoever still has it open is in no domain any more, and is ended first. */
     for (unsigned i = 0; i < SIM_IASPS; i++) {
