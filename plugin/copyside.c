@@ -647,7 +647,7 @@ copyside_start (struct engine *e, char *err, size_t errlen)
   struct copy_config cfg = {
     .site = e->site, .size = p->size, .block_size = sb->block_size, .dirty_block_size = p->dirty_block,
     .session = e->session, .tenure = MAX (sb->tenure, e->rec.tenure), .generation = sb->generation, .since = sb->since,
-    .clean = e->was_clean, .restarted = e->restarted,
+    .clean = e->judge.was_clean, .restarted = e->judge.restarted,
     /* R6: production doesn't know what a fork was written; its own maps may. */
     .empty = ((sb->flags & SUPER_F_UNUSABLE) && sb->since == 0 && !(sb->flags & SUPER_F_FILLING))
              || ((e->rec.diverged >> e->site & 1) && !(sb->flags & SUPER_F_TRACKED)),

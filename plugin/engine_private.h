@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "common/claim.h"
+#include "common/judge.h"
 #include "common/jsonl.h"
 #include "plugin/copy.h"
 #include "plugin/copy_private.h"
@@ -301,8 +302,6 @@ struct engine {
   uint8_t boot_id[CRG_ID_LEN];
   uint8_t role; /* enum role */
   uint8_t site; /* own index; from the record */
-  bool restarted;    /* R5: of the store, when it was opened */
-  bool was_clean;    /* last closed gracefully */
   bool store_told;   /* store-failed was said */
   uint8_t reserved;  /* enum reserved: the device of the open store */
   bool released;     /* the last release of the store by this process was clean */
@@ -311,7 +310,7 @@ struct engine {
   char production[CRG_NAME_MAX + 1]; /* node, as last told */
   struct record rec;
   struct storemeta meta;
-  bool claimed; /* S1: the store, until its open record is stable */
+  struct judge judge; /* of the open store: how it was found, and whether its claim stands */
   struct claim claim;
   struct superblock claimed_sb;
   struct sop_env env;
@@ -396,15 +395,15 @@ extern void copyside_marked (struct engine *e, int error);
 extern void copyside_round (struct engine *e);
 extern void copyside_tick (struct engine *e);
 
-/* opening.c */
-/* Opens, locks and checks.  NULL, or a code, with a sentence. */
+/* opening.c: what common/judge.h says.  Each NULL, or a code, with a sentence. */
+/* Opens, locks and judges: after it the store is ours, and nothing of it is written yet. */
 extern const char *opening_store (struct engine *e, const struct record *r, uint8_t site, enum role role,
                                   const json_t *request, char *err, size_t errlen);
-/* Do disk and record agree that this copy may be production (R4, R6, S2)?  NULL, or a code. */
-extern const char *opening_check_production (const struct engine *e, const struct record *r, uint8_t site,
-                                             const json_t *request, char *err, size_t errlen);
-/* The open record, stable in both slots before anything relies on it (R1, S1). */
-extern int opening_write_record (struct engine *e, enum role role, char *err, size_t errlen);
+/* The mirror copy that is open becomes production, if it may. */
+extern const char *opening_promote (struct engine *e, const struct record *r, uint8_t site, const json_t *request,
+                                    char *err, size_t errlen);
+/* The open record, stable in both slots before anything relies on it (R1, S1).  0 or -errno, with a sentence. */
+extern int opening_write_record (struct engine *e, char *err, size_t errlen);
 extern void opening_give_reservation (struct engine *e);
 /* Closes the store, and takes back what said that we were opening it. */
 extern void opening_let_go (struct engine *e);

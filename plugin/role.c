@@ -118,7 +118,7 @@ role_fields (const struct engine *e)
 
   ident_id_to_text (e->boot_id, boot);
   return json_pack ("{s:I, s:s, s:I, s:b, s:b, s:b, s:i}", "size", (json_int_t) e->ia->p.size, "boot_id", boot,
-                    "generation", (json_int_t) e->meta.sb.generation, "restarted", e->restarted, "clean", e->was_clean,
+                    "generation", (json_int_t) e->meta.sb.generation, "restarted", e->judge.restarted, "clean", e->judge.was_clean,
                     "unusable", (e->meta.sb.flags & SUPER_F_UNUSABLE) != 0, "port", (int) e->copyside.port);
 }
 
@@ -146,7 +146,7 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
   e->rec = *r;
   e->site = site;
   e->store_told = false;
-  if (mapw_open (e, false, false, err, sizeof err) < 0 || opening_write_record (e, ROLE_MIRROR, err, sizeof err) < 0
+  if (mapw_open (e, false, false, err, sizeof err) < 0 || opening_write_record (e, err, sizeof err) < 0
       || copyside_start (e, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
@@ -157,7 +157,7 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
             e->production[0] ? e->production : "no node now");
   engine_set_open (e, false, refusal);
   log_line ("mirror copy of site %s, tenure %llu, generation %llu%s%s", e->ia->p.site, (unsigned long long) e->rec.tenure,
-            (unsigned long long) e->meta.sb.generation, e->restarted ? ", restarted" : "",
+            (unsigned long long) e->meta.sb.generation, e->judge.restarted ? ", restarted" : "",
             e->meta.sb.flags & SUPER_F_UNUSABLE ? ", to be filled" : "");
   control_ok (e, 0, id, role_fields (e));
 }
@@ -166,9 +166,7 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
 static void
 start_production (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
 {
-  bool first = e->meta.sb.role == SUPER_ROLE_MIRROR;
-  bool equal = super_set_is_equal (&e->meta.sb, e->was_clean, r->tenure);
-  bool forced = json_is_true (json_object_get (request, "forced")) && e->meta.sb.tenure < r->tenure;
+  const struct judge_start start = judge_starts (&e->judge, &e->meta.sb);
   uint32_t others = r->in_set & ~(1u << site);
   uint64_t lease_ms = 0;
   char err[512];
@@ -178,8 +176,8 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   e->store_told = false;
   get_u64 (request, "lease_until_ms", &lease_ms);
   e->lease_until_ms = lease_ms;
-  if (mapw_open (e, true, forced, err, sizeof err) < 0 || opening_write_record (e, ROLE_PRODUCTION, err, sizeof err) < 0
-      || prod_start (e, equal, !equal && !first, err, sizeof err) < 0) {
+  if (mapw_open (e, true, start.forced, err, sizeof err) < 0 || opening_write_record (e, err, sizeof err) < 0
+      || prod_start (e, start.equal, start.again, err, sizeof err) < 0) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
     return;
@@ -191,7 +189,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   engine_set_open (e, true, "");
   log_line ("production at %s, tenure %llu, generation %llu%s", e->ia->p.site, (unsigned long long) r->tenure,
             (unsigned long long) r->generation,
-            equal || !others ? "" : ", after an unclean end: reads wait until the copies of the set are equal");
+            start.equal || !others ? "" : ", after an unclean end: reads wait until the copies of the set are equal");
   control_ok (e, 0, id, role_fields (e));
 }
 
@@ -219,7 +217,7 @@ start_detached (struct engine *e, json_t *request, json_int_t id, const struct r
   e->store_told = false;
   e->lease_until_ms = UINT64_MAX;
   e->role = ROLE_DETACHED;
-  if (mapw_open (e, true, false, err, sizeof err) < 0 || opening_write_record (e, ROLE_DETACHED, err, sizeof err) < 0
+  if (mapw_open (e, true, false, err, sizeof err) < 0 || opening_write_record (e, err, sizeof err) < 0
       || (!read_only && e->mapw.on && prod_start (e, true, false, err, sizeof err) < 0)) {
     no_role (e);
     control_error (e, 0, id, "store", "%s", err);
@@ -231,7 +229,7 @@ start_detached (struct engine *e, json_t *request, json_int_t id, const struct r
   gate_set (&e->ia->gate, e->prod.on ? GATE_ENGINE : GATE_FAST, true);
   engine_set_open (e, true, "");
   log_line ("detached copy of site %s, exported %s, generation %llu%s", e->ia->p.site, export,
-            (unsigned long long) e->meta.sb.generation, e->restarted ? ", restarted" : "");
+            (unsigned long long) e->meta.sb.generation, e->judge.restarted ? ", restarted" : "");
   control_ok (e, 0, id, role_fields (e));
 }
 
@@ -481,17 +479,8 @@ finish_promote (struct engine *e)
   task_end (e);
   if (read_record (e, json_object_get (request, "record"), &r) || !own_site (e, &r, &site))
     code = "usage";
-  else if (e->meta.sb.tenure > r.tenure) {
-    snprintf (err, sizeof err, "store %s: it has seen a newer tenure (R1)", e->ia->p.store);
-    code = "tenure";
-  }
-  else {
-    /* This process had it open all the time: nothing was lost in its machine's caches, but what
-     * was on its way from the old production is unknown. */
-    e->was_clean = false;
-    e->restarted = e->meta.sb.flags & SUPER_F_RESTARTED;
-    code = opening_check_production (e, &r, site, request, err, sizeof err);
-  }
+  else
+    code = opening_promote (e, &r, site, request, err, sizeof err);
   if (code) {
     no_role (e);
     control_error (e, 0, id, code, "%s", err);

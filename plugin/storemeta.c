@@ -121,35 +121,6 @@ storemeta_read (struct storemeta *sm, struct store *s, const char *path, char *e
 }
 
 int
-storemeta_check (const struct storemeta *sm, const struct params *p, uint8_t site, char *err, size_t errlen)
-{
-  const struct superblock *sb = &sm->sb;
-
-  if (!ident_id_equal (sb->cluster_id, p->cluster_id) || !ident_id_equal (sb->crg_id, p->crg_id)
-      || !ident_id_equal (sb->iasp_id, p->iasp_id)) {
-    snprintf (err, errlen, "store %s: it belongs to IASP '%s' of CRG '%s', not to ours of CRG '%s'; "
-              "correct store=", p->store, sb->iasp, sb->crg, p->crg);
-    return -ESTALE;
-  }
-  if (!ident_id_equal (sb->lineage, p->lineage)) {
-    snprintf (err, errlen, "store %s: it is of another lineage (C9): a fork until an operator decides", p->store);
-    return -ESTALE;
-  }
-  if (sb->site != site) {
-    snprintf (err, errlen, "store %s: it is the copy of site '%s', not of '%s'; correct store=", p->store,
-              sb->site_name, p->site);
-    return -ESTALE;
-  }
-  if (sb->data_bytes != p->size || sb->dirty_block_size != p->dirty_block) {
-    snprintf (err, errlen, "store %s: it was made for %llu bytes and dirty blocks of %u; the CRG says %llu and %u",
-              p->store, (unsigned long long) sb->data_bytes, sb->dirty_block_size,
-              (unsigned long long) p->size, p->dirty_block);
-    return -ESTALE;
-  }
-  return 0;
-}
-
-int
 storemeta_format (struct storemeta *sm, struct store *s, const struct params *p, uint8_t site, char *err,
                   size_t errlen)
 {

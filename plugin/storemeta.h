@@ -36,10 +36,6 @@ extern int storemeta_check_free (struct store *s, const char *path, char *err, s
 extern int storemeta_read (struct storemeta *sm, struct store *s, const char *path, char *err,
                            size_t errlen);
 
-/* Is it the store that 'p' names, of this lineage, large enough?  0 or -ESTALE, with a sentence. */
-extern int storemeta_check (const struct storemeta *sm, const struct params *p, uint8_t site,
-                            char *err, size_t errlen);
-
 /* Fills sm->sb for a store without one: unusable until it is filled, or production. */
 extern int storemeta_format (struct storemeta *sm, struct store *s, const struct params *p,
                              uint8_t site, char *err, size_t errlen);

@@ -29,7 +29,8 @@ grep -ho '"event", "[a-z-]*"' "$src"/*.c | sed 's/.*, //' | tr -d '"' | sort -u 
 sed -n '/^=head2 Events/,/^=head2 Codes/s/^=item C<\([a-z-]*\)>.*/\1/p' "$page" | sort -u >page
 same events
 { grep -hoP 'control_error \(e, [^,]+, [^,]+, "\K[a-z-]+' "$src"/*.c
-  grep -hoP '(code = |return )"\K[a-z-]+(?=";)' "$src"/{role,opening}.c; } | sort -u >program
+  grep -hoP '(code = |return )"\K[a-z-]+(?=";)' "$src"/{role,opening}.c
+  grep -oP '\[JUDGE_[A-Z_]+\] = "\K[a-z-]+' "$CRG_SRC_DIR/common/judge.c"; } | sort -u >program
 sed -n '/^=head2 Codes/,/^=head1 ERRORS/p' "$page" | grep '^=item' | grep -o 'C<[a-z-]*>' |
   sed 's/C<//; s/>//' | sort -u >page
 same "error codes"

@@ -9,7 +9,7 @@ requires perl gcov
 [ -e "$CRG_BUILD_DIR/.libs/libcores.a" ] || skip "no static libraries in this build"
 
 cores=()
-for f in "$CRG_SRC_DIR"/plugin/{copy,copy_track,hot,mark,repl*,track}.c "$CRG_SRC_DIR"/server/{group,group_[dhrw]*,lease,place,state,state_domain}.c; do
+for f in "$CRG_SRC_DIR"/common/judge.c "$CRG_SRC_DIR"/plugin/{copy,copy_track,hot,mark,repl*,track}.c "$CRG_SRC_DIR"/server/{group,group_[dhrw]*,lease,place,state,state_domain}.c; do
   [ -e "$f" ] && cores+=("${f#"$CRG_SRC_DIR"/}")
 done
 cd "$tmp"

@@ -22,7 +22,7 @@ check_tree ()
   cd "$1"
   shopt -s nullglob
   # A list of patterns: what is not there yet is not looked at.
-  local cores=(common/{wire,super,crc32c,ident,util,limits}.[ch]
+  local cores=(common/{wire,super,claim,judge,crc32c,ident,util,limits}.[ch]
     server/{state,state_codec,place,group,group_*,record,join,cpg_frame,cpg_view}.[ch]
     plugin/{follow,repl,repl_*,copy,copy_*,track,track_*,hot,hot_*,mark,errmap,reserve}.[ch])
   local pure=() f

@@ -245,10 +245,6 @@ superblocks (struct store *s)
   is (storemeta_write (&sm, s, false), 0, "one more, after one that failed");
   is (storemeta_read (&sm, s, path, err, sizeof err), 0, "read back");
   ok (!sm.damaged, "and a write that failed is no damage");
-  is (storemeta_check (&sm, &p, 0, err, sizeof err), 0, "it is ours");
-  is (storemeta_check (&sm, &p, 1, err, sizeof err), -ESTALE, "of another site: refused");
-  p.lineage[3] = 9;
-  is (storemeta_check (&sm, &p, 0, err, sizeof err), -ESTALE, "of another lineage: refused");
   is (storemeta_check_free (s, path, err, sizeof err), -EBUSY, "a store of a CRG is not free (S3)");
   ok (strstr (err, "payroll") && strstr (err, "wages"), "and the sentence names it: %s", err);
   storemeta_destroy (&sm);

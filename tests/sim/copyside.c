@@ -402,7 +402,7 @@ copyside_start (struct wplugin *p)
   struct copy_config cfg = {
     .site = p->site, .size = W_SIZE, .block_size = sb->block_size, .dirty_block_size = W_BLOCK,
     .session = p->session, .tenure = MAX (sb->tenure, p->rec.tenure), .generation = sb->generation,
-    .since = sb->since, .clean = p->was_clean, .restarted = p->restarted,
+    .since = sb->since, .clean = p->judge.was_clean, .restarted = p->judge.restarted,
     .empty = ((sb->flags & SUPER_F_UNUSABLE) && sb->since == 0 && !(sb->flags & SUPER_F_FILLING))
              || (p->rec.diverged >> p->site & 1),
     .mark = mapw_mark (p), .filling = sb->flags & SUPER_F_FILLING,

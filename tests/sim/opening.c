@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * plugin/opening.c for crgsim: the store is claimed, opened for a role under S1, R1, R4, R5, R6, and let go.
+ * plugin/opening.c for crgsim: carries out the steps of common/judge.h on the world's disks, and watches (S1).
  */
 #include <errno.h>
 #include <string.h>
 
 #include "common/util.h"
 #include "tests/sim/world.h"
-
-static void claim_act (struct wplugin *p, enum claim_act act);
 
 static struct wdisk *
 disk_of (const struct wplugin *p)
@@ -27,7 +25,62 @@ node_name (unsigned node, char name[CRG_NAME_MAX + 1])
 static bool
 is_fenced (const struct prec *r, const char *node)
 {
-  return r->fenced >> (node[1] - '1') & 1;
+  return node[0] != '\0' && (r->fenced >> (node[1] - '1') & 1) != 0;
+}
+
+static void
+what_is_asked (const struct wplugin *p, const struct ctlmsg *m, uint8_t role, struct judge_ask *ask)
+{
+  const struct prec *r = &m->rec;
+
+  *ask = (struct judge_ask) {
+    .role = role,
+    .site = p->site,
+    .forced = r->forced,
+    .accept_loss = r->accept_loss,
+    .claims = true,
+    .session = p->session,
+    .data_bytes = W_SIZE,
+    .dirty_block_size = W_BLOCK,
+    .tenure = r->tenure,
+    .generation = r->generation,
+    .loss = r->loss,
+    .since = r->since[p->site],
+    .in_set = r->in_set,
+    .fork = r->fork,
+    .lease_until_ms = m->until_ms,
+  };
+  node_name (p->node, ask->node);
+  node_boot_id (p->node, ask->boot_id);
+  world_ids (p->iasp, ask->cluster_id, ask->crg_id, ask->iasp_id);
+  memcpy (ask->lineage, w.created.lineage, CRG_ID_LEN);
+}
+
+static const char *
+why_not (const struct wplugin *p)
+{
+  static const char *const why[JUDGE_N_REFUSALS] = {
+    [JUDGE_DAMAGED] = "its superblocks can't be used",
+    [JUDGE_OTHER_SITE] = "it is the copy of another site",
+    [JUDGE_NOT_RELEASED] = "another node has it open, or did not release it (S1)",
+    [JUDGE_FORK] = "it is a fork (R6)",
+    [JUDGE_NEWER_TENURE] = "it has seen a newer tenure (R1)",
+    [JUDGE_NEWER] = "its generation is newer than the record's (R6)",
+    [JUDGE_NO_STATE] = "there is no state of it to export",
+    [JUDGE_NOT_IN_SET] = "the record does not have this copy in the in-sync set (R4)",
+    [JUDGE_UNUSABLE] = "it is unusable (R4)",
+    [JUDGE_DISAGREES] = "its generation does not agree with the record's (R6)",
+    [JUDGE_RESTARTED] = "its machine restarted (S2)",
+    [JUDGE_CLAIMED] = "another node is opening it (S1)",
+    [JUDGE_LATE] = "the lease ended before this node could open it (S1)",
+    [JUDGE_LATE_RECORD] = "the lease ended before anybody could know that this node has it open (S1)",
+  };
+
+  if (p->judge.refusal == JUDGE_IO)
+    return p->open ? "its superblock can't be written" : "its claims can't be read or written";
+  if (!why[p->judge.refusal])
+    world_fail ("n%u is refused a store as %s", p->node + 1, judge_code (p->judge.refusal));
+  return why[p->judge.refusal] ? why[p->judge.refusal] : "";
 }
 
 static void
@@ -46,75 +99,6 @@ close_store (struct wplugin *p)
   }
 }
 
-static const char *
-check_open_record (struct wplugin *p, const struct prec *r)
-{
-  const struct superblock *sb = &p->sb;
-  uint8_t boot[CRG_ID_LEN];
-  char name[CRG_NAME_MAX + 1];
-
-  node_name (p->node, name);
-  node_boot_id (p->node, boot);
-  p->was_clean = !(sb->flags & SUPER_F_OPEN) && !p->damaged;
-  p->restarted = p->damaged || (sb->flags & SUPER_F_RESTARTED);
-  if (!(sb->flags & SUPER_F_OPEN) || memcmp (sb->open_boot_id, boot, CRG_ID_LEN) == 0)
-    return NULL;
-  p->restarted = true;
-  if (claim_is_over (sb->open_node, sb->open_boot_id, name, boot, is_fenced (r, sb->open_node)))
-    return NULL;
-  return "another node has it open, or did not release it (S1)";
-}
-
-const char *
-opening_check_production (const struct wplugin *p, const struct prec *r)
-{
-  const struct superblock *sb = &p->sb;
-  bool forced = r->forced && sb->tenure < r->tenure;
-
-  if (!forced && !(r->in_set & 1u << p->site))
-    return "the record does not have this copy in the in-sync set (R4)";
-  if (sb->flags & SUPER_F_UNUSABLE)
-    return "it is unusable (R4)";
-  if (!forced && (sb->generation > r->generation || sb->generation < r->since[p->site]))
-    return "its generation does not agree with the record's (R6)";
-  if (p->restarted && !forced && (r->in_set & ~(1u << p->site)) && !r->accept_loss)
-    return "its machine restarted (S2)";
-  return NULL;
-}
-
-/* What its superblocks say now. */
-static const char *
-judge_store (struct wplugin *p)
-{
-  const struct prec *r = &p->opening.rec;
-  const bool production = p->opening_production;
-  struct super_choice choice;
-  enum super_status status;
-  const char *why;
-
-  slot_read (disk_of (p), &p->sb, &choice, &status);
-  if (status != SUPER_OK)
-    return "its superblocks can't be used";
-  p->slot = choice.slot;
-  p->damaged = choice.damaged;
-  p->released = false;
-  if (p->sb.site != p->site)
-    return "it is the copy of another site";
-  why = check_open_record (p, r);
-  if (why)
-    return why;
-  if ((p->sb.flags & SUPER_F_FORK)
-      && !(production ? r->forced && p->sb.tenure < r->tenure : (r->fork >> p->site & 1) != 0))
-    return "it is a fork (R6)";
-  if (p->sb.tenure > r->tenure)
-    return "it has seen a newer tenure (R1)";
-  if (!production && p->sb.generation > r->generation)
-    return "its generation is newer than the record's (R6)";
-  if (p->opening_detached && (p->sb.flags & SUPER_F_UNUSABLE))
-    return "there is no state of it to export";
-  return production ? opening_check_production (p, r) : NULL;
-}
-
 void
 opening_no_role (struct wplugin *p)
 {
@@ -123,115 +107,23 @@ opening_no_role (struct wplugin *p)
   p->is_open_to_clients = false;
 }
 
-/* The open record: both slots, each stable, before anything relies on it (R1, S1). */
-static void
-begin_open_record (struct wplugin *p)
+/* What its superblocks say now. */
+static enum judge_act
+read_store (struct wplugin *p)
 {
-  struct superblock *sb = &p->sb;
-  const bool production = p->opening_production, detached = p->opening_detached;
+  struct judge_found found = { .what = JUDGE_UNREADABLE, .store_bytes = disk_of (p)->store_bytes };
+  struct super_choice choice;
+  enum super_status status;
 
-  sb->role = production ? SUPER_ROLE_PRODUCTION : detached ? SUPER_ROLE_DETACHED : SUPER_ROLE_MIRROR;
-  sb->flags = (uint16_t) ((sb->flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING | SUPER_F_WRITTEN)) | SUPER_F_OPEN
-                          | (production ? 0 : sb->flags & SUPER_F_FORK) | (detached ? SUPER_F_FORK : 0)
-                          | (p->restarted && !production ? SUPER_F_RESTARTED : 0));
-  if (!detached) /* R1: a detached copy takes part in no tenure. */
-    sb->tenure = p->rec.tenure;
-  if (production) {
-    sb->generation = p->rec.generation;
-    sb->since = p->rec.since[p->site];
+  slot_read (disk_of (p), &p->sb, &choice, &status);
+  if (status == SUPER_OK) {
+    p->slot = choice.slot;
+    p->released = false;
+    found.what = JUDGE_SUPERBLOCK;
+    found.damaged = choice.damaged;
+    found.fenced = is_fenced (&p->opening.rec, p->sb.open_node);
   }
-  sb->in_set = p->rec.in_set;
-  sb->loss = p->rec.loss;
-  node_name (p->node, sb->open_node);
-  node_boot_id (p->node, sb->open_boot_id);
-  sb->open_session = p->session;
-  p->blocked = true; /* the engine thread waits for the disk */
-  slot_write (p, DF_OPEN, 0);
-}
-
-static void
-finished (struct wplugin *p, int error)
-{
-  const char *why = error ? "its superblock can't be written" : NULL;
-
-  p->blocked = p->claiming = p->slow_opening = false;
-  if (!why && p->opening_detached) {
-    p->role = HOST_DETACHED;
-    TRACE ("n%u iasp %u is detached, exported %u", p->node + 1, p->iasp, p->rec.exported);
-    plugin_answer (p, &p->opening, CTL_TOLD, true, "");
-    return;
-  }
-  if (!why)
-    why = p->opening_production ? prodside_start (p, p->opening_equal, p->opening_again) : copyside_start (p);
-  if (why) {
-    opening_no_role (p);
-    plugin_answer (p, &p->opening, CTL_TOLD, false, why);
-    return;
-  }
-  p->role = p->opening_production ? HOST_PRODUCTION : HOST_MIRROR;
-  TRACE ("n%u iasp %u is %s, tenure %llu, generation %llu%s%s", p->node + 1, p->iasp,
-         p->opening_production ? "production" : "mirror", (unsigned long long) p->rec.tenure,
-         (unsigned long long) p->sb.generation, p->restarted ? ", restarted" : "",
-         p->opening_production && !p->opening_equal ? ", after an unclean end" : "");
-  if (p->opening_production) {
-    check_opened (p);
-    p->is_open_to_clients = true;
-  }
-  plugin_answer (p, &p->opening, CTL_TOLD, true, "");
-}
-
-/* Both slots are stable, or could not be written. */
-void
-opening_written (struct wplugin *p, int error)
-{
-  if (!p->claiming) {
-    finished (p, error);
-    return;
-  }
-  p->opening_error = error;
-  claim_act (p, claim_end (&p->claim));
-}
-
-void
-opening_start_role (struct wplugin *p, const struct ctlmsg *m, bool production)
-{
-  const struct superblock *sb = &p->sb;
-  bool first = sb->role == SUPER_ROLE_MIRROR;
-  bool equal = super_set_is_equal (sb, p->was_clean, m->rec.tenure);
-  bool forced = m->rec.forced && sb->tenure < m->rec.tenure;
-
-  if (m != &p->opening)
-    p->opening = *m;
-  p->opening_production = production;
-  p->opening_detached = false;
-  p->opening_equal = equal;
-  p->opening_again = !equal && !first;
-  p->rec = m->rec;
-  p->store_told = p->store_dead = false;
-  mapw_open (p, production, production && forced);
-  if (production)
-    p->lease_until_ms = m->until_ms;
-  begin_open_record (p);
-}
-
-/* R6: a fork, for clients of its own. */
-static void
-start_detached (struct wplugin *p)
-{
-  p->rec = p->opening.rec;
-  p->store_told = p->store_dead = false;
-  memset (&p->mapw, 0, sizeof p->mapw);
-  p->sb.flags = (uint16_t) (p->sb.flags & ~SUPER_F_WRITTEN); /* mapw.c: forget_written */
-  begin_open_record (p);
-}
-
-/* ---- the claim (S1) ----------------------------------------------------------------------- */
-
-static void
-refuse (struct wplugin *p, const char *why)
-{
-  p->blocked = p->claiming = p->slow_opening = false;
-  plugin_answer (p, &p->opening, CTL_TOLD, false, why);
+  return judge_read (&p->judge, &found, &p->sb, plugin_ms (p));
 }
 
 /* The store is ours: its lock lies on what carries its I/O from now on. */
@@ -249,22 +141,65 @@ own_store (struct wplugin *p)
   p->open = true;
 }
 
-static void
-claim_held (struct wplugin *p)
+/* The open record: both slots, each stable, before anything relies on it (R1, S1). */
+static enum judge_act
+begin_role (struct wplugin *p)
 {
-  p->opening_why = judge_store (p);
-  if (!p->opening_why && p->opening_production && p->opening.until_ms != 0 && plugin_ms (p) >= p->opening.until_ms)
-    p->opening_why = "the lease ended before this node could open it (S1)";
-  if (p->opening_why) {
-    claim_act (p, claim_end (&p->claim));
+  const bool production = p->judge.ask.role == SUPER_ROLE_PRODUCTION;
+
+  if (!p->open)
+    own_store (p);
+  p->start = judge_starts (&p->judge, &p->sb);
+  p->rec = p->opening.rec;
+  p->store_told = p->store_dead = false;
+  if (p->judge.ask.role == SUPER_ROLE_DETACHED) { /* R6: a fork, for clients of its own */
+    memset (&p->mapw, 0, sizeof p->mapw);
+    p->sb.flags = (uint16_t) (p->sb.flags & ~SUPER_F_WRITTEN); /* mapw.c: forget_written */
+  }
+  else
+    mapw_open (p, production, production && p->start.forced);
+  if (production)
+    p->lease_until_ms = p->opening.until_ms;
+  return judge_record (&p->judge, &p->sb, false, p->mapw.on);
+}
+
+static void
+refused (struct wplugin *p, const char *why)
+{
+  opening_no_role (p);
+  plugin_answer (p, &p->opening, CTL_TOLD, false, why);
+}
+
+static void
+opened (struct wplugin *p)
+{
+  const bool production = p->judge.ask.role == SUPER_ROLE_PRODUCTION;
+  const char *why;
+
+  if (p->judge.ask.role == SUPER_ROLE_DETACHED) {
+    p->role = HOST_DETACHED;
+    TRACE ("n%u iasp %u is detached, exported %u", p->node + 1, p->iasp, p->rec.exported);
+    plugin_answer (p, &p->opening, CTL_TOLD, true, "");
     return;
   }
-  own_store (p);
-  if (p->opening_detached)
-    start_detached (p);
-  else
-    opening_start_role (p, &p->opening, p->opening_production);
+  why = production ? prodside_start (p, p->start.equal, p->start.again) : copyside_start (p);
+  if (why) {
+    refused (p, why);
+    return;
+  }
+  p->role = production ? HOST_PRODUCTION : HOST_MIRROR;
+  TRACE ("n%u iasp %u is %s, tenure %llu, generation %llu%s%s", p->node + 1, p->iasp,
+         production ? "production" : "mirror", (unsigned long long) p->rec.tenure,
+         (unsigned long long) p->sb.generation, p->judge.restarted ? ", restarted" : "",
+         production && !p->start.equal ? ", after an unclean end" : "");
+  if (production) {
+    check_opened (p);
+    p->is_open_to_clients = true;
+  }
+  plugin_answer (p, &p->opening, CTL_TOLD, true, "");
 }
+
+/* ---- the claim (S1) ----------------------------------------------------------------------- */
 
 static void
 claim_write (struct wplugin *p, unsigned place, const struct claim_block *what)
@@ -289,16 +224,13 @@ claim_act (struct wplugin *p, enum claim_act act)
     claim_write (p, p->claim.place, NULL);
     break;
   case CLAIM_HELD:
-    claim_held (p);
+    opening_done (p, 0);
     break;
   case CLAIM_REFUSED:
-    refuse (p, p->claim.error ? "its claims can't be read or written" : "another node is opening it (S1)");
+    opening_done (p, p->claim.error ? p->claim.error : -EBUSY);
     break;
   case CLAIM_ENDED:
-    if (p->opening_why)
-      refuse (p, p->opening_why);
-    else
-      finished (p, p->opening_error ? p->opening_error : p->claim.error);
+    opening_done (p, p->claim.error);
     break;
   }
 }
@@ -315,27 +247,81 @@ opening_claim_done (struct wplugin *p, const struct dop *op, int error)
   claim_act (p, claim_done (&p->claim, error));
 }
 
+/* ---- the steps ---------------------------------------------------------------------------- */
+
+static void
+carry_out (struct wplugin *p, enum judge_act act)
+{
+  for (;;)
+    switch (act) {
+    case JUDGE_READ:
+      act = read_store (p);
+      break;
+    case JUDGE_FORMAT:
+      world_fail ("n%u: a store without superblocks", p->node + 1);
+      return;
+    case JUDGE_RESERVE: /* no device of this world can be reserved */
+      act = judge_done (&p->judge, 0, plugin_ms (p));
+      break;
+    case JUDGE_CLAIM:
+      p->blocked = p->claiming = true; /* the engine thread waits for the disk */
+      p->slow_opening = !w.healing && chance (8);
+      claim_act (p, claim_begin (&p->claim, p->node + 1u, p->judge.ask.node, p->judge.ask.boot_id, p->session));
+      return;
+    case JUDGE_OPEN:
+      act = begin_role (p);
+      break;
+    case JUDGE_WRITE:
+      p->blocked = true;
+      slot_write (p, DF_OPEN, 0);
+      return;
+    case JUDGE_GIVE:
+      claim_act (p, claim_end (&p->claim));
+      return;
+    case JUDGE_OPENED:
+      p->blocked = p->claiming = p->slow_opening = false;
+      opened (p);
+      return;
+    case JUDGE_REFUSED:
+      p->blocked = p->claiming = p->slow_opening = false;
+      refused (p, why_not (p));
+      return;
+    }
+}
+
+/* A step that took time has ended. */
+void
+opening_done (struct wplugin *p, int error)
+{
+  carry_out (p, judge_done (&p->judge, error, plugin_ms (p)));
+}
+
 /* A role for a store that is not open yet. */
 void
 opening_begin (struct wplugin *p, const struct ctlmsg *m)
 {
-  char name[CRG_NAME_MAX + 1];
-  uint8_t boot[CRG_ID_LEN];
-  const char *why;
+  struct judge_ask ask;
 
   p->opening = *m;
-  p->opening_production = m->role == HOST_PRODUCTION;
-  p->opening_detached = m->role == HOST_DETACHED;
-  p->opening_error = 0;
-  p->opening_why = NULL;
-  why = disk_is_locked (disk_of (p), w.node[p->node].machine) ? "another process has it open (S1)" : judge_store (p);
-  if (why) {
-    plugin_answer (p, m, CTL_TOLD, false, why);
+  if (disk_is_locked (disk_of (p), w.node[p->node].machine)) {
+    plugin_answer (p, m, CTL_TOLD, false, "another process has it open (S1)");
     return;
   }
-  p->blocked = p->claiming = true; /* the engine thread waits for the disk */
-  p->slow_opening = !w.healing && chance (8);
-  node_name (p->node, name);
-  node_boot_id (p->node, boot);
-  claim_act (p, claim_begin (&p->claim, p->node + 1u, name, boot, p->session));
+  what_is_asked (p, m,
+                 m->role == HOST_PRODUCTION ? SUPER_ROLE_PRODUCTION
+                 : m->role == HOST_DETACHED ? SUPER_ROLE_DETACHED
+                                            : SUPER_ROLE_MIRROR,
+                 &ask);
+  carry_out (p, judge_begin (&p->judge, &ask));
+}
+
+/* The mirror copy that is open becomes production. */
+void
+opening_promote (struct wplugin *p, const struct ctlmsg *m)
+{
+  struct judge_ask ask;
+
+  p->opening = *m;
+  what_is_asked (p, m, SUPER_ROLE_PRODUCTION, &ask);
+  carry_out (p, judge_promote (&p->judge, &ask, &p->sb));
 }

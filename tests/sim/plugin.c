@@ -89,7 +89,7 @@ plugin_answer (struct wplugin *p, const struct ctlmsg *ask, enum ctl_kind kind, 
   m->role = p->role;
   m->tenure = p->rec.tenure;
   m->generation = p->sb.generation;
-  m->restarted = p->restarted;
+  m->restarted = p->judge.restarted;
   m->unusable = (p->sb.flags & SUPER_F_UNUSABLE) != 0;
   if (!ok)
     TRACE ("n%u iasp %u: no: %s", p->node + 1, p->iasp, reason);
@@ -361,23 +361,10 @@ static void
 finish_promote (struct wplugin *p)
 {
   const struct ctlmsg m = p->task.ask;
-  const char *why = NULL;
 
   copyside_drop (p);
   task_end (p);
-  if (p->sb.tenure > m.rec.tenure)
-    why = "it has seen a newer tenure (R1)";
-  else {
-    p->was_clean = false;
-    p->restarted = p->sb.flags & SUPER_F_RESTARTED;
-    why = opening_check_production (p, &m.rec);
-  }
-  if (why) {
-    opening_no_role (p);
-    plugin_answer (p, &m, CTL_TOLD, false, why);
-  }
-  else
-    opening_start_role (p, &m, true);
+  opening_promote (p, &m);
 }
 
 void
@@ -444,16 +431,8 @@ static void
 open_stage_done (struct wplugin *p, unsigned stage, int error)
 {
   switch (stage) {
-  case 0: /* S1: nobody could know of it until now */
-    if (error == 0 && p->opening_production && p->lease_until_ms != 0 && plugin_ms (p) >= p->lease_until_ms)
-      opening_written (p, -ETIMEDOUT);
-    else if (error == 0)
-      slot_write (p, DF_OPEN, 1);
-    else
-      opening_written (p, error);
-    break;
-  case 1:
-    opening_written (p, error);
+  case 0: /* of the open record */
+    opening_done (p, error);
     break;
   case 2:
     if (error == 0) {

@@ -197,6 +197,14 @@ make_def (struct crg_def *d)
   }
 }
 
+void
+world_ids (unsigned iasp, uint8_t cluster_id[CRG_ID_LEN], uint8_t crg_id[CRG_ID_LEN], uint8_t iasp_id[CRG_ID_LEN])
+{
+  memset (cluster_id, 1, CRG_ID_LEN);
+  memset (crg_id, 2, CRG_ID_LEN);
+  memset (iasp_id, 10 + (int) iasp, CRG_ID_LEN);
+}
+
 /* As server/probe.c formats it for `create`. */
 static void
 make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t lineage[CRG_ID_LEN])
@@ -206,9 +214,7 @@ make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t l
   sb->site = (uint8_t) site;
   sb->role = SUPER_ROLE_NONE;
   memset (sb->store_id, 20 + (int) (site * W_IASPS + iasp), CRG_ID_LEN);
-  memset (sb->cluster_id, 1, CRG_ID_LEN);
-  memset (sb->crg_id, 2, CRG_ID_LEN);
-  memset (sb->iasp_id, 10 + (int) iasp, CRG_ID_LEN);
+  world_ids (iasp, sb->cluster_id, sb->crg_id, sb->iasp_id);
   memcpy (sb->lineage, lineage, CRG_ID_LEN);
   strcpy (sb->crg, "crg");
   snprintf (sb->iasp, sizeof sb->iasp, "iasp%u", iasp);

@@ -16,6 +16,7 @@
 #define SIM_WORLD_H
 
 #include "common/claim.h"
+#include "common/judge.h"
 #include "common/super.h"
 #include "plugin/copy_private.h"
 #include "plugin/mark.h"
@@ -216,7 +217,7 @@ struct wplugin { /* plugin/: one nbdkit process */
   struct prec rec;
   bool open;               /* the store */
   bool is_open_to_clients;
-  bool store_told, was_clean, restarted, released, damaged;
+  bool store_told, released;
   uint64_t lease_until_ms, gate_lease_ms;
   struct superblock sb;
   int slot;
@@ -227,12 +228,11 @@ struct wplugin { /* plugin/: one nbdkit process */
   struct ctlq up;          /* to crgd */
   struct { uint8_t kind, phase; bool told, clean; uint64_t since_ms, deadline_ms; struct ctlmsg ask; } task;
   struct ctlmsg opening;
-  bool opening_production, opening_detached, opening_equal, opening_again;
+  struct judge judge;      /* of the open store, or of one that is being opened */
+  struct judge_start start;
   bool claiming;           /* S1: until the open record is stable */
   bool slow_opening;       /* its way to the disk takes longer than it takes to replace a host */
   struct claim claim;
-  int opening_error;
-  const char *opening_why; /* static: not opened */
   struct { /* metaw.c */
     bool busy, is_super, both, want_lazy, want_super;
     uint8_t stage;
@@ -460,6 +460,8 @@ extern void world_print_tail (void);
 extern void world_init (uint64_t seed, uint64_t history, const struct mix *mix);
 extern bool world_step (void); /* false: failed, or nothing left */
 extern void node_boot_id (unsigned node, uint8_t id[CRG_ID_LEN]);
+extern void world_ids (unsigned iasp, uint8_t cluster_id[CRG_ID_LEN], uint8_t crg_id[CRG_ID_LEN],
+                       uint8_t iasp_id[CRG_ID_LEN]);
 
 /* ---- ring.c: the group engine -------------------------------------------------------------- */
 extern void ring_mcast (unsigned node, const uint8_t *buf, size_t len);
@@ -611,11 +613,10 @@ extern void disk_slot_block (const struct wdisk *d, unsigned slot, uint32_t *blo
 
 /* ---- opening.c ------------------------------------------------------------------------------ */
 extern void opening_begin (struct wplugin *p, const struct ctlmsg *m);
-extern void opening_start_role (struct wplugin *p, const struct ctlmsg *m, bool production);
+extern void opening_promote (struct wplugin *p, const struct ctlmsg *m);
 extern void opening_claim_done (struct wplugin *p, const struct dop *op, int error);
-extern void opening_written (struct wplugin *p, int error);
+extern void opening_done (struct wplugin *p, int error);
 extern void opening_no_role (struct wplugin *p);
-extern const char *opening_check_production (const struct wplugin *p, const struct prec *r);
 
 /* ---- clients.c ------------------------------------------------------------------------------ */
 extern void client_wake (unsigned iasp, unsigned slot, uint32_t serial);
