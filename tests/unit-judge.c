@@ -107,8 +107,8 @@ all (void)
         n++;
         allowed += yes;
         bad += yes != may (role, &f);
-        check (yes == may (role, &f), "role %u bits %x tenure %u generation %u: %s", role, bits, f.tenure, f.generation,
-               judge_code (j.refusal));
+        check (yes == may (role, &f), "role %u, case %#x, tenure %u, generation %u: %s", role, bits, f.tenure,
+               f.generation, yes ? "it may be opened" : judge_code (j.refusal));
         check (!yes || j.restarted == (f.damaged || f.was_restarted || (f.open && !f.our_boot)), "R5: bits %x", bits);
         check (!yes || j.was_clean == (!f.open && !f.damaged), "clean: bits %x", bits);
       }

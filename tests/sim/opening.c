@@ -141,12 +141,71 @@ own_store (struct wplugin *p)
   p->open = true;
 }
 
+/* ---- what must be so, whatever the core says --------------------------------------------- */
+
+/* The store is about to be opened: it is as it was judged, and nobody else can have it.  Or a mirror copy, which is
+ * open, becomes production. */
+static void
+watch_open (struct wplugin *p)
+{
+  const struct prec *r = &p->opening.rec;
+  const bool production = p->judge.ask.role == SUPER_ROLE_PRODUCTION;
+  struct super_choice choice;
+  enum super_status status;
+  struct superblock sb;
+  struct claim_block c;
+
+  slot_read (disk_of (p), &sb, &choice, &status);
+  if (sb.tenure > r->tenure)
+    world_fail ("n%u opens for tenure %llu a store that has seen %llu (R1)", p->node + 1,
+                (unsigned long long) r->tenure, (unsigned long long) sb.tenure);
+  if (p->open)
+    return;
+  if (status != SUPER_OK || sb.sequence != p->sb.sequence)
+    world_fail ("n%u opens a store that has been written since it was judged (S1)", p->node + 1);
+  if (!disk_claim (disk_of (p), claim_place (p->node + 1u), p->sb.store_id, &c) || c.session != p->session)
+    world_fail ("n%u opens a store that it has not claimed (S1)", p->node + 1);
+  if (production && p->opening.until_ms != 0 && plugin_ms (p) >= p->opening.until_ms)
+    world_fail ("n%u opens as production, and its lease is over (S1)", p->node + 1);
+  if (!production && sb.generation > r->generation)
+    world_fail ("n%u opens as a copy a store that is newer than the record (R6)", p->node + 1);
+}
+
+/* The claim is given back, or the store is used: both slots say whose it is, and as what. */
+static void
+watch_record (struct wplugin *p)
+{
+  const bool detached = p->judge.ask.role == SUPER_ROLE_DETACHED;
+
+  for (unsigned i = 0; i < 2; i++) {
+    enum super_status status;
+    struct superblock sb;
+    uint32_t block;
+
+    disk_slot_block (disk_of (p), i, &block);
+    status = super_decode (disk_of (p)->meta_stable[block], i, &sb);
+    if (status != SUPER_OK && disk_of (p)->rotten)
+      continue;
+    if (status != SUPER_OK || !(sb.flags & SUPER_F_OPEN) || strcmp (sb.open_node, p->judge.ask.node) != 0
+        || sb.open_session != p->session)
+      world_fail ("n%u has a store open, and slot %u doesn't say so (S1)", p->node + 1, i);
+    else if (!detached && sb.tenure != p->rec.tenure)
+      world_fail ("n%u opens for tenure %llu, and slot %u says %llu (R1)", p->node + 1,
+                  (unsigned long long) p->rec.tenure, i, (unsigned long long) sb.tenure);
+    else if (detached && !(sb.flags & SUPER_F_FORK))
+      world_fail ("n%u opens a detached copy, and slot %u doesn't say that it is a fork (R6)", p->node + 1, i);
+  }
+}
+
+/* ---- the role ------------------------------------------------------------------------------ */
+
 /* The open record: both slots, each stable, before anything relies on it (R1, S1). */
 static enum judge_act
 begin_role (struct wplugin *p)
 {
   const bool production = p->judge.ask.role == SUPER_ROLE_PRODUCTION;
 
+  watch_open (p);
   if (!p->open)
     own_store (p);
   p->start = judge_starts (&p->judge, &p->sb);
@@ -276,10 +335,13 @@ carry_out (struct wplugin *p, enum judge_act act)
       slot_write (p, DF_OPEN, 0);
       return;
     case JUDGE_GIVE:
+      if (p->judge.refusal == JUDGE_NOT_REFUSED)
+        watch_record (p);
       claim_act (p, claim_end (&p->claim));
       return;
     case JUDGE_OPENED:
       p->blocked = p->claiming = p->slow_opening = false;
+      watch_record (p);
       opened (p);
       return;
     case JUDGE_REFUSED:
