@@ -29,7 +29,7 @@ main (void)
                             .tenure = 5, .loss = 2, .size = 65536 }, b;
   struct export_info x = { .iasp = "payroll", .tenure = 12, .loss = 3, .forced = true, .run = 0xabc }, y;
   struct export_name n, m = { .iasp = "payroll", .client = "app1", .session = 0x1234abcd }, o;
-  char text[EXPORT_INFO_MAX + 1], name[EXPORT_NAME_MAX + 1], iasp[CRG_NAME_MAX + 1];
+  char text[EXPORT_INFO_MAX + 1], name[EXPORT_NAME_MAX + 1], iasp[CRG_NAME_MAX + 1], long_name[300];
   json_t *j;
 
   j = query_request ("payroll");
@@ -76,6 +76,10 @@ main (void)
   ok (parse_answer ("{" GOOD ",\"iasp\":7}", &b) != NULL, "an IASP that is a number");
   ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://\\u007f\"}", &b) != NULL, "a URI with DEL");
   ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://a\\u0001\"}", &b) != NULL, "a URI with another control character");
+  ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://a\xc2\x9b\"}", &b) != NULL, "a URI with one of C1");
+  snprintf (long_name, sizeof long_name, "{" GOOD ",\"node\":\"\\u0001%.62s\"}",
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+  ok (parse_answer (long_name, &b) != NULL, "a long name with a control character");
   ok (parse_answer ("{" GOOD ",\"uri\":\"nbd://x/\"}", &b) == NULL, "a URI without TLS");
   ok (parse_answer ("{" GOOD ",\"uri\":null}", &b) != NULL, "no URI");
   ok (parse_answer ("{" GOOD ",\"loss\":-1}", &b) != NULL, "a negative loss");
