@@ -77,6 +77,10 @@
 /* Connections that wait to be accepted, in the order in which they came: whoever finds no room here is asked by its
  * kernel to try again after 1, 3, 7 s. */
 #define LINK_BACKLOG 128
+/* The mirror port of a process that was killed is free when the kernel has ended its ring, some milliseconds after
+ * the process itself, more on a busy machine: tried again every RETRY, for so long. */
+#define LISTEN_RETRY_MS 10
+#define LISTEN_WAIT_MS  1000
 
 /* --- group engines ----------------------------------------------------------------------- */
 

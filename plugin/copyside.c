@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -557,6 +558,20 @@ accept_done (struct ring_op *op, int res)
   arm_accept (e, ls);
 }
 
+/* The ring of a process that was killed lets go of its sockets a moment after the process is gone, and the copy is to
+ * be back at once.  Nothing is served yet, so the engine may wait. */
+static int
+bind_soon (int fd, const struct addrinfo *ai)
+{
+  for (unsigned waited = 0;; waited += LISTEN_RETRY_MS) {
+    if (bind (fd, ai->ai_addr, ai->ai_addrlen) == 0)
+      return 0;
+    if (errno != EADDRINUSE || waited >= LISTEN_WAIT_MS)
+      return -1;
+    poll (NULL, 0, LISTEN_RETRY_MS);
+  }
+}
+
 static int
 listen_on (const char *address, uint16_t *port, char *err, size_t errlen)
 {
@@ -575,7 +590,7 @@ listen_on (const char *address, uint16_t *port, char *err, size_t errlen)
   fd = socket (ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd == -1 || setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == -1
       || setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == -1 /* accepted ones inherit it */
-      || bind (fd, ai->ai_addr, ai->ai_addrlen) == -1 || listen (fd, LINK_BACKLOG) == -1
+      || bind_soon (fd, ai) == -1 || listen (fd, LINK_BACKLOG) == -1
       || getsockname (fd, (struct sockaddr *) &got, &len) == -1) {
     r = -errno;
     snprintf (err, errlen, "mirror port %s:%u: %s; is another process on it?", address, *port, strerror (-r));

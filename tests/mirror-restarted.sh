@@ -5,7 +5,7 @@
 # accepted, and a store that another machine did not release, or had claimed, only when that one is fenced.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
-requires qemu-io openssl cmp
+requires qemu-io openssl cmp perl
 requires_plugin
 requires_test_build
 cd "$tmp"
@@ -26,9 +26,34 @@ wait_for 10 in_state n0 mirroring || fail "not mirroring: $ANSWER"
 ! grep -q copy-lost n0/answers || fail "a copy whose process died was removed"
 qemu-io -f raw -c "write -P 2 1M 1M" "$(uri "$tmp/n0/nbd")" >qemu.out
 
+# Now the kernel keeps the port of the dead process for a moment, as it does on a busy machine: it is waited for.
 kill_pid "$PID_n1"
 export CRG_BOOT_ID=abababababababababababababababab
-back_as_mirror
+hold='my $s = IO::Socket::INET->new (LocalAddr => "127.0.0.1", LocalPort => $ARGV[0], Listen => 1, ReuseAddr => 1) or exit 1;'
+for ((try = 0; try < 50; try++)); do
+  perl -MIO::Socket::INET -e "$hold open (my \$f, '>', 'held'); close (\$f); select (undef, undef, undef, 10)" "$PORT_n1" &
+  holder=$!
+  record_pid $holder
+  held () { [ -e held ] || not_running $holder; }
+  wait_for 5 held || fail "the port can't be held"
+  [ ! -e held ] || break
+done
+mirror_node n1 1
+mirror_ctl n1
+start=$(now_ms)
+{
+  sleep 0.2
+  kill -KILL $holder
+  now_ms >freed
+} &
+record_pid $!
+tell_any n1 "\"cmd\":\"role\",\"role\":\"mirror\",\"tenure\":1,\"peers\":[\"n0\",\"n1\"],\"production\":\"n0\",\"record\":$(cat n0/record)"
+case $ANSWER in
+  *'"ok":true'*) ;;
+  *) wait_for 5 test -s freed
+     [ $(($(cat freed) - start)) -lt 700 ] || too_slow "the port was held too long"
+     fail "a port that is free in a moment is not waited for: $ANSWER" ;;
+esac
 case $ANSWER in *'"restarted":true'*) ;; *) fail "not seen as restarted: $ANSWER" ;; esac
 lost () { grep -q copy-lost n0/answers; }
 wait_for 5 lost || fail "a restarted copy stays in the set"
