@@ -99,6 +99,7 @@ record_pid $crowded
 # ---- hostile copies, outside the set
 mirror_record 8 0
 cp record n0/record
+faults n0
 mirror_node n0 0 suspend-timeout-ms=6000
 mirror_ctl n0 --commit --lease 20000
 tell n0 '"cmd":"role","role":"production","tenure":1,"peers":["n0","bad"]'
@@ -152,7 +153,30 @@ copies false-ack='acknowledged what was never sent' early-ack='where HELLO_OK sh
   old-tenure='answers for another tenure' data='sends no data' mid-frame='closed|TLS' garbage='not a frame'
 copies fork='a fork' new-tenure='newer production host' refuse='refused by bad: .\[31m go . away.$' map-again='out of order' \
   window='forbidden value' again='a copy does not send' flood='overflowed|reset|closed|TLS'
-copies digests='closed|TLS'
+# Whatever copies say of digests, they are sent all: nothing is equal, and no question is answered by another
+# answer.  Much of it are zeroes that were written; the copies' answers are there before production has read.
+qemu-io -f raw -c "write -P 0 4M 4M" "$(uri "$tmp/n0/nbd")" >qemu.out || fail "zeroes: $(cat qemu.out)"
+faults n0 "delay read 2000"
+rm -rf bad
+mkdir bad
+"$bad/badcopy" bad pki/bad-cert.pem pki/bad-key.pem digests digests-short &
+BADPID=$!
+record_pid $BADPID
+for m in digests:1 digests-short:2; do
+  wait_for 5 test -s "bad/${m%:*}.port" || fail "no bad copy $m"
+  tell n0 "\"cmd\":\"mirror\",\"site\":${m#*:},\"node\":\"bad\",\"addresses\":[\"127.0.0.1\"],\"port\":$(cat "bad/${m%:*}.port"),\"sync\":\"full\""
+done
+both_in_set () { status n0; [[ $ANSWER == *'"links":[{'*'"in_set":true'*'"in_set":true'* ]]; }
+wait_for 12 both_in_set || { tail -n 20 $log; fail "digests: the copies are not filled: $ANSWER"; }
+for m in digests digests-short; do
+  [ -s "bad/$m.asked" ] || fail "$m: none was asked for"
+  echo "$m: asked for $(cat "bad/$m.asked") times"
+done
+[[ $ANSWER =~ \"resync_equal_bytes\":[1-9] ]] && fail "digests: taken for equal: $ANSWER"
+faults n0
+flows digests
+for site in 1 2; do tell n0 "\"cmd\":\"unmirror\",\"site\":$site"; done
+stop_pid $BADPID
 after=$(rss "$PID_n0")
 # Each link has a bounded buffer; 7 at a time.
 [ -n "${CRG_SANITIZE-}" ] || [ $((after - before)) -lt $((7 * 8192)) ] || fail "the copies cost $((after - before)) KiB"

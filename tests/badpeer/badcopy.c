@@ -108,6 +108,8 @@ next_operation (struct conn *c)
   return f.seq;
 }
 
+static void tell (const char *mode, const char *what, unsigned value);
+
 /* ---- modes --------------------------------------------------------------------------------- */
 
 static void
@@ -321,30 +323,65 @@ flood (struct conn *c)
     ;
 }
 
-/* Digests that nobody asked for, and to each question two wrong answers and one of another range. */
+/* Of 64 KiB of zeroes. */
+static const uint8_t digest_of_zeroes[WIRE_DIGEST_LEN] = {
+  0xde, 0x2f, 0x25, 0x60, 0x64, 0xa0, 0xaf, 0x79, 0x77, 0x47, 0xc2, 0xb9, 0x75, 0x05, 0xdc, 0x0b,
+};
+
+/* So many digests, all wrong, or all of zeroes, for what was asked for. */
 static void
-digests (struct conn *c)
+answer (struct conn *c, const struct frame *asked, uint64_t seq, unsigned n, bool zeroes)
 {
-  static const uint8_t some[WIRE_DIGEST_LEN * 16];
-  const uint64_t until = peer_now_ms () + 500;
-  struct frame f, d = { .type = WIRE_DIGEST, .length = 1 << 20, .payload_len = sizeof some };
+  uint8_t b[WIRE_DIGEST_LEN * 64] = { 0 };
+
+  for (unsigned i = 0; i < n && zeroes; i++)
+    memcpy (b + i * WIRE_DIGEST_LEN, digest_of_zeroes, WIRE_DIGEST_LEN);
+  peer_frame (&c->p, &(struct frame){ .type = WIRE_DIGEST, .tenure = c->tenure, .seq = seq, .offset = asked->offset,
+                                      .length = asked->length, .payload_len = n * WIRE_DIGEST_LEN }, b);
+}
+
+/* Digests that nobody asked for, which would be right for zeroes; to each question wrong ones: as many as asked for,
+ * and the same again, as if one half of them were the other side's; or too few, and too many.  All else as a good
+ * copy does it. */
+static void
+answer_wrongly (struct conn *c, const char *mode, bool as_many)
+{
+  const uint64_t nobodys = 1000000; /* no question has such a number, here */
+  struct frame f = { .length = 1 << 20 };
+  unsigned asked = 0;
 
   if (!hear_hello (c) || !welcome_as (c, WIRE_FEATURE_DIGEST, WIRE_OK_CLEAN, 0, 0))
     return;
-  d.tenure = c->tenure;
-  for (d.seq = 0; d.seq < 300; d.seq++)
-    peer_frame (&c->p, &d, some);
-  while (peer_now_ms () < until && peer_next (&c->p, &f, NULL, 0, 500) == 0) {
-    d.seq = f.seq;
-    d.length = f.length;
-    for (unsigned n = 1; f.type == WIRE_DIGEST_REQ && n <= 3; n++) {
-      d.offset = f.offset + (n - 1) * 4096;
-      d.payload_len = n * WIRE_DIGEST_LEN;
-      peer_frame (&c->p, &d, some);
+  for (unsigned i = 0; i < 300; i++)
+    answer (c, &f, nobodys + i, 16, true);
+  while (peer_next (&c->p, &f, NULL, 0, LONG_MS) == 0) {
+    const unsigned n = MIN ((f.length + 65535) / 65536, 63u);
+
+    if (f.type == WIRE_DIGEST_REQ) {
+      answer (c, &f, f.seq + nobodys, n, true);
+      for (unsigned i = 0; i < 3 && as_many; i++)
+        answer (c, &f, f.seq, n, false);
+      answer (c, &f, f.seq, 1, false);
+      answer (c, &f, f.seq, n + 1, true);
+      tell (mode, "asked", ++asked);
     }
-    if (wire_type_is_operation (f.type))
+    else if (f.type == WIRE_PING)
+      say (c, WIRE_PONG, f.seq);
+    else if (wire_type_is_operation (f.type))
       say (c, WIRE_ACK, f.seq);
   }
+}
+
+static void
+digests (struct conn *c)
+{
+  answer_wrongly (c, "digests", true);
+}
+
+static void
+digests_short (struct conn *c)
+{
+  answer_wrongly (c, "digests-short", false);
 }
 
 static const struct mode {
@@ -357,6 +394,7 @@ static const struct mode {
   { "other-tenure", other_tenure }, { "old-tenure", old_tenure }, { "new-tenure", new_tenure }, { "fork", fork_ },
   { "window", window }, { "again", again }, { "data", data }, { "mid-frame", mid_frame }, { "garbage", garbage },
   { "refuse", refuse }, { "flood", flood }, { "digests", digests },
+  { "digests-short", digests_short },
 };
 
 /* ---- listening ----------------------------------------------------------------------------- */

@@ -376,18 +376,34 @@ digests_many (const char *mode)
   return see (mode, true);
 }
 
-/* More questions than anybody can work at, and no answer is read. */
+/* More questions than anybody can work at, and no answer is read as long as they are asked.  None is answered
+ * twice, or otherwise than the first one, as all ask for the same. */
 static int
 digests_flood (const char *mode)
 {
+  static uint8_t first[16 * WIRE_DIGEST_LEN], payload[WIRE_MAX_CONTROL];
+  static bool answered[20001];
   const uint64_t until = peer_now_ms () + 500;
-  unsigned n = 0;
+  unsigned n = 0, answers = 0;
+  struct frame f;
 
   let_in (mode);
   while (peer_now_ms () < until && n < 20000)
     ask_digests (++n, 0, 1 << 20, 65536);
-  printf ("%s: %u questions\n", mode, n);
-  return 0;
+  while (peer_next (&p, &f, payload, sizeof payload, 1000) == 0) {
+    if (f.type != WIRE_DIGEST)
+      continue;
+    if (answers++ == 0)
+      memcpy (first, payload, sizeof first);
+    if (f.seq < 1 || f.seq > n || answered[f.seq] || f.payload_len != sizeof first
+        || memcmp (first, payload, sizeof first) != 0) {
+      printf ("%s: %u questions, a wrong answer no %u, to question %llu\n", mode, n, answers, (unsigned long long) f.seq);
+      return 1;
+    }
+    answered[f.seq] = true;
+  }
+  printf ("%s: %u questions, %u answers\n", mode, n, answers);
+  return answers == 0;
 }
 
 static const struct mode {
