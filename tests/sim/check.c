@@ -466,6 +466,18 @@ check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t 
     check_differs (p->iasp, s, offset, length);
 }
 
+/* D1: no write of it is under way when a copy is asked for it. */
+void
+check_unwritten (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length)
+{
+  for (uint64_t u = offset / W_UNIT; u < (offset + length) / W_UNIT; u++)
+    if (is_flying (p, (unsigned) u)) {
+      world_fail ("n%u: site %u is asked for unit %u while a write of it is under way (D1)", p->node + 1, site,
+                  (unsigned) u);
+      return;
+    }
+}
+
 /* Clean, and no disk says otherwise: nothing has to copy it again before the next write. */
 static void
 settle_differs (const struct wplugin *p, unsigned s)

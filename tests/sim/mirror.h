@@ -315,6 +315,7 @@ extern void digest_of (struct look *l, uint8_t *digests);
 extern void check_differs (const struct repl_action *a);
 extern void check_tracking (void);
 extern void check_waits (void);
+extern void check_pace (void);
 extern bool last_comparisons (void);
 
 #endif

@@ -287,6 +287,21 @@ check_tracking (void)
   }
 }
 
+/* G2: a rest has a bound.  G4: there is none while reads wait for the copies of the set to be equal. */
+void
+check_pace (void)
+{
+  for (unsigned s = 0; s < w.n_sites && w.prod; s++) {
+    const uint64_t until = w.r.sites[s].pace.rest_until_us;
+    const uint64_t us = s != w.prod_site && until > w.r.now_us ? until - w.r.now_us : 0;
+
+    if (us > REPL_PACE_REST_MS * 1000u)
+      violate ("the resync of site %u rests for %llu us", s, (unsigned long long) us);
+    if (us > 0 && w.r.guard)
+      violate ("site %u has to be equal for reads, and its resync rests", s);
+  }
+}
+
 void
 check_waits (void)
 {

@@ -57,6 +57,7 @@ feed (struct repl_event *ev)
   for (unsigned s = 0; s < w.n_sites; s++)
     if (w.r.sites[s].lack_owed && !(owed & 1u << s) && !w.site[s].may_fill)
       violate ("site %u is filled from the start, and has said what it lacks", s);
+  check_pace ();
   if (w.r.counters.illegal)
     violate ("the core counted an illegal event (fed %u)", ev->kind);
 }

@@ -187,6 +187,7 @@ ask_copy (struct wplugin *p, const struct repl_action *a)
   if (c == NULL)
     return;
   check_asked (p, a->site, h.offset, h.length);
+  check_unwritten (p, a->site, h.offset, h.length);
   h.tenure = p->rec.tenure;
   h.payload_len = (uint32_t) wire_encode_digest_req (&q, buf, sizeof buf);
   f = net_frame (&h, &index);

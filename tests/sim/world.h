@@ -489,6 +489,7 @@ extern bool map_says (unsigned iasp, unsigned site, unsigned block);
 extern void check_wanted (const struct wplugin *p);
 extern void check_differs (unsigned iasp, unsigned site, uint64_t offset, uint64_t length);
 extern void check_asked (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
+extern void check_unwritten (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
 extern void check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
 extern void check_persist (unsigned node);
 extern void check_message (unsigned node, const uint8_t *buf, size_t len);
