@@ -61,6 +61,28 @@ clients_busy (void)
   return false;
 }
 
+static void
+choose_mix (struct mix *mix)
+{
+  struct cluster_size size = run.size;
+
+  for (unsigned round = 0; round < 2; round++) {
+    mix_choose (mix, run.seed, &size);
+    for (unsigned k = 0; k < F_KINDS; k++)
+      if (run.without & 1u << k)
+        mix->weight[k] = 0;
+      else if (run.with & 1u << k)
+        mix->weight[k] = 20;
+    if (mix->weight[F_BOTH_OPEN] == 0)
+      return;
+    mix->one_machine = false; /* nodes of one machine share the store's lock */
+    if (mix->per_site > 1 || size.sites != 0)
+      return;
+    size.sites = size.per_site = 2;
+    size.replicates = 1;
+  }
+}
+
 bool
 run_history (void)
 {
@@ -69,12 +91,7 @@ run_history (void)
   struct mix mix;
   bool healthy = false;
 
-  mix_choose (&mix, run.seed, &run.size);
-  for (unsigned k = 0; k < F_KINDS; k++)
-    if (run.without & 1u << k)
-      mix.weight[k] = 0;
-    else if (run.with & 1u << k)
-      mix.weight[k] = 20;
+  choose_mix (&mix);
   world_init (run.seed, run.history, &mix);
   while (w.st.steps < run.steps && world_step ())
     ;

@@ -94,6 +94,17 @@ disk_is_locked (const struct wdisk *d, unsigned machine)
   return false;
 }
 
+/* F_BOTH_OPEN: the first claim lands when its host has been replaced, the next one at once, and the open record
+ * again late. */
+static uint64_t
+both_open_us (struct wdisk *d, enum dop_for why)
+{
+  if (why == DF_OPEN)
+    return MS (200) + fault_random (MS (1500));
+  d->both_open = d->both_open == 1 ? 2 : 1;
+  return d->both_open == 2 ? MS (900) + fault_random (MS (1500)) : 1 + fault_random (MS (50));
+}
+
 struct dop *
 disk_op (struct wplugin *p, enum dop_what what, enum dop_for why, unsigned index, uint64_t offset,
          uint64_t length, bool fua)
@@ -134,6 +145,8 @@ disk_op (struct wplugin *p, enum dop_what what, enum dop_for why, unsigned index
   d->in_flight += !op->stray;
   if (p->slow_opening && (why == DF_CLAIM || why == DF_OPEN) && chance (40))
     after_us (1 + world_random (MS (8000)), EV_DISK)->a = k;
+  else if (d->both_open && (why == DF_CLAIM || why == DF_OPEN) && what == DW_META)
+    after_us (both_open_us (d, why), EV_DISK)->a = k;
   else
     after_us (1 + world_random (2 * d->slow_us), EV_DISK)->a = k;
   return op;

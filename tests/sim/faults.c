@@ -13,8 +13,10 @@ const char *const fault_names[F_KINDS] = {
   "kill-crgd", "kill-plugin", "power", "power-all", "pause-crgd", "pause-plugin", "cut", "cut-sites",
   "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
   "switchover", "end", "mark-failed", "leave", "force", "suspend", "disaster", "detach", "stop-machine",
-  "votes", "node", "slow-control", "kill-filling", "control", "rot-map",
+  "votes", "node", "slow-control", "kill-filling", "control", "rot-map", "both-open",
 };
+
+#define BOTH_OPEN_LOOKS 400u /* one each 10 ms */
 
 bool (*fault_filter) (unsigned number);
 
@@ -100,8 +102,8 @@ mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size)
   }
   /* Each apart, so that a seed without them (--without) has the history that it had before. */
   for (unsigned k = F_FIRST_NEW; k < F_KINDS; k++)
-    if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : 12) == 0)
-      m->weight[k] = k == F_DISASTER || k >= F_CONTROL ? 10 : 4;
+    if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : k < F_BOTH_OPEN ? 12 : 8) == 0)
+      m->weight[k] = k == F_BOTH_OPEN ? 20 : k == F_DISASTER || k >= F_CONTROL ? 10 : 4;
   take_size (m, size);
   if (m->n_sites * m->per_site + m->n_replicates < 3)
     m->weight[F_WIPE] = 0;
@@ -438,6 +440,54 @@ break_control (const struct wfault *f)
   return true;
 }
 
+static bool
+has_neighbour (unsigned n)
+{
+  for (unsigned k = 0; k < w.n_nodes; k++)
+    if (w.node[k].machine != w.node[n].machine && site_of_node (k) == site_of_node (n) && w.node[k].running
+        && !w.node[k].paused)
+      return true;
+  return false;
+}
+
+/* Production goes to another site, and its old host opens the store again, as a mirror: nobody has it open. */
+static void
+move_away (const struct wfault *f)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (plugin_of (n, f->iasp)->prod_on && w.node[n].running && !w.node[n].paused && has_neighbour (n))
+      for (unsigned k = 0; k < w.n_nodes; k++) {
+        const unsigned to = (f->a + k) % w.n_nodes;
+
+        if (site_of_node (to) >= 0 && site_of_node (to) != site_of_node (n) && w.node[to].running) {
+          crgd_request (n, GR_SWITCHOVER, 1 + to, 0, 0);
+          return;
+        }
+      }
+}
+
+/* S1: the host of a copy is lost to the group while it opens its store, and its neighbour opens it too.  True: look
+ * again, as nobody opens one now. */
+static bool
+both_open (const struct wfault *f, unsigned look)
+{
+  for (unsigned s = 0; s < w.mix.n_sites; s++)
+    if (w.disk[s][f->iasp].both_open == 0)
+      w.disk[s][f->iasp].both_open = 1;
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    const struct wplugin *p = plugin_of (n, f->iasp);
+
+    if (p->running && p->claiming && p->judge.ask.role != SUPER_ROLE_PRODUCTION && w.node[n].running
+        && has_neighbour (n)) {
+      crgd_die (n, false);
+      return false;
+    }
+  }
+  if (look % 50 == 0)
+    move_away (f);
+  return look < BOTH_OPEN_LOOKS;
+}
+
 static void
 let_copies_go_on (unsigned iasp)
 {
@@ -583,6 +633,10 @@ fault_do (unsigned number)
     if (!break_control (&f))
       return;
     break;
+  case F_BOTH_OPEN:
+    both_open (&f, 0);
+    f.undo_ms = 10;
+    break;
   case F_KINDS:
     return;
   }
@@ -613,6 +667,14 @@ fault_undo (const struct wev *e)
     }
     return;
   }
+  if (f.kind == F_BOTH_OPEN && e->b <= BOTH_OPEN_LOOKS && !w.healing) {
+    const bool again = both_open (&f, e->b + 1);
+    struct wev *next = after_us (MS (again ? 10 : 1000 + f.undo_ms), EV_UNDO);
+
+    next->a = e->a;
+    next->b = again ? e->b + 1 : BOTH_OPEN_LOOKS + 1;
+    return;
+  }
   if (f.kind == F_KILL_FILLING) {
     if (e->b < 150 && !w.healing && !kill_filling (f.iasp)) {
       struct wev *next = after_us (MS (10), EV_UNDO);
@@ -624,6 +686,12 @@ fault_undo (const struct wev *e)
   }
   TRACE ("fault %u is over", e->a);
   switch ((enum fault_kind) f.kind) {
+  case F_BOTH_OPEN:
+    for (unsigned s = 0; s < w.mix.n_sites; s++)
+      w.disk[s][f.iasp].both_open = 0;
+    for (unsigned n = 0; n < w.n_nodes; n++)
+      crgd_boot (n);
+    break;
   case F_KILL_CRGD:
   case F_LEAVE:
   case F_WIPE:
@@ -715,6 +783,7 @@ faults_repair (void)
     for (unsigned i = 0; i < w.mix.n_iasps; i++) {
       w.disk[s][i].errors = 0;
       w.disk[s][i].slow_us = w.mix.disk_us;
+      w.disk[s][i].both_open = 0;
     }
   for (unsigned m = 0; m < w.n_machines; m++)
     power_on (m);

@@ -60,7 +60,7 @@ enum fault_kind {
   F_ONE_WAY, F_RESET_LINKS, F_SLOW_LINK, F_SLOW_DISK, F_DISK_ERROR, F_BITROT, F_PERSIST_FAIL,
   F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND,
   F_FIRST_NEW, F_DISASTER = F_FIRST_NEW, F_DETACH, F_STOP_MACHINE, F_VOTES, F_NODE,
-  F_SLOW_CONTROL, F_KILL_FILLING, F_CONTROL, F_ROT_MAP, F_KINDS,
+  F_SLOW_CONTROL, F_KILL_FILLING, F_CONTROL, F_ROT_MAP, F_BOTH_OPEN, F_KINDS,
 };
 extern const char *const fault_names[F_KINDS];
 
@@ -115,6 +115,7 @@ struct wdisk { /* of a site's copy of an IASP; every node of the site reaches it
   bool restarted;          /* its machine lost power since it was in sync */
   uint8_t last_machine;    /* that had it open */
   bool rotten;             /* a slot */
+  uint8_t both_open;       /* F_BOTH_OPEN: the next claim takes long (1), or doesn't (2) */
 };
 
 enum dop_for { DF_LOCAL, DF_RREAD, DF_COPY, DF_META, DF_OPEN, DF_READ, DF_HOT, DF_FORK, DF_DIGEST, DF_CLAIM };
