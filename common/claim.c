@@ -73,6 +73,19 @@ claim_is_over (const char *by, const uint8_t by_boot_id[CRG_ID_LEN], const char 
   return ident_id_equal (by_boot_id, boot_id) || strcmp (by, node) == 0 || fenced;
 }
 
+bool
+claim_record_is_over (const struct superblock *sb, const char *node, const uint8_t boot_id[CRG_ID_LEN], bool fenced)
+{
+  return ident_id_is_zero (sb->open_boot_id) || claim_is_over (sb->open_node, sb->open_boot_id, node, boot_id, fenced);
+}
+
+bool
+claim_is_of_the_past (const struct superblock *sb, const char *node, const uint8_t boot_id[CRG_ID_LEN])
+{
+  return (sb->flags & SUPER_F_OPEN) && strcmp (sb->open_node, node) == 0 && !ident_id_is_zero (sb->open_boot_id)
+         && !ident_id_equal (sb->open_boot_id, boot_id);
+}
+
 enum { NONE, FIRST_LOOK, SETTING, SECOND_LOOK, HELD, GIVING, BACKING };
 
 static enum claim_act

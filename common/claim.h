@@ -47,6 +47,13 @@ extern bool claim_decode (const uint8_t block[META_BLOCK_SIZE], unsigned place, 
 extern bool claim_is_over (const char *by, const uint8_t by_boot_id[CRG_ID_LEN], const char *node,
                            const uint8_t boot_id[CRG_ID_LEN], bool fenced);
 
+/* The same of the open record.  A boot id of zeroes: its machine restarted, and has said so. */
+extern bool claim_record_is_over (const struct superblock *sb, const char *node, const uint8_t boot_id[CRG_ID_LEN],
+                                  bool fenced);
+/* Does the open record name this node in an earlier boot?  Then, with the lock and a claim, it gets a boot id of
+ * zeroes, so that the other nodes of the site need not wait for this one to open the store (S1 b). */
+extern bool claim_is_of_the_past (const struct superblock *sb, const char *node, const uint8_t boot_id[CRG_ID_LEN]);
+
 enum claim_act {
   CLAIM_LOOK,    /* read each block, and say with claim_saw what was there; then claim_done */
   CLAIM_SET,     /* write ours; claim_done when it is stable, or has failed */

@@ -104,9 +104,8 @@ judge_open_record (struct judge *j, const struct judge_found *found, const struc
   if (!(sb->flags & SUPER_F_OPEN) || ident_id_equal (sb->open_boot_id, a->boot_id))
     return JUDGE_NOT_REFUSED;
   j->restarted = true;
-  /* S1 b, d: this machine before it restarted; or it is marked failed. */
-  return claim_is_over (sb->open_node, sb->open_boot_id, a->node, a->boot_id, found->fenced) ? JUDGE_NOT_REFUSED
-                                                                                             : JUDGE_NOT_RELEASED;
+  /* S1 b, d: this machine before it restarted, or another that restarted and said so; or it is marked failed. */
+  return claim_record_is_over (sb, a->node, a->boot_id, found->fenced) ? JUDGE_NOT_REFUSED : JUDGE_NOT_RELEASED;
 }
 
 /* Is it newer than the record, or apart from it? */

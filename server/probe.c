@@ -245,12 +245,11 @@ claim_is_fenced (void *opaque, const char *node)
 
 /* In both slots, one after the other. */
 static int
-write_fork (const struct opened *o, struct superblock *sb, unsigned slot, const uint64_t offset[2])
+write_both (const struct opened *o, struct superblock *sb, unsigned slot, const uint64_t offset[2])
 {
   static uint8_t block[META_BLOCK_SIZE];
   int r = 0;
 
-  sb->flags |= SUPER_F_FORK;
   for (unsigned i = 0; i < 2 && r == 0; i++, slot = !slot) {
     sb->sequence++;
     super_encode (sb, slot, block);
@@ -271,15 +270,36 @@ static bool
 is_barred (const struct superblock *sb, struct store_probe_arg *arg)
 {
   return is_open_now (sb)
-         && !claim_is_over (sb->open_node, sb->open_boot_id, arg->node, arg->boot_id,
-                            is_in (arg->fenced, arg->n_fenced, sb->open_node));
+         && !claim_record_is_over (sb, arg->node, arg->boot_id, is_in (arg->fenced, arg->n_fenced, sb->open_node));
 }
 
 /* R6: the record has given this store up as a fork, and nobody has it open: its disk says so from
- * now on, whatever becomes of the record.  Under the lock and with a claim, so that no plugin, here or on
- * another node, writes a superblock meanwhile. */
+ * now on, whatever becomes of the record. */
+static bool
+as_fork (struct superblock *sb, const struct store_probe_arg *arg)
+{
+  (void) arg;
+  if (sb->flags & SUPER_F_FORK)
+    return false;
+  sb->flags |= SUPER_F_FORK;
+  return true;
+}
+
+/* S1 b: this machine had it open, and has restarted since: the other nodes of the site can't know that. */
+static bool
+as_over (struct superblock *sb, const struct store_probe_arg *arg)
+{
+  if (!claim_is_of_the_past (sb, arg->node, arg->boot_id))
+    return false;
+  memset (sb->open_boot_id, 0, CRG_ID_LEN);
+  return true;
+}
+
+/* Writes what `amend` makes of the superblock, if it changes it.  Under the lock and with a claim, so that no
+ * plugin, here or on another node, writes a superblock meanwhile. */
 static void
-mark_fork (struct store_probe_arg *arg, char *reason)
+mark (struct store_probe_arg *arg, bool (*amend) (struct superblock *sb, const struct store_probe_arg *arg),
+      const char *what, char *reason)
 {
   struct superblock first, sb;
   struct super_choice choice;
@@ -301,14 +321,14 @@ mark_fork (struct store_probe_arg *arg, char *reason)
       r = read_super (&o, &sb, &choice, &status, reason);
       if (r == 0 && (status != SUPER_OK || is_barred (&sb, arg)))
         r = -EBUSY;
-      if (r == 0 && !(sb.flags & SUPER_F_FORK))
-        r = write_fork (&o, &sb, choice.slot == 0, offset);
+      if (r == 0 && amend (&sb, arg))
+        r = write_both (&o, &sb, choice.slot == 0, offset);
       given = claim_give (&claim, &first, &io);
       r = r == 0 ? given : r;
     }
   }
   if (r < 0)
-    say (reason, "store %s: marking it as a fork: %s", o.path,
+    say (reason, "store %s: marking it as %s: %s", o.path, what,
          r == -EBUSY ? "another node has opened it, or is opening it" : strerror (-r));
   close_store (&o);
 }
@@ -362,7 +382,7 @@ look_at_claims (const struct opened *o, const struct superblock *sb, struct stor
 
 /* True: it is locked by somebody whose node is gone; worth another look. */
 static bool
-look_at_store (struct store_probe_arg *arg, struct store_probe *res, bool *own_claim)
+look_at_store (struct store_probe_arg *arg, struct store_probe *res, bool *own_claim, bool *own_past)
 {
   struct store_info *info = &res->info;
   struct superblock sb;
@@ -420,8 +440,10 @@ look_at_store (struct store_probe_arg *arg, struct store_probe *res, bool *own_c
     say (res->reason, "store %s: node %s is opening it, or was when it died (S1; crgctl mark-failed if it is dead)",
          o.path, claimed);
   }
-  else if (!is_barred (&sb, arg))
+  else if (!is_barred (&sb, arg)) {
     info->can_host = true; /* S1 a, b, d */
+    *own_past = claim_is_of_the_past (&sb, arg->node, arg->boot_id);
+  }
   else {
     snprintf (res->held_by, sizeof res->held_by, "%s", sb.open_node);
     say (res->reason, "store %s: node %s had it open and did not release it; its writes may still come "
@@ -438,19 +460,22 @@ store_probe (const void *varg, void *vresult)
   static const struct timespec look = { .tv_nsec = PROBE_LOOK_MS * 1000000L };
   struct store_probe_arg arg = *(const struct store_probe_arg *) varg;
   struct store_probe *res = vresult;
-  bool own_claim = false;
+  char ignored[CRG_REASON_MAX + 1];
+  bool own_claim = false, own_past = false;
 
   for (unsigned i = 0; i <= PROBE_DYING_MS / PROBE_LOOK_MS; i++) {
     if (i > 0)
       nanosleep (&look, NULL);
     memset (res, 0, sizeof *res);
-    if (!look_at_store (&arg, res, &own_claim))
+    if (!look_at_store (&arg, res, &own_claim, &own_past))
       break;
   }
   if (own_claim)
     tidy_claim (&arg);
+  if (own_past && arg.tells_restart)
+    mark (&arg, as_over, "left by a machine that restarted", ignored); /* or next time */
   if (arg.fork && res->info.agrees_ids && res->info.can_host && !res->info.fork && !arg.own_has_open) {
-    mark_fork (&arg, res->reason);
+    mark (&arg, as_fork, "a fork", res->reason);
     res->info.fork = res->reason[0] == '\0';
   }
 }

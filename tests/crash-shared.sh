@@ -65,4 +65,27 @@ new_boot "$host"
 more_answers "$log" 200 60 >/dev/null
 start_node "$host"
 end "the copy's machine died"
+
+# All machines restart.  The host of before says so on its store (S1 b), and dies; so its neighbour can open it, and
+# as the other site's host says the same of its own, it is served without an operator (S2 b).
+wait_in_sync 60
+site=$(production_site)
+first=$(production_node)
+case $first in p1) next=p2 ;; p2) next=p1 ;; c1) next=c2 ;; c2) next=c1 ;; esac
+[ "$site" = rome ] && other=milan || other=rome
+host=$(host_of $other)
+case $host in p1) idle=p2 ;; p2) idle=p1 ;; c1) idle=c2 ;; c2) idle=c1 ;; esac
+kill_node p1 p2 c1 c2
+for n in p1 p2 c1 c2; do new_boot $n; done
+start_node $first
+start_node "$idle" # the third of five: a majority, which can't tell of the other copy
+said () { "$CRGCTL" iasp dump "${STORE[$site]}" | grep -Eq "^  open_boot_id +0{32}$"; }
+wait_for 30 said || { show_logs; fail "$first doesn't say on its store that it restarted"; }
+kill_node $first
+start_node $next
+start_node "$host"
+wait_serving 40
+[ "$(production_node)" = $next ] || { show_logs; fail "production is at $(production_node), not at $next"; }
+[ "$(loss)" = 1 ] || fail "loss is $(loss), not 1"
+wait_in_sync 60
 same_copies

@@ -727,6 +727,29 @@ carried_out (void)
   is (claim_tidy (&sb, 1, "a", &io), -EINVAL, "no store");
 }
 
+/* S1 b: the open record of a machine that restarted, before and after it has said so. */
+static void
+past_records (void)
+{
+  static const uint8_t now[CRG_ID_LEN] = { 1 }, before[CRG_ID_LEN] = { 2 };
+  struct superblock rec = { .flags = SUPER_F_OPEN };
+
+  strcpy (rec.open_node, "a");
+  memcpy (rec.open_boot_id, before, CRG_ID_LEN);
+  ok (claim_record_is_over (&rec, "a", now, false) && claim_is_of_the_past (&rec, "a", now), "a record of this node's earlier boot");
+  ok (!claim_record_is_over (&rec, "b", now, false) && !claim_is_of_the_past (&rec, "b", now), "... is none of another's");
+  ok (claim_record_is_over (&rec, "b", before, false) && claim_record_is_over (&rec, "b", now, true),
+      "... who shares the machine, or knows that it was fenced, may go on");
+  memcpy (rec.open_boot_id, now, CRG_ID_LEN);
+  ok (!claim_is_of_the_past (&rec, "a", now), "a record of this boot is not of the past");
+  memset (rec.open_boot_id, 0, CRG_ID_LEN);
+  ok (claim_record_is_over (&rec, "b", before, false), "what was said to be over is so for everybody");
+  ok (!claim_is_of_the_past (&rec, "a", now), "... and isn't said again");
+  memcpy (rec.open_boot_id, before, CRG_ID_LEN);
+  rec.flags = SUPER_F_CLEAN;
+  ok (!claim_is_of_the_past (&rec, "a", now), "nor is it of a store that was released");
+}
+
 int
 main (int argc, char **argv)
 {
@@ -739,6 +762,7 @@ main (int argc, char **argv)
 
   codec ();
   edges ();
+  past_records ();
   carried_out ();
   ok (search (NONE, 2, 2, 1, 1), "two nodes");
   ok (search (NONE, 3, 1, 1, 0), "three nodes");

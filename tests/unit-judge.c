@@ -151,6 +151,10 @@ each (void)
   CASE (MIRROR, OTHER_SHAPE, "identity", "with other dirty blocks", g.sb.dirty_block_size *= 2);
   CASE (MIRROR, RESIZED, "size", "cut off", g.found.store_bytes--);
   CASE (MIRROR, NOT_RELEASED, "not-released", "open elsewhere (S1)", g.sb.flags = SUPER_F_OPEN);
+  CASE (MIRROR, NOT_REFUSED, "", "open elsewhere, by a machine that restarted and said so (S1 b)", g.sb.flags = SUPER_F_OPEN;
+        memset (g.sb.open_boot_id, 0, CRG_ID_LEN));
+  CASE (PRODUCTION, RESTARTED, "restarted", "... which makes it no less restarted (S2)", g.sb.flags = SUPER_F_OPEN;
+        memset (g.sb.open_boot_id, 0, CRG_ID_LEN));
   CASE (MIRROR, FORK, "fork", "a fork (R6)", g.sb.flags |= SUPER_F_FORK);
   CASE (PRODUCTION, FORK, "fork", "a fork, to be production (R6)", g.sb.flags |= SUPER_F_FORK);
   CASE (MIRROR, NEWER_TENURE, "tenure", "newer in tenure (R1)", g.sb.tenure = 7);

@@ -125,6 +125,7 @@ crgd_probed (unsigned n, unsigned iasp)
   struct super_choice choice;
   enum super_status status;
   struct superblock sb;
+  const char name[3] = { 'n', (char) ('1' + n), '\0' };
   uint8_t boot[CRG_ID_LEN];
 
   if (w.node[n].paused) {
@@ -164,14 +165,18 @@ crgd_probed (unsigned n, unsigned iasp)
     set_reason (&ev, "another process on this machine has it open");
   else if (is_claimed (d, &sb, n, s))
     set_reason (&ev, "another node is opening it");
-  else if (!is_open || same_boot || sb.open_node[1] == (char) ('1' + n))
-    info->can_host = true; /* S1 a, b */
-  else if (s != NULL && state_is_fenced (s, sb.open_node))
-    info->can_host = true; /* S1 d */
+  else if (!is_open || claim_record_is_over (&sb, name, boot, s != NULL && state_is_fenced (s, sb.open_node))) {
+    info->can_host = true; /* S1 a, b, d */
+    if (claim_is_of_the_past (&sb, name, boot)) {
+      memset (sb.open_boot_id, 0, CRG_ID_LEN);
+      disk_mark (d, &sb, choice.slot);
+    }
+  }
   else
     set_reason (&ev, "another node had it open and did not release it");
   if (s != NULL && s->rec[iasp].copies[site_of_node (n)].detached && info->can_host && !info->fork && !own) {
-    disk_mark_fork (d, &sb, choice.slot); /* R6 */
+    sb.flags |= SUPER_F_FORK; /* R6 */
+    disk_mark (d, &sb, choice.slot);
     info->fork = true;
   }
   crgd_feed (n, &ev);

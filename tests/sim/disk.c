@@ -338,13 +338,12 @@ lose_unstable (struct wdisk *d)
     }
 }
 
-/* probe.c: mark_fork. */
+/* probe.c: mark. */
 void
-disk_mark_fork (struct wdisk *d, struct superblock *sb, int newest)
+disk_mark (struct wdisk *d, struct superblock *sb, int newest)
 {
   unsigned slot = newest == 0;
 
-  sb->flags |= SUPER_F_FORK;
   for (unsigned i = 0; i < 2; i++, slot = !slot) {
     uint32_t block;
 

@@ -604,7 +604,7 @@ extern void disk_done (unsigned dop);
 extern void disk_process_gone (struct wplugin *p);
 extern void disk_power_lost (unsigned machine);
 extern void disk_lose_power (struct wdisk *d);
-extern void disk_mark_fork (struct wdisk *d, struct superblock *sb, int newest);
+extern void disk_mark (struct wdisk *d, struct superblock *sb, int newest);
 extern bool disk_is_locked (const struct wdisk *d, unsigned machine);
 extern bool disk_is_released (struct wdisk *d);
 extern void disk_tidy (struct wdisk *d, unsigned node, const uint8_t store_id[CRG_ID_LEN]);
