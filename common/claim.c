@@ -128,9 +128,14 @@ claim_saw (struct claim *c, unsigned place, const struct claim_block *found, boo
     return;
   if (place == c->place && found->session == c->own.session && strcmp (found->node, c->own.node) == 0)
     c->seen = true;
-  else if (!claim_is_over (found->node, found->boot_id, c->own.node, c->own.boot_id, fenced)) {
-    c->barred = true;
-    c->other = *found;
+  else {
+    if (fenced && c->phase == FIRST_LOOK)
+      c->fenced[place] = found->session;
+    if (!claim_is_over (found->node, found->boot_id, c->own.node, c->own.boot_id,
+                        fenced && c->fenced[place] == found->session)) {
+      c->barred = true;
+      c->other = *found;
+    }
   }
 }
 

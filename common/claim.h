@@ -70,11 +70,13 @@ struct claim {
   bool seen;         /* and ours, as we have written it */
   int error;
   struct claim_block own, other;
+  uint64_t fenced[META_CLAIMS]; /* the sessions whose claims were fenced at the first look; 0: none */
 };
 
 extern enum claim_act claim_begin (struct claim *c, uint32_t node_id, const char *node,
                                    const uint8_t boot_id[CRG_ID_LEN], uint64_t session);
-/* found NULL: no claim.  fenced: that of a node which is marked failed. */
+/* found NULL: no claim.  fenced: that of a node which is marked failed.  What such a node claims after the first
+ * look, it claims alive: it has come back meanwhile, and its claim counts. */
 extern void claim_saw (struct claim *c, unsigned place, const struct claim_block *found, bool fenced);
 extern enum claim_act claim_done (struct claim *c, int error);
 extern enum claim_act claim_end (struct claim *c);

@@ -104,8 +104,12 @@ judge_open_record (struct judge *j, const struct judge_found *found, const struc
   if (!(sb->flags & SUPER_F_OPEN) || ident_id_equal (sb->open_boot_id, a->boot_id))
     return JUDGE_NOT_REFUSED;
   j->restarted = true;
-  /* S1 b, d: this machine before it restarted, or another that restarted and said so; or it is marked failed. */
-  return claim_record_is_over (sb, a->node, a->boot_id, found->fenced) ? JUDGE_NOT_REFUSED : JUDGE_NOT_RELEASED;
+  if (j->phase == FIRST_READ)
+    j->seen_session = sb->open_session;
+  /* S1 b: this machine before it restarted, or another that restarted and said so.  d: it is marked failed, and hasn't
+   * come back and opened it since the first reading. */
+  return claim_record_is_over (sb, a->node, a->boot_id, found->fenced && sb->open_session == j->seen_session)
+           ? JUDGE_NOT_REFUSED : JUDGE_NOT_RELEASED;
 }
 
 /* Is it newer than the record, or apart from it? */

@@ -121,6 +121,7 @@ struct judge {
   bool restarted;    /* R5 */
   int error;         /* -errno */
   uint8_t store_id[CRG_ID_LEN]; /* of the store that was claimed */
+  uint64_t seen_session;        /* that had it open, or last, at the first reading */
 };
 
 /* now_ms, everywhere: CLOCK_BOOTTIME, taken when the step had ended. */

@@ -19,14 +19,14 @@
 
 enum stage { OFF, CLAIMING, READ0, READ1, MAPS, SLOT1, SLOT2, ENDING, LEAVING, OPEN, RELEASING };
 enum target { IDLE, TO_CLAIM, TO_SLOT, TO_DATA };
-enum mutant { NONE, NO_SECOND_LOOK, OLD_SLOTS, EARLY_CLEAR, FREE_HAND, N_MUTANTS };
+enum mutant { NONE, NO_SECOND_LOOK, OLD_SLOTS, EARLY_CLEAR, FREE_HAND, FENCED_FOR_EVER, N_MUTANTS };
 
 struct reg { /* a claim's block */
   uint8_t node, session; /* NOBODY: none */
 };
 
 struct slot {
-  uint8_t sequence, open; /* sequence 0: torn.  open: by whom */
+  uint8_t sequence, open, session; /* sequence 0: torn.  open: by whom */
 };
 
 struct node {
@@ -35,6 +35,7 @@ struct node {
   struct reg reg;
   struct slot put, seen[2];
   struct slot top;  /* the newest, as it was chosen or written */
+  struct slot first; /* ... before it was claimed */
   uint8_t top_at;
   struct claim c;
 };
@@ -79,12 +80,16 @@ key (const struct world *w)
     h = mix (h, p->reg.node | p->reg.session << 8 | (uint64_t) p->put.sequence << 16 | (uint64_t) p->put.open << 24
                   | (uint64_t) p->seen[0].sequence << 32 | (uint64_t) p->seen[0].open << 40
                   | (uint64_t) p->seen[1].sequence << 48 | (uint64_t) p->seen[1].open << 56);
+    h = mix (h, p->put.session | p->seen[0].session << 8 | p->seen[1].session << 16 | (uint64_t) p->top.session << 24
+                  | (uint64_t) p->first.open << 32 | (uint64_t) p->first.session << 40);
+    for (unsigned k = 0; k < w->n; k++)
+      h = mix (h, p->c.fenced[k]);
     h = mix (h, p->top.sequence | p->top.open << 8 | p->top_at << 16 | (uint64_t) p->c.phase << 24
                   | (uint64_t) p->c.barred << 40 | (uint64_t) p->c.seen << 41
                   | (uint64_t) p->c.own.session << 48);
   }
   for (unsigned s = 0; s < 2; s++)
-    h = mix (h, w->slot[s].sequence | w->slot[s].open << 8);
+    h = mix (h, w->slot[s].sequence | w->slot[s].open << 8 | w->slot[s].session << 16);
   return h | 1;
 }
 
@@ -121,12 +126,15 @@ is_new (uint64_t h)
 
 /* ---- one node ----------------------------------------------------------------------------- */
 
+/* first: as it was found before it was claimed, where who was fenced can't have come back (judge.c). */
 static bool
-is_over (const struct node *p, unsigned self, uint8_t by)
+is_over (const struct node *p, unsigned self, struct slot top, struct slot first)
 {
   static const uint8_t boot[CRG_ID_LEN] = { 1 }, other[CRG_ID_LEN] = { 2 };
+  const bool same = mutant == FENCED_FOR_EVER || (top.open == first.open && top.session == first.session);
 
-  return by == NOBODY || claim_is_over (names[by], other, names[self], boot, p->told >> by & 1);
+  return top.open == NOBODY
+         || claim_is_over (names[top.open], other, names[self], boot, same && (p->told >> top.open & 1));
 }
 
 static void
@@ -146,7 +154,7 @@ write_reg (struct node *p, unsigned at, uint8_t node, uint8_t session)
 static void
 write_slot (struct node *p, uint8_t open)
 {
-  p->put = (struct slot) { (uint8_t) (p->top.sequence + 1), open };
+  p->put = (struct slot) { (uint8_t) (p->top.sequence + 1), open, open == NOBODY ? 0 : p->starts };
   write_to (p, TO_SLOT, p->top_at == 0);
 }
 
@@ -178,7 +186,7 @@ act_on (struct world *w, unsigned self, enum claim_act act)
     break;
   case CLAIM_HELD:
     p->stage = mutant == OLD_SLOTS ? MAPS : READ0;
-    if (mutant == OLD_SLOTS && !is_over (p, self, p->top.open))
+    if (mutant == OLD_SLOTS && !is_over (p, self, p->top, p->top))
       p->stage = LEAVING;
     else if (mutant == OLD_SLOTS)
       write_to (p, TO_DATA, 0);
@@ -215,9 +223,13 @@ start (struct world *w, unsigned self)
   p->starts++;
   p->stage = CLAIMING;
   p->told = w->fenced;
-  memcpy (p->seen, w->slot, sizeof p->seen); /* the first look at the store, that means nothing yet */
-  if (mutant == OLD_SLOTS)
-    choose (p);
+  memcpy (p->seen, w->slot, sizeof p->seen); /* the first look at the store */
+  choose (p);
+  p->first = p->top;
+  if (mutant != OLD_SLOTS) {
+    memset (&p->top, 0, sizeof p->top);
+    p->top_at = 0;
+  }
   memset (p->seen, 0, sizeof p->seen);
   act_on (w, self, claim_begin (&p->c, self, names[self], boot, p->starts));
 }
@@ -284,6 +296,8 @@ saw (struct world *w, unsigned self, unsigned place, struct reg r)
     struct claim_block found = { .boot_id = { (uint8_t) (r.node + 1) }, .session = r.session };
 
     memcpy (found.node, names[r.node], 2);
+    if (mutant == FENCED_FOR_EVER)
+      p->c.fenced[place] = r.session;
     claim_saw (&p->c, place, &found, mutant == FREE_HAND || (p->told >> r.node & 1));
   }
   if (p->to_see == 0)
@@ -302,7 +316,7 @@ read_slot (struct world *w, unsigned self, struct slot s)
   }
   p->seen[1] = s;
   choose (p);
-  if (p->top.sequence == 0 || !is_over (p, self, p->top.open)) {
+  if (p->top.sequence == 0 || !is_over (p, self, p->top, p->first)) {
     p->stage = LEAVING;
     act_on (w, self, claim_end (&p->c));
     return;
@@ -353,7 +367,7 @@ alone (const struct world *w, unsigned i)
   p->told = w->fenced;
   memcpy (p->seen, w->slot, sizeof p->seen);
   choose (p);
-  if (!is_over (p, i, p->top.open))
+  if (!is_over (p, i, p->top, p->top))
     return;
   n_solo++;
   start (&x, i);
@@ -410,7 +424,7 @@ reads (const struct world *w, unsigned i)
   TRY (" reads", i, read_slot (&x, i, x.slot[at]));
   for (unsigned j = 0; j < w->n; j++)
     if (w->node[j].kind == TO_SLOT && w->node[j].at == at)
-      TRY (" reads torn", i, read_slot (&x, i, (struct slot) { 0, NOBODY }));
+      TRY (" reads torn", i, read_slot (&x, i, (struct slot) { 0, NOBODY, 0 }));
 }
 
 /* The machine is cut off: what is under way never comes, or has been torn on its way. */
@@ -422,7 +436,7 @@ fenced (struct world *x, unsigned i, bool torn)
   if (torn && p->kind == TO_CLAIM)
     x->reg[p->at] = (struct reg) { NOBODY, 0 };
   if (torn && p->kind == TO_SLOT)
-    x->slot[p->at] = (struct slot) { 0, NOBODY };
+    x->slot[p->at] = (struct slot) { 0, NOBODY, 0 };
   off (p);
   x->fenced |= (uint8_t) (1 << i);
   x->fences--;
@@ -448,8 +462,8 @@ moves (const struct world *w, unsigned i)
   const struct node *q = &w->node[i];
   bool comes_back = w->fenced >> i & 1;
 
-  for (unsigned j = 0; j < w->n; j++) /* who was allowed to overrule it has done so, or is gone */
-    comes_back = comes_back && (w->node[j].stage == OFF || w->node[j].stage >= OPEN || !(w->node[j].told >> i & 1));
+  for (unsigned j = 0; j < w->n; j++) /* who was allowed to overrule it has looked at the store */
+    comes_back = comes_back && !((w->node[j].told >> i & 1) && w->node[j].stage == CLAIMING && w->node[j].c.phase == 1);
   if (comes_back)
     TRY (" comes back", i, x.fenced = (uint8_t) (x.fenced & ~(1 << i)));
   if (q->stage == OFF && q->kind == IDLE && q->starts < starts_max && !(w->fenced >> i & 1))
@@ -608,6 +622,13 @@ edges (void)
   claim_done (&c, 0);
   claim_saw (&c, 1, &(struct claim_block) { .node = "a", .boot_id = { 1 }, .session = 4 }, false);
   claim_saw (&c, 2, &other, true);
+  is (claim_done (&c, 0), CLAIM_CLEAR, "who was fenced has come back since the first look");
+  claim_begin (&c, 1, "a", boot, 4);
+  claim_saw (&c, 2, &other, true);
+  claim_done (&c, 0);
+  claim_done (&c, 0);
+  claim_saw (&c, 1, &(struct claim_block) { .node = "a", .boot_id = { 1 }, .session = 4 }, false);
+  claim_saw (&c, 2, &other, true);
   is (claim_done (&c, 0), CLAIM_HELD, "held");
   is (claim_end (&c), CLAIM_CLEAR, "given back");
   is (claim_done (&c, -EIO), CLAIM_ENDED, "as far as that can be done");
@@ -757,6 +778,7 @@ main (int argc, char **argv)
     [NO_SECOND_LOOK] = "a look after the own claim is written", [OLD_SLOTS] = "reading the superblocks under the claim",
     [EARLY_CLEAR] = "keeping the claim until the open record is there",
     [FREE_HAND] = "heeding who is not fenced",
+    [FENCED_FOR_EVER] = "heeding who was fenced and has come back",
   };
   const bool deep = argc > 1 && strcmp (argv[1], "--deep") == 0;
 

@@ -329,6 +329,21 @@ order (void)
   judge_done (&j, 0, 0);
   act = judge_done (&j, -EIO, 0);
   ok (act == JUDGE_REFUSED && j.refusal == JUDGE_IO, "claims that can't be read");
+  /* S1 d: who was fenced at the first reading, and who has come back since. */
+  for (uint64_t session = 7; session <= 8; session++) {
+    other = good (SUPER_ROLE_MIRROR);
+    other.sb.flags = SUPER_F_OPEN;
+    other.sb.open_session = 7;
+    other.found.fenced = true;
+    judge_begin (&j, &g.ask);
+    judge_read (&j, &other.found, &other.sb, 0);
+    judge_done (&j, 0, 0);
+    judge_done (&j, 0, 0);
+    other.sb.open_session = session;
+    act = judge_read (&j, &other.found, &other.sb, 0);
+    ok (act == (session == 7 ? JUDGE_OPEN : JUDGE_GIVE), "S1 d: open by a node that is marked failed, %s",
+        session == 7 ? "as before" : "which has come back");
+  }
   /* What it is with the claim. */
   for (unsigned i = 0; i < 4; i++) {
     static const uint8_t refusal[] = { JUDGE_NOT_RELEASED, JUDGE_ANEW, JUDGE_ANEW, JUDGE_OTHER_FILE };
