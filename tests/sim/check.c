@@ -253,6 +253,21 @@ is_outside_lease (const struct wplugin *p)
   return plugin_ms (p) < w.machine[w.node[p->node].machine].old_lease_ms;
 }
 
+/* Of all that have answered, or are open, whether they have answered already or not. */
+static uint64_t
+newest_production (unsigned iasp)
+{
+  uint64_t tenure = w.top_tenure[iasp];
+
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    const struct wplugin *q = plugin_of (n, iasp);
+
+    if (q->running && q->prod_on)
+      tenure = MAX (tenure, q->rec.tenure);
+  }
+  return tenure;
+}
+
 /* L4: the tenure at the copies still stops its writes; its reads may be stale.  What is answered has
  * come to the copies before, so to whoever took over. */
 static void
@@ -305,13 +320,13 @@ check_answer (struct wplugin *p, struct wclient *c)
            n, first, c->is_read ? c->data[first] : c->stamp);
   if (plugin_ms (p) >= p->lease_until_ms)
     world_fail ("n%u answers without a lease (L2)", p->node + 1);
-  if (p->rec.tenure < w.top_tenure[iasp] && is_outside_lease (p)) {
+  if (p->rec.tenure < newest_production (iasp) && is_outside_lease (p)) {
     check_late_answer (p, c);
     return;
   }
-  if (p->rec.tenure < w.top_tenure[iasp])
-    world_fail ("n%u answers in tenure %llu after an answer in %llu: two productions (R1, L3)", p->node + 1,
-                (unsigned long long) p->rec.tenure, (unsigned long long) w.top_tenure[iasp]);
+  if (p->rec.tenure < newest_production (iasp))
+    world_fail ("n%u answers in tenure %llu, production of tenure %llu is open or has answered: two productions (R1, L3)",
+                p->node + 1, (unsigned long long) p->rec.tenure, (unsigned long long) newest_production (iasp));
   w.top_tenure[iasp] = p->rec.tenure;
   if (c->is_read) {
     w.st.reads++;
