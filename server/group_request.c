@@ -476,7 +476,7 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
     if (!r->forced)
       return false;
     r->used = false;
-    if (r->accepting && host == r->node && state_unit_tenure (s, unit) == r->tenure) {
+    if (r->accepting && host == r->node) {
       answer (out, r->request_id, CODE_FINE, "production is served by the copy whose machine restarted; loss has risen");
       return true;
     }

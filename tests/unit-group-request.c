@@ -388,6 +388,18 @@ forwarded (void)
   hear (N1, &m, MSG_REPLY);
   waits ("the answer to a request of another kind, that has its number");
 
+  /* Production says nothing. */
+  g = base[N3];
+  ev = switchover (N3, false);
+  ev.wait_ms = 1000;
+  feed (ev);
+  g.now_ms += 999;
+  tick ();
+  waits ("no answer of production, for less than was asked for");
+  g.now_ms++;
+  tick ();
+  answers ("... and for no longer", TIMEOUT, "not done yet");
+
   /* Its answer was lost with the view. */
   for (unsigned how = 0; how < 3; how++) {
     g = base[N3];
@@ -655,6 +667,37 @@ forcing (void)
   g.applied = g.committed;
   tick ();
   answers ("another was faster", REFUSED, "by another node meanwhile");
+
+  /* S2: an operator accepts the restart of the named host, and another one takes over. */
+  g = base[N3];
+  peer (N1)->announce.iasp[0].opened = false;
+  peer (N1)->announce.iasp[0].can_host = true;
+  for (unsigned i = 0; i < 2; i++) {
+    struct group_host_status *h = &peer (N1)->announce.iasp[i];
+
+    h->opened = h->failed = false;
+    h->can_host = h->probed = h->store.has_super = h->store.agrees_ids = h->store.restarted = true;
+    h->tenure = g.committed.rec[i].tenure;
+    h->store.tenure = h->tenure;
+    h->store.generation = g.committed.rec[i].generation;
+    memcpy (h->store.lineage, g.committed.lineage, CRG_ID_LEN);
+    h->store.unusable = h->store.fork = false;
+    memset (g.committed.rec[i].copies[0].boot_id, 9, CRG_ID_LEN);
+  }
+  g.applied = g.committed;
+  feed (switchover (N1, true));
+  waits ("the restart of the named host is accepted");
+  m = sent (MSG_CHANGE);
+  ok (m && m->u.change.kind == CH_RESTARTED && m->u.change.node == 1, "... as a change");
+  for (unsigned i = 0; i < 2; i++) {
+    g.committed.rec[i].copies[1].host = 3;
+    g.committed.rec[i].production_site = 1;
+    peer (N3)->announce.iasp[i] = (struct group_host_status){ .opened = true, .role = HOST_PRODUCTION,
+                                                              .tenure = g.committed.rec[i].tenure };
+  }
+  g.applied = g.committed;
+  tick ();
+  answers ("... and another one serves: it is not said to be done", REFUSED, "production is served");
 }
 
 int
