@@ -139,6 +139,21 @@ held_by_host (const struct place_in *in, unsigned iasp, uint8_t site, enum place
          && in->node[host].present && h->opened;
 }
 
+/* Whose word on the store of an IASP counts if this node is to take it: its own, or that of the present host, which
+ * has it open, and releases it; what another sees of it meanwhile is an open record that isn't its own (R5).  -1:
+ * it can't be taken (S1). */
+static int
+teller (const struct place_in *in, unsigned iasp, unsigned node, enum place_why why)
+{
+  const struct crg_state *s = in->state;
+  const struct group_host_status *h = said (in, node, iasp);
+  uint8_t site = s->def.nodes[node].site;
+
+  if (h != NULL && (h->opened || h->can_host))
+    return (int) node;
+  return held_by_host (in, iasp, site, why) ? state_node_index (s, s->rec[iasp].copies[site].host) : -1;
+}
+
 /* F6: the member that has the mirror copy of a site open, and lets go of it when it is named no more; -1:
  * nobody but `node`. */
 static int
@@ -168,6 +183,7 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
     const struct copy_rec *c = &s->rec[i].copies[site];
     const struct group_host_status *h = said (in, node, i);
     const char *text;
+    int k;
 
     if (h == NULL)
       return "it has not said yet what it can host";
@@ -204,12 +220,14 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
         return "its store was restarted and waits for the other copies of the set (S2)";
       continue;
     }
-    if (!h->opened && !h->can_host && !held_by_host (in, i, site, why))
-      return h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
+    k = teller (in, i, node, why);
+    h = k < 0 ? h : said (in, (unsigned) k, i);
+    if (k < 0 || h == NULL)
+      return h != NULL && h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
     text = place_disagrees (s, i, site, &h->store);
     if (text != NULL)
       return text;
-    if (restarted_must_wait (in, node, i))
+    if (restarted_must_wait (in, (unsigned) k, i))
       return "its store was restarted and waits for the other copies of the set (S2)";
   }
   return NULL;
@@ -385,7 +403,9 @@ place_appointment (const struct place_in *in, unsigned unit, unsigned node, stru
   memcpy (c->boot_id, in->node[node].announce->boot_id, CRG_ID_LEN);
   /* S2 b: who waits for nobody may open a restarted store, and loss rises. */
   FOR_UNIT (i, s, unit) {
-    if (place_is_restarted (in, node, i))
+    int k = teller (in, i, node, PLACE_TOGETHER);
+
+    if (place_is_restarted (in, k < 0 ? node : (unsigned) k, i))
       c->loss_iasps |= 1u << i;
     if (is_unopened (in, i, node))
       unopened |= 1u << i;

@@ -177,6 +177,12 @@ refusal (void)
         said[P2].iasp[1].opened = true);
   NODE ("... that the host has open, which will let go", NULL, P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].can_host = false,
         said[P1].iasp[1].opened = true);
+  NODE ("... who has not released it, which makes it no restarted one", NULL, P2, PLACE_FOR_FAILOVER,
+        said[P2].iasp[1].can_host = false, said[P2].iasp[1].store.restarted = true, said[P1].iasp[1].opened = true);
+  NODE ("... but if the host says that it is", "waits for the other copies", P2, PLACE_FOR_FAILOVER,
+        said[P2].iasp[1].can_host = false, said[P1].iasp[1].store.restarted = true, said[P1].iasp[1].opened = true);
+  NODE ("... or that it disagrees", "disagree", P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].can_host = false,
+        said[P1].iasp[1].store.generation = 9, said[P1].iasp[1].opened = true);
   NODE ("... and the host is gone", "S1", P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].can_host = false,
         said[P1].iasp[1].opened = true, in.node[P1].present = false);
   NODE ("... and said nothing", "S1", P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].can_host = false, in.node[P1].announce = NULL);
@@ -284,6 +290,14 @@ forced_again (void)
   s.rec[1].copies[0].boot_id[0] = 99;
   place_appointment (&in, 0, P2, &c);
   ok (!c.forced && c.loss_iasps == 2, "nor together with one that is only restarted (S2)");
+  in.node[P1].present = said[P1].iasp[1].opened = true;
+  said[P2].iasp[1].can_host = false;
+  s.rec[1].copies[0].host = ID (P1);
+  place_appointment (&in, 0, P2, &c);
+  is (c.loss_iasps, 1, "of what the host has open, and releases, nothing is lost");
+  in.node[P1].present = said[P1].iasp[1].opened = false;
+  said[P2].iasp[1].can_host = true;
+  s.rec[1].copies[0].host = ID (P2);
   said[P2].iasp[1].store.restarted = false;
   s.rec[0].forced = false;
   place_appointment (&in, 0, P2, &c);
