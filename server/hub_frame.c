@@ -48,6 +48,8 @@ hub_stream_fill (struct hub_stream *s)
 {
   ssize_t r;
 
+  if (s->fd < 0)
+    return -EBADF; /* closed: nothing is held any more */
   drop_returned_frame (s);
   if (s->in_cap - s->in_len < HUB_READ_CHUNK) {
     size_t cap = s->in_len + HUB_READ_CHUNK;

@@ -47,8 +47,10 @@ void
 script_first_line (const char *out, size_t len, const char *otherwise, char *to, size_t size)
 {
   const char *from = len > 0 ? out : otherwise;
-  size_t n = MIN (strcspn (from, "\n"), size - 1);
+  size_t n = MIN (len > 0 ? len : strlen (otherwise), size - 1);
+  const char *end = memchr (from, '\n', n);
 
+  n = strnlen (from, end ? (size_t) (end - from) : n);
   memcpy (to, from, n);
   to[n] = '\0';
 }

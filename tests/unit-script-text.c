@@ -79,6 +79,10 @@ output (void)
 
   script_first_line ("one\ntwo", 7, "none", to, sizeof to);
   is_str (to, "one", "the first line");
+  script_first_line ("one\ntwo", 2, "none", to, sizeof to);
+  is_str (to, "on", "... of what was said, and not of what lies behind it");
+  script_first_line ("a\0b", 3, "none", to, sizeof to);
+  is_str (to, "a", "... up to a NUL");
   script_first_line ("", 0, "none", to, sizeof to);
   is_str (to, "none", "nothing was said");
   script_first_line (page, sizeof page - 1, "none", to, sizeof to);
