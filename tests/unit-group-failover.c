@@ -39,6 +39,18 @@ up (bool one_machine, uint8_t takeover)
   sim_run (&s, 500);
 }
 
+/* All machines restart, and those of the copy's site stay away. */
+static void
+return_without_copies (void)
+{
+  up (false, TAKEOVER_SAME_SITE_FIRST);
+  for (unsigned n = 0; n < 4; n++)
+    sim_power_off (&s, n);
+  sim_power_on (&s, N1);
+  sim_power_on (&s, N2);
+  sim_run (&s, 90000);
+}
+
 /* ---- cold start --------------------------------------------------------- */
 
 static void
@@ -281,12 +293,7 @@ failing_hosts (void)
   end ("C8");
 
   /* S2, R5 */
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  for (unsigned n = 0; n < 4; n++)
-    sim_power_off (&s, n);
-  sim_power_on (&s, N1);
-  sim_power_on (&s, N2);
-  sim_run (&s, 90000);
+  return_without_copies ();
   ok (sim_production (&s, 0) < 0, "S2: a restarted store waits for the other copies of the set");
   ok (strstr (wait_text (N2), "S2") != NULL, "... and says so: %s", wait_text (N2));
   ok (strstr (wait_text (N2), "site1, last at n3") != NULL, "... and for whom: %s", wait_text (N2));
@@ -300,12 +307,7 @@ failing_hosts (void)
   end ("S2");
 
   /* ... and is told to wait no more: force names the named host itself. */
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  for (unsigned n = 0; n < 4; n++)
-    sim_power_off (&s, n);
-  sim_power_on (&s, N1);
-  sim_power_on (&s, N2);
-  sim_run (&s, 90000);
+  return_without_copies ();
   sim_request (&s, N5, GR_SWITCHOVER, 1);
   sim_run (&s, 500);
   ok (s.node[N5].last_code == 8 && strstr (s.node[N5].last_reason, "machine restarted") != NULL
@@ -356,12 +358,7 @@ failing_hosts (void)
   end ("S2 a");
 
   /* S2 b with the others marked failed. */
-  up (false, TAKEOVER_SAME_SITE_FIRST);
-  for (unsigned n = 0; n < 4; n++)
-    sim_power_off (&s, n);
-  sim_power_on (&s, N1);
-  sim_power_on (&s, N2);
-  sim_run (&s, 90000);
+  return_without_copies ();
   sim_request (&s, N5, GR_MARK_FAILED, 4);
   sim_run (&s, 5000);
   ok (sim_production (&s, 0) < 0, "S2: n4 marked failed, but n3 hosts the copy");
