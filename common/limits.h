@@ -321,6 +321,8 @@
 #define ADMIN_MAX_CLIENTS 64
 /* Longest time for which an admin request waits for the group, unless it says less. */
 #define ADMIN_REQUEST_MS 120000
+/* The group core says itself what it could not do in time, and for what it waited; this much later crgd does. */
+#define REQUEST_ANSWER_MS 1000
 /* A switchover's answer waits at most so long for the new export to be seen by a client. */
 #define ADMIN_AWAIT_MS      5000
 #define ADMIN_AWAIT_TICK_MS 20

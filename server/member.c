@@ -189,7 +189,7 @@ request (struct member *m, struct group_event *ev, unsigned timeout_ms, member_r
   for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
     if (m->requests[i].id == 0) {
       m->requests[i] = (struct pending_request){
-        .id = ++m->next_request, .deadline_ms = clock_boottime_ms () + timeout_ms, .done = done,
+        .id = ++m->next_request, .deadline_ms = clock_boottime_ms () + timeout_ms + REQUEST_ANSWER_MS, .done = done,
         .opaque = opaque };
       ev->request_id = m->next_request;
       ev->wait_ms = timeout_ms;
