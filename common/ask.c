@@ -380,7 +380,8 @@ int
 ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
          unsigned timeout_ms, int stop_fd, struct ask_result result[CRG_MAX_NODES])
 {
-  uint64_t until = clock_boottime_ms () + timeout_ms;
+  const uint64_t until = clock_boottime_ms () + timeout_ms;
+  uint64_t connect_until = until; /* for those that are not connected yet */
   struct talk talk[CRG_MAX_NODES];
   json_t *req = query_request (iasp);
   CLEANUP_FREE char *text = req ? json_dumps (req, JSON_COMPACT) : NULL;
@@ -412,17 +413,19 @@ ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp,
   while (found < 0) {
     struct pollfd pfd[CRG_MAX_NODES + 1];
     unsigned of[CRG_MAX_NODES + 1], n = 0;
-    uint64_t now = clock_boottime_ms ();
+    uint64_t now = clock_boottime_ms (), end = connect_until;
 
     for (unsigned i = 0; i < list->n; i++)
       if (talk[i].fd >= 0) {
         pfd[n] = (struct pollfd){ .fd = talk[i].fd, .events = wants (&talk[i]) };
         of[n++] = i;
+        if (!talk[i].connecting)
+          end = until;
       }
-    if (n == 0 || now >= until)
+    if (n == 0 || now >= end)
       break;
     pfd[n] = (struct pollfd){ .fd = stop_fd, .events = POLLIN }; /* -1 is ignored */
-    if (poll (pfd, n + 1, (int) (until - now)) < 0 && errno != EINTR)
+    if (poll (pfd, n + 1, (int) (end - now)) < 0 && errno != EINTR)
       break;
     if (pfd[n].revents)
       break;
@@ -430,10 +433,10 @@ ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp,
       if (!pfd[k].revents)
         continue;
       go_on (&talk[of[k]], iasp);
-      /* Who knows nothing speaks for most of the rest: those that don't answer at all must not
-       * cost the whole time. */
+      /* Machines that are gone must not cost the whole time when another one has answered.  One
+       * that is there, and only far, has all of it: it may be the one that knows. */
       if (result[of[k]].answered)
-        until = MIN (until, clock_boottime_ms () + CLIENT_ASK_MORE_MS);
+        connect_until = MIN (connect_until, clock_boottime_ms () + CLIENT_ASK_MORE_MS);
       if (found < 0 && is_good (&result[of[k]], min_tenure))
         found = (int) of[k];
     }

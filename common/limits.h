@@ -412,10 +412,10 @@
 #define CLIENT_KEEP_BYTES     (32 * 1024 * 1024)
 #define CLIENT_KEEP_BYTES_MAX (1024 * 1024 * 1024)
 #define CLIENT_KEEP_WRITES    (64 * 1024)
-/* Nodes are asked for so long; when one has answered that it doesn't know, the others have so much
- * more. */
+/* Nodes are asked for so long; when one has answered that it doesn't know, those that aren't
+ * connected yet have so much more to be so: a round trip of 250 ms, and a bit. */
 #define CLIENT_ASK_MS      1500
-#define CLIENT_ASK_MORE_MS 150
+#define CLIENT_ASK_MORE_MS 300
 /* Connecting, with TLS and the export's wait for an older session's requests. */
 #define CLIENT_CONNECT_MS 5000
 /* Pause between attempts: first and longest. */
