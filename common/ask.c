@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -120,13 +119,14 @@ ask_load_tls (const char *dir, char *err, size_t errlen)
 /* ---- one conversation --------------------------------------------------------------------- */
 
 struct talk {
-  const struct ask_node *node;
+  struct ask_node *node;
   struct ask_result *result;
   struct tlslink *tls; /* NULL: a Unix socket */
   struct jsonl_reader in;
   char *request;       /* with its newline */
   size_t sent, len;
-  int fd;              /* -1: over */
+  int fd;              /* -1: over, or not begun */
+  bool looking;        /* for the address */
   bool connecting;
 };
 
@@ -136,6 +136,7 @@ end_talk (struct talk *t)
   if (t->fd >= 0)
     close (t->fd);
   t->fd = -1;
+  t->looking = false;
   tlslink_free (t->tls);
   t->tls = NULL;
   jsonl_reader_free (&t->in);
@@ -171,58 +172,56 @@ connect_unix (const char *path)
   return fd;
 }
 
-/* The first address that the name has; a client with several paths names a node once for each. */
 static int
-connect_tcp (const struct ask_node *n, const char **why)
+connect_tcp (const struct lookup *l)
 {
-  struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *list = NULL;
-  char port[8];
-  int fd = -1, r, one = 1;
+  int fd = socket (l->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
 
-  *why = NULL;
-  snprintf (port, sizeof port, "%u", n->port);
-  r = getaddrinfo (n->address, port, &hints, &list);
-  if (r != 0) {
-    *why = gai_strerror (r);
-    return -ENOENT;
+  if (fd < 0)
+    return -errno;
+  setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  if (connect (fd, (const struct sockaddr *) &l->address, l->len) < 0 && errno != EINPROGRESS) {
+    int r = -errno;
+
+    close (fd);
+    return r;
   }
-  fd = socket (list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  r = fd < 0 ? -errno : 0;
-  if (r == 0) {
-    setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect (fd, list->ai_addr, list->ai_addrlen) < 0 && errno != EINPROGRESS) {
-      r = -errno;
-      close (fd);
-    }
-  }
-  freeaddrinfo (list);
-  return r < 0 ? r : fd;
+  return fd;
 }
 
 static void
-begin_talk (struct talk *t, struct tlslink_ctx *tls)
+begin_unix (struct talk *t)
 {
-  const struct ask_node *n = t->node;
-  const char *why = NULL, *name = n->name;
+  int fd = connect_unix (t->node->path);
 
-  if (n->path[0]) {
-    t->fd = connect_unix (n->path);
-    if (t->fd < 0)
-      fail_talk (t, "%s: %s", n->path, strerror (-t->fd));
-    return;
-  }
+  if (fd < 0)
+    fail_talk (t, "%s: %s", t->node->path, strerror (-fd));
+  t->fd = fd < 0 ? -1 : fd;
+}
+
+/* Also once more, as long as the address is looked for. */
+static void
+begin_tcp (struct talk *t, struct tlslink_ctx *tls)
+{
+  struct ask_node *n = t->node;
+  const char *why, *name = n->name;
+  int r;
+
   if (!tls) {
     fail_talk (t, "node %s: no certificates were given", n->name);
     return;
   }
-  t->fd = connect_tcp (n, &why);
-  if (t->fd < 0) {
-    int e = -t->fd;
-
-    t->fd = -1;
-    fail_talk (t, "node %s at %s: %s", n->name, n->address, why ? why : strerror (e));
+  r = lookup_go_on (&n->lookup, n->address, n->port, &why);
+  t->looking = r == 0;
+  if (r == 0)
+    return;
+  if (r > 0 && (r = connect_tcp (&n->lookup)) < 0)
+    why = strerror (-r);
+  if (r < 0) {
+    fail_talk (t, "node %s at %s: %s", n->name, n->address, why);
     return;
   }
+  t->fd = r;
   t->connecting = true;
   t->tls = tlslink_new (tls, false, &name, 1, TLSLINK_OUT_LEAST);
   if (!t->tls)
@@ -376,8 +375,20 @@ is_good (const struct ask_result *r, uint64_t min_tenure)
   return r->answered && r->a.served && r->a.tenure >= min_tenure;
 }
 
+/* Who has not answered when the time is over. */
+static void
+give_up (struct talk *t)
+{
+  const struct ask_node *n = t->node;
+
+  fail_talk (t, "node %s at %s: no answer%s", n->name[0] ? n->name : "-", n->name[0] ? n->address : n->path,
+             t->looking      ? "; its address is still looked for"
+             : t->connecting ? ", not even a connection"
+                             : "");
+}
+
 int
-ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
+ask_all (struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
          unsigned timeout_ms, int stop_fd, struct ask_result result[CRG_MAX_NODES])
 {
   const uint64_t until = clock_boottime_ms () + timeout_ms;
@@ -408,24 +419,32 @@ ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp,
     t->request = line;
     t->len = len + 1;
     jsonl_reader_init (&t->in, QUERY_MAX_LINE);
-    begin_talk (t, tls);
+    if (t->node->path[0])
+      begin_unix (t);
+    else
+      begin_tcp (t, tls);
   }
   while (found < 0) {
     struct pollfd pfd[CRG_MAX_NODES + 1];
     unsigned of[CRG_MAX_NODES + 1], n = 0;
     uint64_t now = clock_boottime_ms (), end = connect_until;
+    bool looking = false;
 
-    for (unsigned i = 0; i < list->n; i++)
-      if (talk[i].fd >= 0) {
-        pfd[n] = (struct pollfd){ .fd = talk[i].fd, .events = wants (&talk[i]) };
-        of[n++] = i;
-        if (!talk[i].connecting)
-          end = until;
-      }
-    if (n == 0 || now >= end)
+    for (unsigned i = 0; i < list->n; i++) {
+      if (talk[i].looking)
+        begin_tcp (&talk[i], tls);
+      looking |= talk[i].looking;
+      if (talk[i].fd < 0)
+        continue;
+      pfd[n] = (struct pollfd){ .fd = talk[i].fd, .events = wants (&talk[i]) };
+      of[n++] = i;
+      if (!talk[i].connecting)
+        end = until;
+    }
+    if ((n == 0 && !looking) || now >= end)
       break;
     pfd[n] = (struct pollfd){ .fd = stop_fd, .events = POLLIN }; /* -1 is ignored */
-    if (poll (pfd, n + 1, (int) (end - now)) < 0 && errno != EINTR)
+    if (poll (pfd, n + 1, (int) MIN (end - now, looking ? CLIENT_LOOKUP_MS : UINT64_MAX)) < 0 && errno != EINTR)
       break;
     if (pfd[n].revents)
       break;
@@ -441,12 +460,13 @@ ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp,
         found = (int) of[k];
     }
   }
-  for (unsigned i = 0; i < list->n; i++)
-    if (talk[i].fd >= 0)
-      fail_talk (&talk[i], "node %s at %s: no answer%s", list->node[i].name[0] ? list->node[i].name : "-",
-                 list->node[i].name[0] ? list->node[i].address : list->node[i].path,
-                 talk[i].connecting ? ", not even a connection" : "");
+  for (unsigned i = 0; i < list->n; i++) {
+    if (talk[i].fd >= 0 || talk[i].looking)
+      give_up (&talk[i]);
     else
       jsonl_reader_free (&talk[i].in);
+    if (found < 0 && !result[i].answered)
+      lookup_doubt (&list->node[i].lookup);
+  }
   return found;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The client's side of the query (query.h): asks several nodes at once where the production of an
  * IASP is.  Over TLS 1.3 on TCP, where the node's certificate has to name it, or over a crgd's
- * admin socket on the same machine.  Blocks the calling thread, never longer than it was told;
- * any thread; owns nothing between calls.
+ * admin socket on the same machine.  Blocks the calling thread, never longer than it was told, also
+ * when the name service is dead; any thread, one at a time for a list, which keeps the addresses
+ * that were found.
  */
 #ifndef CRG_ASK_H
 #define CRG_ASK_H
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/lookup.h"
 #include "common/query.h"
 #include "common/tlslink.h"
 
@@ -18,6 +20,7 @@ struct ask_node {
   char address[CRG_HOST_MAX + 1]; /* numeric, or a name to be resolved */
   char path[CRG_SOCK_PATH_MAX + 1];
   uint16_t port;
+  struct lookup lookup;           /* of 'address' */
 };
 
 struct ask_list {
@@ -46,7 +49,7 @@ extern struct tlslink_ctx *ask_load_tls (const char *dir, char *err, size_t errl
  * stop_fd (or -1) can be read, or as soon as one says that the IASP is served, with a tenure of
  * min_tenure or more: the index of that one, else -1.  When one has answered and all that are left
  * are not even connected, CLIENT_ASK_MORE_MS are enough. */
-extern int ask_all (const struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
+extern int ask_all (struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
                     unsigned timeout_ms, int stop_fd, struct ask_result result[CRG_MAX_NODES]);
 
 #endif /* CRG_ASK_H */

@@ -416,6 +416,8 @@
  * connected yet have so much more to be so: a round trip of 250 ms, and a bit. */
 #define CLIENT_ASK_MS      1500
 #define CLIENT_ASK_MORE_MS 300
+/* So often it is looked whether an address has been found; libc tells a thread only. */
+#define CLIENT_LOOKUP_MS 20
 /* Connecting, with TLS and the export's wait for an older session's requests. */
 #define CLIENT_CONNECT_MS 5000
 /* Pause between attempts: first and longest. */

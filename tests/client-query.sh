@@ -35,6 +35,7 @@ refused ()
 refused 'no IASP ledger' 10 ask ledger
 refused 'another DNS name' 5 ask payroll "p1=${NODE_ADDRESS[c1]}:$CLIENT_PORT"
 refused 'Connection refused' 5 ask payroll "p1=${NODE_ADDRESS[p1]}:1"
+refused 'at localhost port 1: Connection refused' 5 ask payroll "p1=localhost:1"
 refused 'not of the form' 9 ask payroll "p 1"
 refused 'certificate' 9 ask payroll "$CLIENT_NODES" "$tmp/absent"
 # A client of another CA, and one that has none to show.

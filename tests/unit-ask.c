@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Asking nodes where production is: which of them is waited for, and for how long. */
+#include "config.h"
+
+#include <dlfcn.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,6 +24,44 @@
 #include "tests/tap.h"
 
 static char dir[] = "/tmp/unit-ask.XXXXXX";
+
+/* ---- libc's name service, as slow as is wanted -------------------------------------------- */
+
+static unsigned lookups;       /* begun */
+static int lookup_answer = EAI_INPROGRESS;
+static struct gaicb *looked_for;
+
+int
+getaddrinfo (const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **list)
+{
+  int (*real) (const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+  if (!hints || !(hints->ai_flags & AI_NUMERICHOST))
+    usleep (2500000); /* whoever asks so waits */
+  *(void **) &real = dlsym (RTLD_NEXT, "getaddrinfo");
+  return real (name, service, hints, list);
+}
+
+int
+getaddrinfo_a (int mode, struct gaicb *list[], int n, struct sigevent *event)
+{
+  lookups++;
+  looked_for = list[0];
+  return mode == GAI_NOWAIT && n == 1 && !event ? 0 : EAI_SYSTEM;
+}
+
+int
+gai_error (struct gaicb *cb)
+{
+  struct addrinfo hints = *cb->ar_request;
+
+  hints.ai_flags |= AI_NUMERICHOST;
+  if (cb != looked_for || lookup_answer)
+    return lookup_answer;
+  return getaddrinfo ("127.0.0.1", cb->ar_service, &hints, &cb->ar_result);
+}
+
+/* ---- nodes -------------------------------------------------------------------------------- */
 
 /* A node on a Unix socket: takes one question, thinks for so long, and answers. */
 struct node {
@@ -180,6 +222,51 @@ test_dead (struct tlslink_ctx *tls)
     close (fds[i]);
 }
 
+/* A node's name is looked for, and nobody waits for that who has an answer of another one; an
+ * address that was found serves while it is looked for anew. */
+static void
+test_lookup (struct tlslink_ctx *tls)
+{
+  struct node near;
+  static struct ask_list list;
+  struct ask_node *gone = &list.node[0];
+  char text[200], err[200];
+  int fds[8];
+
+  start_node (&near, "near", 0, true);
+  snprintf (text, sizeof text, "gone=gone.example:%u,unix:%s", start_dead (fds), near.path);
+  ok (ask_parse (&list, text, err, sizeof err) == 0, "a node by name, and one that knows");
+  ok (ask_all (&list, tls, "payroll", 1, 2000, -1, result) == 1, "the name service is dead, and the other one is heard");
+  is (lookups, 1, "it is looked for once");
+  end_node (&near);
+
+  list.n = 1;
+  ok (ask_all (&list, tls, "payroll", 1, 100, -1, result) == -1 && strstr (result[0].error, "still looked for"),
+      "for what it waits: %s", result[0].error);
+  is (lookups, 1, "and goes on with what was begun");
+  lookup_answer = EAI_NONAME;
+  ok (ask_all (&list, tls, "payroll", 1, 20000, -1, result) == -1 && strstr (result[0].error, gai_strerror (EAI_NONAME)),
+      "an unknown name: %s", result[0].error);
+  lookup_answer = 0;
+  ok (ask_all (&list, tls, "payroll", 1, 100, -1, result) == -1 && strstr (result[0].error, "not even a connection"),
+      "an address: %s", result[0].error);
+  is (lookups, 2, "a failure is not the last word");
+  lookup_answer = EAI_INPROGRESS;
+  ok (ask_all (&list, tls, "payroll", 1, 100, -1, result) == -1 && strstr (result[0].error, "not even a connection"),
+      "the old address is used while it is looked for: %s", result[0].error);
+  is (lookups, 3, "anew, as nobody is there");
+  lookup_answer = 0;
+  ask_all (&list, tls, "payroll", 1, 100, -1, result);
+  ok (gone->lookup.job == NULL, "none is left");
+  for (unsigned i = 0; i < 8; i++)
+    close (fds[i]);
+
+  ok (ask_parse (&list, "near=127.0.0.1:1", err, sizeof err) == 0, "an address");
+  for (unsigned i = 0; i < 3; i++)
+    ask_all (&list, tls, "payroll", 1, 20000, -1, result);
+  ok (lookups == 3 && strstr (result[0].error, "Connection refused"), "is no name: %s", result[0].error);
+}
+
 int
 main (void)
 {
@@ -190,6 +277,7 @@ main (void)
   tls = make_tls ();
   test_far ();
   test_dead (tls);
+  test_lookup (tls);
   tlslink_ctx_free (tls);
   rmdir (dir);
   return tap_done ();
