@@ -446,12 +446,11 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
   case GA_DOMAIN:
     member_note (m, "the domain was changed");
     log_notice ("%s: a change of the recovery domain is committed", m->crg);
-    /* A process that is started later gets its options anew. */
+    /* A process that is started later gets its options anew.  What is wanted of it stands: the core says that once,
+     * and the process may be about to be started again. */
     for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-      if (m->iasps[i].plugin && !plugin_is_alive (m->iasps[i].plugin)) {
-        plugin_free (m->iasps[i].plugin);
-        m->iasps[i].plugin = NULL;
-      }
+      if (m->iasps[i].plugin)
+        member_get_plugin (m, i);
     m->tell_cluster = true;
     return true;
   case GA_NOTE:

@@ -157,7 +157,11 @@ member_get_plugin (struct member *m, unsigned iasp)
   struct plugin_spec spec;
   int self = member_self (m);
 
-  if (sh->plugin == NULL && sh->agent == NULL && self >= 0 && member_spec (m, iasp, (unsigned) self, &spec))
+  if (sh->agent || self < 0 || !member_spec (m, iasp, (unsigned) self, &spec))
+    return sh->plugin;
+  if (sh->plugin)
+    plugin_respec (sh->plugin, &spec);
+  else
     sh->plugin = plugin_new (m->d->loop, &spec, &cb, sh);
   return sh->plugin;
 }

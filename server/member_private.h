@@ -98,8 +98,8 @@ set_reason (struct group_event *ev, const char *reason)
 /* When the timer is due is reckoned anew. */
 extern void member_arm (struct member *m);
 
-/* member_plugin.c.  The IASP's plugin, made when it is first asked for; NULL: it
- * can't be here.  GA_PROBE: of a store or of an agent. */
+/* member_plugin.c.  The IASP's plugin, made when it is first asked for, with what the state says now for the process
+ * that is started next; NULL: it can't be here.  GA_PROBE: of a store or of an agent. */
 extern struct plugin *member_get_plugin (struct member *m, unsigned iasp);
 extern void member_probe (struct member *m, unsigned iasp);
 

@@ -290,6 +290,7 @@ spawn (struct plugin *p)
 {
   pid_t pid;
 
+  p->spec = p->next_spec;
   unlink (p->place.ctl_path);
   if (p->spec.export_unix[0])
     unlink (p->spec.export_unix);
@@ -433,13 +434,19 @@ plugin_new (struct qb_loop *loop, const struct plugin_spec *spec,
   if (p == NULL)
     return NULL;
   p->loop = loop;
-  p->spec = *spec;
+  p->spec = p->next_spec = *spec;
   p->cb = *cb;
   p->opaque = opaque;
   p->pidfd = -1;
   process_place (&p->place, spec->run_dir, spec->iasp);
   qb_loop_timer_add (loop, QB_LOOP_MED, 20 * QB_TIME_NS_IN_MSEC, p, on_timer, &p->timer);
   return p;
+}
+
+void
+plugin_respec (struct plugin *p, const struct plugin_spec *spec)
+{
+  p->next_spec = *spec;
 }
 
 void

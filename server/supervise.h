@@ -24,7 +24,8 @@
 struct qb_loop;
 struct plugin;
 
-/* What never changes while the process lives; "" where there is none. */
+/* What never changes while the process lives; "" where there is none.  The names
+ * and the run directory never change at all. */
 struct plugin_spec {
   char nbdkit[CRG_PATH_MAX + 1];
   char plugin[CRG_PATH_MAX + 1];
@@ -67,6 +68,8 @@ struct plugin_callbacks {
 
 extern struct plugin *plugin_new (struct qb_loop *loop, const struct plugin_spec *spec,
                                   const struct plugin_callbacks *cb, void *opaque);
+/* The options of the process that is started next; one that runs keeps its own. */
+extern void plugin_respec (struct plugin *p, const struct plugin_spec *spec);
 /* Forgets it; a process that runs goes on (a later crgd adopts it). */
 extern void plugin_free (struct plugin *p);
 

@@ -28,7 +28,7 @@ enum phase {
 
 struct plugin {
   qb_loop_t *loop;
-  struct plugin_spec spec;
+  struct plugin_spec spec, next_spec; /* of the process; of the one that is started next */
   struct plugin_callbacks cb;
   void *opaque;
   struct process_place place;

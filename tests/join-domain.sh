@@ -83,9 +83,18 @@ status 0 ctl p1 node replace payroll w1 c1 --address 127.0.0.13
 wait_gone () { [ ! -e "$tmp/w1/state/payroll.state" ]; }
 wait_for 20 wait_gone || fail "w1 has not forgotten the CRG"
 
-# --- order, votes
-status 0 ctl c1 node set payroll t1 --order 1 --votes 2
-[ "$(node_of t1 votes)" = 2 ] || { ctl p1 status; fail "t1 has not 2 votes"; }
-more_answers "$tmp/log" 100 10
+# --- order, while the plugin of production waits to be started again: what is wanted of it is not forgotten
+host=$(production_node)
+mv "pki/$host/$host.key" key
+failed_twice () { [ "$(grep -c "process .* exited with status 1" "$tmp/$host/crgd.log")" -ge 2 ]; }
+kill -KILL "$(plugin_pid "$host")"
+wait_for 10 failed_twice || fail "the plugin starts without its key"
+status 0 ctl c1 node set payroll t1 --order 1
+mv key "pki/$host/$host.key"
+more_answers "$tmp/log" 100 20
+
+# --- w1 comes again, to production's site
+status 0 ctl c1 node add payroll w1 --site rome --address 127.0.0.14 --store "${STORE[rome]}" --votes 2
+[ "$(node_of w1 votes)" = 2 ] || { ctl p1 status; fail "w1 has not 2 votes"; }
 stop_recorder "$tmp/log"
 same_copies
