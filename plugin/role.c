@@ -134,9 +134,19 @@ no_role (struct engine *e)
 }
 
 static void
+refuse_clients (struct engine *e)
+{
+  char refusal[CRG_REASON_MAX + 1];
+
+  snprintf (refusal, sizeof refusal, "this node holds a mirror copy of %s; production is at %s", e->ia->p.name,
+            e->production[0] ? e->production : "no node now");
+  engine_set_open (e, false, refusal);
+}
+
+static void
 start_mirror (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
 {
-  char err[512], refusal[CRG_REASON_MAX + 1];
+  char err[512];
   const char *code = opening_store (e, r, site, ROLE_MIRROR, request, err, sizeof err);
 
   if (code) {
@@ -153,9 +163,7 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
     return;
   }
   e->role = ROLE_MIRROR;
-  snprintf (refusal, sizeof refusal, "this node holds a mirror copy of %s; production is at %s", e->ia->p.name,
-            e->production[0] ? e->production : "no node now");
-  engine_set_open (e, false, refusal);
+  refuse_clients (e);
   log_line ("mirror copy of site %s, tenure %llu, generation %llu%s%s", e->ia->p.site, (unsigned long long) e->rec.tenure,
             (unsigned long long) e->meta.sb.generation, e->judge.restarted ? ", restarted" : "",
             e->meta.sb.flags & SUPER_F_UNUSABLE ? ", to be filled" : "");
@@ -301,13 +309,9 @@ role_command (struct engine *e, json_t *request, json_int_t id)
     if (e->role == ROLE_NONE)
       start_mirror (e, request, id, &r, site);
     else if (e->role == ROLE_MIRROR && r.tenure >= e->rec.tenure) {
-      char refusal[CRG_REASON_MAX + 1];
-
       e->rec = r;
       copyside_record (e);
-      snprintf (refusal, sizeof refusal, "this node holds a mirror copy of %s; production is at %s", e->ia->p.name,
-                e->production[0] ? e->production : "no node now");
-      engine_set_open (e, false, refusal);
+      refuse_clients (e);
       control_ok (e, 0, id, role_fields (e));
     }
     else
@@ -365,8 +369,13 @@ role_record_command (struct engine *e, json_t *request, json_int_t id)
     }
     prod_record (e, seen);
   }
-  else if (e->role == ROLE_MIRROR)
+  else if (e->role == ROLE_MIRROR) {
+    set_peers (e, request);
+    if (json_object_get (request, "production"))
+      get_name (request, "production", e->production, true);
     copyside_record (e);
+    refuse_clients (e);
+  }
   control_ok (e, 0, id, role_fields (e));
 }
 

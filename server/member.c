@@ -298,9 +298,9 @@ act_host (struct member *m, const struct group_action *a)
     return;
   }
   if (a->role != HOST_NONE) {
-    plugin_set_record (p, tell_record (s, a->iasp), 0);
     plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m),
                                                 m->d->boot_id));
+    plugin_set_record (p, tell_record (s, a->iasp), 0);
   }
   plugin_want (p, a->role, a->tenure);
   if (a->role == HOST_PRODUCTION)
@@ -381,9 +381,9 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
     return true;
   case GA_RECORD:
     if (p && s) {
-      plugin_set_record (p, tell_record (s, a->iasp), a->seq);
       plugin_set_role_extra (p, tell_role_extra (s, a->iasp, (unsigned) member_self (m),
                                                 m->d->boot_id));
+      plugin_set_record (p, tell_record (s, a->iasp), a->seq);
     }
     return true;
   case GA_MIRROR_START:

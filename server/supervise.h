@@ -78,7 +78,8 @@ extern void plugin_want (struct plugin *p, enum host_role role, uint64_t tenure)
 /* The following keep what they are given and tell it again after a restart.
  * They take the reference. */
 extern void plugin_set_record (struct plugin *p, json_t *record, uint64_t seq); /* GA_RECORD */
-extern void plugin_set_role_extra (struct plugin *p, json_t *extra); /* "peers", "production" */
+/* "peers", "production": told with the role, and with each record after it. */
+extern void plugin_set_role_extra (struct plugin *p, json_t *extra);
 extern void plugin_set_mirror (struct plugin *p, unsigned site, json_t *request);
 extern void plugin_unset_mirror (struct plugin *p, unsigned site, const char *reason);
 extern void plugin_set_lease (struct plugin *p, uint64_t until_ms);

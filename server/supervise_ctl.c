@@ -170,6 +170,9 @@ supervise_push (struct plugin *p)
 
     json_object_set (req, "record", p->record);
     json_object_set_new (req, "seq", json_integer ((json_int_t) p->record_seq));
+    /* C7, F2: a copy that stays open hears who may be its production, and who is. */
+    json_object_set (req, "peers", json_object_get (p->extra, "peers"));
+    json_object_set (req, "production", json_object_get (p->extra, "production"));
     pluginctl_call (p->ctl, req, PLUGIN_ROLE_MS, supervise_on_pushed, p);
   }
   p->record_due = false;

@@ -93,8 +93,13 @@ status 0 ctl c1 node set payroll t1 --order 1
 mv key "pki/$host/$host.key"
 more_answers "$tmp/log" 100 20
 
-# --- w1 comes again, to production's site
+# --- w1 comes again, to production's site: the copies that are open hear of it, so it can take production
 status 0 ctl c1 node add payroll w1 --site rome --address 127.0.0.14 --store "${STORE[rome]}" --votes 2
 [ "$(node_of w1 votes)" = 2 ] || { ctl p1 status; fail "w1 has not 2 votes"; }
+copy=$(plugin_pid t1)
+status 0 ctl c1 switchover payroll --to w1
+more_answers "$tmp/log" 100 20
+wait_in_sync 20
+[ "$(plugin_pid t1)" = "$copy" ] || fail "the copy of turin was opened anew"
 stop_recorder "$tmp/log"
 same_copies
