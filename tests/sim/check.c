@@ -511,7 +511,7 @@ settle_differs (const struct wplugin *p, unsigned s)
   for (unsigned b = 0; b < W_BLOCKS; b++)
     if (w.may_differ[p->iasp][s][b] && track_get (&x->track, b) == TS_CLEAN
         && !hot_is_marked (&p->mapw.mark.hot, (uint64_t) b * W_BLOCK / HOT_REGION_SIZE_MIN)
-        && !map_says (p->iasp, s, b))
+        && !map_says (p->iasp, s, b, false))
       w.may_differ[p->iasp][s][b] = false;
 }
 
@@ -597,8 +597,9 @@ check_copies (void)
     }
 }
 
-/* The same on the disks, whoever lives: what two copies differ in is hot or dirty on one of them.  A copy that was
- * never filled, or went its own way, says so, and is filled as a whole. */
+/* The same on the disks, whoever lives: what two copies differ in is hot or dirty on one of them, or by the word of the
+ * process that has it open as a copy.  A copy that was never filled, or went its own way, says so, and is filled as a
+ * whole. */
 static void
 check_disks (unsigned iasp)
 {
@@ -620,7 +621,7 @@ check_disks (unsigned iasp)
         || (sb.flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) == SUPER_F_UNUSABLE)
       continue;
     for (unsigned i = 0; i < W_UNITS; i++)
-      if (own->cur[i] != d->cur[i] && !map_says (iasp, s, i * W_UNIT / W_BLOCK)) {
+      if (own->cur[i] != d->cur[i] && !map_says (iasp, s, i * W_UNIT / W_BLOCK, true)) {
         world_fail ("unit %u is %u at site %u, %u at site %u, and neither disk says so", i, own->cur[i], of, d->cur[i],
                     s);
         return;
@@ -676,7 +677,7 @@ check_healthy (char *why, size_t len)
   for (unsigned i = 0; i < w.mix.n_iasps; i++) {
     const struct iasp_rec *r = &first->rec[i];
     uint32_t host = state_production_host (first);
-    const struct wplugin *p = host == NO_NODE ? NULL : plugin_of (host - 1, i);
+    const struct wplugin *p = host == NO_NODE ? NULL : plugin_of (host - 1, i), *copy;
 
     if (!first->started)
       NOT_YET ("it is not started");
@@ -691,6 +692,10 @@ check_healthy (char *why, size_t len)
                  r->copies[s].barred ? ", barred" : "", s == p->site ? "" : p->core.sites[s].reason);
       if (s != p->site && (p->core.sites[s].state != SITE_MIRRORING || !(p->core.in_set & 1u << s)))
         NOT_YET ("iasp %u: site %u is %s", i, s, repl_site_state_name (p->core.sites[s].state));
+      /* A production that stood still has not heard that its copy died. */
+      copy = plugin_of (r->copies[s].host - 1, i);
+      if (s != p->site && (!copy->running || !copy->copy_on || !copy->copy.linked))
+        NOT_YET ("iasp %u: the copy of site %u has no link", i, s);
     }
   }
   return true;

@@ -42,15 +42,39 @@ says (const struct wdisk *d, uint32_t block, uint64_t i)
          || (d->meta_stable[block][META_BLOCK_HEADER + i / 8] >> i % 8 & 1) != 0;
 }
 
-/* Does any disk say that the copy of `site` may differ in this block, hot or dirty, or may it yet? */
+/* The process that has the mirror copy of site t open, if its maps are loaded: what it tells production (MAP) is what
+ * it has in memory. */
+static const struct wplugin *
+copy_at (unsigned t, unsigned iasp)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    const struct wplugin *p = plugin_of (n, iasp);
+
+    if (p->running && p->site == t && p->copy_on && p->mapw.on)
+      return p;
+  }
+  return NULL;
+}
+
+/* Does any disk say that the copy of `site` may differ in this block, hot or dirty, or may it yet?  told: of a copy
+ * that is open, does its process say so? */
 bool
-map_says (unsigned iasp, unsigned site, unsigned block)
+map_says (unsigned iasp, unsigned site, unsigned block, bool told)
 {
   const uint64_t region = (uint64_t) block * W_BLOCK / HOT_REGION_SIZE_MIN;
 
   for (unsigned t = 0; t < w.mix.n_sites; t++) {
     const struct wdisk *d = &w.disk[t][iasp];
+    const struct wplugin *p = told ? copy_at (t, iasp) : NULL;
 
+    if (p) {
+      if (hot_is_marked (&p->mapw.mark.hot, region))
+        return true;
+      for (unsigned s = 0; s < w.mix.n_sites; s++)
+        if ((s == site || t == site) && bits_get (&p->mapw.mark.bits[s], block))
+          return true;
+      continue;
+    }
     for (unsigned copy = 0; copy < 2; copy++)
       if (says (d, block_of (d, META_HOT, 0, copy, 0), region))
         return true;

@@ -486,7 +486,7 @@ extern void crgd_drained (unsigned node, unsigned iasp, bool ok);
 extern void crgd_probed (unsigned node, unsigned iasp);
 extern void crgd_forget (unsigned node); /* C7: if it is named no more */
 extern void tell_cluster (void);
-extern bool map_says (unsigned iasp, unsigned site, unsigned block);
+extern bool map_says (unsigned iasp, unsigned site, unsigned block, bool told);
 extern void check_wanted (const struct wplugin *p);
 extern void check_differs (unsigned iasp, unsigned site, uint64_t offset, uint64_t length);
 extern void check_asked (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
