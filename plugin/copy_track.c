@@ -207,5 +207,10 @@ copy_note_set (struct copy *c, uint32_t in_set)
       mark_dirty (m, s, offset,
                   m->data_bytes - offset < m->hot.region_size ? m->data_bytes - offset : m->hot.region_size);
     }
+    for (uint64_t q = c->done_seq + 1; q <= c->seq && c->n_hot_wait > 0; q++) {
+      const struct copy_op *o = copy_op_of (c, q);
+      if (o->state == OP_BLOCKED && o->hot_wait == 2) /* no region is free: it is not among the hot ones yet */
+        mark_dirty (m, s, o->frame.offset, o->frame.length);
+    }
   }
 }

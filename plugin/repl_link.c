@@ -226,7 +226,9 @@ send_slot_frame (struct repl *r, unsigned site, unsigned slot, unsigned i,
     flags &= (uint16_t) ~WIRE_F_FUA; /* nobody waits for this copy */
   a = link_send (r, site, type, kind, offset, length, payload_len, out);
   a->frame.flags = flags;
-  a->frame.missing = type == WIRE_FLUSH ? 0 : s->missing;
+  /* As of now, not of when it was granted: a copy that has heard the record before this frame does not ask its hot
+   * regions again. */
+  a->frame.missing = type == WIRE_FLUSH ? 0 : r->others & ~r->in_set;
   a->slot = (uint16_t) slot;
   if (r->slots[slot].first_seq[site] == 0)
     r->slots[slot].first_seq[site] = r->sites[site].seq;
@@ -318,8 +320,6 @@ link_grant (struct repl *r, unsigned slot, struct repl_actions *out)
   struct repl_slot *s = &r->slots[slot];
   uint32_t offered = 0;
 
-  /* Also those that are entering: they may not get in. */
-  s->missing = r->others & ~r->in_set;
   for (unsigned site = 0; site < r->cfg.n_sites; site++) {
     struct repl_site *x = &r->sites[site];
     if (site == r->cfg.site)

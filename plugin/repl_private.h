@@ -47,7 +47,6 @@ struct repl_slot {
   uint64_t offset, length;
   uint64_t since_ms;            /* arrived; granted once ACTIVE */
   uint32_t must, pending;       /* sites */
-  uint32_t missing;             /* sites outside the set */
   uint32_t earlier;             /* sites that were sent a part of it on an earlier link */
   uint64_t first_seq[CRG_MAX_SITES]; /* of its first frame on this link, or 0 */
   /* RO_FLUSH: what it covers when it is over */

@@ -855,6 +855,8 @@ fill_marks (unsigned flags)
 static void
 test_full (void)
 {
+  const struct wire_record without_2 = { .tenure = 5, .generation = 4, .since = 2, .in_set = 3 };
+
   regions = 8 * HOT_MAX_SPAN;
   linked_marked (false);
   while (seq < 2 * HOT_MAX_SPAN) {
@@ -866,6 +868,8 @@ test_full (void)
   is (c.done_seq, 2 * HOT_MAX_SPAN, "as many regions as can be marked are written");
   frame (WIRE_WRITE, seq * 65536, 4096, 0);
   ok (!has (CA_SUBMIT) && !has (CA_MARK) && c.n_hot_wait == 1, "the next one waits for a free one");
+  step ((struct copy_event){ .kind = CE_RECORD, .conn = 1, .record = &without_2 });
+  ok (bits_get (&mark.bits[2], seq - 1), "R2: a site that leaves may lack it, though its region is not hot yet");
   frame (WIRE_WRITE, 0, 4096, 0);
   ok (has (CA_SUBMIT), "one that is marked need not wait");
   done ((uint16_t) (seq % COPY_MAX_OPS), 0);

@@ -384,6 +384,25 @@ test_lost (void)
 }
 
 /* A stalled copy: the link is up, but no answer comes. */
+/* What was granted before the set shrank, and gets to a copy behind the record. */
+static void
+test_missing (void)
+{
+  start (7);
+  link_up (1);
+  link_up (2);
+  request (0, RO_WRITE, 0, 4096, 0);
+  is (nth (RA_SEND, 0)->frame.missing, 0, "nobody misses a frame while all are in the set");
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 1, .reason = "cable" });
+  request (1, RO_WRITE, BLOCK, 4096, 0);
+  step ((struct repl_event){ .kind = RE_LINK_DOWN, .site = 2, .reason = "cable" });
+  record (3, 8, 0);
+  link_up (1);
+  ok (count_frames (1, WIRE_WRITE) == 2 && nth (RA_SEND, 0)->frame.missing == 1u << 2
+          && nth (RA_SEND, 1)->frame.missing == 1u << 2,
+      "R2: one that waited for its link while another copy left the set names that one");
+}
+
 static void
 test_stall (void)
 {
@@ -1588,6 +1607,7 @@ main (void)
   test_ranges ();
   test_lease ();
   test_lost ();
+  test_missing ();
   test_stall ();
   test_slow_copy ();
   test_hole_marked ();
