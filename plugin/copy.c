@@ -674,6 +674,9 @@ pump (struct copy *c, struct copy_actions *out)
         c->ops[i].state = OP_FREE;
       if (c->cfg.mark)
         hot_unlink (&c->cfg.mark->hot); /* the next link's numbers begin anew */
+      /* What was said of the marks of this link is not said of what is found by the next one. */
+      c->settle = false;
+      c->clear = 0;
       c->closing = false;
       c->seq = c->done_seq = c->acked_seq = 0;
       c->window_used = 0;

@@ -896,6 +896,32 @@ test_full (void)
   ok (has (CA_HELLO_OK), "and a new link is taken");
 }
 
+/* SETTLED is of the marks that there were: not of what the end of its link makes of those that came with that link. */
+static void
+test_settled_late (void)
+{
+  uint8_t map[META_BLOCK_PAYLOAD];
+  uint64_t of;
+
+  regions = 16;
+  linked_marked (false);
+  frame (WIRE_WRITE, 0, 4096, 0);
+  marked ();
+  done (find (CA_SUBMIT)->op, 0);
+  frame (WIRE_WRITE, 3 * 65536, 4096, 0);
+  marked ();
+  done (find (CA_SUBMIT)->op, 0);
+  frame (WIRE_WRITE, 7 * 65536, 4096, 0);
+  ok (mark.stage != MS_IDLE, "a mark is on its way to the disk");
+  step ((struct copy_event){ .kind = CE_STABLE, .conn = 1, .frame = { .seq = 1, .flags = WIRE_F_SETTLED } });
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  while (mark.stage != MS_IDLE)
+    marked ();
+  say_hello (2);
+  copy_report (&c, 0, map, &of);
+  ok (has (CA_HELLO_OK) && (map[0] & 1u << 3), "a SETTLED that its link's end overtook clears nothing of the next link's");
+}
+
 /* KEEP: the mark of what makes it equal stays, though the region is free for others. */
 static void
 test_keep (void)
@@ -932,5 +958,6 @@ main (void)
   test_written ();
   test_keep ();
   test_full ();
+  test_settled_late ();
   return tap_done ();
 }
