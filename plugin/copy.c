@@ -183,7 +183,8 @@ hello (struct copy *c, const struct copy_event *ev, struct copy_actions *out)
   else if (memcmp (h->cluster_id, c->cfg.cluster_id, CRG_ID_LEN) != 0
            || memcmp (h->crg_id, c->cfg.crg_id, CRG_ID_LEN) != 0
            || memcmp (h->iasp_id, c->cfg.iasp_id, CRG_ID_LEN) != 0
-           || h->peer_site != c->cfg.site || h->site == c->cfg.site || h->site >= CRG_MAX_SITES)
+           || h->peer_site != c->cfg.site || h->site == c->cfg.site || h->site >= CRG_MAX_SITES
+           || (c->cfg.mark && !c->cfg.mark->bits[h->site].map))
     refuse (c, ev, WIRE_REFUSE_IDENTITY, "another cluster, CRG, IASP or site is meant", out);
   else if (memcmp (h->lineage, c->cfg.lineage, CRG_ID_LEN) != 0)
     refuse (c, ev, WIRE_REFUSE_LINEAGE, "another lineage: this group was recovered without one "

@@ -749,6 +749,11 @@ test_tracking (void)
   struct wire_record rec = { .tenure = 5, .generation = 4, .since = 2, .in_set = 7 };
 
   linked_marked (false);
+  step ((struct copy_event){ .kind = CE_CLOSED, .conn = 1 });
+  hello.site = 3;
+  refuses (WIRE_REFUSE_IDENTITY, "production at a site that the copy has no map for");
+
+  linked_marked (false);
   struct copy_event ev = { .kind = CE_FRAME, .conn = 1, .buf = 1 };
   ev.frame = (struct wire_header){ .type = WIRE_WRITE, .tenure = 5, .seq = ++seq, .offset = 3 * 65536,
                                    .length = 4096, .payload_len = 4096, .missing = 1u << 2 };
