@@ -322,11 +322,17 @@ engine_is_idle (struct engine *e)
   return true;
 }
 
+/* Nothing while a worker writes by itself, as all did before a task came (GATE_FAST): what the ring reads of a unit, to
+ * write it back, is not kept apart from what that one writes of it. */
 static void
 take_requests (struct engine *e)
 {
-  struct req_slot *s = atomic_exchange (&e->queue, NULL), *ordered = NULL, *next;
+  struct req_slot *s, *ordered = NULL, *next;
 
+  if (e->fast_inside && !gate_is_drained (&e->ia->gate))
+    return;
+  e->fast_inside = false;
+  s = atomic_exchange (&e->queue, NULL);
   /* Last in, first out: turn it round. */
   for (; s; s = next) {
     next = s->next;
@@ -418,11 +424,17 @@ round_digests (struct engine *e)
 }
 
 static bool
+has_requests (const struct engine *e)
+{
+  return !e->fast_inside && atomic_load (&e->queue);
+}
+
+static bool
 has_work (const void *engine)
 {
   const struct engine *e = engine;
 
-  return atomic_load (&e->queue) || e->env.memory || ring_is_ready (&e->ring);
+  return has_requests (e) || e->env.memory || ring_is_ready (&e->ring);
 }
 
 /* Before the thread sleeps: does something come in the time that it takes to wake it? */
@@ -475,7 +487,8 @@ run_rounds (struct engine *e)
       ring_reap (&e->ring, RING_CQ_ENTRIES);
       continue;
     }
-    wait_ms = e->task.kind != TASK_NONE ? 5 : (uint32_t) MIN (e->tick_ms - e->now_ms, (uint64_t) REPL_TICK_MS);
+    wait_ms = e->task.kind != TASK_NONE || e->fast_inside ? 5 : (uint32_t) MIN (e->tick_ms - e->now_ms,
+                                                                                (uint64_t) REPL_TICK_MS);
     if (wait_ms > 0)
       wait_ms = prod_wait_ms (e, wait_ms);
     if (wait_ms > 0 && has_work (e))
@@ -487,7 +500,7 @@ run_rounds (struct engine *e)
     }
     if (wait_ms > 0) {
       atomic_store (&e->sleeping, true);
-      if (atomic_load (&e->queue)) {
+      if (has_requests (e)) {
         atomic_store (&e->sleeping, false);
         wait_ms = 0;
       }

@@ -305,6 +305,7 @@ struct engine {
   bool store_told;   /* store-failed was said */
   uint8_t reserved;  /* enum reserved: the device of the open store */
   bool released;     /* the last release of the store by this process was clean */
+  bool fast_inside;  /* the gate was open for workers, and has not been seen empty since (take_requests) */
   uint64_t lease_until_ms;
   uint64_t exit_at_ms; /* quit: end the process by then, 0: no */
   char production[CRG_NAME_MAX + 1]; /* node, as last told */

@@ -404,12 +404,12 @@ role_task (struct engine *e, enum task_kind kind, json_t *request, json_int_t id
   t->request = json_incref (request);
   t->phase = TP_STOP;
   if (e->role == ROLE_PRODUCTION || (e->role == ROLE_DETACHED && e->prod.on && kind != TASK_HOLD)) {
-    t->phase = TP_DRAIN;
     if (atomic_load (&e->ia->gate.mode) == GATE_FAST) {
       gate_set (&e->ia->gate, GATE_ENGINE, false);
-      t->phase = TP_FAST;
+      e->fast_inside = true;
     }
-    else
+    t->phase = e->fast_inside ? TP_FAST : TP_DRAIN;
+    if (t->phase == TP_DRAIN)
       prod_hold (e, kind == TASK_HOLD ? "held by command" : "the role is being given up");
   }
   else if (e->role == ROLE_DETACHED && kind != TASK_HOLD) {
@@ -510,15 +510,13 @@ role_round (struct engine *e)
     return;
 
   case TASK_HOLD:
-    if (t->phase == TP_FAST) {
-      if (!gate_is_drained (&e->ia->gate))
-        return;
+    if (t->phase == TP_FAST && !e->fast_inside) {
       t->phase = TP_DRAIN;
       prod_hold (e, "held by command");
     }
     if (t->told)
       return;
-    if (e->role != ROLE_PRODUCTION || e->prod.drained) {
+    if (t->phase != TP_FAST && (e->role != ROLE_PRODUCTION || e->prod.drained)) {
       control_ok (e, t->serial, t->id, json_pack ("{s:b}", "drained", 1));
       task_end (e);
     }
@@ -530,12 +528,12 @@ role_round (struct engine *e)
 
   case TASK_RELEASE:
   case TASK_QUIT:
-    if (t->phase == TP_FAST && (gate_is_drained (&e->ia->gate) || late)) {
+    if (t->phase == TP_FAST && (!e->fast_inside || late)) {
       t->phase = TP_DRAIN;
       prod_hold (e, "the role is being given up");
     }
     if (t->phase == TP_DRAIN && (e->prod.drained || late)) {
-      t->clean = e->prod.drained;
+      t->clean = e->prod.drained && !e->fast_inside;
       /* Already here, drained and held: clients that hang up when their requests fail may abort
        * nbdkit (known host bug 2), and that must not make this an unclean end. */
       if (t->clean && e->role == ROLE_PRODUCTION && e->ia->store.fd != -1)

@@ -185,6 +185,7 @@ work_flush (struct iasp *ia)
   }
 }
 
+/* 1: nothing was done, as it goes to the engine, which takes it in pieces. */
 static int
 zero_piece (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags, bool is_trim)
 {
@@ -204,6 +205,8 @@ zero_piece (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags, bo
     return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
 
   default:
+    if (count > WORK_MAX_ZERO || (flags & WORK_F_FUA))
+      return 1;
     mode = store_zero_mode (&ia->store, is_trim || (flags & WORK_F_MAY_TRIM));
     /* A store that can't promise zeroes ignores a trim, on every copy alike. */
     if (is_trim && mode == -1)
@@ -219,13 +222,17 @@ zero_piece (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags, bo
 static int
 zero_or_trim (struct iasp *ia, uint32_t count, uint64_t offset, unsigned flags, bool is_trim)
 {
-  bool whole = atomic_load (&ia->gate.mode) == GATE_FAST;
+  int r;
 
-  if (whole)
-    return count == 0 ? 0 : zero_piece (ia, count, offset, flags, is_trim);
+  if (count > 0 && atomic_load (&ia->gate.mode) == GATE_FAST) {
+    r = zero_piece (ia, count, offset, flags, is_trim);
+    if (r <= 0)
+      return r;
+  }
   while (count > 0) {
     uint32_t n = MIN (count, WORK_MAX_ZERO);
-    int r = zero_piece (ia, n, offset, flags & ~WORK_F_FUA, is_trim);
+
+    r = zero_piece (ia, n, offset, flags & ~WORK_F_FUA, is_trim);
 
     if (r < 0)
       return r;

@@ -48,10 +48,28 @@ tell n1 '"cmd":"quit"'
 
 # One site: the workers do it themselves until the hold.
 kill_pid "$PID_n0"
-rm n0/store
+rm n0/store; faults n0
 mirror_record 1 0
 cp record n0/record
 mirror_node n0 0
 mirror_ctl n0 --lease 3000
 tell n0 '"cmd":"role","role":"production","tenure":1'
 held_then_resumed
+# What a worker began by itself before a hold is waited for: by the hold, and by what comes after it.
+tell n0 '"cmd":"role","role":"none"'
+tell n0 '"cmd":"role","role":"production","tenure":1'
+faults n0 "delay write 1500000"
+timeout 20 qemu-io -f raw -c "write -P 4 2M 64k" "$(uri "$tmp/n0/nbd")" >qemu.slow 2>&1 &
+record_pid $!
+inflight () { status n0; [[ $ANSWER == *'"inflight":1,'* ]]; }
+wait_for 5 inflight || fail "the slow write is not shown: $ANSWER"
+echo '{"id":9001,"cmd":"hold"}' >&"$CTLFD_n0"
+echo '{"id":9002,"cmd":"role","role":"none"}' >&"$CTLFD_n0"
+wait_for 5 grep -q '"id":9001,.*"superseded"' n0/answers || fail "the hold is not answered"
+sleep 0.3 # in which it was written as released
+"$CRGCTL" iasp dump n0/store >dump || fail "dump"
+! grep -q "^  flags .*clean" dump || { cat dump; fail "written as released while a worker still writes"; }
+wait_for 10 grep -q '"id":9002,' n0/answers || fail "the release is not answered"
+grep -q '"id":9002,.*"clean":true' n0/answers || fail "not released cleanly"
+head -c 64K /dev/zero | tr '\0' '\004' >pattern
+cmp -n 64K -i 0:2M pattern n0/store || fail "the worker's write is lost"
