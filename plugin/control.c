@@ -416,8 +416,13 @@ command (struct engine *e, json_t *request)
       role_task (e, cmd[0] == 'h' ? TASK_HOLD : TASK_QUIT, NULL, id, wait_ms_of (request, 5000));
   }
   else if (strcmp (cmd, "resume") == 0) {
-    role_resume (e);
-    control_ok (e, 0, id, NULL);
+    /* What is given up is drained and written as released: nothing is written to it any more. */
+    if (e->task.kind != TASK_NONE && e->task.kind != TASK_HOLD)
+      control_error (e, 0, id, "busy", "a change of role is under way");
+    else {
+      role_resume (e);
+      control_ok (e, 0, id, NULL);
+    }
   }
   else
     control_error (e, 0, id, "usage", "unknown command '%s'", cmd);

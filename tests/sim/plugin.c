@@ -563,6 +563,8 @@ plugin_command (struct wplugin *p)
     break;
   case CTL_RESUME:
     w.node[p->node].sup[p->iasp].resume_owed = false; /* it answers at once */
+    if (p->task.kind != TASK_NONE && p->task.kind != TASK_HOLD)
+      break;
     if (p->task.kind == TASK_HOLD)
       task_end (p);
     if (p->role == HOST_PRODUCTION)
