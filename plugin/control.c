@@ -255,11 +255,11 @@ status (struct engine *e)
   json_object_set_new (s, "production", json_string (e->production));
   json_object_set_new (
     s, "store",
-    open ? json_pack ("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b}", "path", e->ia->p.store, "meta",
+    open ? json_pack ("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:i}", "path", e->ia->p.store, "meta",
                       e->ia->p.meta, "size", (json_int_t) e->ia->store.own_bytes, "boot_id", boot, "generation", (json_int_t) sb->generation,
                       "tenure", (json_int_t) sb->tenure, "since", (json_int_t) sb->since, "clean", e->judge.was_clean, "restarted",
                       e->judge.restarted, "direct", e->ia->store.direct, "unusable", (sb->flags & SUPER_F_UNUSABLE) != 0,
-                      "failed", atomic_load (&e->ia->store.failed) != 0)
+                      "failed", atomic_load (&e->ia->store.failed) != 0, "sites", (int) e->rec.n_sites)
          : json_null ());
   if (open && e->mapw.on && e->mapw.mark.written.map)
     json_object_set_new (json_object_get (s, "store"), "written", json_integer ((json_int_t) mark_written_bytes (&e->mapw.mark)));

@@ -117,9 +117,10 @@ role_fields (const struct engine *e)
   char boot[IDENT_ID_TEXT_LEN];
 
   ident_id_to_text (e->boot_id, boot);
-  return json_pack ("{s:I, s:s, s:I, s:b, s:b, s:b, s:i}", "size", (json_int_t) e->ia->p.size, "boot_id", boot,
+  return json_pack ("{s:I, s:s, s:I, s:b, s:b, s:b, s:i, s:i}", "size", (json_int_t) e->ia->p.size, "boot_id", boot,
                     "generation", (json_int_t) e->meta.sb.generation, "restarted", e->judge.restarted, "clean", e->judge.was_clean,
-                    "unusable", (e->meta.sb.flags & SUPER_F_UNUSABLE) != 0, "port", (int) e->copyside.port);
+                    "unusable", (e->meta.sb.flags & SUPER_F_UNUSABLE) != 0, "port", (int) e->copyside.port,
+                    "sites", (int) e->rec.n_sites);
 }
 
 static void

@@ -88,6 +88,8 @@ struct store_info {
   uint8_t lineage[CRG_ID_LEN];
   uint8_t boot_id[CRG_ID_LEN];
   uint64_t size;
+  uint8_t sites;             /* HOSTED: of the record that the plugin has; 0: not said.
+                                C7: it has no place for others.  Not announced */
 };
 
 struct group_event {

@@ -112,7 +112,7 @@ on_hosted (struct group *g, const struct group_event *ev)
     /* S3: a plugin of an earlier run of crgd is adopted. */
     h->told_role = ev->role;
     h->told_tenure = ev->tenure;
-    h->told_sites = g->applied.def.n_sites;
+    h->told_sites = ev->store.sites ? ev->store.sites : g->applied.def.n_sites;
     /* L3: it was opened when every lease before its tenure was over, which
      * stays so; this run need not wait for that again (F7).  Without a state
      * nobody knows whose lease that was. */

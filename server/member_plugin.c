@@ -52,6 +52,7 @@ on_hosted (void *opaque, enum host_role role, uint64_t tenure, bool ok, const ch
     ev.store.restarted = json_is_true (json_object_get (info, "restarted"));
     ev.store.unusable = json_is_true (json_object_get (info, "unusable"));
     ev.store.tenure = tenure;
+    ev.store.sites = (uint8_t) MIN (json_u64 (info, "sites"), (uint64_t) CRG_MAX_SITES);
     ev.store.size = s->def.iasps[sh->index].size;
     memcpy (ev.store.lineage, s->lineage, CRG_ID_LEN);
     memcpy (ev.store.boot_id, m->d->boot_id, CRG_ID_LEN);

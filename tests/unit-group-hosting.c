@@ -101,6 +101,14 @@ adoption (void)
                               .store = base[N1].host[0].store });
   ok (g.host[0].open && g.lease[0].cleared == 2,
       "S3, F7: a plugin of an earlier run was opened when every earlier lease was over");
+
+  /* That run died when it had stored the new site, and before it told the plugin to end. */
+  closed (N1);
+  tenure_2 ();
+  feed ((struct group_event){ .kind = GE_HOSTED, .ok = true, .role = HOST_PRODUCTION, .tenure = 2,
+                              .store = { .can_host = true, .has_super = true, .agrees_ids = true, .sites = 1 } });
+  ok (find (GA_HOST)->kind == GA_HOST && find (GA_HOST)->role == HOST_NONE,
+      "C7: one that knows of fewer sites than there are is ended");
 }
 
 /* n2 was production before, and its crgd has begun anew and asked for nothing yet. */

@@ -35,6 +35,7 @@ crgd_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok,
     ev.store.restarted = info->restarted;
     ev.store.unusable = info->unusable;
     ev.store.tenure = tenure;
+    ev.store.sites = info->sites;
     ev.store.size = W_SIZE;
     memcpy (ev.store.lineage, w.created.lineage, CRG_ID_LEN);
     node_boot_id (n, ev.store.boot_id);

@@ -89,6 +89,7 @@ plugin_answer (struct wplugin *p, const struct ctlmsg *ask, enum ctl_kind kind, 
   m->role = p->role;
   m->tenure = p->rec.tenure;
   m->generation = p->sb.generation;
+  m->sites = p->rec.n_sites;
   m->restarted = p->judge.restarted;
   m->unusable = (p->sb.flags & SUPER_F_UNUSABLE) != 0;
   if (!ok)
@@ -244,6 +245,7 @@ take_record (struct wplugin *p, const struct ctlmsg *m)
   const struct prec *r = &m->rec;
 
   if (p->role == HOST_NONE || r->tenure < p->rec.tenure || r->generation < p->rec.generation
+      || r->n_sites != p->rec.n_sites
       || (p->role == HOST_PRODUCTION && r->tenure != p->rec.tenure)) {
     plugin_answer (p, m, CTL_PUSHED, false, "the record is older, or of another production");
     return;

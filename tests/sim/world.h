@@ -179,7 +179,7 @@ enum ctl_kind {
 };
 
 struct ctlmsg {
-  uint8_t kind, role, site, sync;
+  uint8_t kind, role, site, sync, sites;
   bool ok, restarted, unusable;
   uint32_t node, conn, serial;
   uint64_t tenure, seq, until_ms, generation, at;
