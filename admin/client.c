@@ -97,15 +97,15 @@ exchange (struct cli *cli, const char *path, json_t *request, bool quiet, json_t
           size_t errlen)
 {
   struct jsonl_reader reader;
-  CLEANUP_CLOSE int fd = jsonl_connect (path);
+  CLEANUP_CLOSE int fd = jsonl_connect (path, cli->timeout_ms);
   const char *progress;
   json_t *obj = NULL;
   int rc, code;
 
-  if (fd < 0)
+  if (fd < 0 && fd != -ETIMEDOUT)
     return connect_error (path, -fd, err, errlen);
   jsonl_reader_init (&reader, 0);
-  rc = jsonl_send (fd, request, cli->timeout_ms);
+  rc = fd < 0 ? fd : jsonl_send (fd, request, cli->timeout_ms);
   while (rc == 0) {
     rc = jsonl_receive (fd, &reader, cli->timeout_ms, &obj);
     if (rc < 0)

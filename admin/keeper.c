@@ -210,7 +210,7 @@ keeper_proxy_status (const char *dir, int timeout_ms)
   json_t *o = NULL;
 
   file_in (path, sizeof path, dir, "proxy.status");
-  fd = jsonl_connect (path);
+  fd = jsonl_connect (path, timeout_ms);
   if (fd < 0)
     return NULL;
   jsonl_reader_init (&r, 0);

@@ -326,8 +326,9 @@ address (const char *path, struct sockaddr_un *addr)
 }
 
 int
-jsonl_connect (const char *path)
+jsonl_connect (const char *path, int timeout_ms)
 {
+  struct timeval patience = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 }, none = { 0 };
   CLEANUP_CLOSE int fd = -1;
   struct sockaddr_un addr;
   int r = address (path, &addr), ret;
@@ -337,10 +338,15 @@ jsonl_connect (const char *path)
   fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0)
     return -errno;
+  /* Who takes no connections any more has a queue, and it may be full. */
+  if (timeout_ms >= 0 && setsockopt (fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
+    return -errno;
   do
     r = connect (fd, (struct sockaddr *) &addr, sizeof addr);
   while (r < 0 && errno == EINTR);
   if (r < 0)
+    return errno == EAGAIN ? -ETIMEDOUT : -errno;
+  if (timeout_ms >= 0 && setsockopt (fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof none) < 0)
     return -errno;
   ret = fd;
   fd = -1;

@@ -79,8 +79,9 @@ extern int jsonl_listen (const char *path, mode_t mode);
 /* Next connection, close-on-exec and non-blocking; -EAGAIN if there is none. */
 extern int jsonl_accept (int listen_fd);
 
-/* A blocking, close-on-exec connection; -errno. */
-extern int jsonl_connect (const char *path);
+/* A blocking, close-on-exec connection; -errno.  -ETIMEDOUT: its queue was full for timeout_ms, which is
+ * not 0 (negative: wait for ever). */
+extern int jsonl_connect (const char *path, int timeout_ms);
 
 /* Who is at the other end (as of its connect).  0 or -errno. */
 extern int jsonl_peer (int fd, pid_t *pid, uid_t *uid, gid_t *gid);

@@ -171,7 +171,7 @@ main (int argc, char **argv)
   if (record_file && !(record = json_load_file (record_file, 0, NULL)))
     fail ("the record can't be read");
   for (int tries = 0; tries < 100; tries++) { /* a socket that is bound may not listen yet */
-    fd = jsonl_connect (path);
+    fd = jsonl_connect (path, -1);
     if (fd >= 0)
       break;
     usleep (20000);

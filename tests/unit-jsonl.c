@@ -253,7 +253,7 @@ sockets (void)
     abort ();
   snprintf (path, sizeof path, "%s/s", dir);
 
-  is (jsonl_connect (path), -ENOENT, "nobody there");
+  is (jsonl_connect (path, -1), -ENOENT, "nobody there");
   l = jsonl_listen (path, 0660);
   ok (l >= 0, "listens");
   stat (path, &st);
@@ -261,7 +261,7 @@ sockets (void)
   ok (fcntl (l, F_GETFD) & FD_CLOEXEC && fcntl (l, F_GETFL) & O_NONBLOCK,
       "close-on-exec and non-blocking");
   is (jsonl_accept (l), -EAGAIN, "nobody yet");
-  c = jsonl_connect (path);
+  c = jsonl_connect (path, -1);
   ok (c >= 0 && fcntl (c, F_GETFD) & FD_CLOEXEC, "connects");
   a = jsonl_accept (l);
   ok (a >= 0 && fcntl (a, F_GETFD) & FD_CLOEXEC && fcntl (a, F_GETFL) & O_NONBLOCK, "accepts");
@@ -290,7 +290,7 @@ sockets (void)
   jsonl_reader_free (&r);
 
   is (jsonl_listen (path, 0600), -EADDRINUSE, "a live socket is not taken over");
-  ok ((fd = jsonl_connect (path)) >= 0, "and lives on");
+  ok ((fd = jsonl_connect (path, -1)) >= 0, "and lives on");
   close (fd);
 
   /* A listener that is busy, its queue full, is live too. */
@@ -304,12 +304,15 @@ sockets (void)
   }
   ok (n < JSONL_BACKLOG + 8 && errno == EAGAIN, "its queue is full after %d", n);
   is (jsonl_listen (path, 0600), -EADDRINUSE, "and it is not taken over");
+  alarm (20);
+  is (jsonl_connect (path, 50), -ETIMEDOUT, "who connects to it waits no longer than told");
+  alarm (0);
   for (; n >= 0; n--)
     close (queued[n]);
 
   close (l);
   l = -1;
-  is (jsonl_connect (path), -ECONNREFUSED, "now it is stale");
+  is (jsonl_connect (path, -1), -ECONNREFUSED, "now it is stale");
   l = jsonl_listen (path, 0600);
   ok (l >= 0, "and replaced");
   stat (path, &st);
@@ -326,7 +329,7 @@ sockets (void)
   memset (longer, 'x', sizeof longer - 1);
   longer[sizeof longer - 1] = '\0';
   is (jsonl_listen (longer, 0600), -ENAMETOOLONG, "a path too long to listen on");
-  is (jsonl_connect (longer), -ENAMETOOLONG, "or to connect to");
+  is (jsonl_connect (longer, -1), -ENAMETOOLONG, "or to connect to");
   is (jsonl_listen ("", 0600), -EINVAL, "no path");
 
   json_decref (request);

@@ -273,7 +273,7 @@ static bool
 talk (const void *data, size_t size)
 {
   struct jsonl_reader r;
-  int fd = jsonl_connect ("run/crgd.sock");
+  int fd = jsonl_connect ("run/crgd.sock", -1);
   bool answered = false;
   json_t *obj;
 

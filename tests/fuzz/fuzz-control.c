@@ -90,7 +90,7 @@ static bool
 talk (const void *data, size_t size, const char *last)
 {
   struct jsonl_reader r;
-  int fd = jsonl_connect ("ctl");
+  int fd = jsonl_connect ("ctl", -1);
   bool answered = false;
   json_t *obj;
 
