@@ -754,7 +754,8 @@ parse_crgd (struct reader *r, char *text, size_t len)
   memset (c, 0, sizeof *c);
   strcpy (c->state_dir, "/var/lib/nbd-crg");
   strcpy (c->run_dir, "/run/nbd-crg");
-  strcpy (c->tls_dir, "/etc/nbd-crg/pki");
+  strcpy (c->tls_dir, SYSCONFDIR "/nbd-crg/pki");
+  strcpy (c->hooks_dir, SYSCONFDIR "/nbd-crg/hooks.d");
   strcpy (c->engine_socket, "/run/nbd-crg/hub.sock");
   c->token_ms = 1000;
   c->lease_ms = 3000;

@@ -32,7 +32,7 @@ struct conf_crgd {
   char nbdkit[CRG_PATH_MAX + 1];       /* "": the one found when this was built */
   char plugin[CRG_PATH_MAX + 1];       /* "": the installed one */
   uint32_t threads;                    /* of a plugin for each connection */
-  char hooks_dir[CRG_PATH_MAX + 1];    /* "": hooks.d in the configuration's place */
+  char hooks_dir[CRG_PATH_MAX + 1];
   uint32_t hook_timeout_ms;
   char fence_hook[CRG_PATH_MAX + 1];   /* S1 d; "": nothing is fenced */
   uint32_t fence_timeout_ms;

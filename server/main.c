@@ -464,8 +464,6 @@ main (int argc, char **argv)
     snprintf (d->conf.nbdkit, sizeof d->conf.nbdkit, "%s", NBDKIT_PROG);
   if (d->conf.plugin[0] == '\0')
     snprintf (d->conf.plugin, sizeof d->conf.plugin, "%s/nbdkit-iasp-plugin.so", PLUGINDIR);
-  if (d->conf.hooks_dir[0] == '\0')
-    snprintf (d->conf.hooks_dir, sizeof d->conf.hooks_dir, "%s/nbd-crg/hooks.d", SYSCONFDIR);
   find_conf_dir (d, config);
   d->incarnation = clock_random_u64 () | 1;
   r = clock_boot_id (d->boot_id);

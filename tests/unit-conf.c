@@ -319,7 +319,8 @@ test_good (void)
 
   ok (parse_crgd (good_crgd, &d) == 0, "a good crgd.conf is read %s", err);
   is_str (d.name, "p1", "its name");
-  is_str (d.tls_dir, "/etc/nbd-crg/pki", "certificates by default");
+  is_str (d.tls_dir, SYSCONFDIR "/nbd-crg/pki", "certificates by default");
+  is_str (d.hooks_dir, SYSCONFDIR "/nbd-crg/hooks.d", "hooks by default");
   is (d.start_wait_ms, 60000, "start-wait-ms by default");
   ok (parse_crgd ("[node]\nname = p1", &d) == 0, "a name suffices %s", err);
   is_str (d.run_dir, "/run/nbd-crg", "run-dir by default");

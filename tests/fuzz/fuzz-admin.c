@@ -6,7 +6,6 @@
  * what a request may do is decided before that, and what the group makes of it is fuzz-group's.
  */
 #define PLUGINDIR "/nowhere"
-#define SYSCONFDIR "/nowhere"
 #define main crgd_main
 #define qb_loop_run crgd_loop_run
 #include "server/main.c"
