@@ -12,13 +12,13 @@ lab_up 3
 names=(- p1 c1 w1)
 
 # The README's own text, with the lab's addresses and stores.
+here () { sed "s/192.0.2.11/$(lab_address 1)/; s/192.0.2.21/$(lab_address 2)/; s/192.0.2.31/$(lab_address 3)/"; }
 section ()
 {
   sed -n '/^## The first real cluster/,/^## /p' "$CRG_SRC_DIR/README.md"
 }
 section | sed -n '/^       \[crg\]/,/^   `crgctl/p' | sed -n 's/^       //p; /^$/p' |
-  sed "s/192.0.2.11/$(lab_address 1)/; s/192.0.2.21/$(lab_address 2)/; s/192.0.2.31/$(lab_address 3)/
-       s,/dev/vg0/payroll,$tmp/store,; s/^store = \(.*\)/store.rome = \1.rome\nstore.milan = \1.milan/" >"$tmp/payroll.conf"
+  here | sed "s,/dev/vg0/payroll,$tmp/store,; s/^store = \(.*\)/store.rome = \1.rome\nstore.milan = \1.milan/" >"$tmp/payroll.conf"
 grep -q '^\[node w1\]' "$tmp/payroll.conf" && grep -q '^mirror-port' "$tmp/payroll.conf" ||
   { cat "$tmp/payroll.conf"; fail "the README's definition was not found"; }
 "$CRGCTL" check-conf "$tmp/payroll.conf"
@@ -26,8 +26,7 @@ truncate -s 80M "$tmp/store.rome" "$tmp/store.milan"
 
 # Step 2, the command as it is written, over two lines.
 command=$(section | tr '\n' ' ' | grep -o 'crgctl init-pki [^`]*')
-command=$(echo "$command" | sed "s/192.0.2.11/$(lab_address 1)/; s/192.0.2.21/$(lab_address 2)/; s/192.0.2.31/$(lab_address 3)/
-  s,init-pki pki,init-pki $tmp/pki,; s,^crgctl,$CRGCTL,")
+command=$(echo "$command" | here | sed "s,init-pki pki,init-pki $tmp/pki,; s,^crgctl,$CRGCTL,")
 $command >"$tmp/pki.log"
 
 # Steps 3 and 4
@@ -35,7 +34,9 @@ section | grep -q 'crgctl cluster conf payroll.conf' || fail "the README doesn't
 "$CRGCTL" cluster conf "$tmp/payroll.conf" >"$tmp/corosync.conf"
 lab_spread_conf
 section | sed -n '/^       \[node\]$/,/^   and start/p' | sed -n 's/^       //p' >"$tmp/crgd.conf"
-grep -q '^type = corosync' "$tmp/crgd.conf" || { cat "$tmp/crgd.conf"; fail "the README's crgd.conf was not found"; }
+clients () { sed -n '/^## Clients that/,/^## Limits/p' "$CRG_SRC_DIR/README.md"; }
+clients | sed -n 's/^    \(\[client\].*\|listen = .*\)/\1/p' >>"$tmp/crgd.conf"
+grep -q '^type = corosync' "$tmp/crgd.conf" && grep -q '^listen = :10808' "$tmp/crgd.conf" || { cat "$tmp/crgd.conf"; fail "the README's crgd.conf was not found"; }
 for i in 1 2 3; do
   mkdir -p "$tmp/n$i/state" "$tmp/n$i/r"
   sed "s/^name = p1/name = ${names[i]}\nstate-dir = ${tmp//\//\\/}\/n$i\/state\nrun-dir = ${tmp//\//\\/}\/n$i\/r\ntls-certificates = ${tmp//\//\\/}\/pki\/${names[i]}\nnbdkit = ${CRG_NBDKIT//\//\\/}\nplugin = ${PLUGIN//\//\\/}/" \
@@ -63,6 +64,19 @@ head -c 16M /dev/urandom >"$tmp/data"
 lab_in 3 nbdcopy "$tmp/data" "$(with_certificate "$uri")"
 expect_fail lab_in 3 nbdinfo "${uri/nbds:/nbd:}" >"$tmp/plain" 2>&1
 expect_fail lab_in 3 nbdinfo "$uri" >"$tmp/nameless" 2>&1
+
+# One that follows production, with the words that the README has for attach; it finds each node's name and address
+# in its certificate, or it would wait for ever.
+nodes=$(clients | sed -n 's/.*crgctl attach payroll .*--nodes \([^ ]*\).*/\1/p' | here)
+follow () # NBDKIT-OPTION...: of the README's nodes, these
+{
+  lab_in 3 timeout 15 "$CRG_NBDKIT" -f -t 64 -U - "${PLUGIN/iasp/crg}" payroll nodes="$1" \
+    tls-certificates="$tmp/pki/clients/app1" timeout=10 --run "nbdcopy \"\$uri\" $tmp/followed" >"$tmp/follow.log" 2>&1
+}
+for one in ${nodes//,/ }; do
+  follow "$one" || { cat "$tmp/follow.log"; fail "a client that asks $one"; }
+done
+cmp -n $((16 << 20)) "$tmp/data" "$tmp/followed" || fail "the client that follows reads something else"
 
 # p1 dies; c1 takes over, w1 makes the majority.
 t0=$(now_ms)
