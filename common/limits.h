@@ -297,8 +297,10 @@
 #define HUB_OUT_MAX (16 * 1024 * 1024)
 /* One connection a node. */
 #define HUB_MAX_MEMBERS CRG_MAX_NODES
-/* A group for each CRG, one for the cluster, and room for those being left. */
-#define HUB_MAX_GROUPS (2 * CRG_MAX_CRGS)
+/* Of one crgd: a group for each CRG, one for the cluster, and as many that are being left, for who was
+ * expelled joins again at once. */
+#define ENGINE_MAX_GROUPS (2 * CRG_MAX_CRGS + 1)
+#define HUB_MAX_GROUPS    ENGINE_MAX_GROUPS
 /* Silence is counted in PINGs: four unanswered ones in a token time. */
 #define HUB_PINGS_PER_TOKEN 4
 #define HUB_TICK_MS         10

@@ -82,7 +82,7 @@ struct corosync_engine {
   bool quorum_known;
   uint64_t rate_at_ms; /* the bucket of RATE was last filled */
   unsigned rate_left; /* frames */
-  struct corosync_group groups[CRG_MAX_CRGS];
+  struct corosync_group groups[ENGINE_MAX_GROUPS];
   struct engine_corosync_stats stats;
 };
 
@@ -101,7 +101,7 @@ engine_of (struct engine *e)
 static struct corosync_group *
 group_find (struct corosync_engine *e, const char *name)
 {
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++)
     if (e->groups[i].used && !e->groups[i].leaving && strcmp (e->groups[i].name, name) == 0)
       return &e->groups[i];
   return NULL;
@@ -461,7 +461,7 @@ on_quorum (quorum_handle_t handle, uint32_t quorate, struct quorum_ring_id ring,
   e->quorum_ring = (struct cpg_ring){ .seq = ring.seq, .node = ring.nodeid };
   e->quorum_known = true;
   e->stats.quorate = quorate != 0;
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++)
     if (e->groups[i].open)
       cpg_view_quorum (&e->groups[i].view, e->quorum_ring, quorate != 0);
 }
@@ -480,7 +480,7 @@ quorum_on_fd (int32_t fd, int32_t revents, void *data)
     engine_break (e, "connection to votequorum lost", err);
   else if (revents & (POLLHUP | POLLERR | POLLNVAL))
     engine_break (e, "connection to votequorum lost", CS_ERR_LIBRARY);
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++)
     group_settle (&e->groups[i]);
   return 0;
 }
@@ -567,7 +567,7 @@ group_open (struct corosync_group *g)
 static void
 engine_close (struct corosync_engine *e)
 {
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++) {
     group_close (&e->groups[i]);
     if (e->groups[i].leaving)
       memset (&e->groups[i], 0, sizeof e->groups[i]);
@@ -631,7 +631,7 @@ engine_connect (struct corosync_engine *e)
   }
   e->connected = e->stats.connected = true;
   e->stats.connects++;
-  for (unsigned i = 0; i < CRG_MAX_CRGS && !e->broken; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS && !e->broken; i++)
     if (e->groups[i].used && !e->groups[i].leaving)
       group_open (&e->groups[i]);
   if (e->broken)
@@ -688,12 +688,12 @@ on_pump (void *data)
 
   e->pump_set = false;
   /* First, since one that was left may be joined again already. */
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++)
     if (e->groups[i].leaving) {
       group_close (&e->groups[i]);
       memset (&e->groups[i], 0, sizeof e->groups[i]);
     }
-  for (unsigned i = 0; i < CRG_MAX_CRGS && e->connected && !e->broken; i++) {
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS && e->connected && !e->broken; i++) {
     struct corosync_group *g = &e->groups[i];
 
     if (!g->used)
@@ -737,7 +737,7 @@ corosync_join (struct engine *base, const char *name)
     return -EINVAL;
   if (group_find (e, name))
     return -EEXIST;
-  for (unsigned i = 0; i < CRG_MAX_CRGS && g == NULL; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS && g == NULL; i++)
     if (!e->groups[i].used)
       g = &e->groups[i];
   if (g == NULL)
@@ -810,7 +810,7 @@ corosync_destroy (struct engine *base)
 {
   struct corosync_engine *e = engine_of (base);
 
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++)
     if (e->groups[i].used && !e->groups[i].leaving)
       group_pump (&e->groups[i]);
   engine_close (e);

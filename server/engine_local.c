@@ -45,7 +45,7 @@ struct engine_local {
   uint64_t heard_ms;
   unsigned retry_ms;
   qb_loop_timer_handle timer;
-  struct local_group groups[HUB_MAX_GROUPS];
+  struct local_group groups[ENGINE_MAX_GROUPS];
 };
 
 static int on_hub (int fd, int revents, void *opaque);
@@ -93,7 +93,7 @@ disconnect (struct engine_local *e)
   hub_stream_close (&e->stream);
   e->welcomed = false;
   e->broken = false;
-  for (unsigned i = 0; i < HUB_MAX_GROUPS; i++) {
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++) {
     e->groups[i].has_view = false;
     e->groups[i].leaving = 0;
     if (!e->groups[i].joined)
@@ -155,7 +155,7 @@ on_timer (void *opaque)
 static struct local_group *
 find_group (struct engine_local *e, const char *name)
 {
-  for (unsigned i = 0; i < HUB_MAX_GROUPS; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++)
     if (e->groups[i].name[0] && strcmp (e->groups[i].name, name) == 0)
       return &e->groups[i];
   return NULL;
@@ -202,7 +202,7 @@ on_frame (struct engine_local *e, const struct hub_frame *f)
     e->refused_logged = false;
     e->retry_ms = ENGINE_RETRY_MIN_MS;
     e->base.cb.up (e->base.opaque);
-    for (unsigned i = 0; i < HUB_MAX_GROUPS; i++)
+    for (unsigned i = 0; i < ENGINE_MAX_GROUPS; i++)
       if (e->groups[i].name[0] && e->groups[i].joined)
         send_group_frame (e, HUB_JOIN, e->groups[i].name);
     return;
@@ -276,7 +276,7 @@ local_join (struct engine *base, const char *group)
 
   if (group[0] == '\0' || strlen (group) > CRG_NAME_MAX)
     return -EINVAL;
-  for (unsigned i = 0; i < HUB_MAX_GROUPS && g == NULL; i++)
+  for (unsigned i = 0; i < ENGINE_MAX_GROUPS && g == NULL; i++)
     if (e->groups[i].name[0] == '\0') {
       g = &e->groups[i];
       memset (g, 0, sizeof *g);

@@ -227,6 +227,24 @@ stats (void)
        left_to_send, s.token_ms, s.consensus_ms);
 }
 
+/* As many groups as a crgd may be in, or about to leave, beside the one: there is room for them. */
+static int
+crowd (void)
+{
+  char name[8];
+  int r = 0;
+
+  for (unsigned i = 0; i < 2 * CRG_MAX_CRGS && r == 0; i++) {
+    snprintf (name, sizeof name, "crowd%u", i);
+    r = engine->ops->join (engine, name);
+  }
+  for (unsigned i = 0; i < 2 * CRG_MAX_CRGS; i++) {
+    snprintf (name, sizeof name, "crowd%u", i);
+    engine->ops->leave (engine, name); /* none was opened yet */
+  }
+  return r;
+}
+
 static void
 command (char *line)
 {
@@ -255,6 +273,8 @@ command (char *line)
     view = 0;
     say ("DOWN left"); /* the view's end is not for us any more */
   }
+  else if (strcmp (line, "crowd") == 0)
+    r = crowd ();
   else if (strcmp (line, "stats") == 0)
     stats ();
   else if (strcmp (line, "quit") == 0)
@@ -532,7 +552,7 @@ usage (void)
                    "  rate N LEN   N messages a second (0 ends it)\n"
                    "  ack          acknowledge every message from now on\n"
                    "  block MS     do not come to the loop for so long\n"
-                   "  join, leave, stats, quit\n"
+                   "  join, leave, crowd, stats, quit\n"
                    "       enginetest [--nodes N] --check LOG...\n");
   return 2;
 }

@@ -34,6 +34,7 @@ member_tell 3 send 10 100
 for i in 1 2; do member_wait_count e$i D 1572; done
 
 # One process leaves and joins at once, again and again: each time a new view with its own id.
+member_tell 2 crowd
 n=$(member_count e2 V)
 for k in 1 2 3 4 5; do
   member_tell 2 leave
