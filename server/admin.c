@@ -815,7 +815,7 @@ on_client (int fd, int revents, void *opaque)
       c->broken = true;
   }
   if (revents & (POLLERR | POLLHUP))
-    c->broken = c->ended; /* it has closed both ways */
+    c->broken |= c->ended; /* it has closed both ways */
   serve (c);
   if (!c->broken && c->ended && c->busy)
     flush (c);

@@ -157,6 +157,8 @@ daemon_remove (struct daemon *d, struct member *m, bool again)
   if (rm == NULL)
     return;
   member_leave (m);
+  /* Now, for a client that hangs up before the job looks for its requests in the list. */
+  member_end_requests (m);
   *rm = (struct removal){ d, m, again };
   if (qb_loop_job_add (d->loop, QB_LOOP_HIGH, rm, do_remove) < 0)
     abort ();

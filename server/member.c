@@ -20,7 +20,6 @@
 
 #include "common/clock.h"
 #include "common/crc32c.h"
-#include "common/exitcodes.h"
 #include "common/jsonl.h"
 #include "common/util-posix.h"
 #include "server/cluster.h"
@@ -165,65 +164,6 @@ member_spec (const struct member *m, unsigned iasp, unsigned node, struct plugin
   const struct crg_state *s = member_state (m);
 
   return s && tell_spec (&m->d->conf, s, iasp, node, spec);
-}
-
-/* ---- operator's requests --------------------------------------------------------------- */
-
-static void
-reply (struct member *m, uint64_t id, int code, const char *reason)
-{
-  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
-    if (m->requests[i].id == id && id != 0) {
-      struct pending_request r = m->requests[i];
-
-      m->requests[i].id = 0;
-      r.done (r.opaque, code, reason);
-      return;
-    }
-}
-
-static void
-request (struct member *m, struct group_event *ev, unsigned timeout_ms, member_reply_fn *done,
-         void *opaque)
-{
-  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
-    if (m->requests[i].id == 0) {
-      m->requests[i] = (struct pending_request){
-        .id = ++m->next_request, .deadline_ms = clock_boottime_ms () + timeout_ms + REQUEST_ANSWER_MS, .done = done,
-        .opaque = opaque };
-      ev->request_id = m->next_request;
-      ev->wait_ms = timeout_ms;
-      member_step (m, ev);
-      return;
-    }
-  done (opaque, CRG_EXIT_ERROR, "too many requests are waiting; try again later");
-}
-
-void
-member_request (struct member *m, enum group_request what, const struct member_about *about,
-                bool forced, bool dry_run, unsigned timeout_ms, member_reply_fn *done, void *opaque)
-{
-  request (m, &(struct group_event){ .kind = GE_REQUEST, .request = (uint8_t) what,
-                                     .node = about->node, .iasp = about->iasp, .site = about->site,
-                                     .mode = (uint8_t) about->mode, .forced = forced,
-                                     .dry_run = dry_run },
-           timeout_ms, done, opaque);
-}
-
-void
-member_request_node (struct member *m, const struct node_change *change, unsigned timeout_ms,
-                     member_reply_fn *done, void *opaque)
-{
-  request (m, &(struct group_event){ .kind = GE_REQUEST, .request = GR_NODE, .node_change = change },
-           timeout_ms, done, opaque);
-}
-
-void
-member_forget_requests (struct member *m, void *opaque)
-{
-  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
-    if (m->requests[i].id && m->requests[i].opaque == opaque)
-      m->requests[i].id = 0;
 }
 
 /* ---- actions --------------------------------------------------------------------------- */
@@ -428,7 +368,7 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
       plugin_resume (p);
     return true;
   case GA_REPLY:
-    reply (m, a->request_id, a->code, a->reason);
+    member_reply (m, a->request_id, a->code, a->reason);
     return true;
   case GA_CONFIG:
     member_note (m, "CONFIG of %s from its host %s", iasp, s ? tell_node_name (s, a->node) : "?");
@@ -618,10 +558,7 @@ on_timer (void *opaque)
   struct group_event tick = { .kind = GE_TICK };
   uint64_t now = clock_boottime_ms ();
 
-  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
-    if (m->requests[i].id && now >= m->requests[i].deadline_ms)
-      reply (m, m->requests[i].id, CRG_EXIT_TIMEOUT,
-             "no answer of the group in time; its outcome is in `crgctl status`");
+  member_expire_requests (m, now);
   if (m->ending) {
     if (member_is_idle (m) || now >= m->ending_until_ms) {
       m->gone = true;
@@ -803,8 +740,6 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
 void
 member_free (struct member *m)
 {
-  const struct crg_state *s;
-
   script_cancel (m->fence);
   member_leave (m);
   qb_loop_timer_del (m->d->loop, m->timer);
@@ -813,14 +748,7 @@ member_free (struct member *m)
     plugin_free (m->iasps[i].plugin);
     agent_free (m->iasps[i].agent);
   }
-  s = member_state (m);
-  for (unsigned i = 0; i < MEMBER_MAX_REQUESTS; i++)
-    if (m->requests[i].id) {
-      if (s && s->deleted)
-        reply (m, m->requests[i].id, CRG_EXIT_FINE, "");
-      else
-        reply (m, m->requests[i].id, CRG_EXIT_ERROR, "crgd gives this CRG up");
-    }
+  member_end_requests (m);
   events_free (m->watcher);
   free (m->g);
   free (m->out);

@@ -50,6 +50,8 @@ extern void member_request (struct member *m, enum group_request request,
 extern void member_request_node (struct member *m, const struct node_change *change,
                                  unsigned timeout_ms, member_reply_fn *done, void *opaque);
 extern void member_forget_requests (struct member *m, void *opaque);
+/* Answers what is still open: this shell is about to go. */
+extern void member_end_requests (struct member *m);
 
 /* Begins to end the plugins (stop.h), mirror copies only if asked;
  * member_is_idle tells when all have ended. */

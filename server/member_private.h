@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The inside of the shell of one CRG, for its files: member.c (life, views,
- * time, the core's actions) and member_agent.c (resources that agents run).
+ * time, the core's actions), member_plugin.c (plugins and stores),
+ * member_agent.c (resources that agents run), member_request.c (operators).
  */
 #ifndef CRG_MEMBER_PRIVATE_H
 #define CRG_MEMBER_PRIVATE_H
@@ -102,6 +103,10 @@ extern void member_arm (struct member *m);
  * that is started next; NULL: it can't be here.  GA_PROBE: of a store or of an agent. */
 extern struct plugin *member_get_plugin (struct member *m, unsigned iasp);
 extern void member_probe (struct member *m, unsigned iasp);
+
+/* member_request.c: an answer of the group, none in time, none any more. */
+extern void member_reply (struct member *m, uint64_t id, int code, const char *reason);
+extern void member_expire_requests (struct member *m, uint64_t now_ms);
 
 /* member_agent.c.  The resource's agent, made when it is first asked for; NULL:
  * it is no script, or can't be here. */
