@@ -297,6 +297,9 @@
 #define HUB_OUT_MAX (16 * 1024 * 1024)
 /* One connection a node. */
 #define HUB_MAX_MEMBERS CRG_MAX_NODES
+/* A node that keeps out of a group, for its state file can't be written (C6) or it could not join, tries again
+ * after this.  Nobody notices a try in vain. */
+#define MEMBER_REJOIN_MS 1000
 /* Of one crgd: a group for each CRG, one for the cluster, and as many that are being left, for who was
  * expelled joins again at once. */
 #define ENGINE_MAX_GROUPS (2 * CRG_MAX_CRGS + 1)

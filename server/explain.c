@@ -380,7 +380,7 @@ explain_iasp (const struct member *m, unsigned iasp)
                       "copies", copies, "waits", json_array ());
   }
   p.r = &p.s->rec[iasp];
-  group_status (member_group (m), clock_boottime_ms (), &p.st);
+  member_status (m, clock_boottime_ms (), &p.st);
   p.report = status_find_report (m, host_of (&p), iasp, &p.report_age_ms);
   say_production (&p, lines);
   for (unsigned i = 0; i < p.s->def.n_sites && p.s->def.iasps[iasp].type == RES_IASP; i++)

@@ -76,13 +76,34 @@ daemon_find_iasp (struct daemon *d, const char *iasp, unsigned *index)
   return NULL;
 }
 
+/* `state` NULL: it has none, or can't use it (C6). */
+static struct member *
+add_member (struct daemon *d, const char *crg, const struct crg_state *state, uint64_t promised,
+            const struct node_name_id *nodes, unsigned n_nodes)
+{
+  struct member *m;
+
+  for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
+    if (d->members[i])
+      continue;
+    m = member_new (d, crg, state, promised, nodes, n_nodes);
+    if (m == NULL)
+      break;
+    d->members[i] = m;
+    if (d->engine)
+      member_join (m);
+    return m;
+  }
+  log_error ("%s: no room for another CRG (at most %d)", crg, CRG_MAX_CRGS);
+  return NULL;
+}
+
 struct member *
 daemon_add (struct daemon *d, const char *crg, const struct node_name_id *nodes, unsigned n_nodes)
 {
   CLEANUP_FREE struct crg_state *state = malloc (sizeof *state);
   uint64_t promised = 0;
   int r = state ? statefile_load (d->conf.state_dir, crg, state, &promised) : -ENOMEM;
-  struct member *m;
 
   if (daemon_find (d, crg))
     return NULL;
@@ -92,21 +113,32 @@ daemon_add (struct daemon *d, const char *crg, const struct node_name_id *nodes,
                crg, d->conf.state_dir, r == -EBADMSG ? "it is damaged" : strerror (-r));
   if (r < 0 && n_nodes == 0)
     return NULL;
-  for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
-    if (d->members[i])
-      continue;
-    m = member_new (d, crg, r == 0 ? state : NULL, promised, nodes, n_nodes);
-    if (m == NULL)
-      break;
-    if (d->engine && member_join (m) < 0) {
-      member_free (m);
-      return NULL;
-    }
-    d->members[i] = m;
-    return m;
+  return add_member (d, crg, r == 0 ? state : NULL, promised, nodes, n_nodes);
+}
+
+/* A node that holds the state begins anew with it, or not yet: it doesn't become an empty one (C6), whose plugins
+ * nobody would look after, for a disk that can't be read now. */
+static void
+remove_and_add (struct daemon *d, struct member *m)
+{
+  CLEANUP_FREE struct crg_state *state = malloc (sizeof *state);
+  struct node_name_id nodes[CRG_MAX_NODES];
+  unsigned n_nodes = member_domain (m, nodes), slot = 0;
+  uint64_t promised = 0;
+  char crg[CRG_NAME_MAX + 1];
+  int r = state ? statefile_load (d->conf.state_dir, member_crg (m), state, &promised) : -ENOMEM;
+
+  snprintf (crg, sizeof crg, "%s", member_crg (m));
+  while (slot < CRG_MAX_CRGS && d->members[slot])
+    slot++;
+  if (r < 0 && member_state (m) && member_left (m) == LEAVE_AGAIN && slot < CRG_MAX_CRGS && !daemon_find (d, crg)) {
+    d->members[slot] = m;
+    member_stay (m, r);
+    return;
   }
-  log_error ("%s: no room for another CRG (at most %d)", crg, CRG_MAX_CRGS);
-  return NULL;
+  member_free (m);
+  if (!daemon_find (d, crg))
+    add_member (d, crg, r == 0 ? state : NULL, promised, nodes, n_nodes);
 }
 
 static void
@@ -115,30 +147,24 @@ do_remove (void *opaque)
   struct removal *rm = opaque;
   struct daemon *d = rm->d;
   const struct crg_state *s = member_state (rm->m);
-  struct node_name_id nodes[CRG_MAX_NODES];
-  unsigned n_nodes = 0;
-  char crg[CRG_NAME_MAX + 1];
+  const char *crg = member_crg (rm->m);
+  bool for_good = (s && s->deleted) || member_left (rm->m) == LEAVE_REMOVED;
   int r = 0;
 
-  snprintf (crg, sizeof crg, "%s", member_crg (rm->m));
   if (s && s->deleted)
     cluster_note_deleted (d->cluster, s->def.id);
-  if ((s && s->deleted) || member_left (rm->m) == LEAVE_REMOVED)
+  if (for_good)
     r = statefile_remove (d->conf.state_dir, crg);
-  else if (s && member_left (rm->m) == LEAVE_LINEAGE) {
+  else if (s && member_left (rm->m) == LEAVE_LINEAGE)
     /* C9: kept for whoever wants to look; this node begins empty. */
     r = statefile_set_aside (d->conf.state_dir, crg);
-    for (n_nodes = 0; n_nodes < s->def.n_nodes; n_nodes++) {
-      memcpy (nodes[n_nodes].name, s->def.nodes[n_nodes].name, sizeof nodes[0].name);
-      nodes[n_nodes].id = s->def.nodes[n_nodes].id;
-    }
-  }
   if (r < 0)
     log_error ("%s: its state file in %s can't be removed: %s", crg, d->conf.state_dir,
                strerror (-r));
-  member_free (rm->m);
-  if (rm->again && r == 0)
-    daemon_add (d, crg, nodes, n_nodes);
+  if (rm->again && !for_good && r == 0)
+    remove_and_add (d, rm->m);
+  else
+    member_free (rm->m);
   free (rm);
 }
 

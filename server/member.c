@@ -87,8 +87,22 @@ member_learn_node (struct member *m, const char *name, uint32_t id)
       m->nodes[i].id = id;
       return;
     }
-  if (m->n_nodes < CRG_MAX_NODES)
-    m->nodes[m->n_nodes++] = (struct node_id){ .engine_id = engine_id, .id = id };
+  if (m->n_nodes < CRG_MAX_NODES) {
+    struct node_id *n = &m->nodes[m->n_nodes++];
+
+    *n = (struct node_id){ .engine_id = engine_id, .id = id };
+    snprintf (n->name, sizeof n->name, "%s", name);
+  }
+}
+
+unsigned
+member_domain (const struct member *m, struct node_name_id nodes[CRG_MAX_NODES])
+{
+  for (unsigned i = 0; i < m->n_nodes; i++) {
+    memcpy (nodes[i].name, m->nodes[i].name, sizeof nodes[i].name);
+    nodes[i].id = m->nodes[i].id;
+  }
+  return m->n_nodes;
 }
 
 static bool
@@ -176,19 +190,62 @@ role_name (enum host_role role)
   return role < HOST_ROLE_END ? names[role] : "?";
 }
 
+/* The one way to be without a group for a while; said once for each reason. */
+static void UTIL_PRINTF (2, 3)
+keep_away (struct member *m, const char *fmt, ...)
+{
+  struct group_event down = { .kind = GE_DOWN };
+  char why[sizeof m->away];
+  va_list ap;
+
+  va_start (ap, fmt);
+  vsnprintf (why, sizeof why, fmt, ap);
+  va_end (ap);
+  if (strcmp (why, m->away) != 0) {
+    log_error ("%s: %s; this node keeps out of the group and comes back when it can", m->crg, why);
+    member_note (m, "keeps away: %s", why);
+  }
+  memcpy (m->away, why, sizeof m->away);
+  m->rejoin_at_ms = clock_boottime_ms () + MEMBER_REJOIN_MS;
+  member_leave (m);
+  member_step (m, &down);
+  if (m->ending)
+    member_arm (m);
+}
+
 /* C6: a node that can't keep what it says must not say it. */
 static void
 persist_failed (struct member *m, int err)
 {
-  struct group_event down = { .kind = GE_DOWN };
+  m->anew = true;
+  keep_away (m, "can't write the group state in %s: %s", m->d->conf.state_dir, strerror (-err));
+}
 
-  log_error ("%s: can't write the group state in %s: %s; this node leaves the group and comes "
-             "back when it can",
-             m->crg, m->d->conf.state_dir, strerror (-err));
-  member_note (m, "state file: %s", strerror (-err));
-  m->rejoin_at_ms = clock_boottime_ms () + MEMBER_REJOIN_MS;
-  member_leave (m);
-  member_step (m, &down);
+void
+member_stay (struct member *m, int err)
+{
+  m->gone = false;
+  m->anew = true;
+  keep_away (m, "can't read the group state in %s: %s", m->d->conf.state_dir,
+             err == -EBADMSG ? "it is damaged" : strerror (-err));
+  member_arm (m);
+}
+
+/* From disk, as a new incarnation; first what it holds has to be there.  It may be newer than what is: the core
+ * took it up, and this node has told nobody that it had written it. */
+static void
+begin_anew (struct member *m)
+{
+  const struct crg_state *s = m->recovered ? NULL : group_applied (m->g);
+  int r = s ? statefile_save (m->d->conf.state_dir, m->crg, s, group_promised (m->g)) : 0;
+
+  if (r < 0) {
+    persist_failed (m, r);
+    return;
+  }
+  m->left = LEAVE_AGAIN;
+  m->gone = true;
+  daemon_remove (m->d, m, true);
 }
 
 static bool
@@ -455,6 +512,7 @@ end_for_good (struct member *m)
   if (m->ending)
     return;
   m->ending = true;
+  m->rejoin_at_ms = 0;
   m->ending_until_ms = clock_boottime_ms () + PLUGIN_QUIT_MS + 2 * PLUGIN_TERM_MS;
   member_leave (m);
   member_stop_plugins (m, true);
@@ -495,9 +553,11 @@ member_recover (struct member *m, uint16_t dead)
     return why;
   /* Nothing of the old lineage is said or written any more. */
   m->ending = true;
+  m->rejoin_at_ms = 0;
   m->left = LEAVE_AGAIN;
   member_leave (m);
   r = statefile_save (m->d->conf.state_dir, m->crg, s, s->stamp.epoch);
+  m->recovered = r == 0;
   if (r < 0)
     log_error ("%s: can't write the recovered state in %s: %s", m->crg, m->d->conf.state_dir,
                strerror (-r));
@@ -507,6 +567,15 @@ member_recover (struct member *m, uint16_t dead)
   member_stop_plugins (m, true);
   member_arm (m);
   return r < 0 ? "the recovered state can't be written: see crgd's log" : NULL;
+}
+
+void
+member_status (const struct member *m, uint64_t now_ms, struct group_status *st)
+{
+  group_status (m->g, now_ms, st);
+  if (m->away[0])
+    snprintf (st->wait_reason, sizeof st->wait_reason, "this node keeps out of the group, and tries again soon: %s",
+              m->away);
 }
 
 enum leave_kind
@@ -559,7 +628,7 @@ on_timer (void *opaque)
   uint64_t now = clock_boottime_ms ();
 
   member_expire_requests (m, now);
-  if (m->ending) {
+  if (m->ending && m->rejoin_at_ms == 0) {
     if (member_is_idle (m) || now >= m->ending_until_ms) {
       m->gone = true;
       daemon_remove (m->d, m, m->left != LEAVE_REMOVED);
@@ -570,9 +639,14 @@ on_timer (void *opaque)
   }
   if (!m->joined && m->rejoin_at_ms && now >= m->rejoin_at_ms && !m->d->stopping) {
     m->rejoin_at_ms = 0;
-    m->left = LEAVE_AGAIN;
-    m->gone = true; /* begins again from disk, as a new incarnation */
-    daemon_remove (m->d, m, true);
+    if (m->anew)
+      begin_anew (m);
+    else
+      member_join (m);
+    return;
+  }
+  if (m->ending) {
+    member_arm (m);
     return;
   }
   if (m->joined && now >= m->report_at_ms) {
@@ -657,18 +731,18 @@ member_on_down (struct member *m, const char *reason)
   member_step (m, &ev);
 }
 
-int
+void
 member_join (struct member *m)
 {
   int r = m->d->engine->ops->join (m->d->engine, m->crg);
 
   if (r < 0) {
-    log_error ("%s: can't join its group: %s", m->crg, strerror (-r));
-    return r;
+    keep_away (m, "can't join its group: %s", strerror (-r));
+    return;
   }
   m->joined = true;
+  m->away[0] = '\0';
   member_arm (m);
-  return 0;
 }
 
 void

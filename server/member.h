@@ -25,8 +25,13 @@ extern struct member *member_new (struct daemon *d, const char *crg,
                                   const struct crg_state *state, uint64_t promised,
                                   const struct node_name_id *nodes, unsigned n_nodes);
 extern void member_free (struct member *m);
-/* 0 or -errno.  Joined again by the engine after it was down. */
-extern int member_join (struct member *m);
+/* It was about to go and begin anew, but its state can't be loaded: it stays, keeps out of its group, and tries
+ * again. */
+extern void member_stay (struct member *m, int err);
+/* The domain as this node knows it; returns how many. */
+extern unsigned member_domain (const struct member *m, struct node_name_id nodes[CRG_MAX_NODES]);
+/* Tried again if it fails.  Joined again by the engine after it was down. */
+extern void member_join (struct member *m);
 extern void member_leave (struct member *m);
 
 extern void member_on_view (struct member *m, uint64_t view, const uint32_t *engine_ids,
@@ -72,6 +77,8 @@ extern void member_removed (struct member *m);
 /* C9: NULL, or why not.  The new state is on disk; this shell ends its plugins
  * and begins anew from it. */
 extern const char *member_recover (struct member *m, uint16_t dead);
+/* group_status, and why this node keeps out of the group, if it does. */
+extern void member_status (const struct member *m, uint64_t now_ms, struct group_status *st);
 /* Why it left its group, once it has. */
 extern enum leave_kind member_left (const struct member *m);
 

@@ -19,8 +19,6 @@
 /* Events that one step's actions can cause: an answer for each IASP, twice. */
 #define MEMBER_MAX_EVENTS (4 * CRG_MAX_IASPS)
 #define MEMBER_MAX_REQUESTS 32
-/* A node whose state file can't be written comes back after this (C6). */
-#define MEMBER_REJOIN_MS 5000
 /* A changed report goes out after SOON, so that what changes together goes
  * together, and not more often than MIN. */
 #define REPORT_SOON_MS 10
@@ -28,6 +26,7 @@
 
 struct node_id {
   uint32_t engine_id, id;
+  char name[CRG_NAME_MAX + 1];
 };
 
 struct pending_request {
@@ -68,7 +67,11 @@ struct member {
   uint32_t view[CRG_MAX_NODES]; /* engine ids of the view ... */
   unsigned n_view;        /* ... as the engine gave it */
   struct events *watcher;
-  uint64_t rejoin_at_ms, report_at_ms, reported_ms;
+  char away[CRG_REASON_MAX + 1]; /* why it keeps out of its group, and tries again then: */
+  uint64_t rejoin_at_ms;
+  bool anew;      /* ... as a new incarnation, from disk */
+  bool recovered; /* C9: what is on disk is newer than what the core holds */
+  uint64_t report_at_ms, reported_ms;
   struct group_event events[MEMBER_MAX_EVENTS];
   unsigned n_events;
   uint64_t next_request;

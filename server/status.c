@@ -334,7 +334,7 @@ status_uri (const struct member *m, unsigned iasp, char *uri, size_t len, const 
   int i;
 
   uri[0] = '\0';
-  group_status (member_group (m), clock_boottime_ms (), &st);
+  member_status (m, clock_boottime_ms (), &st);
   if (s == NULL || !st.majority || st.phase != PHASE_STARTED) {
     snprintf (reason, reason_len, "this node is not in a majority of the group: %s", st.wait_reason);
     return false;
@@ -537,7 +537,7 @@ status_crg (const struct member *m)
   char lineage[IDENT_ID_TEXT_LEN] = "";
   json_t *out, *iasps = json_array (), *lease = json_object ();
 
-  group_status (member_group (m), now, &st);
+  member_status (m, now, &st);
   out = json_pack ("{s:s, s:s, s:o, s:I, s:I, s:b, s:b}", "name", member_crg (m), "state",
                    condition_name (st.condition), "reason", jsonl_string (st.wait_reason), "epoch",
                    (json_int_t) st.committed.epoch, "version", (json_int_t) st.committed.version,

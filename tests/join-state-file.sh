@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # C6: a node whose state file is damaged or gone has no vote until a majority has told it the state;
-# then it has its state again.  A second crgd or hub of one place is refused.
+# then it has its state again.  One that can't write it keeps out of the group for so long.  A second crgd or hub of one place is refused.
 # timeout: 180
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
@@ -34,11 +34,23 @@ stop_node ()
   NODE_PID[$1]=
 }
 
+# c2's state directory is gone: it keeps out of the group and says why, until it is back.
+mv "$tmp/c2/state" "$tmp/c2/away"
+must "node set" ctl p1 node set payroll c2 --order 2
+of () { { ctl "$1" status --json || :; } | jq -r ".crgs[0].$2"; }
+says_why () { of c2 reason | grep -q "keeps out of the group, and tries again soon: can't write the group state"; }
+wait_for 10 says_why || { ctl c2 status; fail "c2 does not say that it keeps out of the group"; }
+
 stop_node p2
 size=$(stat -c %s "$tmp/p2/state/payroll.state")
 printf '\377' | dd of="$tmp/p2/state/payroll.state" bs=1 seek=$((size / 2)) conv=notrunc status=none
 again p2 "a damaged byte"
 grep -q "it is damaged" "$tmp/p2/crgd.log" || fail "the log does not name the damage"
+
+says_why || { ctl c2 status; fail "c2 keeps out of the group no more, or does not say why"; }
+mv "$tmp/c2/away" "$tmp/c2/state"
+is_back () { [ "$(of c2 majority)" = true ] && [ "$(of c2 epoch)" = "$(of p1 epoch)" ]; }
+wait_for 10 is_back || { ctl c2 status; fail "c2 has not come back"; }
 
 stop_node c2
 rm "$tmp/c2/state/payroll.state"
