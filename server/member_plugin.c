@@ -252,7 +252,7 @@ member_probe (struct member *m, unsigned iasp)
   arg.fork = s->rec[iasp].copies[arg.site].detached;
   /* With a reservation the next one has to know whose key it is. */
   arg.tells_restart = !m->d->conf.reservation;
-  arg.own_has_open = sh->plugin && plugin_pid (sh->plugin) != 0;
+  arg.own_has_open = sh->plugin && plugin_has_store (sh->plugin);
   group_status (m->g, clock_boottime_ms (), &st);
   for (unsigned i = 0; i < st.n_nodes; i++) {
     int n = state_node_index (s, st.nodes[i].id);

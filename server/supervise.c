@@ -582,6 +582,14 @@ plugin_is_alive (const struct plugin *p)
   return p->phase != PH_IDLE;
 }
 
+bool
+plugin_has_store (const struct plugin *p)
+{
+  bool unknown = !p->is_child && (p->phase == PH_STARTING || p->phase == PH_ASKING); /* S3 */
+
+  return p->phase != PH_IDLE && (p->told_role != HOST_NONE || p->phase == PH_TELLING || unknown);
+}
+
 pid_t
 plugin_pid (const struct plugin *p)
 {
