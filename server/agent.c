@@ -1,9 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The supervisor of agent.h.  Owns the record of what was started, R/NAME.agent
- * (tenure, boot and lease: an agent's resource has no process that could say
- * it), and the configuration that the host told, STATE-DIR/NAME.config.
- * Whatever may run counts as running until `stop` has succeeded.
+ * (tenure, boot, lease and the calls under way: an agent's resource has no
+ * process that could say it), and the configuration that the host told,
+ * STATE-DIR/NAME.config.
+ *
+ * So that it never runs on two nodes (L2, S3): while there is a record the
+ * resource may run, or come up, and a guard (guard.h) watches; without one
+ * neither is possible.  The record, with the process group of `start` in it, is
+ * there before a line of `start` is run, and only crgd removes it.  A `start` goes
+ * on only while the resource may run here: when the lease is over, or another
+ * node is named, its process group is killed, by crgd or the guard, whoever
+ * sees it first; then `stop` is called.  A `stop` counts only if no process of
+ * a start that failed or was killed was left when it began.  A crgd that finds
+ * a record with a call in its middle kills that, and stops the resource,
+ * whatever a probe says; what has started whole it takes over.
  */
 #include "config.h"
 
@@ -33,6 +44,8 @@
 enum { AGENT_RUNS = 0, AGENT_STOPPED = 3 };
 
 #define AGENT_TICK_MS 50
+/* Who was killed is gone within microseconds, or hangs in the kernel. */
+#define AGENT_END_MS 10
 #define AGENT_VARS 16
 
 enum call { CALL_NONE, CALL_PROBE, CALL_START, CALL_STOP, CALL_CONFIG, CALL_CHECK, CALL_ADOPT };
@@ -50,11 +63,16 @@ struct agent {
   bool want_run, want_answer;
   uint64_t want_tenure;
   bool start_failed;       /* for the present want; what was begun is stopped first */
+  bool cut;                /* a call was ended in its middle: stopped first, then as wanted */
   uint64_t lease_ms;
 
   bool may_run, runs;
   enum call call;          /* under way */
   struct script *script;
+  struct procgroup start;  /* not known to have succeeded */
+  struct procgroup stop;   /* under way */
+  bool start_gone;         /* when the stop began no process of the start was left */
+  bool unguarded;          /* that was logged */
   bool adopt_due, probe_due, config_due;
   uint64_t check_ms, retry_ms;
   char *config;            /* that was told last; NULL: none */
@@ -74,38 +92,89 @@ trouble (struct agent *a, const char *fmt, ...)
   va_end (ap);
 }
 
+/* ---- its surroundings ------------------------------------------------------------------ */
+
+struct vars {
+  char text[AGENT_VARS][CRG_PATH_MAX + CRG_NAME_MAX + 64];
+  char *env[AGENT_VARS + 1];
+};
+
+static void
+make_env (const struct agent *a, struct vars *v)
+{
+  unsigned n = 0;
+
+#define VAR(...) snprintf (v->text[n], sizeof v->text[n], __VA_ARGS__), v->env[n] = v->text[n], n++
+  VAR ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  VAR ("LC_ALL=C");
+  VAR ("CRG_NAME=%s", a->spec.crg);
+  VAR ("CRG_RESOURCE=%s", a->spec.name);
+  VAR ("CRG_NODE=%s", a->spec.node);
+  VAR ("CRG_SITE=%s", a->spec.site);
+  VAR ("CRG_TENURE=%llu", (unsigned long long) a->want_tenure);
+  VAR ("CRG_CONFIG_FILE=%s", a->config_path);
+  VAR ("CRG_CONF_DIR=%s", a->spec.conf_dir);
+  VAR ("CRG_RUN_DIR=%s", a->spec.run_dir);
+#undef VAR
+  v->env[n] = NULL;
+}
+
 /* ---- the record ------------------------------------------------------------------------ */
 
+/* Somebody else sees to its end, too. */
 static bool
-write_record (struct agent *a, uint64_t stop_ms)
+set_guard (struct agent *a)
 {
-  struct guard_record r = { .tenure = a->want_tenure, .lease_ms = a->lease_ms, .stop_ms = stop_ms };
+  struct vars v;
+  int r;
+
+  make_env (a, &v);
+  r = guard_start (a->record_path, a->spec.path, v.env, a->spec.timeout_ms);
+  if (r < 0 && !a->unguarded)
+    log_error ("%s: no guard for its lease: %s", a->spec.name, strerror (-r));
+  a->unguarded = r < 0;
+  if (r < 0)
+    errno = -r;
+  return r == 0;
+}
+
+/* The record as it is now, and a guard for it.  False: one of them isn't there. */
+static bool
+keep_record (struct agent *a)
+{
+  struct guard_record r = { .tenure = a->want_tenure, .lease_ms = a->lease_ms, .start = a->start, .stop = a->stop };
 
   memcpy (r.boot, a->spec.boot_id, sizeof r.boot);
   if (guard_write (a->record_path, &r))
-    return true;
+    return set_guard (a);
   log_error ("%s: can't note in %s that it is started: %s", a->spec.name, a->record_path,
              strerror (errno));
   return false;
 }
 
-static bool
-read_record (struct agent *a, uint64_t *tenure, uint64_t *lease_ms)
+/* Nothing of it runs, and nothing can come up. */
+static void
+end_record (struct agent *a)
 {
-  struct guard_record r = { 0 };
+  a->may_run = a->runs = a->cut = false;
+  a->start = a->stop = (struct procgroup) { 0 };
+  unlink (a->record_path);
+}
+
+/* False: there is none, or one of a time before this boot. */
+static bool
+read_record (struct agent *a, struct guard_record *r, bool *whole)
+{
   CLEANUP_CLOSE int fd = open (a->record_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-  if (fd < 0)
+  *r = (struct guard_record) { 0 };
+  if (fd < 0 && errno == ENOENT)
     return false;
-  /* Whatever may run counts as running: with no lease, so that it is stopped. */
-  if (!guard_read (fd, &r))
-    log_error ("%s: %s is damaged, so nobody knows how long it may run: it is stopped", a->spec.name, a->record_path);
-  else if (!ident_id_equal (r.boot, a->spec.boot_id)) {
+  *whole = guard_read (fd, r); /* not if it can't be opened, either */
+  if (*whole && !ident_id_equal (r->boot, a->spec.boot_id)) {
     unlink (a->record_path);
     return false;
   }
-  *tenure = r.tenure;
-  *lease_ms = r.lease_ms;
   return true;
 }
 
@@ -196,18 +265,25 @@ on_done (void *opaque, const struct script_result *r)
     a->runs = r->ok;
     a->config_due = r->ok;
     a->check_ms = now + AGENT_CHECK_MS;
-    if (!r->ok) {
-      a->start_failed = true;
+    if (r->ok) {
+      a->start = (struct procgroup) { 0 };
+      keep_record (a);
+    }
+    else {
+      /* Without a lease it is nobody's fault, and begun again with one. */
+      a->start_failed = a->lease_ms > now;
       trouble (a, "its agent's start failed: %s", r->reason);
     }
     break;
   case CALL_STOP:
-    if (r->ok) {
-      a->may_run = a->runs = false;
-      unlink (a->record_path);
-    }
+    a->stop = (struct procgroup) { 0 };
+    if (r->ok && a->start_gone)
+      end_record (a);
     else {
-      trouble (a, "its agent's stop failed, so it counts as running: %s", r->reason);
+      if (r->ok)
+        trouble (a, "a process of its agent's start was killed and hangs, so it counts as running");
+      else
+        trouble (a, "its agent's stop failed, so it counts as running: %s", r->reason);
       a->retry_ms = now + AGENT_RETRY_MS;
       if (!a->want_run && a->want_answer)
         report (a, HOST_NONE, false, a->trouble);
@@ -225,10 +301,8 @@ on_done (void *opaque, const struct script_result *r)
       log_warning ("%s: its agent does not tell whether it runs: %s", a->spec.name, r->reason);
     break;
   case CALL_ADOPT:
-    if (r->status == AGENT_STOPPED) {
-      a->may_run = false;
-      unlink (a->record_path);
-    }
+    if (r->status == AGENT_STOPPED)
+      end_record (a);
     else if (r->status == AGENT_RUNS) {
       log_notice ("%s: adopted", a->spec.name);
       a->runs = a->config_due = true;
@@ -246,42 +320,20 @@ on_done (void *opaque, const struct script_result *r)
 
 /* ---- calls ----------------------------------------------------------------------------- */
 
-struct vars {
-  char text[AGENT_VARS][CRG_PATH_MAX + CRG_NAME_MAX + 64];
-  char *env[AGENT_VARS + 1];
-};
-
-static void
-make_env (const struct agent *a, struct vars *v)
+/* Its process waits: what it is about to do is noted first. */
+static bool
+on_begun (void *opaque, pid_t pid)
 {
-  unsigned n = 0;
+  struct agent *a = opaque;
+  bool noted = procgroup_of (pid, a->call == CALL_START ? &a->start : &a->stop) && keep_record (a);
 
-#define VAR(...) snprintf (v->text[n], sizeof v->text[n], __VA_ARGS__), v->env[n] = v->text[n], n++
-  VAR ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-  VAR ("LC_ALL=C");
-  VAR ("CRG_NAME=%s", a->spec.crg);
-  VAR ("CRG_RESOURCE=%s", a->spec.name);
-  VAR ("CRG_NODE=%s", a->spec.node);
-  VAR ("CRG_SITE=%s", a->spec.site);
-  VAR ("CRG_TENURE=%llu", (unsigned long long) a->want_tenure);
-  VAR ("CRG_CONFIG_FILE=%s", a->config_path);
-  VAR ("CRG_CONF_DIR=%s", a->spec.conf_dir);
-  VAR ("CRG_RUN_DIR=%s", a->spec.run_dir);
-#undef VAR
-  v->env[n] = NULL;
-}
-
-/* From now on somebody else sees to its end, too. */
-static void
-set_guard (struct agent *a)
-{
-  struct vars v;
-  int r;
-
-  make_env (a, &v);
-  r = guard_start (a->record_path, a->spec.path, v.env, a->spec.timeout_ms);
-  if (r < 0)
-    log_error ("%s: no guard for its lease: %s", a->spec.name, strerror (-r));
+  if (a->call == CALL_STOP)
+    return true; /* at any rate */
+  if (noted && a->lease_ms <= clock_boottime_ms ()) {
+    noted = false;
+    errno = ETIME;
+  }
+  return noted;
 }
 
 static void
@@ -294,6 +346,8 @@ call (struct agent *a, enum call which)
 
   make_env (a, &v);
   snprintf (spec.label, sizeof spec.label, "%s: agent %s", a->spec.name, verbs[which]);
+  if (which == CALL_START || which == CALL_STOP)
+    spec.begun = on_begun;
   a->call = which;
   a->script = why ? NULL : script_start (a->loop, &spec, on_done, a);
   if (a->script == NULL) {
@@ -301,20 +355,32 @@ call (struct agent *a, enum call which)
     struct script_result r = { .status = -1, .reason = reason, .out = "" };
 
     snprintf (reason, sizeof reason, "%s: %s", a->spec.path, why ? why : strerror (errno));
-    if (which == CALL_START) {
-      a->may_run = false; /* nothing was begun */
-      unlink (a->record_path);
-    }
+    if (which == CALL_START)
+      end_record (a); /* nothing was begun */
     on_done (a, &r);
   }
+}
+
+/* A start that goes on though the resource may not run here any more. */
+static void
+cut_start (struct agent *a)
+{
+  log_warning ("%s: its agent's start is killed: %s", a->spec.name,
+               a->want_run ? "the lease is over" : "it is to run here no more");
+  script_cancel (a->script);
+  a->script = NULL;
+  a->call = CALL_NONE;
+  a->cut = true;
 }
 
 static void
 drive (struct agent *a)
 {
   uint64_t now = clock_boottime_ms ();
-  bool run = a->want_run && !a->start_failed && a->lease_ms > now;
+  bool run = a->want_run && !a->start_failed && !a->cut && a->lease_ms > now;
 
+  if (a->call == CALL_START && !run)
+    cut_start (a);
   if (a->call != CALL_NONE)
     return;
   if (a->adopt_due) {
@@ -324,9 +390,9 @@ drive (struct agent *a)
   else if (a->may_run && !run) {
     if (now < a->retry_ms)
       return;
-    if (a->want_run && !a->start_failed)
+    if (a->want_run && !a->start_failed && !a->cut)
       log_warning ("%s: the lease is over; it is stopped", a->spec.name);
-    write_record (a, now);
+    a->start_gone = procgroup_end (&a->start, AGENT_END_MS);
     call (a, CALL_STOP);
   }
   else if (!a->may_run && !a->want_run && a->want_answer)
@@ -337,16 +403,7 @@ drive (struct agent *a)
   }
   else if (run && !a->runs) {
     a->may_run = true;
-    if (write_record (a, 0)) {
-      set_guard (a);
-      call (a, CALL_START);
-    }
-    else {
-      a->may_run = false;
-      a->start_failed = true;
-      trouble (a, "it can't be noted in the run directory");
-      drive (a);
-    }
+    call (a, CALL_START);
   }
   else if (a->runs && a->config_due) {
     a->config_due = false;
@@ -410,9 +467,26 @@ agent_free (struct agent *a)
 bool
 agent_adopt (struct agent *a)
 {
-  if (!read_record (a, &a->want_tenure, &a->lease_ms))
+  struct guard_record r;
+  bool whole;
+
+  if (!read_record (a, &r, &whole))
     return false;
-  a->may_run = a->adopt_due = true;
+  a->may_run = true;
+  a->want_tenure = r.tenure;
+  a->start = r.start;
+  a->cut = !whole || r.start.pid != 0 || r.stop.pid != 0;
+  if (!whole)
+    log_error ("%s: %s is damaged, so nobody knows how long it may run: it is stopped", a->spec.name, a->record_path);
+  else if (a->cut) {
+    log_warning ("%s: an earlier crgd ended while its agent's %s was under way: it is stopped", a->spec.name,
+                 r.stop.pid ? "stop" : "start");
+    procgroup_end (&r.stop, 0);
+  }
+  else {
+    a->adopt_due = true;
+    a->lease_ms = r.lease_ms;
+  }
   set_guard (a); /* the one that it had goes on, if it lives */
   return true;
 }
@@ -435,7 +509,7 @@ agent_set_lease (struct agent *a, uint64_t until_ms)
     return;
   a->lease_ms = until_ms;
   if (a->may_run && a->want_run && a->call != CALL_STOP)
-    write_record (a, 0);
+    keep_record (a);
 }
 
 void

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The process of guard.h.  It is nobody's child, keeps a lock on the record's
- * file, and does nothing while that says that the lease runs, or that crgd
- * itself is stopping the resource.  Between fork and exec, and in the guard,
- * nothing is called that could wait for a lock of crgd's.
+ * file, and does nothing while that says that the lease runs, or while a stop of
+ * crgd's own is under way.  Else it ends the start that is under way, if one
+ * is, and stops the resource.  When that has succeeded it rests, and stays: the
+ * record may change, as crgd may only have stood still.  Between fork and
+ * exec, and in the guard, nothing is called that could wait for a lock of crgd's.
  */
 #include "config.h"
 
@@ -35,12 +37,16 @@
 /* The record is looked at so often, whatever it says. */
 #define GUARD_LOOK_MS 500
 
+/* A start that was killed has so long to go before the stop is called. */
+#define GUARD_END_MS 50
+
 /* A record that can't be read so often in a row is damaged, and no write in its middle. */
 #define GUARD_UNREADABLE 4
 
-/* Three numbers of 20 digits, the boot, and the checksum of all before it. */
+/* Numbers of 20 digits, the boot, and the checksum of all before it. */
+#define NUMBERS       6
 #define NUMBER_DIGITS 20
-#define BOOT_AT       (3 * (NUMBER_DIGITS + 1))
+#define BOOT_AT       (NUMBERS * (NUMBER_DIGITS + 1))
 #define CRC_AT        (BOOT_AT + IDENT_ID_TEXT_LEN)
 
 void
@@ -50,21 +56,22 @@ guard_encode (const struct guard_record *r, char text[GUARD_RECORD_LEN + 1])
   int n;
 
   ident_id_to_text (r->boot, boot);
-  n = snprintf (text, GUARD_RECORD_LEN + 1, "%020" PRIu64 " %020" PRIu64 " %020" PRIu64 " %s ", r->tenure, r->lease_ms,
-                r->stop_ms, boot);
+  n = snprintf (text, GUARD_RECORD_LEN + 1,
+                "%020" PRIu64 " %020" PRIu64 " %020" PRIu64 " %020" PRIu64 " %020" PRIu64 " %020" PRIu64 " %s ",
+                r->tenure, r->lease_ms, r->start.pid, r->start.began, r->stop.pid, r->stop.began, boot);
   snprintf (text + n, GUARD_RECORD_LEN + 1 - (size_t) n, "%08" PRIx32 "\n", crc32c (0, text, (size_t) n));
 }
 
 bool
 guard_decode (const char *text, size_t len, struct guard_record *r)
 {
-  uint64_t number[3] = { 0 };
+  uint64_t number[NUMBERS] = { 0 };
   char boot[IDENT_ID_TEXT_LEN], again[GUARD_RECORD_LEN + 1];
   struct guard_record got;
 
   if (len != GUARD_RECORD_LEN)
     return false;
-  for (unsigned i = 0; i < 3; i++)
+  for (unsigned i = 0; i < NUMBERS; i++)
     for (unsigned k = 0; k < NUMBER_DIGITS; k++) {
       char c = text[i * (NUMBER_DIGITS + 1) + k];
 
@@ -74,7 +81,8 @@ guard_decode (const char *text, size_t len, struct guard_record *r)
     }
   memcpy (boot, text + BOOT_AT, sizeof boot - 1);
   boot[sizeof boot - 1] = '\0';
-  got = (struct guard_record) { number[0], number[1], number[2], { 0 } };
+  got = (struct guard_record) { .tenure = number[0], .lease_ms = number[1], .start = { number[2], number[3] },
+                                .stop = { number[4], number[5] } };
   if (ident_id_from_text (boot, got.boot) < 0)
     return false;
   /* There is one way to write it, checksum, blanks and all. */
@@ -129,15 +137,25 @@ stop_it (const char *agent, char *const *env, unsigned timeout_ms)
   return WIFEXITED (status) && WEXITSTATUS (status) == 0;
 }
 
-static void
-watch (int fd, const char *path, const char *agent, char *const *env, unsigned timeout_ms)
+/* When it is the guard's turn.  A stop of crgd's has its own hard end, if crgd lives. */
+static uint64_t
+turn_ms (const struct guard_record *r, bool stopping, unsigned timeout_ms)
 {
-  struct guard_record r = { 0 };
+  uint64_t due = r->lease_ms + GUARD_LATER_MS;
+
+  return stopping ? MAX (due, procgroup_began_ms (&r->stop) + timeout_ms + GUARD_LOOK_MS) : due;
+}
+
+static void
+watch (int fd, const char *agent, char *const *env, unsigned timeout_ms)
+{
+  struct guard_record r = { 0 }, stopped = { .tenure = UINT64_MAX };
   struct stat st;
   unsigned unreadable = 0;
 
   while (fstat (fd, &st) == 0 && st.st_nlink > 0) {
     uint64_t now = clock_boottime_ms (), due;
+    bool stopping, ended;
 
     if (guard_read (fd, &r))
       unreadable = 0;
@@ -145,57 +163,69 @@ watch (int fd, const char *path, const char *agent, char *const *env, unsigned t
       poll (NULL, 0, GUARD_LATER_MS);
       continue;
     }
-    else /* nobody knows how long the lease runs */
-      r = (struct guard_record) { 0 };
-    due = r.lease_ms + GUARD_LATER_MS;
-    if (r.stop_ms != 0 && due < r.stop_ms + timeout_ms + GUARD_LOOK_MS)
-      due = r.stop_ms + timeout_ms + GUARD_LOOK_MS;
-    if (now < due)
-      poll (NULL, 0, (int) MIN (due - now, (uint64_t) GUARD_LOOK_MS));
-    else if (stop_it (agent, env, timeout_ms)) {
-      unlink (path);
-      return;
+    else /* nobody knows how long the lease runs; what was seen of a start is true still */
+      r = (struct guard_record) { .start = r.start };
+    stopping = procgroup_is_alive (&r.stop);
+    due = turn_ms (&r, stopping, timeout_ms);
+    if (memcmp (&r, &stopped, sizeof r) == 0)
+      poll (NULL, 0, GUARD_LOOK_MS);
+    else if (now < due)
+      poll (NULL, 0, (int) MIN (due - now, (uint64_t) (stopping ? GUARD_LATER_MS : GUARD_LOOK_MS)));
+    else {
+      ended = procgroup_end (&r.start, GUARD_END_MS);
+      /* What could still bring it up makes a stop no end. */
+      if (stop_it (agent, env, timeout_ms) && ended)
+        stopped = r;
+      else
+        poll (NULL, 0, AGENT_RETRY_MS);
     }
-    else
-      poll (NULL, 0, AGENT_RETRY_MS);
   }
 }
 
 static void
-run_guard (const char *path, const char *agent, char *const *env, unsigned timeout_ms)
+run_guard (int fd, const char *agent, char *const *env, unsigned timeout_ms)
 {
-  int null_fd = open ("/dev/null", O_RDWR), fd;
+  int null_fd = open ("/dev/null", O_RDWR);
   sigset_t none;
 
   setsid ();
   prctl (PR_SET_NAME, "crg-guard");
-  if (null_fd < 0 || dup2 (null_fd, 0) < 0 || dup2 (null_fd, 1) < 0 || dup2 (null_fd, 2) < 0)
+  fd = fcntl (fd, F_DUPFD_CLOEXEC, 4); /* not the agent's: with it goes the lock */
+  if (fd < 0 || null_fd < 0 || dup2 (null_fd, 0) < 0 || dup2 (null_fd, 1) < 0 || dup2 (null_fd, 2) < 0)
     _exit (1);
-  close_range (3, ~0u, 0);
+  close_range (3, (unsigned) fd - 1, 0);
+  close_range ((unsigned) fd + 1, ~0u, 0);
   for (int sig = 1; sig < NSIG; sig++)
     signal (sig, SIG_DFL);
   sigemptyset (&none);
   sigprocmask (SIG_SETMASK, &none, NULL);
-  fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  if (chdir ("/") == 0 && fd >= 0 && flock (fd, LOCK_EX | LOCK_NB) == 0)
-    watch (fd, path, agent, env, timeout_ms);
+  if (chdir ("/") == 0)
+    watch (fd, agent, env, timeout_ms);
   _exit (0);
 }
 
 int
 guard_start (const char *path, const char *agent, char *const *env, unsigned timeout_ms)
 {
-  pid_t pid = fork ();
+  CLEANUP_CLOSE int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  int status = -1;
+  pid_t pid;
 
+  if (fd < 0)
+    return -errno;
+  if (flock (fd, LOCK_EX | LOCK_NB) < 0)
+    return errno == EWOULDBLOCK ? 0 : -errno; /* there is one */
+  pid = fork ();
   if (pid < 0)
     return -errno;
   if (pid == 0) {
-    /* Of nobody: crgd has not to wait for it. */
-    if (fork () == 0)
-      run_guard (path, agent, env, timeout_ms);
-    _exit (0);
+    /* Of nobody: crgd has not to wait for it.  The lock goes with it. */
+    pid = fork ();
+    if (pid == 0)
+      run_guard (fd, agent, env, timeout_ms);
+    _exit (pid < 0);
   }
-  while (waitpid (pid, NULL, 0) < 0 && errno == EINTR)
+  while (waitpid (pid, &status, 0) < 0 && errno == EINTR)
     ;
-  return 0;
+  return WIFEXITED (status) && WEXITSTATUS (status) == 0 ? 0 : -EAGAIN;
 }

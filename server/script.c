@@ -46,14 +46,31 @@ struct script {
 /* Those that were started and not reaped yet. */
 static struct script *all;
 
+/* Only when the parent has said so is the program run; if it dies before, it isn't. */
 static void
-run_child (const struct script_spec *spec, int out_fd, int err_fd)
+wait_at_gate (const int gate[2])
+{
+  char go;
+  ssize_t n;
+
+  close (gate[1]);
+  do
+    n = read (gate[0], &go, 1);
+  while (n < 0 && errno == EINTR);
+  if (n != 1)
+    _exit (126);
+}
+
+static void
+run_child (const struct script_spec *spec, const int gate[2], int out_fd, int err_fd)
 {
   const char *argv[ARRAY_SIZE (spec->argument) + 2] = { spec->path };
   int null_fd = open ("/dev/null", O_RDONLY);
   sigset_t none;
 
   setsid ();
+  if (spec->begun)
+    wait_at_gate (gate);
   for (unsigned i = 0; i < ARRAY_SIZE (spec->argument) && spec->argument[i]; i++)
     argv[i + 1] = spec->argument[i];
   if (null_fd < 0 || dup2 (null_fd, 0) < 0 || dup2 (out_fd, 1) < 0 || dup2 (err_fd, 2) < 0)
@@ -229,14 +246,42 @@ make_pipes (int out[2], int err[2])
   return 0;
 }
 
+static void
+close_gate (const int gate[2])
+{
+  int saved = errno;
+
+  for (unsigned i = 0; i < 2; i++)
+    if (gate[i] >= 0)
+      close (gate[i]);
+  errno = saved;
+}
+
+/* The child has waited for this. */
+static bool
+open_gate (const struct script *s, const int gate[2])
+{
+  bool go = s->pidfd >= 0 && (s->spec.begun == NULL || s->spec.begun (s->opaque, s->pid));
+
+  if (go && s->spec.begun && write (gate[1], "", 1) < 0)
+    log_debug ("%s: it was killed before it was run", s->spec.label); /* told when it is reaped */
+  close_gate (gate);
+  return go;
+}
+
 struct script *
 script_start (struct qb_loop *loop, const struct script_spec *spec, script_done_fn *done,
               void *opaque)
 {
   struct script *s = calloc (1, sizeof *s);
-  int out[2], err[2];
+  int out[2], err[2], gate[2] = { -1, -1 }, saved;
 
-  if (s == NULL || make_pipes (out, err) < 0) {
+  if (s == NULL || (spec->begun && pipe2 (gate, O_CLOEXEC) < 0)) {
+    free (s);
+    return NULL;
+  }
+  if (make_pipes (out, err) < 0) {
+    close_gate (gate);
     free (s);
     return NULL;
   }
@@ -246,20 +291,24 @@ script_start (struct qb_loop *loop, const struct script_spec *spec, script_done_
   s->opaque = opaque;
   s->pid = fork ();
   if (s->pid == 0)
-    run_child (spec, out[1], err[1]);
+    run_child (spec, gate, out[1], err[1]);
   close (out[1]);
   close (err[1]);
   s->out_fd = out[0];
   s->err_fd = err[0];
   s->pidfd = s->pid > 0 ? (int) syscall (SYS_pidfd_open, s->pid, 0) : -1;
-  if (s->pidfd < 0) {
+  if (!open_gate (s, gate)) {
+    saved = errno;
     if (s->pid > 0) {
       kill (s->pid, SIGKILL);
       waitpid (s->pid, NULL, 0);
     }
     close (s->out_fd);
     close (s->err_fd);
+    if (s->pidfd >= 0)
+      close (s->pidfd);
     free (s);
+    errno = saved;
     return NULL;
   }
   s->next = all;

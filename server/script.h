@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "common/limits.h"
 
@@ -22,6 +23,9 @@ struct script_spec {
   const char *argument[3];        /* up to the first NULL; argv[1] ... */
   char *const *env;               /* NULL-terminated; copied by the fork */
   unsigned timeout_ms;
+  /* If not NULL: called in script_start with its process id, which leads its group, before
+   * the program is run.  False and errno: it never is. */
+  bool (*begun) (void *opaque, pid_t pid);
 };
 
 struct script_result {

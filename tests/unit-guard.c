@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -14,8 +15,10 @@
 #include "server/guard.h"
 #include "tests/tap.h"
 
-static const struct guard_record record = { .tenure = 7, .lease_ms = 123456789, .stop_ms = 42,
-                                             .boot = { 0xab, 1, 0xff } };
+#define CRC_AT (GUARD_RECORD_LEN - 9)
+
+static const struct guard_record record = { .tenure = 7, .lease_ms = 123456789, .start = { 42, 43 },
+                                             .stop = { 44, 45 }, .boot = { 0xab, 1, 0xff } };
 
 static void
 there_and_back (void)
@@ -25,7 +28,8 @@ there_and_back (void)
   struct guard_record r;
 
   for (unsigned i = 0; i < ARRAY_SIZE (numbers); i++) {
-    struct guard_record a = { numbers[i], numbers[ARRAY_SIZE (numbers) - 1 - i], numbers[i], { 1 } };
+    uint64_t other = numbers[ARRAY_SIZE (numbers) - 1 - i];
+    struct guard_record a = { numbers[i], other, { numbers[i], other }, { other, numbers[i] }, { 1 } };
 
     guard_encode (&a, text);
     is (strlen (text), GUARD_RECORD_LEN, "always of the same length");
@@ -50,8 +54,8 @@ refused (void)
       text[i] = (char) c;
       if (text[i] != good[i])
         check (!guard_decode (text, GUARD_RECORD_LEN, &r), "byte %u changed to %u", i, c);
-      snprintf (text + 96, 10, "%08x\n", crc32c (0, text, 96));
-      if (i < 96 && guard_decode (text, GUARD_RECORD_LEN, &r)) {
+      snprintf (text + CRC_AT, 10, "%08x\n", crc32c (0, text, CRC_AT));
+      if (i < CRC_AT && guard_decode (text, GUARD_RECORD_LEN, &r)) {
         guard_encode (&r, good);
         check (memcmp (text, good, GUARD_RECORD_LEN) == 0, "accepted, and written otherwise");
         guard_encode (&record, good);
@@ -60,7 +64,7 @@ refused (void)
     }
   memset (text, '9', 20);
   memcpy (text + 20, good + 20, sizeof text - 20);
-  snprintf (text + 96, 10, "%08x\n", crc32c (0, text, 96));
+  snprintf (text + CRC_AT, 10, "%08x\n", crc32c (0, text, CRC_AT));
   ok (!guard_decode (text, GUARD_RECORD_LEN, &r), "a number that is too large");
   ok (memcmp (&r, &untouched, sizeof r) == 0, "what is refused leaves no trace");
 }
@@ -80,36 +84,61 @@ on_disk (void)
   unlink (path);
 }
 
-/* The record is gone when the agent's stop has said that it is done. */
+/* The agent removes `up` when it is called with stop. */
 static bool
-is_stopped (const char *path)
+is_stopped (const char *up)
 {
-  for (unsigned i = 0; i < 1000 && access (path, F_OK) == 0; i++)
+  for (unsigned i = 0; i < 1000 && access (up, F_OK) == 0; i++)
     usleep (10000);
-  return access (path, F_OK) < 0 && errno == ENOENT;
+  return access (up, F_OK) < 0 && errno == ENOENT;
+}
+
+/* A process in a group of its own: a start under way. */
+static pid_t
+begin_start (struct procgroup *g)
+{
+  pid_t pid = fork ();
+
+  if (pid == 0) {
+    setsid ();
+    alarm (20);
+    for (;;)
+      pause ();
+  }
+  if (!procgroup_of (pid, g))
+    abort ();
+  return pid;
 }
 
 /* L2: nobody knows for how long the resource may run, so it may not. */
 static void
 damaged (void)
 {
-  char dir[256], path[300], agent[300];
-  char *const env[] = { NULL };
-  struct guard_record r = record;
+  char dir[256], path[300], agent[300], up[300], up_env[310];
+  char *const env[] = { up_env, NULL };
+  struct guard_record r = { .tenure = 7, .lease_ms = clock_boottime_ms () + 60000 };
+  pid_t start = begin_start (&r.start);
+  int status = 0;
   FILE *fp;
 
   if (!getcwd (dir, sizeof dir - 32) || !mkdtemp (strcat (dir, "/unit-guard-XXXXXX")))
     abort ();
   snprintf (path, sizeof path, "%s/x.agent", dir);
   snprintf (agent, sizeof agent, "%s/agent", dir);
+  snprintf (up, sizeof up, "%s/up", dir);
+  snprintf (up_env, sizeof up_env, "UP=%s", up);
   fp = fopen (agent, "w");
-  if (!fp || fputs ("#!/bin/sh\n[ \"$1\" = stop ]\n", fp) < 0 || fclose (fp) != 0 || chmod (agent, 0700) < 0)
+  if (!fp || fputs ("#!/bin/sh\n[ \"$1\" = stop ] && exec /bin/rm -f \"$UP\"\n", fp) < 0 || fclose (fp) != 0
+      || chmod (agent, 0700) < 0 || close (creat (up, 0600)) < 0)
     abort ();
-  r.lease_ms = clock_boottime_ms () + 60000;
+  is (guard_start (path, agent, env, 5000), -ENOENT, "without a record there is no guard");
   ok (guard_write (path, &r) && guard_start (path, agent, env, 5000) == 0, "a guard is started");
+  is (guard_start (path, agent, env, 5000), 0, "there is one already");
   usleep (300000);
-  ok (access (path, F_OK) == 0, "it waits for the end of the lease");
-  ok (truncate (path, GUARD_RECORD_LEN - 1) == 0 && is_stopped (path), "its record is damaged: it stops the resource");
+  ok (access (up, F_OK) == 0, "it waits for the end of the lease");
+  ok (truncate (path, GUARD_RECORD_LEN - 1) == 0 && is_stopped (up), "its record is damaged: it stops the resource");
+  ok (waitpid (start, &status, WNOHANG) == start && WIFSIGNALED (status), "and has killed the start that it had seen");
+  ok (access (path, F_OK) == 0, "the record is not its to remove");
   unlink (path);
   unlink (agent);
   rmdir (dir);

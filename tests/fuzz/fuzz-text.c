@@ -43,7 +43,7 @@ guard_record (const char *text, size_t len)
     return;
   guard_encode (&r, again);
   REQUIRE (memcmp (text, again, len) == 0);
-  REQUIRE (r.lease_ms <= INT64_MAX && r.stop_ms <= INT64_MAX);
+  REQUIRE (r.lease_ms <= INT64_MAX && r.start.began <= INT64_MAX && r.stop.began <= INT64_MAX);
 }
 
 static void
