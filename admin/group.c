@@ -393,6 +393,7 @@ ask_uri (struct cli *cli)
 {
   static struct ask_list list;
   static struct ask_result result[CRG_MAX_NODES];
+  static const uint8_t any[CRG_ID_LEN];
   const char *dir = cli->value[OPT_TLS];
   struct tlslink_ctx *tls = NULL;
   char err[CONF_ERR_MAX + 1];
@@ -408,7 +409,7 @@ ask_uri (struct cli *cli)
     if (!tls)
       return cli_error (cli, CRG_EXIT_USAGE, "%s", err);
   }
-  i = ask_all (&list, tls, cli->words[0], 0, (unsigned) MIN (cli->timeout_ms, 5000), -1, result);
+  i = ask_all (&list, tls, cli->words[0], 0, any, (unsigned) MIN (cli->timeout_ms, 5000), -1, result);
   tlslink_ctx_free (tls);
   if (i >= 0) {
     printf ("%s\n", result[i].a.uri);

@@ -370,9 +370,10 @@ wants (const struct talk *t)
 }
 
 static bool
-is_good (const struct ask_result *r, uint64_t min_tenure)
+is_good (const struct ask_result *r, uint64_t min_tenure, const uint8_t lineage[CRG_ID_LEN])
 {
-  return r->answered && r->a.served && r->a.tenure >= min_tenure;
+  return r->answered && r->a.served && r->a.tenure >= min_tenure
+         && (ident_id_is_zero (lineage) || ident_id_is_zero (r->a.lineage) || ident_id_equal (lineage, r->a.lineage));
 }
 
 /* Who has not answered when the time is over. */
@@ -389,7 +390,7 @@ give_up (struct talk *t)
 
 int
 ask_all (struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
-         unsigned timeout_ms, int stop_fd, struct ask_result result[CRG_MAX_NODES])
+         const uint8_t lineage[CRG_ID_LEN], unsigned timeout_ms, int stop_fd, struct ask_result result[CRG_MAX_NODES])
 {
   const uint64_t until = clock_boottime_ms () + timeout_ms;
   uint64_t connect_until = until; /* for those that are not connected yet */
@@ -456,7 +457,7 @@ ask_all (struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint6
        * that is there, and only far, has all of it: it may be the one that knows. */
       if (result[of[k]].answered)
         connect_until = MIN (connect_until, clock_boottime_ms () + CLIENT_ASK_MORE_MS);
-      if (found < 0 && is_good (&result[of[k]], min_tenure))
+      if (found < 0 && is_good (&result[of[k]], min_tenure, lineage))
         found = (int) of[k];
     }
   }

@@ -47,9 +47,10 @@ extern struct tlslink_ctx *ask_load_tls (const char *dir, char *err, size_t errl
 
 /* Asks all nodes at once.  Returns when each has answered or failed, after timeout_ms, when
  * stop_fd (or -1) can be read, or as soon as one says that the IASP is served, with a tenure of
- * min_tenure or more: the index of that one, else -1.  When one has answered and all that are left
- * are not even connected, CLIENT_ASK_MORE_MS are enough. */
+ * min_tenure or more, and not under another lineage (zeroes: any): the index of that one, else -1.
+ * When one has answered and all that are left are not even connected, CLIENT_ASK_MORE_MS are enough. */
 extern int ask_all (struct ask_list *list, struct tlslink_ctx *tls, const char *iasp, uint64_t min_tenure,
-                    unsigned timeout_ms, int stop_fd, struct ask_result result[CRG_MAX_NODES]);
+                    const uint8_t lineage[CRG_ID_LEN], unsigned timeout_ms, int stop_fd,
+                    struct ask_result result[CRG_MAX_NODES]);
 
 #endif /* CRG_ASK_H */

@@ -29,4 +29,9 @@ extern bool ident_is_utf8 (const char *text, size_t len);
 extern bool ident_id_is_zero (const uint8_t id[CRG_ID_LEN]);
 extern bool ident_id_equal (const uint8_t a[CRG_ID_LEN], const uint8_t b[CRG_ID_LEN]);
 
+/* C9: a group's lineage, and the one that it was recovered from.  Zeroes: not known; none. */
+struct lineage {
+  uint8_t id[CRG_ID_LEN], past[CRG_ID_LEN];
+};
+
 #endif /* CRG_IDENT_H */

@@ -23,10 +23,13 @@ query_request (const char *iasp)
 json_t *
 query_answer_json (const struct query_answer *a, const char *iasp)
 {
+  char lineage[IDENT_ID_TEXT_LEN];
+
+  ident_id_to_text (a->lineage, lineage);
   if (a->served)
-    return json_pack ("{s:b, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "ok", 1, "node", a->node, "iasp", iasp, "host",
-                      a->host, "uri", a->uri, "tenure", (json_int_t) a->tenure, "loss", (json_int_t) a->loss, "size",
-                      (json_int_t) a->size);
+    return json_pack ("{s:b, s:s, s:s, s:s, s:s, s:I, s:I, s:s*, s:I}", "ok", 1, "node", a->node, "iasp", iasp, "host",
+                      a->host, "uri", a->uri, "tenure", (json_int_t) a->tenure, "loss", (json_int_t) a->loss, "lineage",
+                      ident_id_is_zero (a->lineage) ? NULL : lineage, "size", (json_int_t) a->size);
   return json_pack ("{s:b, s:s, s:s, s:i, s:o, s:I}", "ok", 0, "node", a->node, "iasp", iasp, "code", a->code, "error",
                     jsonl_string (a->error), "tenure", (json_int_t) a->tenure);
 }
@@ -79,7 +82,7 @@ const char *
 query_answer_parse (const json_t *obj, const char *iasp, struct query_answer *a)
 {
   const json_t *okay = json_object_get (obj, "ok");
-  char name[CRG_NAME_MAX + 1];
+  char name[CRG_NAME_MAX + 1], lineage[IDENT_ID_TEXT_LEN];
   uint64_t code = 0;
 
   memset (a, 0, sizeof *a);
@@ -107,6 +110,9 @@ query_answer_parse (const json_t *obj, const char *iasp, struct query_answer *a)
   if (!get_number (obj, "tenure", &a->tenure) || a->tenure == 0 || !get_number (obj, "loss", &a->loss)
       || !get_number (obj, "size", &a->size) || a->size == 0 || a->size > STORE_MAX_BYTES)
     return "its tenure, loss or size is missing or out of bounds";
+  if (json_object_get (obj, "lineage")
+      && (!get_text (obj, "lineage", lineage, sizeof lineage) || ident_id_from_text (lineage, a->lineage) < 0))
+    return "its lineage is no id";
   return NULL;
 }
 
@@ -115,8 +121,15 @@ query_answer_parse (const json_t *obj, const char *iasp, struct query_answer *a)
 void
 export_info_text (const struct export_info *x, char text[EXPORT_INFO_MAX + 1])
 {
-  snprintf (text, EXPORT_INFO_MAX + 1, "nbd-crg %s tenure=%" PRIu64 " loss=%" PRIu64 " forced=%d run=%016" PRIx64,
-            x->iasp, x->tenure, x->loss, x->forced, x->run);
+  const bool has_lineage = !ident_id_is_zero (x->lineage.id);
+  const bool has_past = has_lineage && !ident_id_is_zero (x->lineage.past);
+  char id[IDENT_ID_TEXT_LEN], past[IDENT_ID_TEXT_LEN];
+
+  ident_id_to_text (x->lineage.id, id);
+  ident_id_to_text (x->lineage.past, past);
+  snprintf (text, EXPORT_INFO_MAX + 1, "nbd-crg %s tenure=%" PRIu64 " loss=%" PRIu64 " forced=%d run=%016" PRIx64
+            "%s%s%s%s", x->iasp, x->tenure, x->loss, x->forced, x->run, has_lineage ? " lineage=" : "",
+            has_lineage ? id : "", has_past ? " past=" : "", has_past ? past : "");
 }
 
 /* Takes 'word' and digits from *s. */
@@ -144,6 +157,22 @@ take_number (const char **s, const char *word, unsigned base, uint64_t *to)
   }
 }
 
+/* Takes 'word' and an id, which isn't all zeroes, from *s, if they are there.  False: another thing follows it. */
+static bool
+take_id (const char **s, const char *word, uint8_t id[CRG_ID_LEN])
+{
+  size_t len = strlen (word);
+  char text[IDENT_ID_TEXT_LEN];
+
+  if (strncmp (*s, word, len) != 0)
+    return true;
+  snprintf (text, sizeof text, "%s", *s + len);
+  if (strlen (text) != sizeof text - 1 || ident_id_from_text (text, id) < 0 || ident_id_is_zero (id))
+    return false;
+  *s += len + sizeof text - 1;
+  return true;
+}
+
 bool
 export_info_parse (const char *text, struct export_info *x)
 {
@@ -162,7 +191,8 @@ export_info_parse (const char *text, struct export_info *x)
   s = space;
   if (!ident_name_is_valid (x->iasp) || !take_number (&s, " tenure=", 10, &x->tenure)
       || !take_number (&s, " loss=", 10, &x->loss) || !take_number (&s, " forced=", 2, &forced) || forced > 1
-      || !take_number (&s, " run=", 16, &x->run))
+      || !take_number (&s, " run=", 16, &x->run) || !take_id (&s, " lineage=", x->lineage.id)
+      || (!ident_id_is_zero (x->lineage.id) && !take_id (&s, " past=", x->lineage.past)))
     return false;
   x->forced = forced != 0;
   return *s == '\0' || *s == ' '; /* a later release may say more */

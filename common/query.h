@@ -5,7 +5,7 @@
  *
  *   {"v": 1, "cmd": "where", "iasp": NAME}
  *   {"ok": true, "node": NODE, "iasp": NAME, "host": NODE, "uri": URI, "tenure": N, "loss": N,
- *    "size": BYTES}
+ *    "lineage": ID, "size": BYTES}
  *   {"ok": false, "node": NODE, "code": N, "error": TEXT, "tenure": N}
  *
  * An answer is no more than what that node knows.  Nothing may be trusted to it that the export
@@ -20,6 +20,7 @@
 
 #include <jansson.h>
 
+#include "common/ident.h"
 #include "common/limits.h"
 
 #define QUERY_VERSION 1
@@ -35,6 +36,7 @@ struct query_answer {
   char uri[QUERY_URI_MAX + 1];
   uint64_t tenure;              /* R1; 0: it doesn't know */
   uint64_t loss;
+  uint8_t lineage[CRG_ID_LEN];  /* C9; zeroes: it doesn't say */
   uint64_t size;                /* bytes */
 };
 
@@ -51,14 +53,15 @@ extern const char *query_answer_parse (const json_t *obj, const char *iasp, stru
  *
  * The description of an export (NBD_INFO_DESCRIPTION), given anew for each connection:
  *
- *   nbd-crg IASP tenure=N loss=N forced=0|1 run=HEX
+ *   nbd-crg IASP tenure=N loss=N forced=0|1 run=HEX [lineage=ID [past=ID]]
  *
  * tenure and loss are those of the record under which this process opened its store, and don't
- * change while the connection lasts; run is the process. */
+ * change while the connection lasts; run is the process; past is there if the group was recovered (C9). */
 struct export_info {
   char iasp[CRG_NAME_MAX + 1];
   uint64_t tenure, loss, run;
   bool forced;
+  struct lineage lineage;
 };
 
 #define EXPORT_INFO_MAX 255

@@ -107,6 +107,30 @@ take_answers (struct crg *c, const struct ask_result *result)
     pthread_cond_broadcast (&c->changed);
 }
 
+/* C9: nobody serves under our lineage, and somebody does under one that isn't of our past: its
+ * index, else -1. */
+static int
+find_recovered (struct crg *c, const struct ask_result *result)
+{
+  int found = -1;
+  LOCK_SCOPE (&c->lock);
+
+  for (unsigned i = 0; i < c->p.nodes.n; i++) {
+    const struct query_answer *a = &result[i].a;
+
+    if (!result[i].answered || !a->served)
+      continue;
+    switch (follow_judge_lineage (&c->f, a->lineage)) {
+    case FOLLOW_OLD: break;
+    case FOLLOW_LOST: found = (int) i; break;
+    default:
+      if (a->tenure >= c->f.tenure)
+        return -1;
+    }
+  }
+  return found;
+}
+
 /* ---- connecting --------------------------------------------------------------------------- */
 
 /* Puts our session's name into the URI that a node gave. */
@@ -158,7 +182,7 @@ read_offer (const struct crg *c, struct nbd_handle *nbd, struct follow_offer *o,
     return false;
   }
   *o = (struct follow_offer){ .tenure = x.tenure, .loss = x.loss, .forced = x.forced, .run = x.run,
-                              .size = (uint64_t) size, .flags = flags_of (nbd) };
+                              .size = (uint64_t) size, .flags = flags_of (nbd), .lineage = x.lineage };
   return true;
 }
 
@@ -315,10 +339,15 @@ lose (struct crg *c, const struct crg_session *s)
   LOCK_SCOPE (&c->lock);
 
   follow_lose (&c->f);
-  crg_set_wait (c, CRG_LOST, "answered writes are lost: %s came up with loss %llu, tenure %llu%s, and loss was %llu; all "
-                "requests fail from now on (Y6): check the data, then attach again", s->host,
-                (unsigned long long) s->offer.loss, (unsigned long long) s->offer.tenure,
-                s->offer.forced ? ", forced by an operator" : "", (unsigned long long) c->f.loss);
+  if (follow_judge_lineage (&c->f, s->offer.lineage.id) != FOLLOW_USE)
+    crg_set_wait (c, CRG_LOST, "answered writes may be lost: the group was recovered without some of its nodes (C9), "
+                  "and %s serves it under another lineage; all requests fail from now on (Y6): check the data, then "
+                  "attach again", s->host);
+  else
+    crg_set_wait (c, CRG_LOST, "answered writes are lost: %s came up with loss %llu, tenure %llu%s, and loss was %llu; all "
+                  "requests fail from now on (Y6): check the data, then attach again", s->host,
+                  (unsigned long long) s->offer.loss, (unsigned long long) s->offer.tenure,
+                  s->offer.forced ? ", forced by an operator" : "", (unsigned long long) c->f.loss);
   pthread_cond_broadcast (&c->changed);
 }
 
@@ -462,11 +491,13 @@ watch (struct crg *c, struct watch *w)
 {
   static struct ask_result result[CRG_MAX_NODES];
   uint64_t now_ms = clock_boottime_ms (), answers;
+  uint8_t lineage[CRG_ID_LEN];
   struct crg_session *s;
   int under_way = 0, i;
 
   pthread_mutex_lock (&c->lock);
   s = c->current;
+  memcpy (lineage, c->f.lineage.id, CRG_ID_LEN);
   if (s)
     atomic_fetch_add (&s->refs, 1);
   pthread_mutex_unlock (&c->lock);
@@ -485,7 +516,9 @@ watch (struct crg *c, struct watch *w)
     *w = (struct watch){ .of = s, .answers = answers, .since_ms = now_ms };
   }
   else if (now_ms >= w->since_ms + CLIENT_STUCK_MS) {
-    i = ask_all (&c->p.nodes, c->tls, c->p.iasp, s->offer.tenure + 1, CLIENT_ASK_MS, c->stop_fd, result);
+    i = ask_all (&c->p.nodes, c->tls, c->p.iasp, s->offer.tenure + 1, lineage, CLIENT_ASK_MS, c->stop_fd, result);
+    if (i < 0)
+      i = find_recovered (c, result);
     if (i >= 0) {
       char why[CRG_REASON_MAX + 1];
 
@@ -518,6 +551,7 @@ crg_finder (void *opaque)
   struct watch w = { .of = NULL };
   unsigned retry_ms = CLIENT_RETRY_MIN_MS;
   uint64_t min_tenure;
+  uint8_t lineage[CRG_ID_LEN];
   bool up, lost;
   int i;
 
@@ -527,6 +561,7 @@ crg_finder (void *opaque)
     up = c->current != NULL;
     lost = c->f.lost;
     min_tenure = c->f.tenure;
+    memcpy (lineage, c->f.lineage.id, CRG_ID_LEN);
     pthread_mutex_unlock (&c->lock);
     if (up || lost) {
       rest (c, lost ? 1000 : CLIENT_LOOK_MS);
@@ -535,7 +570,9 @@ crg_finder (void *opaque)
       retry_ms = CLIENT_RETRY_MIN_MS;
       continue;
     }
-    i = ask_all (&c->p.nodes, c->tls, c->p.iasp, min_tenure, CLIENT_ASK_MS, c->stop_fd, result);
+    i = ask_all (&c->p.nodes, c->tls, c->p.iasp, min_tenure, lineage, CLIENT_ASK_MS, c->stop_fd, result);
+    if (i < 0)
+      i = find_recovered (c, result);
     if (i < 0)
       take_answers (c, result);
     else if (try_session (c, &result[i].a))

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/ident.h"
+
 /* No record is longer. */
 #define CRG_RECORD_MAX 1024
 
@@ -15,6 +17,7 @@ struct crg_record {
   uint64_t tenure, loss; /* the highest that were used */
   uint64_t size;         /* of the export, bytes */
   uint32_t flags;        /* FOLLOW_CAN_* */
+  struct lineage lineage;
 };
 
 /* NULL, or what is wrong with it (*r is then untouched). */

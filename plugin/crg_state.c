@@ -43,7 +43,8 @@ crg_state_read (struct crg *c, char *err, size_t errlen)
               "remove it", path, why);
     return -EINVAL;
   }
-  follow_resume (&c->f, r.tenure, r.loss, r.size, r.flags);
+  follow_resume (&c->f, &(struct follow_offer){ .tenure = r.tenure, .loss = r.loss, .size = r.size, .flags = r.flags,
+                                                .lineage = r.lineage });
   return 1;
 }
 
@@ -51,7 +52,8 @@ int
 crg_state_write (const struct crg *c, const struct follow_offer *o)
 {
   char next[CRG_PATH_MAX + 8];
-  struct crg_record r = { o->tenure, o->loss, o->size, c->f.attached ? c->f.flags : o->flags };
+  struct crg_record r = { o->tenure, o->loss, o->size, c->f.attached ? c->f.flags : o->flags,
+                          follow_lineage (&c->f, o) };
   CLEANUP_FREE char *text = crg_record_text (&r, c->p.iasp);
   CLEANUP_CLOSE int fd = -1;
   size_t len = text ? strlen (text) : 0;

@@ -240,6 +240,7 @@ engine_export (struct engine *e, struct export_info *x)
 
   x->tenure = atomic_load (&e->open_tenure);
   x->loss = e->open_loss;
+  x->lineage = e->open_lineage;
   x->forced = e->forced;
   x->run = e->session;
 }
@@ -260,6 +261,8 @@ engine_set_open (struct engine *e, bool may_open, const char *refusal)
   e->may_open = may_open;
   atomic_store (&e->open_tenure, may_open ? e->rec.tenure : 0);
   e->open_loss = e->rec.loss;
+  memcpy (e->open_lineage.id, e->ia->p.lineage, CRG_ID_LEN);
+  memcpy (e->open_lineage.past, e->rec.past, CRG_ID_LEN); /* zeroes: none */
   snprintf (e->refusal, sizeof e->refusal, "%s", refusal);
 }
 

@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "common/claim.h"
+#include "common/ident.h"
 #include "common/judge.h"
 #include "common/jsonl.h"
 #include "plugin/copy.h"
@@ -293,6 +294,7 @@ struct engine {
   bool may_open;
   _Atomic uint64_t open_tenure; /* 0: closed; read without it, too */
   uint64_t open_loss;
+  struct lineage open_lineage;
   bool forced;                  /* R4: of the last opening as production */
   char refusal[CRG_REASON_MAX + 1];
 

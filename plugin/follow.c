@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The rules of follow.h.  All state is in struct follow; nothing here can wait or fail.
  */
+#include <string.h>
+
 #include "common/util.h"
 #include "plugin/follow.h"
 
@@ -14,17 +16,36 @@ follow_init (struct follow *f, struct follow_kept *kept, uint32_t n_max, uint32_
 }
 
 void
-follow_resume (struct follow *f, uint64_t tenure, uint64_t loss, uint64_t size, uint32_t flags)
+follow_resume (struct follow *f, const struct follow_offer *o)
 {
   f->attached = true;
-  f->tenure = tenure;
-  f->loss = loss;
-  f->size = size;
-  f->flags = flags;
+  f->tenure = o->tenure;
+  f->loss = o->loss;
+  f->lineage = o->lineage;
+  f->size = o->size;
+  f->flags = o->flags;
   f->answered = f->forgotten = 1;
 }
 
 /* ---- which export -------------------------------------------------------------------------- */
+
+/* Two ids, both known, that are not the same. */
+static bool
+differ (const uint8_t a[CRG_ID_LEN], const uint8_t b[CRG_ID_LEN])
+{
+  static const uint8_t unknown[CRG_ID_LEN];
+
+  return memcmp (a, unknown, CRG_ID_LEN) != 0 && memcmp (b, unknown, CRG_ID_LEN) != 0 && memcmp (a, b, CRG_ID_LEN) != 0;
+}
+
+enum follow_verdict
+follow_judge_lineage (const struct follow *f, const uint8_t lineage[CRG_ID_LEN])
+{
+  if (!f->attached || !differ (f->lineage.id, lineage))
+    return FOLLOW_USE;
+  /* Y1, Y6; ids don't tell which is the newer one, but for the one that ours came from. */
+  return memcmp (f->lineage.past, lineage, CRG_ID_LEN) == 0 ? FOLLOW_OLD : FOLLOW_LOST;
+}
 
 /* Y6 */
 static enum follow_verdict
@@ -44,16 +65,21 @@ judge_loss (const struct follow *f, const struct follow_offer *o)
 enum follow_verdict
 follow_judge (const struct follow *f, const struct follow_offer *o, const struct follow_offer *first)
 {
+  enum follow_verdict of_lineage = follow_judge_lineage (f, o->lineage.id);
+
   /* Y2 */
   if (first)
     return o->tenure == first->tenure && o->loss == first->loss && o->run == first->run && o->forced == first->forced
                    && o->size == first->size && o->flags == first->flags
+                   && !differ (o->lineage.id, first->lineage.id)
                ? FOLLOW_USE
                : FOLLOW_OTHER;
   if (o->size == 0)
     return FOLLOW_UNLIKE;
   if (!f->attached)
     return FOLLOW_USE;
+  if (of_lineage != FOLLOW_USE)
+    return of_lineage;
   /* Y1; a loss never falls, so an export that has seen fewer is an older one. */
   if (o->tenure < f->tenure || o->loss < f->loss)
     return FOLLOW_OLD;
@@ -61,6 +87,14 @@ follow_judge (const struct follow *f, const struct follow_offer *o, const struct
   if (o->size != f->size || (o->flags & f->flags) != f->flags)
     return FOLLOW_UNLIKE;
   return judge_loss (f, o);
+}
+
+struct lineage
+follow_lineage (const struct follow *f, const struct follow_offer *o)
+{
+  static const uint8_t unknown[CRG_ID_LEN];
+
+  return memcmp (o->lineage.id, unknown, CRG_ID_LEN) == 0 ? f->lineage : o->lineage;
 }
 
 uint64_t
@@ -73,6 +107,7 @@ follow_begin (struct follow *f, const struct follow_offer *o)
   f->attached = true;
   f->tenure = o->tenure;
   f->loss = o->loss;
+  f->lineage = follow_lineage (f, o);
   f->run = o->run;
   return ++f->session;
 }
@@ -218,7 +253,7 @@ follow_verdict_text (enum follow_verdict v)
   switch (v) {
   case FOLLOW_USE: return "it can be used";
   case FOLLOW_REWRITE: return "unflushed writes have to be written again";
-  case FOLLOW_OLD: return "its tenure is older than one that was used (Y1)";
+  case FOLLOW_OLD: return "its tenure or lineage is older than one that was used (Y1)";
   case FOLLOW_OTHER: return "two connections reached different productions (Y2)";
   case FOLLOW_UNLIKE: return "its size is another, or it can less (Y7)";
   case FOLLOW_LOST: return "answered writes are lost, and not all of them are kept here (Y6)";

@@ -6,7 +6,8 @@
  * A session is a set of connections to one run of production.  A request is sent in a session,
  * and sent again in the next one if it had no answer.
  *
- *   Y1  An export of an older tenure than was ever used is never used.
+ *   Y1  An export of an older tenure than was ever used is never used; nor is one of the lineage
+ *       that the one used was recovered from (C9), whatever its tenure.
  *   Y2  All connections of a session are to one tenure, loss and run.
  *   Y3  Tenure and loss are on record before the first request of a session that raises them; a
  *       loss only when everything that has to be sent again for it has an answer.
@@ -17,7 +18,9 @@
  *       `loss` has risen in between.
  *   Y6  If `loss` has risen, the writes answered since the last good flush are written again, in
  *       their order, before anything else; if they are not all there any more, or more may be
- *       gone than that, everything fails from then on.
+ *       gone than that, everything fails from then on.  So it does under any other lineage: how far
+ *       behind the state was that the group was recovered with is known to nobody, and tenure and
+ *       loss of two lineages can't be compared.
  *   Y7  An export of another size, or that can less, is not used.
  *   Y8  Changes of the same bytes are sent in the order in which they came, each when the one before
  *       has its answer; none is sent for a connection that is closed.  So a client that sends a
@@ -30,7 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/limits.h"
+#include "common/ident.h"
 
 /* What an export can, as far as its clients rely on it. */
 #define FOLLOW_CAN_WRITE      0x01u
@@ -48,6 +51,7 @@ struct follow_offer {
   uint64_t size;  /* bytes */
   uint32_t flags; /* FOLLOW_CAN_* */
   bool forced;    /* R4 */
+  struct lineage lineage; /* zeroes: it doesn't say, and it isn't compared */
 };
 
 enum follow_verdict {
@@ -74,6 +78,7 @@ struct follow_kept {
 struct follow {
   bool attached;            /* an export was used, and the rest of this means something */
   uint64_t tenure, loss;    /* Y1, Y6: highest used */
+  struct lineage lineage;   /* Y1, Y6: the last that was said */
   uint64_t size;
   uint32_t flags;
   bool lost;                /* Y6: for good */
@@ -93,13 +98,18 @@ struct follow {
 
 /* kept[n_max] and a buffer of bytes_max (0: nothing is kept) belong to the core from now on. */
 extern void follow_init (struct follow *f, struct follow_kept *kept, uint32_t n_max, uint32_t bytes_max);
-/* What a process before this one had on record; unknown writes of its were answered. */
-extern void follow_resume (struct follow *f, uint64_t tenure, uint64_t loss, uint64_t size, uint32_t flags);
+/* What a process before this one had on record, of which 'run' and 'forced' don't count; unknown
+ * writes of its were answered. */
+extern void follow_resume (struct follow *f, const struct follow_offer *o);
 
 /* May this connection be used?  For the first one of a session, or with 'more' another one of the
  * session that began with *first (Y2).  Changes nothing. */
 extern enum follow_verdict follow_judge (const struct follow *f, const struct follow_offer *o,
                                          const struct follow_offer *first);
+/* The part of it that an answer about an export (query.h) is enough for: USE, OLD or LOST. */
+extern enum follow_verdict follow_judge_lineage (const struct follow *f, const uint8_t lineage[CRG_ID_LEN]);
+/* The lineage that counts once *o is used; it goes on record with it. */
+extern struct lineage follow_lineage (const struct follow *f, const struct follow_offer *o);
 /* The session begins: the verdict was USE, or it was REWRITE and that is done; what is on record
  * is on disk (Y3).  Its number. */
 extern uint64_t follow_begin (struct follow *f, const struct follow_offer *o);

@@ -79,6 +79,7 @@ query_fill (const struct daemon *d, const char *iasp, struct query_answer *a)
   if (s) {
     a->tenure = s->rec[index].tenure;
     a->loss = s->rec[index].loss;
+    memcpy (a->lineage, s->lineage, CRG_ID_LEN);
     a->size = s->def.iasps[index].size;
   }
   a->served = s && status_uri (m, index, a->uri, sizeof a->uri, &host, reason, sizeof reason);

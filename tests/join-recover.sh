@@ -3,10 +3,12 @@
 # A majority that is lost for good (C9): with three of five nodes dead nothing is served; one of the
 # two that live goes on under a new lineage with the data that was answered, the other joins as an
 # empty node and gets its vote back; a dead one that returns after all gives its state up, and its
-# store stays as it was: a fork (R6).
+# store stays as it was: a fork (R6).  A client that follows is told by EIO (Y6), though tenure and loss
+# are as if only unflushed writes were gone, and it has none.
 # timeout: 150
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
+. "$CRG_SRC_DIR/tests/client-functions.sh"
 unset CRGCTL_SOCKET
 cd "$tmp"
 # said_by NODE JQ: also while the CRG is not well
@@ -17,7 +19,8 @@ cluster_begin
 wait_in_sync 30
 requires nbdcopy
 head -c $SIZE /dev/urandom >data
-nbdcopy --flush data "$(export_uri)"
+start_proxy a iasp=payroll nodes="unix:$tmp/p1/run/crgd.sock,unix:$tmp/c1/run/crgd.sock"
+nbdcopy --flush data "$(proxy_uri a)"
 
 status ()
 {
@@ -58,6 +61,10 @@ wait_serving 40
 [ "$(status_of '.crgs[0].iasps[0].loss')" = 1 ] || fail "loss has not risen"
 nbdcopy "$(export_uri)" back
 cmp data back || fail "what was answered is not there"
+wait_for 20 proxy_has a .state lost || { cat a.log; fail "the client goes on: $(proxy_status a .)"; }
+grep -q 'under another lineage' a.log || { cat a.log; fail "the client does not know why"; }
+! nbdcopy "$(proxy_uri a)" null: 2>copy.err || fail "the client can read on"
+grep -q 'Input/output error' copy.err || { cat copy.err; fail "no EIO"; }
 
 # --- c2 joins as an empty node, and gets its vote
 holds () { [ "$(said_by c2 '.crgs[0].lineage')" = "$(status_of '.crgs[0].lineage')" ]; }

@@ -68,6 +68,7 @@ struct node {
   const char *name;
   unsigned think_ms;
   bool served;
+  uint8_t lineage;
   char path[64];
   int listener;
   pthread_t thread;
@@ -77,11 +78,12 @@ static void *
 node_thread (void *opaque)
 {
   struct node *n = opaque;
-  struct query_answer a = { .served = n->served, .tenure = 3, .size = 65536, .code = CRG_EXIT_ERROR };
   int fd = accept (n->listener, NULL, NULL);
+  struct query_answer a = { .served = n->served, .tenure = 3, .size = 65536, .code = CRG_EXIT_ERROR };
   char in[QUERY_MAX_LINE], *text;
   json_t *j;
 
+  a.lineage[0] = n->lineage;
   snprintf (a.node, sizeof a.node, "%s", n->name);
   snprintf (a.host, sizeof a.host, "%s", n->name);
   snprintf (a.uri, sizeof a.uri, "nbd+unix:///payroll?socket=/s");
@@ -122,6 +124,30 @@ end_node (struct node *n)
 }
 
 static struct ask_result result[CRG_MAX_NODES];
+static const uint8_t any[CRG_ID_LEN];
+
+/* C9: one that serves under another lineage doesn't end the wait for one that serves under ours. */
+static void
+test_lineage (uint8_t a, uint8_t b, int good)
+{
+  static const uint8_t ours[CRG_ID_LEN] = { 1 };
+  static struct ask_list list;
+  struct node near, far;
+  char text[200], err[200];
+  int i;
+
+  start_node (&near, "near", 0, true);
+  start_node (&far, "far", 100, true);
+  near.lineage = a;
+  far.lineage = b;
+  snprintf (text, sizeof text, "unix:%s,unix:%s", near.path, far.path);
+  ask_parse (&list, text, err, sizeof err);
+  i = ask_all (&list, NULL, "payroll", 1, ours, 20000, -1, result);
+  ok (i == good && result[0].answered, "C9: of lineages %u and %u: %d", a, b, i);
+  is (result[1].answered, good != 0, "... and the other one was waited for, or not");
+  end_node (&near);
+  end_node (&far);
+}
 
 /* A near node that doesn't know, and a far one that does. */
 static void
@@ -135,7 +161,7 @@ test_far (void)
   start_node (&far, "far", 2 * CLIENT_ASK_MORE_MS, true);
   snprintf (text, sizeof text, "unix:%s,unix:%s", near.path, far.path);
   ok (ask_parse (&list, text, err, sizeof err) == 0, "two nodes");
-  ok (ask_all (&list, NULL, "payroll", 1, 20000, -1, result) == 1,
+  ok (ask_all (&list, NULL, "payroll", 1, any, 20000, -1, result) == 1,
       "a node that is there is waited for when another one knows nothing: %s", result[1].error);
   ok (result[0].answered && !result[0].a.served && result[1].answered, "both have answered");
   end_node (&near);
@@ -214,7 +240,7 @@ test_dead (struct tlslink_ctx *tls)
   snprintf (text, sizeof text, "gone=127.0.0.1:%u,unix:%s", start_dead (fds), near.path);
   ok (ask_parse (&list, text, err, sizeof err) == 0, "a node that is gone, and one that knows nothing");
   begun_ms = clock_boottime_ms ();
-  ok (ask_all (&list, tls, "payroll", 1, 60000, -1, result) == -1 && result[1].answered, "nobody knows");
+  ok (ask_all (&list, tls, "payroll", 1, any, 60000, -1, result) == -1 && result[1].answered, "nobody knows");
   ok (clock_boottime_ms () < begun_ms + 30000, "what isn't even connected is not waited for");
   ok (strstr (result[0].error, "not even a connection") != NULL, "and that is said: %s", result[0].error);
   end_node (&near);
@@ -236,34 +262,34 @@ test_lookup (struct tlslink_ctx *tls)
   start_node (&near, "near", 0, true);
   snprintf (text, sizeof text, "gone=gone.example:%u,unix:%s", start_dead (fds), near.path);
   ok (ask_parse (&list, text, err, sizeof err) == 0, "a node by name, and one that knows");
-  ok (ask_all (&list, tls, "payroll", 1, 2000, -1, result) == 1, "the name service is dead, and the other one is heard");
+  ok (ask_all (&list, tls, "payroll", 1, any, 2000, -1, result) == 1, "the name service is dead, and the other one is heard");
   is (lookups, 1, "it is looked for once");
   end_node (&near);
 
   list.n = 1;
-  ok (ask_all (&list, tls, "payroll", 1, 100, -1, result) == -1 && strstr (result[0].error, "still looked for"),
+  ok (ask_all (&list, tls, "payroll", 1, any, 100, -1, result) == -1 && strstr (result[0].error, "still looked for"),
       "for what it waits: %s", result[0].error);
   is (lookups, 1, "and goes on with what was begun");
   lookup_answer = EAI_NONAME;
-  ok (ask_all (&list, tls, "payroll", 1, 20000, -1, result) == -1 && strstr (result[0].error, gai_strerror (EAI_NONAME)),
+  ok (ask_all (&list, tls, "payroll", 1, any, 20000, -1, result) == -1 && strstr (result[0].error, gai_strerror (EAI_NONAME)),
       "an unknown name: %s", result[0].error);
   lookup_answer = 0;
-  ok (ask_all (&list, tls, "payroll", 1, 100, -1, result) == -1 && strstr (result[0].error, "not even a connection"),
+  ok (ask_all (&list, tls, "payroll", 1, any, 100, -1, result) == -1 && strstr (result[0].error, "not even a connection"),
       "an address: %s", result[0].error);
   is (lookups, 2, "a failure is not the last word");
   lookup_answer = EAI_INPROGRESS;
-  ok (ask_all (&list, tls, "payroll", 1, 100, -1, result) == -1 && strstr (result[0].error, "not even a connection"),
+  ok (ask_all (&list, tls, "payroll", 1, any, 100, -1, result) == -1 && strstr (result[0].error, "not even a connection"),
       "the old address is used while it is looked for: %s", result[0].error);
   is (lookups, 3, "anew, as nobody is there");
   lookup_answer = 0;
-  ask_all (&list, tls, "payroll", 1, 100, -1, result);
+  ask_all (&list, tls, "payroll", 1, any, 100, -1, result);
   ok (gone->lookup.job == NULL, "none is left");
   for (unsigned i = 0; i < 8; i++)
     close (fds[i]);
 
   ok (ask_parse (&list, "near=127.0.0.1:1", err, sizeof err) == 0, "an address");
   for (unsigned i = 0; i < 3; i++)
-    ask_all (&list, tls, "payroll", 1, 20000, -1, result);
+    ask_all (&list, tls, "payroll", 1, any, 20000, -1, result);
   ok (lookups == 3 && strstr (result[0].error, "Connection refused"), "is no name: %s", result[0].error);
 }
 
@@ -275,6 +301,10 @@ main (void)
   if (!mkdtemp (dir))
     abort ();
   tls = make_tls ();
+  test_lineage (2, 1, 1);
+  test_lineage (2, 3, -1);
+  test_lineage (0, 1, 0);
+  test_lineage (1, 2, 0);
   test_far ();
   test_dead (tls);
   test_lookup (tls);

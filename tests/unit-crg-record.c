@@ -25,17 +25,22 @@ main (void)
   } bad[] = { { "iasp", "1" },       { "iasp", "null" },    { "tenure", "0" },   { "tenure", "-1" },
               { "tenure", "\"3\"" }, { "tenure", "3.0" },   { "loss", "-1" },    { "loss", "null" },
               { "size", "0" },       { "size", "1152921504606846977" }, { "flags", "4294967296" }, { "flags", "-1" } };
-  const struct crg_record most = { INT64_MAX, INT64_MAX, STORE_MAX_BYTES, UINT32_MAX };
+  const struct crg_record most = { INT64_MAX, INT64_MAX, STORE_MAX_BYTES, UINT32_MAX, { { 0xab }, { 0xcd } } };
   struct crg_record r = { 0 }, untouched;
   char *text, padded[CRG_RECORD_MAX + 2];
 
-  ok (parse (GOOD, &r) == NULL && r.tenure == 3 && r.loss == 1 && r.size == 4096 && r.flags == 7, "a record");
+  ok (parse (GOOD, &r) == NULL && r.tenure == 3 && r.loss == 1 && r.size == 4096 && r.flags == 7
+        && ident_id_is_zero (r.lineage.id) && ident_id_is_zero (r.lineage.past),
+      "a record, of a release that knew no lineage");
   text = crg_record_text (&most, "payroll");
   ok (text && parse (text, &r) == NULL && r.tenure == most.tenure && r.loss == most.loss && r.size == most.size
-        && r.flags == most.flags,
+        && r.flags == most.flags && memcmp (&r.lineage, &most.lineage, sizeof r.lineage) == 0,
       "there and back, all as large as may be");
   free (text);
   untouched = r;
+#define WITH(more) parse ("{\"iasp\":\"payroll\",\"tenure\":3,\"loss\":1,\"size\":4096,\"flags\":7,\"" more "}", &r)
+  ok (WITH ("lineage\":7") != NULL && WITH ("lineage\":\"ab\"") != NULL && WITH ("past_lineage\":null") != NULL,
+      "a lineage that is no id");
   is_str (crg_record_parse (GOOD, sizeof GOOD - 1, "other", &r), "it is of another IASP", "another IASP's");
   for (unsigned i = 0; i < ARRAY_SIZE (bad); i++) {
     json_t *obj = json_loads (GOOD, 0, NULL), *value = json_loads (bad[i].value, JSON_DECODE_ANY, NULL);

@@ -19,6 +19,76 @@ offer (uint64_t tenure, uint64_t loss, uint64_t run)
   return (struct follow_offer){ .tenure = tenure, .loss = loss, .run = run, .size = 4096, .flags = 0x3f };
 }
 
+/* C9: under lineage 'id', recovered from 'past' (0: unknown, or none). */
+static struct follow_offer
+under (struct follow_offer o, uint8_t id, uint8_t past)
+{
+  o.lineage.id[0] = id;
+  o.lineage.past[CRG_ID_LEN - 1] = past;
+  if (past)
+    o.lineage.past[0] = past;
+  if (id)
+    o.lineage.id[CRG_ID_LEN - 1] = id;
+  return o;
+}
+
+static void
+lineages (void)
+{
+  struct follow_offer o = under (offer (7, 3, 1), 5, 0), p;
+  struct follow f;
+
+  follow_init (&f, kept, 4, 100);
+  is (follow_judge (&f, &o, NULL), FOLLOW_USE, "C9: any lineage will do at first");
+  follow_begin (&f, &o);
+  p = under (o, 6, 5);
+  is (follow_judge (&f, &p, &o), FOLLOW_OTHER, "Y2: not beside it: another lineage");
+  p = under (offer (8, 4, 2), 6, 5);
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y6: recovered: one more loss and tenure say nothing");
+  p = under (offer (8, 3, 2), 6, 5);
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y6: ... nor does the same loss");
+  p = under (offer (4, 1, 2), 6, 5);
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y6: ... and an older tenure isn't waited over");
+  p.size *= 2;
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y6: ... nor another size");
+  p = under (offer (8, 3, 2), 9, 8);
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y6: recovered more than once");
+  p = under (offer (8, 3, 2), 0, 0);
+  is (follow_judge (&f, &p, NULL), FOLLOW_USE, "a release that doesn't say its lineage is not compared");
+  follow_begin (&f, &p);
+  p = under (offer (8, 3, 3), 6, 5);
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "... nor does it make one forget it");
+  p = under (offer (8, 3, 3), 5, 0);
+  is (follow_judge (&f, &p, NULL), FOLLOW_USE, "the same lineage again");
+  is (follow_judge_lineage (&f, p.lineage.id), FOLLOW_USE, "... as an answer tells it");
+
+  follow_init (&f, kept, 4, 100);
+  p = under (offer (4, 1, 2), 6, 5);
+  is (follow_judge_lineage (&f, p.lineage.id), FOLLOW_USE, "one that knows none takes any");
+  follow_begin (&f, &p);
+  p = under (offer (9, 1, 3), 5, 0);
+  is (follow_judge (&f, &p, NULL), FOLLOW_OLD, "Y1: never the lineage before, whatever its tenure");
+  is (follow_judge_lineage (&f, p.lineage.id), FOLLOW_OLD, "Y1: ... nor is it looked for");
+  p = under (offer (9, 1, 3), 5, 0);
+  p.lineage.id[CRG_ID_LEN - 1]++;
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y1: an id is all of its bytes");
+  p = under (offer (4, 1, 2), 6, 5);
+  follow_init (&f, kept, 4, 100);
+  follow_resume (&f, &p);
+  p = under (offer (9, 1, 3), 5, 0);
+  is (follow_judge (&f, &p, NULL), FOLLOW_OLD, "Y1, Y3: what is on record counts, with the lineage before");
+  p = under (offer (9, 2, 3), 7, 6);
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y6, Y3: ... and the next one is a loss");
+  p = offer (4, 1, 2);
+  follow_init (&f, kept, 4, 100);
+  follow_resume (&f, &p);
+  p = under (offer (4, 1, 3), 7, 6);
+  is (follow_judge (&f, &p, NULL), FOLLOW_USE, "Y3: the record of a release that knew none");
+  follow_begin (&f, &p);
+  p = under (offer (4, 1, 3), 8, 7);
+  is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "... until one is said");
+}
+
 static void
 rules (void)
 {
@@ -118,7 +188,8 @@ rules (void)
   is (follow_judge (&f, &p, NULL), FOLLOW_LOST, "Y6: then each loss counts");
 
   follow_init (&f, kept, 4, 100);
-  follow_resume (&f, 5, 1, 4096, 0x3f);
+  p = offer (5, 1, 3);
+  follow_resume (&f, &p);
   p = offer (4, 1, 9);
   is (follow_judge (&f, &p, NULL), FOLLOW_OLD, "Y1, Y3: what is on record counts");
   p = offer (6, 2, 9);
@@ -152,7 +223,7 @@ static struct {
   uint32_t buffer[BUFFER];
   /* the host */
   uint32_t seen[BLOCKS], durable[BLOCKS], very_old[BLOCKS];
-  struct follow_offer now, before;
+  struct follow_offer now, before, then; /* then: when very_old was written */
   uint64_t session; /* that is up, or 0 */
   /* the application */
   uint32_t told[BLOCKS]; /* the last write that was answered */
@@ -277,8 +348,17 @@ change_production (void)
     w.now.tenure++;
     w.now.forced = true;
   }
-  if (dice (6) == 0)
+  if (kind == 10 && dice (4) == 0) { /* C9: from a node that was cut off then */
+    uint8_t past = w.now.lineage.id[0];
+
+    memcpy (w.seen, w.very_old, sizeof w.seen);
+    memcpy (w.durable, w.very_old, sizeof w.seen);
+    w.now = under (offer (w.then.tenure + dice (2), w.then.loss + 1, w.now.run), past + 1, past);
+  }
+  if (dice (6) == 0) {
     memcpy (w.very_old, w.durable, sizeof w.seen);
+    w.then = w.now;
+  }
 }
 
 /* False: it is lost for good. */
@@ -293,6 +373,8 @@ connect_again (void)
   if (dice (5) == 0 && w.before.run != 0) {
     o = &w.before;
     if (follow_judge (&w.f, o, NULL) == FOLLOW_USE && o->tenure < w.now.tenure && w.f.tenure == w.now.tenure)
+      abort ();
+    if (w.f.attached && follow_judge (&w.f, o, NULL) == FOLLOW_USE && o->lineage.id[0] < w.f.lineage.id[0])
       abort ();
     w.olds++;
     return true; /* a production that has ended can't be reached for long */
@@ -328,7 +410,9 @@ world (uint64_t seed, unsigned steps)
     dice (2);
   memset (&w, 0, sizeof w);
   follow_init (&w.f, kept, 2 + dice (8), dice (4) ? BUFFER : 0);
-  w.now = offer (1, 0, 1);
+  w.now = w.then = under (offer (1, 0, 1), 2, 1);
+  if (dice (4) == 0)
+    w.before = under (offer (1 + dice (3), dice (2), 100), 1, 0);
   while (steps-- > 0) {
     struct request *r = &w.r[dice (REQUESTS)];
 
@@ -380,6 +464,7 @@ main (void)
   unsigned uses = 0, rewrites = 0, losses = 0, flushes = 0;
 
   rules ();
+  lineages ();
   for (; seed <= last && !wrong; seed++) {
     wrong = world (seed, 600);
     uses += w.uses;

@@ -26,7 +26,7 @@ int
 main (void)
 {
   struct query_answer a = { .served = true, .node = "w1", .host = "p1", .uri = "nbd+unix:///payroll?socket=/r/s",
-                            .tenure = 5, .loss = 2, .size = 65536 }, b;
+                            .tenure = 5, .loss = 2, .size = 65536, .lineage = { 0xab, [15] = 1 } }, b;
   struct export_info x = { .iasp = "payroll", .tenure = 12, .loss = 3, .forced = true, .run = 0xabc }, y;
   struct export_name n, m = { .iasp = "payroll", .client = "app1", .session = 0x1234abcd }, o;
   char text[EXPORT_INFO_MAX + 1], name[EXPORT_NAME_MAX + 1], iasp[CRG_NAME_MAX + 1], long_name[300];
@@ -49,7 +49,7 @@ main (void)
 
   j = query_answer_json (&a, "payroll");
   ok (query_answer_parse (j, "payroll", &b) == NULL && b.served && b.tenure == 5 && b.loss == 2 && b.size == 65536
-      && strcmp (b.host, "p1") == 0 && strcmp (b.node, "w1") == 0 && strcmp (b.uri, a.uri) == 0, "an answer comes back");
+      && memcmp (a.lineage, b.lineage, sizeof a.lineage) == 0 && strcmp (b.host, "p1") == 0 && strcmp (b.node, "w1") == 0 && strcmp (b.uri, a.uri) == 0, "an answer comes back");
   ok (query_answer_parse (j, "ledger", &b) != NULL, "... about another IASP it is refused");
   json_decref (j);
   a.served = false;
@@ -61,6 +61,10 @@ main (void)
   json_decref (j);
 
   ok (parse_answer ("{" GOOD "}", &b) == NULL && b.tenure == 7, "a good answer by hand");
+  ok (ident_id_is_zero (b.lineage), "... of a release that names no lineage");
+  ok (parse_answer ("{" GOOD ",\"lineage\":\"ab\"}", &b) != NULL, "a lineage that is no id");
+  ok (parse_answer ("{" GOOD ",\"lineage\":7}", &b) != NULL, "... that is a number");
+  ok (parse_answer ("{" GOOD ",\"lineage\":\"000000000000000000000000000000001\"}", &b) != NULL, "... that is too long");
   ok (parse_answer ("{}", &b) != NULL, "no answer at all");
   ok (parse_answer ("{\"ok\":1}", &b) != NULL, "ok is no boolean");
   ok (parse_answer ("{" GOOD ",\"size\":0}", &b) != NULL, "no size");
@@ -108,6 +112,23 @@ main (void)
   export_info_text (&x, text);
   ok (export_info_parse (text, &y) && strcmp (x.iasp, y.iasp) == 0 && x.tenure == y.tenure && x.loss == y.loss
       && x.forced == y.forced && x.run == y.run, "a description comes back: %s", text);
+  ok (ident_id_is_zero (y.lineage.id) && ident_id_is_zero (y.lineage.past), "... without a lineage");
+  memset (x.lineage.id, 0xab, CRG_ID_LEN);
+  export_info_text (&x, text);
+  ok (export_info_parse (text, &y) && memcmp (&x.lineage, &y.lineage, sizeof x.lineage) == 0, "with one: %s", text);
+  memset (x.lineage.past, 0xcd, CRG_ID_LEN);
+  memset (x.iasp, 'a', CRG_NAME_MAX);
+  x.tenure = x.loss = x.run = UINT64_MAX;
+  export_info_text (&x, text);
+  ok (export_info_parse (text, &y) && memcmp (&x, &y, sizeof x) == 0, "and with the one before, all as long as may be");
+#define INFO(more) export_info_parse ("nbd-crg a tenure=1 loss=0 forced=0 run=0" more, &y)
+#define ID31 "0123456789abcdef0123456789abcde"
+  ok (INFO (" lineage=" ID31 "f past=" ID31 "e more=1") && y.lineage.past[15] == 0xee, "a later release says more of it");
+  ok (!INFO (" lineage=" ID31), "a lineage with a digit too few");
+  ok (!INFO (" lineage=" ID31 "ff"), "... too many");
+  ok (!INFO (" lineage=" ID31 "g"), "... with a letter");
+  ok (!INFO (" lineage=00000000000000000000000000000000"), "... that is none");
+  ok (!INFO (" lineage=" ID31 "f past=" ID31 " "), "a past with a digit too few");
   ok (export_info_parse ("nbd-crg a tenure=1 loss=0 forced=0 run=0 more=1", &y) && y.tenure == 1, "a later release says more");
   ok (!export_info_parse ("", &y), "no description");
   ok (!export_info_parse ("some disk", &y), "a foreign description");

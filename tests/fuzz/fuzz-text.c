@@ -57,7 +57,8 @@ client_record (const char *text, size_t len)
   REQUIRE (r.tenure > 0 && r.size > 0 && r.size <= STORE_MAX_BYTES);
   copy = crg_record_text (&r, "payroll");
   REQUIRE (copy && crg_record_parse (copy, strlen (copy), "payroll", &again) == NULL);
-  REQUIRE (r.tenure == again.tenure && r.loss == again.loss && r.size == again.size && r.flags == again.flags);
+  REQUIRE (r.tenure == again.tenure && r.loss == again.loss && r.size == again.size && r.flags == again.flags
+           && memcmp (&r.lineage, &again.lineage, sizeof r.lineage) == 0);
   free (copy);
 }
 
