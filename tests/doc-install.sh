@@ -7,9 +7,10 @@ requires_daemon
 requires pod2man make
 cd "$tmp"
 
-# place NAME: a directory of this build, as make knows it
-place () { printf 'include Makefile\nthe-place: ; @echo $(%s)\n' "$1" | make -s -C "$CRG_BUILD_DIR" -f - the-place | tail -n 1; }
-etc=$(place sysconfdir) prefix=$(place prefix)
+# The directories of this build, as make knows them.
+printf 'include Makefile\nthe-places: ; @echo $(sysconfdir) $(prefix) $(systemdsystemunitdir) $(sbindir)\n' |
+  make -s -C "$CRG_BUILD_DIR" -f - the-places | tail -n 1 >places
+read -r etc prefix units sbin <places
 case $prefix in /usr | /usr/local) [ "$etc" = /etc ] || fail "the prefix is $prefix and the configuration in $etc" ;; esac
 make -s -C "$CRG_BUILD_DIR" install "DESTDIR=$tmp/root" >install.log 2>&1 || { tail install.log; fail "make install"; }
 for dir in hooks.d attach; do
@@ -17,14 +18,14 @@ for dir in hooks.d attach; do
 done
 
 # What a unit, a program or a page names has to be there, or to have its place.
-units=root$(place systemdsystemunitdir)
+units=root$units
 [ "$(ls "$units")" = "$(cd "$CRG_BUILD_DIR/units" && ls ./*.service | sed 's,^./,,')" ] || { ls "$units"; fail "the units"; }
 for path in $(sed -n 's,^Exec[A-Za-z]*=-*\(/[^ ]*\).*,\1,p' "$units"/*.service); do
   [ -x "root$path" ] || [ "$path" = /bin/true ] || fail "a unit starts $path, which is not installed"
 done
 sed -n 's,^\(ConditionPathExists\|EnvironmentFile\)=\([^-].*\),\2,p; s,^Exec.*-\(c\|-conf\) \([^ ]*\).*,\2,p' "$units"/*.service | sort -u >looked
 [ "$(tr '\n' ' ' <looked)" = "$etc/nbd-crg/attach/%i $etc/nbd-crg/crgd.conf " ] || { cat looked; fail "the units look elsewhere"; }
-"root$(place sbindir)/crgd" --help | grep -qF "[$etc/nbd-crg/crgd.conf]" || fail "crgd looks elsewhere"
+"root$sbin/crgd" --help | grep -qF "[$etc/nbd-crg/crgd.conf]" || fail "crgd looks elsewhere"
 for page in "$CRG_SRC_DIR"/man/*.pod; do
   page=$(find root -name "$(basename "$page" .pod).[0-9]")
   [ -s "$page" ] || fail "a page is not installed"
