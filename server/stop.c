@@ -43,6 +43,7 @@ struct stopper {
   uint64_t mirrors_ms, deadline_ms, hooks_ms;
   struct handing handing[CRG_MAX_CRGS];
   unsigned n_handing;      /* asked for and not yet answered */
+  bool asked;              /* by an operator, who may have left; not by a signal */
   bool force;
   char refusal[2 * CRG_REASON_MAX]; /* the first */
   void (*progress) (void *opaque, const char *text);
@@ -105,8 +106,8 @@ handed (struct stopper *st)
 {
   if (st->phase != STOP_HANDING || st->n_handing > 0)
     return;
-  if (st->refusal[0] && st->done && !st->force) {
-    /* An operator can decide; a signal can't be refused. */
+  if (st->refusal[0] && st->asked && !st->force) {
+    /* An operator can decide, also later; a signal can't be refused. */
     st->phase = STOP_IDLE;
     st->kind = STOP_NOT;
     notify_ready ("ready; not handed over");
@@ -248,6 +249,7 @@ on_signal (int sig, void *opaque)
     return 0;
   }
   log_notice ("signal %d", sig);
+  st->asked = false;
   begin (st, sig == SIGINT ? STOP_END : st->on_term);
   return 0;
 }
@@ -260,6 +262,7 @@ stop_ask (struct stopper *st, enum stop_kind kind, bool force,
     done (opaque, CRG_EXIT_REFUSED, "this crgd is ending already");
     return;
   }
+  st->asked = true;
   st->force = force;
   st->progress = on_progress;
   st->done = done;

@@ -28,7 +28,7 @@ extern void stop_free (struct stopper *st);
 extern void stop_ask (struct stopper *st, enum stop_kind kind, bool force,
                       void (*progress) (void *opaque, const char *text), member_reply_fn *done,
                       void *opaque);
-/* The one who asked has gone; the rest goes on. */
+/* The one who asked has gone; the rest goes on, and is refused where it would be. */
 extern void stop_forget (struct stopper *st, void *opaque);
 
 #endif

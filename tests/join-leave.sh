@@ -71,8 +71,17 @@ echo "left three times; longest pause $(recorded "$log" longest_pause_ms) ms"
 p=$(production_node)
 others=
 for n in p1 p2 c1 c2; do [ "$n" = "$p" ] || others+=" $n"; done
+# Also if the operator has left before it is known.
+for n in $others; do kill -STOP "${NODE_PID[$n]}"; done
+"$CRGCTL" --socket "$tmp/$p/run/crgd.sock" leave --hand-over >"$tmp/leave.log" 2>&1 &
+record_pid $!
+wait_for 10 grep -q 'handing production over' "$tmp/leave.log" || { cat "$tmp/leave.log"; fail "it hands nothing over"; }
+kill_pid $!
+node_answers "$p" || fail "crgd of $p is gone"
 # shellcheck disable=SC2086
 kill_node $others
+wait_for 25 grep -q 'CRG payroll: not handed over: ' "$tmp/$p/crgd.log" || fail "it is not refused"
+node_answers "$p" && [ -n "$(plugin_pid "$p")" ] || fail "nobody could take it, and something ended"
 code=0
 ctl "$p" leave --hand-over >"$tmp/leave.log" 2>&1 || code=$?
 [ $code = 7 ] || { cat "$tmp/leave.log"; fail "leave --hand-over with nobody to take it ended with $code"; }
