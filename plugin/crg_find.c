@@ -397,7 +397,7 @@ try_session (struct crg *c, const struct query_answer *a)
   struct crg_session *s = calloc (1, sizeof *s);
   char uri[QUERY_URI_MAX + EXPORT_NAME_MAX + 1], why[CRG_REASON_MAX + 1] = "out of memory";
   enum follow_verdict verdict;
-  bool good = false;
+  bool good, was_current;
 
   if (!s)
     return false;
@@ -450,29 +450,29 @@ try_session (struct crg *c, const struct query_answer *a)
     crg_session_break (s, why);
     goto out;
   }
+  atomic_fetch_add (&s->refs, 1); /* whoever breaks it gives the first one back */
   begin (c, s);
   /* A connection may have ended before it was the present session's. */
-  if (atomic_load (&s->broken)) {
+  good = !atomic_load (&s->broken);
+  if (!good) {
     pthread_mutex_lock (&c->lock);
-    if (c->current == s) {
+    was_current = c->current == s;
+    if (was_current) {
       c->current = NULL;
       follow_end (&c->f);
       c->down_since_ms = clock_boottime_ms ();
-      pthread_mutex_unlock (&c->lock);
-      crg_session_put (s);
     }
-    else
-      pthread_mutex_unlock (&c->lock);
-    return false;
+    pthread_mutex_unlock (&c->lock);
+    if (was_current)
+      crg_session_put (s);
   }
-  return true;
+  crg_session_put (s);
+  return good;
 
 out:
-  if (!good) {
-    LOCK_SCOPE (&c->lock);
-
-    crg_set_wait (c, CRG_LOOKING, "host %s: %.200s", a->host, why);
-  }
+  pthread_mutex_lock (&c->lock);
+  crg_set_wait (c, CRG_LOOKING, "host %s: %.200s", a->host, why);
+  pthread_mutex_unlock (&c->lock);
   crg_session_put (s);
   return false;
 }
