@@ -254,10 +254,7 @@ crg_cleanup (void)
     crg_session_break (s, "nbdkit ends");
     crg_session_put (s);
   }
-  pthread_mutex_lock (&crg.lock);
-  while (crg.threads > 0)
-    pthread_cond_wait (&crg.changed, &crg.lock);
-  pthread_mutex_unlock (&crg.lock);
+  crg_end_threads (&crg);
 }
 
 static void

@@ -98,7 +98,9 @@ struct crg {
   enum crg_state state;
   bool stopping;
   bool unknown;                    /* every node was reached, and none knows the IASP */
-  unsigned threads;
+  unsigned threads;                /* of connections, that have not ended */
+  bool has_ended;
+  pthread_t ended;                 /* the last one that has, not joined yet */
   char wait_reason[CRG_REASON_MAX + 1]; /* "": nothing is waited for */
   uint64_t wait_since_ms;
   uint64_t down_since_ms;
@@ -129,6 +131,8 @@ extern void crg_session_put (struct crg_session *s);
 extern void crg_session_break (struct crg_session *s, const char *why);
 /* Starts the threads of a session whose connections are ready.  0 or -errno. */
 extern int crg_session_start (struct crg_session *s);
+/* When no session is begun any more and the last one is broken: waits for their threads. */
+extern void crg_end_threads (struct crg *c);
 /* Sends on a connection that has no thread yet, and waits: 0, an errno, or ENOTCONN. */
 extern int crg_conn_do (struct crg_conn *k, const struct crg_request *r, unsigned timeout_ms);
 

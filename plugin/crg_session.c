@@ -147,6 +147,8 @@ answer_thread (void *opaque)
   struct crg_session *s = k->s;
   struct crg *c = s->c;
   const char *why;
+  pthread_t before;
+  bool joins;
 
   prctl (PR_SET_NAME, "crg-answers");
   while (!is_over (k)) {
@@ -164,18 +166,37 @@ answer_thread (void *opaque)
   why = nbd_get_error ();
   crg_session_break (s, why ? why : "the host has closed it");
   crg_session_put (s);
+  /* Each waits for the one that ended before it, and crg_end_threads () for the last: none is in our
+   * text any more when that is unloaded. */
   pthread_mutex_lock (&c->lock);
+  joins = c->has_ended;
+  before = c->ended;
+  c->has_ended = true;
+  c->ended = pthread_self ();
   c->threads--;
   pthread_cond_broadcast (&c->changed);
   pthread_mutex_unlock (&c->lock);
+  if (joins)
+    pthread_join (before, NULL);
   return NULL;
+}
+
+void
+crg_end_threads (struct crg *c)
+{
+  pthread_mutex_lock (&c->lock);
+  while (c->threads > 0)
+    pthread_cond_wait (&c->changed, &c->lock);
+  pthread_mutex_unlock (&c->lock);
+  if (c->has_ended)
+    pthread_join (c->ended, NULL);
+  c->has_ended = false;
 }
 
 int
 crg_session_start (struct crg_session *s)
 {
   struct crg *c = s->c;
-  pthread_attr_t attr;
   sigset_t all, old;
   int r = 0;
 
@@ -184,8 +205,6 @@ crg_session_start (struct crg_session *s)
     if (s->conn[i].wake_fd < 0)
       return -errno;
   }
-  pthread_attr_init (&attr);
-  pthread_attr_setdetachstate (&attr, PTHREAD_CREATE_DETACHED);
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
   for (unsigned i = 0; r == 0 && i < s->n; i++) {
@@ -195,7 +214,7 @@ crg_session_start (struct crg_session *s)
     pthread_mutex_lock (&c->lock);
     c->threads++;
     pthread_mutex_unlock (&c->lock);
-    r = -pthread_create (&thread, &attr, answer_thread, &s->conn[i]);
+    r = -pthread_create (&thread, NULL, answer_thread, &s->conn[i]);
     if (r < 0) {
       atomic_fetch_sub (&s->refs, 1);
       pthread_mutex_lock (&c->lock);
@@ -204,7 +223,6 @@ crg_session_start (struct crg_session *s)
     }
   }
   pthread_sigmask (SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy (&attr);
   return r;
 }
 
