@@ -87,11 +87,14 @@ log_size (const char *dir)
   return stat (path, &st) == 0 ? st.st_size : 0;
 }
 
+/* By the keeper that is there; not by one before it, which has left that file. */
 static bool
 is_ready (const char *dir, char *device, size_t size)
 {
   json_t *o = keeper_read (dir);
-  bool ready = json_is_true (json_object_get (o, "ready"));
+  pid_t pid = keeper_pid (dir);
+  bool ready = json_is_true (json_object_get (o, "ready")) && pid != 0
+               && json_integer_value (json_object_get (o, "keeper")) == pid;
 
   snprintf (device, size, "%s", json_string_value (json_object_get (o, "device")) ?: "");
   json_decref (o);
@@ -110,7 +113,7 @@ await_device (struct cli *cli, const struct keeper_spec *spec, pid_t child, long
     json_t *o;
     const char *reason;
 
-    if (is_ready (spec->dir, device, sizeof device) && keeper_pid (spec->dir) != 0) {
+    if (is_ready (spec->dir, device, sizeof device)) {
       printf ("%s\n", device);
       return CRG_EXIT_FINE;
     }
@@ -119,7 +122,7 @@ await_device (struct cli *cli, const struct keeper_spec *spec, pid_t child, long
       return WIFEXITED (status) && WEXITSTATUS (status) ? WEXITSTATUS (status) : CRG_EXIT_ERROR;
     }
     if (wait_s > 0 && clock_boottime_ms () >= begun_ms + (uint64_t) wait_s * 1000) {
-      kill (child, SIGTERM);
+      kill (child, KEEPER_GIVE_UP);
       waitpid (child, &status, 0);
       return cli_error (cli, CRG_EXIT_TIMEOUT, "%s is not attached after %ld s, and given up: %s", spec->iasp, wait_s,
                         told[0] ? told : "no word of the proxy");
@@ -267,6 +270,7 @@ detach_command (struct cli *cli)
   char iasp[CRG_NAME_MAX + 1], dir[CRG_PATH_MAX + 1], device[32], err[256];
   const uint64_t until_ms = clock_boottime_ms () + ATTACH_END_MS;
   pid_t pid;
+  json_t *left;
   int index = -1, fd;
 
   if (!find_attached (cli, cli->words[0], iasp, dir, &index))
@@ -296,8 +300,7 @@ detach_command (struct cli *cli)
     nbdnl_close (nl);
     if (!nl || r < 0)
       return cli_error (cli, CRG_EXIT_ERROR, "%s: %s", device, nl ? strerror (-r) : err);
-    snprintf (err, sizeof err, "%.200s/attach.json", dir);
-    unlink (err);
+    keeper_clear (dir);
     return CRG_EXIT_FINE;
   }
   if (kill (pid, SIGTERM) < 0)
@@ -308,6 +311,10 @@ detach_command (struct cli *cli)
                         ATTACH_END_MS / 1000);
     usleep (20000);
   }
+  left = keeper_read (dir);
+  json_decref (left);
+  if (left)
+    return cli_error (cli, CRG_EXIT_ERROR, "%s: its keeper could not detach it; see %s/log", iasp, dir);
   return CRG_EXIT_FINE;
 }
 

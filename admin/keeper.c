@@ -49,6 +49,10 @@ struct keeper {
   uint64_t relink_at_ms;
   int signal_fd;
   bool ending;
+  bool giving_up;             /* not to detach what a keeper before us had attached */
+  bool held;                  /* the device is attached, and ours */
+  bool found;                 /* by a keeper before us */
+  bool ready;                 /* whoever waits for the device was told */
 };
 
 UTIL_PRINTF (1, 2)
@@ -141,8 +145,9 @@ write_attach (const struct keeper *k, bool ready)
 
   if (k->device.index >= 0)
     snprintf (device, sizeof device, "/dev/nbd%d", k->device.index);
-  o = json_pack ("{s:s, s:s, s:i, s:s, s:s, s:b}", "iasp", k->spec->iasp, "device", device, "index", k->device.index,
-                 "nodes", k->spec->nodes, "client", k->client, "ready", ready);
+  o = json_pack ("{s:s, s:s, s:i, s:s, s:s, s:b, s:i}", "iasp", k->spec->iasp, "device", device, "index",
+                 k->device.index, "nodes", k->spec->nodes, "client", k->client, "ready", ready, "keeper",
+                 (int) getpid ());
   file_in (path, sizeof path, k->spec->dir, "attach.json");
   snprintf (next, sizeof next, "%s.new", path);
   r = o && json_dump_file (o, next, JSON_COMPACT) == 0 && rename (next, path) == 0 ? 0 : -1;
@@ -218,6 +223,34 @@ keeper_proxy_status (const char *dir, int timeout_ms)
     o = NULL;
   jsonl_reader_free (&r);
   return o;
+}
+
+/* Who listens there, if anybody does; also one that says nothing. */
+static pid_t
+proxy_pid (const char *dir)
+{
+  char path[CRG_PATH_MAX + 32];
+  CLEANUP_CLOSE int fd = -1;
+  pid_t pid;
+
+  file_in (path, sizeof path, dir, "proxy.status");
+  fd = jsonl_connect (path, 1000);
+  return fd >= 0 && jsonl_peer (fd, &pid, NULL, NULL) == 0 ? pid : 0;
+}
+
+void
+keeper_clear (const char *dir)
+{
+  static const char *const names[] = { "attach.json", "proxy.state", "proxy.nbd", "proxy.status" };
+  pid_t pid = proxy_pid (dir);
+  char path[CRG_PATH_MAX + 32];
+
+  if (pid > 1)
+    kill (pid, SIGKILL);
+  for (unsigned i = 0; i < ARRAY_SIZE (names); i++) {
+    file_in (path, sizeof path, dir, names[i]);
+    unlink (path);
+  }
 }
 
 /* ---- the proxy ---------------------------------------------------------------------------- */
@@ -319,6 +352,38 @@ proxy_has_ended (struct keeper *k, int *status)
   return true;
 }
 
+static uint64_t
+hung_ms (void)
+{
+#ifdef CRG_TEST
+  const char *played = getenv ("CRG_ATTACH_HUNG_MS");
+
+  if (played)
+    return strtoul (played, NULL, 10);
+#endif
+  return ATTACH_HUNG_MS;
+}
+
+/* A proxy that says nothing about itself for so long is ended, which is safe at any moment. */
+static void
+check_proxy (struct keeper *k)
+{
+  uint64_t now_ms = clock_boottime_ms ();
+  json_t *o = k->proxy ? keeper_proxy_status (k->spec->dir, 1000) : NULL;
+
+  if (o || k->proxy == 0)
+    k->unwell_since_ms = 0;
+  else if (k->unwell_since_ms == 0)
+    k->unwell_since_ms = now_ms;
+  else if (now_ms >= k->unwell_since_ms + hung_ms ()) {
+    say ("%s: the proxy has said nothing for %u s and is ended", k->spec->iasp,
+         (unsigned) ((now_ms - k->unwell_since_ms) / 1000));
+    kill (k->proxy, SIGKILL);
+    k->unwell_since_ms = 0;
+  }
+  json_decref (o);
+}
+
 /* ---- connections of the kernel ------------------------------------------------------------ */
 
 static uint16_t
@@ -338,17 +403,20 @@ take_signals (struct keeper *k)
   struct signalfd_siginfo si;
 
   while (read (k->signal_fd, &si, sizeof si) == sizeof si) {
-    if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT)
+    if (si.ssi_signo != SIGCHLD)
       k->ending = true;
+    if (si.ssi_signo == KEEPER_GIVE_UP)
+      k->giving_up = true;
   }
 }
 
 /* One connection with its handshake over.  Its descriptor, or -1 with a sentence; waits until the
- * proxy has found production, unless it ends or we shall. */
+ * proxy has found production, unless it ends, or hangs, or we shall end. */
 static int
 shake_hands (struct keeper *k, char *err, size_t errlen)
 {
   struct nbd_handle *nbd = nbd_create ();
+  uint64_t check_at_ms = clock_boottime_ms () + ATTACH_CHECK_MS;
   int fd = -1, status;
 
   snprintf (err, errlen, "out of memory");
@@ -367,6 +435,10 @@ shake_hands (struct keeper *k, char *err, size_t errlen)
       continue;
     if (pfd[1].revents)
       take_signals (k);
+    if (clock_boottime_ms () >= check_at_ms) {
+      check_proxy (k);
+      check_at_ms = clock_boottime_ms () + ATTACH_CHECK_MS;
+    }
     if (k->ending || proxy_has_ended (k, &status)) {
       snprintf (err, errlen, k->ending ? "told to end" : "the proxy has ended; its log says why");
       goto out;
@@ -413,6 +485,19 @@ shake_all (struct keeper *k, int *fds, char *err, size_t errlen)
   return 0;
 }
 
+/* The device can be used: to whoever waits for that.  0, or -1. */
+static int
+announce (struct keeper *k)
+{
+  if (write_attach (k, true) < 0)
+    return -1;
+  k->ready = true;
+  tell_ready ();
+  say ("%s: attached as /dev/nbd%d, %llu bytes, %u connections", k->spec->iasp, k->device.index,
+       (unsigned long long) k->device.size, k->spec->connections);
+  return 0;
+}
+
 /* Replaces what the kernel has lost. */
 static void
 relink (struct keeper *k)
@@ -431,24 +516,30 @@ relink (struct keeper *k)
   k->dead_link = false; /* before it: one more may die meanwhile */
   r = nbdnl_reconfigure (k->nl, &k->device, fds, k->spec->connections);
   close_all (fds, k->spec->connections);
-  if (r < 0) {
+  if (r == -EINVAL && !k->ready) {
+    /* The kernel keeps our name for it until it is closed. */
+    say ("/dev/nbd%d: it was detached while something has it open, and is free when that is closed", k->device.index);
+    k->held = false;
+  }
+  else if (r < 0) {
     k->dead_link = true;
     say ("%s: /dev/nbd%d can't be connected again: %s", k->spec->iasp, k->device.index, strerror (-r));
   }
-  else
+  else if (k->ready)
     say ("%s: /dev/nbd%d is connected again", k->spec->iasp, k->device.index);
+  else
+    announce (k);
 }
 
-/* The first time: a device of our own, or one that a keeper before us has left.  An exit code. */
+/* A device of our own.  An exit code. */
 static int
 attach (struct keeper *k)
 {
-  int fds[CLIENT_MAX_CONNECTIONS], r;
-  bool held = false;
+  int fds[CLIENT_MAX_CONNECTIONS], r = -EBUSY;
   char err[256];
 
   if (shake_all (k, fds, err, sizeof err) < 0) {
-    json_t *status = keeper_proxy_status (k->spec->dir, 1000);
+    json_t *status = k->proxy && !k->ending ? keeper_proxy_status (k->spec->dir, 1000) : NULL;
     const char *reason = json_string_value (json_object_get (json_object_get (status, "wait"), "reason"));
     bool unknown = reason && strncmp (reason, "no node has it", 14) == 0;
 
@@ -457,33 +548,20 @@ attach (struct keeper *k)
     json_decref (status);
     return k->ending ? CRG_EXIT_FINE : unknown ? CRG_EXIT_NO_OBJECT : CRG_EXIT_ERROR;
   }
-  if (k->device.index >= 0 && is_ours (k, k->device.index)) {
-    r = nbdnl_reconfigure (k->nl, &k->device, fds, k->spec->connections);
-    held = r == -EINVAL; /* detached, and not let go of: the kernel keeps its name for it until it is closed */
-  }
-  else if (k->device.index >= 0 && keeper_device_is_attached (k->device.index))
-    r = -EBUSY;
-  else {
+  if (k->device.index < 0 || !keeper_device_is_attached (k->device.index))
     r = nbdnl_connect (k->nl, &k->device, fds, k->spec->connections);
-    if (r >= 0)
-      k->device.index = r;
-  }
   close_all (fds, k->spec->connections);
   if (r < 0) {
     if (k->device.index >= 0)
-      say ("/dev/nbd%d: %s", k->device.index, r == -EBUSY ? "something else is attached to it; choose another one"
-                                                 : held   ? "it was detached while something has it open, and is free when that is closed"
-                                                          : strerror (-r));
+      say ("/dev/nbd%d: %s", k->device.index,
+           r == -EBUSY ? "something else is attached to it; choose another one" : strerror (-r));
     else
       say ("no nbd device: %s", strerror (-r));
     return r == -EBUSY ? CRG_EXIT_REFUSED : CRG_EXIT_ERROR;
   }
-  if (write_attach (k, true) < 0)
-    return CRG_EXIT_ERROR;
-  tell_ready ();
-  say ("%s: attached as /dev/nbd%d, %llu bytes, %u connections", k->spec->iasp, k->device.index,
-       (unsigned long long) k->device.size, k->spec->connections);
-  return CRG_EXIT_FINE;
+  k->device.index = r;
+  k->held = true;
+  return announce (k) < 0 ? CRG_EXIT_ERROR : CRG_EXIT_FINE;
 }
 
 /* ---- keeping ------------------------------------------------------------------------------ */
@@ -505,31 +583,12 @@ on_proxy_end (struct keeper *k)
     say ("%s: the proxy ended with %d; it is started again", k->spec->iasp, WEXITSTATUS (status));
 }
 
-/* A proxy that says nothing about itself for so long is ended, which is safe at any moment. */
-static void
-check_proxy (struct keeper *k)
-{
-  uint64_t now_ms = clock_boottime_ms ();
-  json_t *o = k->proxy ? keeper_proxy_status (k->spec->dir, 1000) : NULL;
-
-  if (o || k->proxy == 0)
-    k->unwell_since_ms = 0;
-  else if (k->unwell_since_ms == 0)
-    k->unwell_since_ms = now_ms;
-  else if (now_ms >= k->unwell_since_ms + ATTACH_HUNG_MS) {
-    say ("%s: the proxy has said nothing for %u s and is ended", k->spec->iasp, ATTACH_HUNG_MS / 1000);
-    kill (k->proxy, SIGKILL);
-    k->unwell_since_ms = 0;
-  }
-  json_decref (o);
-}
-
 static void
 keep (struct keeper *k)
 {
   uint64_t check_at_ms = 0;
 
-  while (!k->ending) {
+  while (k->held && !k->ending) {
     struct pollfd pfd[2] = { { .fd = nbdnl_fd (k->nl), .events = POLLIN }, { .fd = k->signal_fd, .events = POLLIN } };
     uint64_t now_ms;
     int index;
@@ -545,6 +604,7 @@ keep (struct keeper *k)
     now_ms = clock_boottime_ms ();
     if (!keeper_device_is_attached (k->device.index)) {
       say ("%s: /dev/nbd%d was detached by somebody else", k->spec->iasp, k->device.index);
+      k->held = false;
       return;
     }
     if (k->proxy == 0 && now_ms >= k->restart_at_ms)
@@ -552,8 +612,10 @@ keep (struct keeper *k)
     if (k->proxy && k->dead_link && now_ms >= k->relink_at_ms && access (k->nbd_path, F_OK) == 0)
       relink (k);
     if (now_ms >= check_at_ms) {
+      if (k->held && !k->ready && !k->dead_link)
+        announce (k); /* once more */
       check_proxy (k);
-      check_at_ms = now_ms + 1000;
+      check_at_ms = now_ms + ATTACH_CHECK_MS;
     }
   }
 }
@@ -571,20 +633,21 @@ protect (void)
 }
 
 /* A proxy that a keeper before us has left serves on if it is that of this device; otherwise it
- * would only hold the socket and the name, and is ended. */
+ * would only hold the socket and the name, and is ended.  One that says nothing may only be slow:
+ * check_proxy () decides. */
 static void
-take_old_proxy (struct keeper *k, bool may_adopt)
+take_old_proxy (struct keeper *k)
 {
-  json_t *o = keeper_proxy_status (k->spec->dir, 1000);
-  pid_t pid = (pid_t) json_integer_value (json_object_get (o, "pid"));
-  const char *client = json_string_value (json_object_get (o, "client"));
+  pid_t pid = proxy_pid (k->spec->dir);
   int fd = pid > 1 ? (int) syscall (SYS_pidfd_open, pid, 0) : -1;
+  json_t *o = fd >= 0 ? keeper_proxy_status (k->spec->dir, 1000) : NULL;
+  const char *client = json_string_value (json_object_get (o, "client"));
 
   if (fd >= 0) {
     k->proxy = pid;
     k->adopted_fd = fd;
     k->started_ms = clock_boottime_ms ();
-    if (may_adopt && client && strcmp (client, k->client) == 0)
+    if (k->held && (!o || (client && strcmp (client, k->client) == 0)))
       say ("%s: the proxy %d of an earlier keeper serves on", k->spec->iasp, (int) pid);
     else
       end_proxy (k);
@@ -592,13 +655,63 @@ take_old_proxy (struct keeper *k, bool may_adopt)
   json_decref (o);
 }
 
+/* A keeper before us has left a device: it is taken over, under the same name, by which the proxy
+ * bars what was sent before (X1).  False: it is another one than is wanted. */
+static bool
+take_old_device (struct keeper *k)
+{
+  json_t *old = keeper_read (k->spec->dir);
+  const char *client = json_string_value (json_object_get (old, "client"));
+  int index = (int) json_integer_value (json_object_get (old, "index"));
+
+  if (client && index >= 0 && is_ours (k, index)) {
+    k->device.index = index;
+    snprintf (k->client, sizeof k->client, "%s", client);
+  }
+  k->held = k->found = k->device.index >= 0 && is_ours (k, k->device.index);
+  json_decref (old);
+  if (k->spec->index < 0 || k->spec->index == k->device.index)
+    return true;
+  say ("%s: it is attached as /dev/nbd%d already, by a keeper that is gone: name that device, or detach it first",
+       k->spec->iasp, k->device.index);
+  return false;
+}
+
+/* With a proxy that has made its socket.  False: there is none. */
+static bool
+await_proxy (struct keeper *k)
+{
+  if (k->proxy == 0)
+    start_proxy (k);
+  for (unsigned i = 0; k->proxy && i < 500 && access (k->nbd_path, F_OK) != 0; i++) {
+    int status;
+
+    proxy_has_ended (k, &status);
+    usleep (20000);
+  }
+  if (k->proxy == 0)
+    say ("%s: the proxy ended at once; see %s/log, or what it said above", k->spec->iasp, k->spec->dir);
+  return k->proxy != 0;
+}
+
+static void
+detach (struct keeper *k)
+{
+  int r = nbdnl_disconnect (k->nl, k->device.index);
+
+  if (r < 0) {
+    say ("%s: /dev/nbd%d can't be detached: %s", k->spec->iasp, k->device.index, strerror (-r));
+    return;
+  }
+  k->held = false;
+  say ("%s: /dev/nbd%d is detached", k->spec->iasp, k->device.index);
+}
+
 int
 keeper_run (const struct keeper_spec *spec)
 {
   struct keeper k = { .spec = spec, .adopted_fd = -1 };
   char err[256];
-  json_t *old = NULL;
-  const char *client;
   sigset_t set;
   int lock, rc = CRG_EXIT_ERROR;
 
@@ -622,6 +735,7 @@ keeper_run (const struct keeper_spec *spec)
   sigaddset (&set, SIGTERM);
   sigaddset (&set, SIGINT);
   sigaddset (&set, SIGCHLD);
+  sigaddset (&set, KEEPER_GIVE_UP);
   sigprocmask (SIG_BLOCK, &set, NULL);
   k.signal_fd = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   k.nl = nbdnl_open (err, sizeof err);
@@ -630,54 +744,43 @@ keeper_run (const struct keeper_spec *spec)
     goto out;
   }
   protect ();
-  /* A keeper before us has left a device: it is taken over, under the same name. */
-  old = keeper_read (spec->dir);
-  client = json_string_value (json_object_get (old, "client"));
-  if (old && client) {
-    int index = (int) json_integer_value (json_object_get (old, "index"));
-
-    if (json_is_true (json_object_get (old, "ready")) && index >= 0 && is_ours (&k, index)
-        && (spec->index < 0 || spec->index == index)) {
-      k.device.index = index;
-      snprintf (k.client, sizeof k.client, "%s", client);
-    }
+  if (!take_old_device (&k)) {
+    rc = CRG_EXIT_REFUSED;
+    goto out;
   }
-  take_old_proxy (&k, k.device.index >= 0 && is_ours (&k, k.device.index));
-  if (k.device.index < 0 || !is_ours (&k, k.device.index))
-    unlink (k.state_path); /* of an attachment that is over */
   if (write_attach (&k, false) < 0)
     goto out;
-  if (k.proxy == 0)
-    start_proxy (&k);
-  for (unsigned i = 0; k.proxy && i < 500 && access (k.nbd_path, F_OK) != 0; i++) {
-    int status;
-
-    proxy_has_ended (&k, &status);
-    usleep (20000);
-  }
-  if (k.proxy == 0) {
-    say ("%s: the proxy ended at once; see %s/log, or what it said above", spec->iasp, spec->dir);
-    rc = CRG_EXIT_USAGE;
-    goto out;
-  }
-  rc = attach (&k);
-  if (rc == CRG_EXIT_FINE && !k.ending) {
+  take_old_proxy (&k);
+  if (!k.held)
+    unlink (k.state_path); /* of an attachment that is over */
+  if (k.held) {
+    k.dead_link = true; /* as far as we know */
     keep (&k);
-    if (keeper_device_is_attached (k.device.index) && nbdnl_disconnect (k.nl, k.device.index) == 0)
-      say ("%s: /dev/nbd%d is detached", spec->iasp, k.device.index);
+    rc = k.ready || k.ending ? CRG_EXIT_FINE : CRG_EXIT_ERROR;
   }
+  else {
+    rc = CRG_EXIT_USAGE;
+    if (!await_proxy (&k))
+      goto out;
+    rc = attach (&k);
+    if (rc == CRG_EXIT_FINE)
+      keep (&k);
+  }
+  /* Nothing is left behind but what was there before, if we only give up. */
+  if (k.held && k.ending && !(k.found && k.giving_up))
+    detach (&k);
 out:
-  end_proxy (&k);
-  if (k.nl) {
-    char path[CRG_PATH_MAX + 32];
-
-    file_in (path, sizeof path, spec->dir, "attach.json");
-    unlink (path);
-    unlink (k.state_path);
-    unlink (k.nbd_path);
-    unlink (k.status_path);
+  if (k.held && keeper_device_is_attached (k.device.index)) {
+    /* Its requests wait in the kernel and in the proxy, and somebody may have it mounted. */
+    say ("%s: /dev/nbd%d stays as it was left: attach takes it over, detach ends it", spec->iasp, k.device.index);
+    if (k.adopted_fd >= 0)
+      close (k.adopted_fd);
   }
-  json_decref (old);
+  else {
+    end_proxy (&k);
+    if (k.nl)
+      keeper_clear (spec->dir);
+  }
   nbdnl_close (k.nl);
   close (k.signal_fd);
   close (lock);

@@ -12,6 +12,7 @@
 #ifndef CRG_ADMIN_KEEPER_H
 #define CRG_ADMIN_KEEPER_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -33,11 +34,16 @@ struct keeper_spec {
 /* The pid of the keeper that holds DIR, or 0. */
 extern pid_t keeper_pid (const char *dir);
 
-/* Attaches and keeps it until SIGTERM or SIGINT, then detaches.  An exit code of crgctl; errors
- * are told on standard error. */
+/* Attaches and keeps it until SIGTERM or SIGINT, then detaches.  If a keeper before it left the
+ * device and it can't take that over, or KEEPER_GIVE_UP comes, device, proxy and files stay for the
+ * next one.  An exit code of crgctl; errors are told on standard error. */
 extern int keeper_run (const struct keeper_spec *spec);
+#define KEEPER_GIVE_UP SIGUSR1
 
-/* DIR/attach.json: iasp, device, index, nodes, client, ready; NULL if there is none. */
+/* Ends the proxy that a dead keeper left, and removes its files. */
+extern void keeper_clear (const char *dir);
+
+/* DIR/attach.json: iasp, device, index, nodes, client, ready, keeper (its pid); NULL if there is none. */
 extern json_t *keeper_read (const char *dir);
 /* What the proxy says of itself, or NULL. */
 extern json_t *keeper_proxy_status (const char *dir, int timeout_ms);

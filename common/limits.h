@@ -451,6 +451,8 @@
 #define ATTACH_RETRY_MS 300
 /* A proxy that doesn't tell its status for so long hangs, and is started again. */
 #define ATTACH_HUNG_MS 15000
+/* So often it is asked for that. */
+#define ATTACH_CHECK_MS 1000
 /* detach waits so long for the keeper's end. */
 #define ATTACH_END_MS 20000
 /* Recent events of a CRG kept for `trace`. */

@@ -104,8 +104,8 @@ pause_of "switchover"
 
 ask proxy
 pause_of "proxy killed"
-ask keeper
-pause_of "keeper killed"
+ask keeper 90
+pause_of "keeper killed, proxy hangs"
 
 # Silence: what the nodes send goes to a card that isn't there.
 ip neigh replace 10.99.0.2 lladdr 02:00:00:00:00:99 dev tap0 nud permanent
