@@ -531,6 +531,19 @@ relink (struct keeper *k)
     announce (k);
 }
 
+static void
+detach (struct keeper *k)
+{
+  int r = nbdnl_disconnect (k->nl, k->device.index);
+
+  if (r < 0) {
+    say ("%s: /dev/nbd%d can't be detached: %s", k->spec->iasp, k->device.index, strerror (-r));
+    return;
+  }
+  k->held = false;
+  say ("%s: /dev/nbd%d is detached", k->spec->iasp, k->device.index);
+}
+
 /* A device of our own.  An exit code. */
 static int
 attach (struct keeper *k)
@@ -561,7 +574,11 @@ attach (struct keeper *k)
   }
   k->device.index = r;
   k->held = true;
-  return announce (k) < 0 ? CRG_EXIT_ERROR : CRG_EXIT_FINE;
+  if (announce (k) < 0) {
+    detach (k); /* nobody would know of it */
+    return CRG_EXIT_ERROR;
+  }
+  return CRG_EXIT_FINE;
 }
 
 /* ---- keeping ------------------------------------------------------------------------------ */
@@ -692,19 +709,6 @@ await_proxy (struct keeper *k)
   if (k->proxy == 0)
     say ("%s: the proxy ended at once; see %s/log, or what it said above", k->spec->iasp, k->spec->dir);
   return k->proxy != 0;
-}
-
-static void
-detach (struct keeper *k)
-{
-  int r = nbdnl_disconnect (k->nl, k->device.index);
-
-  if (r < 0) {
-    say ("%s: /dev/nbd%d can't be detached: %s", k->spec->iasp, k->device.index, strerror (-r));
-    return;
-  }
-  k->held = false;
-  say ("%s: /dev/nbd%d is detached", k->spec->iasp, k->device.index);
 }
 
 int
