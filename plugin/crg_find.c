@@ -91,7 +91,9 @@ take_answers (struct crg *c, const struct ask_result *result)
     const struct ask_result *r = &result[i];
 
     if (r->answered && r->a.served)
-      snprintf (c->said[i], sizeof c->said[i], "served by %s, tenure %llu", r->a.host, (unsigned long long) r->a.tenure);
+      snprintf (c->said[i], sizeof c->said[i], "served by %s, tenure %llu%s", r->a.host, (unsigned long long) r->a.tenure,
+                follow_judge_lineage (&c->f, r->a.lineage) == FOLLOW_OLD ? ", under the lineage before the one used (Y1)"
+                                                                          : "");
     else
       snprintf (c->said[i], sizeof c->said[i], "%s", r->answered ? r->a.error : r->error);
     if (r->answered && !r->a.served && r->a.code == CRG_EXIT_NO_OBJECT)

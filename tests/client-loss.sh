@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The plugin crg when the record's loss has risen, on a store that really loses what was not flushed
 # (Y6): kept writes are written again, and durable by the next flush; without them, after a forced
-# takeover, or in a new process, everything fails.  And it waits, visibly, before an export of an
-# older tenure (Y1) or another size (Y7).
+# takeover, in a new process, or under another lineage (C9), everything fails.  And it waits, visibly,
+# before an export of an older tenure or lineage (Y1) or another size (Y7).
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
 . "$CRG_SRC_DIR/tests/client-functions.sh"
@@ -16,10 +16,10 @@ mirror_record 1 0
 mkdir n0
 echo "cache 1" >n0/store.faults
 
-# where TENURE LOSS: what the node says to clients
+# where TENURE LOSS [LINEAGE]: what the node says to clients
 where ()
 {
-  echo "{\"ok\":true,\"node\":\"n0\",\"iasp\":\"payroll\",\"host\":\"n0\",\"uri\":\"nbd+unix:///payroll?socket=$tmp/n0/nbd\",\"tenure\":$1,\"loss\":$2,\"size\":67108864}" >where.new
+  echo "{\"ok\":true,\"node\":\"n0\",\"iasp\":\"payroll\",\"host\":\"n0\",\"uri\":\"nbd+unix:///payroll?socket=$tmp/n0/nbd\",\"tenure\":$1,\"loss\":$2,\"size\":67108864${3:+,\"lineage\":\"$3\"}}" >where.new
   mv where.new where
 }
 # serve TENURE LOSS [FIELDS]: production once more
@@ -166,3 +166,41 @@ stop_pid "$CTLPID_n0"
 serve 6 4 '"forced":true'
 bad flush
 stop_pid "$PROXY_PID"
+
+# --- recovered (C9) with what a node knew that was cut off long ago: tenures behind, and nothing unflushed
+ends () { kill_pid "$PID_n0"; stop_pid "$CTLPID_n0"; fresh_store; }
+old=44444444444444444444444444444444 new=55555555555555555555555555555555
+ends
+serve 9 0
+where 9 0 $old
+start_proxy g iasp=payroll nodes="unix:$tmp/crgd.sock" client=g state="$tmp/g.state"
+open_io g
+good "write -P 1 0 64k"
+good flush
+ends
+sed -i "s/$old\"/$new\",\"past_lineage\":\"$old\"/" record
+mirror_ids=("${mirror_ids[@]/lineage=$old/lineage=$new}")
+serve 2 0
+where 2 0 $new
+bad "read 0 64k"
+grep -q 'under another lineage' g.log || { cat g.log; fail "no word of a lineage"; }
+kill_pid "$PROXY_PID"
+# The next process has on record what the one before used: it fails as well.  Attached again, all is as it is ...
+start_proxy g iasp=payroll nodes="unix:$tmp/crgd.sock" client=g state="$tmp/g.state"
+wait_for 10 proxy_has g .state lost || fail "on record was $(cat g.state)"
+kill_pid "$PROXY_PID"
+start_proxy h iasp=payroll nodes="unix:$tmp/crgd.sock" client=h state="$tmp/h.state"
+open_io h
+good "read 0 64k"
+# ... and never as before, though a dead node is there again, with a newer tenure.
+ends
+sed -i "s/$new\",\"past_lineage\":\"$old\"/$old\"/" record
+mirror_ids=("${mirror_ids[@]/lineage=$new/lineage=$old}")
+serve 20 0
+where 20 0 $old
+io_begin "read 0 64k"
+waits_for () { proxy_status h '.wait.reason' | grep -q "$1"; }
+wait_for 10 waits_for 'lineage before the one used (Y1)' || fail "waits for: $(proxy_status h .wait)"
+where 20 0 # a node that names none: the export itself does
+wait_for 10 waits_for 'tenure or lineage is older than one that was used (Y1)' || fail "waits for: $(proxy_status h .wait)"
+kill_pid "$PROXY_PID"
