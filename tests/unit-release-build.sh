@@ -15,7 +15,8 @@ compile ()
   for f in "$CRG_SRC_DIR"/{plugin,common}/*.c $(grep -l CRG_TEST "$CRG_SRC_DIR"/{server,admin}/*.c || :); do
     echo "$f"
   done | sort -u | xargs -P 2 -I{} sh -c \
-    '${CC:-gcc} -std=gnu11 -Wall -Wno-maybe-uninitialized -Werror -O1 -D_GNU_SOURCE -I"$0" -I"$CRG_SRC_DIR" -iquote "$CRG_SRC_DIR/common" '"$flags"' -c {} \
+    '${CC:-gcc} -std=gnu11 -Wall -Wno-maybe-uninitialized -Werror -O1 -D_GNU_SOURCE -DSYSCONFDIR="\"/etc\"" \
+      -I"$0" -I"$CRG_SRC_DIR" -iquote "$CRG_SRC_DIR/common" '"$flags"' -c {} \
       -o "$0/objects/$(basename "$(dirname {})")-$(basename {} .c).o"' "$1" || fail "it does not compile"
 }
 # hooks DIR: what of the test build is in it
