@@ -177,6 +177,8 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
     return "it is a replicate";
   if (!in->node[node].present)
     return "it is not there";
+  if (!state_may_host (s, node))
+    return "it is a peer";
   if (in->node[node].announce == NULL)
     return "it has not said yet what it can host";
   FOR_UNIT (i, s, unit) {
@@ -200,8 +202,12 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
     if (s->def.placement == PLACEMENT_ACCESS && h->probed
         && !place_has_access (s, i, in->node[node].announce))
       return h->reason[0] != 0 ? h->reason : "it has no access to the resource";
-    if (switches && site == s->rec[i].production_site)
-      continue; /* F6: the store is released first, and has just been in use */
+    if (switches && site == s->rec[i].production_site) {
+      /* F6: the store is released first, and has just been in use: by a host that reaches it. */
+      if (!place_has_access (s, i, in->node[node].announce))
+        return h->reason[0] != 0 ? h->reason : "it does not reach the store of its site";
+      continue;
+    }
     /* F6: the copy's host holds it open, and would have to let go first. */
     if (why == PLACE_FOR_SWITCHOVER && c->host != NO_NODE && c->host != s->def.nodes[node].id)
       return "another node hosts the copy of its site";
@@ -502,6 +508,8 @@ place_force_refusal (const struct place_in *in, unsigned unit, unsigned node)
 
   if (site == NO_SITE)
     return "it is a replicate";
+  if (!state_may_host (s, node))
+    return "it is a peer";
   if (!in->node[node].present)
     return "it is not there";
   if (in->node[node].announce == NULL)
@@ -544,7 +552,8 @@ can_mirror (const struct place_in *in, unsigned node, unsigned iasp)
 {
   const struct group_host_status *h = said (in, node, iasp);
 
-  if (!in->node[node].present || h == NULL || h->failed || !h->probed || !h->can_host)
+  if (!in->node[node].present || h == NULL || h->failed || !h->probed || !h->can_host
+      || !state_may_host (in->state, node))
     return false;
   if (h->store.fork && !in->state->rec[iasp].copies[in->state->def.nodes[node].site].fork)
     return false; /* R6: the record knows of no fork */

@@ -223,6 +223,14 @@ check_def (const struct crg_def *d)
   return NULL;
 }
 
+bool
+state_may_host (const struct crg_state *s, unsigned node)
+{
+  const struct domain_node *n = &s->def.nodes[node];
+
+  return n->site != NO_SITE && (n->preferred_role == MEMBER_PRIMARY || n->preferred_role == MEMBER_BACKUP);
+}
+
 /* Could this node ever host that IASP?  With SITE whoever has a site can, as
  * far as the definition tells; with ACCESS only who has a store for it. */
 static bool
@@ -230,7 +238,7 @@ has_store (const struct crg_state *s, unsigned iasp, unsigned node)
 {
   const struct crg_def *d = &s->def;
 
-  return d->nodes[node].site != NO_SITE
+  return state_may_host (s, node)
          && (d->placement == PLACEMENT_SITE || d->iasps[iasp].type == RES_SCRIPT
              || d->iasps[iasp].store[node][0] != 0);
 }
@@ -303,7 +311,7 @@ state_create (struct crg_state *s, const struct crg_def *def,
 static bool
 can_ever_host (const struct crg_state *s, int node)
 {
-  return node >= 0 && s->def.nodes[node].site != NO_SITE;
+  return node >= 0 && state_may_host (s, (unsigned) node);
 }
 
 unsigned

@@ -222,6 +222,8 @@ struct change {
 };
 
 /* Returns NULL if `c` is valid against `s`, else why not (static text). */
+/* Is the node at index `node` one that hosts: it has a site, and is no peer? */
+extern bool state_may_host (const struct crg_state *s, unsigned node);
 extern const char *state_check (const struct crg_state *s,
                                 const struct change *c);
 /* Applies a change that state_check accepted; version rises by one. */

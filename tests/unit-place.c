@@ -202,6 +202,9 @@ refusal (void)
   NODE ("... that is gone", "S1", C2, PLACE_SWITCH_COPIES, mirrors (C1), said[C2].iasp[0].can_host = false,
         in.node[C1].present = false);
   NODE ("a switchover at the site", NULL, P2, PLACE_FOR_SWITCHOVER, said[P2].iasp[0].can_host = false);
+  NODE ("... to who doesn't reach the store", "does not reach", P2, PLACE_FOR_SWITCHOVER,
+        said[P2].iasp[1].store.has_super = false);
+  NODE ("... to a peer", "peer", P2, PLACE_FOR_SWITCHOVER, s.def.nodes[P2].preferred_role = MEMBER_PEER);
   NODE ("a store that disagrees", "disagree", P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].store.generation = 9);
   NODE ("a restarted store", "waits for the other copies", P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].store.restarted = true);
   NODE ("... and the other copy restarted too", NULL, P2, PLACE_FOR_FAILOVER, said[P2].iasp[1].store.restarted = true,
@@ -238,6 +241,7 @@ forced (void)
   } while (0)
   FORCE ("a copy outside the set", NULL, C1, (void) 0);
   FORCE ("a replicate", "replicate", W, (void) 0);
+  FORCE ("a peer", "peer", C1, s.def.nodes[C1].preferred_role = MEMBER_PEER);
   FORCE ("who is gone", "not there", C1, in.node[C1].present = false);
   FORCE ("who said nothing", "not said yet", C1, in.node[C1].announce = NULL);
   FORCE ("who said nothing of the second", "not probed", C1, said[C1].n_iasps = 1);
