@@ -881,7 +881,7 @@ settle_fence (struct group *g, const struct place_in *in, unsigned i, uint8_t si
     return;
   for (unsigned k = 0; k < s->def.n_nodes; k++)
     if (s->def.nodes[k].site == site && in->node[k].present
-        && (s->def.placement == PLACEMENT_SITE || place_has_access (s, i, in->node[k].announce))
+        && place_has_access (s, i, in->node[k].announce)
         && state_order (s, unit, k) < state_order (s, unit, (unsigned) me))
       return;
   g->fence.node = holder;

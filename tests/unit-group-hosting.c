@@ -224,6 +224,13 @@ fences (void)
   feed ((struct group_event){ .kind = GE_TICK });
   ok (find (GA_FENCE)->kind == GA_FENCE && find (GA_FENCE)->node == N3 + 1, "S1 d: who is gone is cut off from its store");
   held ();
+  gone ();
+  g.committed.def.nodes[N5].site = 1;
+  g.committed.def.nodes[N5].preferred_role = MEMBER_PEER;
+  state_move_place (&g.committed, 0, N5, 0);
+  feed ((struct group_event){ .kind = GE_TICK });
+  is (find (GA_FENCE)->kind, GA_FENCE, "S1 d: one of the site before it that has no store would never do it");
+  held ();
   peer (N3)->announce.iasp[0].opened = false;
   peer (N3)->announce.iasp[0].failed = true;
   feed ((struct group_event){ .kind = GE_TICK });
