@@ -582,6 +582,15 @@ begin_start_wait (struct group *g)
   }
 }
 
+/* This node was removed while it was away, and its id given to another one. */
+static bool
+has_successor (const struct group *g)
+{
+  int n = state_node_index (&g->applied, g->cfg.node_id);
+
+  return n >= 0 && g->cfg.name[0] != '\0' && strcmp (g->applied.def.nodes[n].name, g->cfg.name) != 0;
+}
+
 static void
 on_commit (struct group *g, struct group_actions *out)
 {
@@ -591,6 +600,10 @@ on_commit (struct group *g, struct group_actions *out)
   g->current_committed = true;
   if (!g->synced)
     return;
+  if (has_successor (g)) {
+    leave (g, out, LEAVE_REMOVED, "this node was removed from the recovery domain, and its id is another node's now");
+    return;
+  }
   if (!g->has_state) {
     /* C6: committed by a majority without this node: now it has a vote. */
     g->has_state = true;

@@ -27,6 +27,8 @@ struct group_config {
   uint32_t start_wait_ms;    /* cold start: wait for the named host */
   uint8_t boot_id[CRG_ID_LEN]; /* of this machine (R5) */
   bool can_fence;            /* S1 d: GA_FENCE can be carried out */
+  char name[CRG_NAME_MAX + 1]; /* an id that was free again may be another
+                                node's by now; "": not compared */
 };
 
 enum host_role { HOST_NONE, HOST_MIRROR, HOST_PRODUCTION, HOST_DETACHED, HOST_ROLE_END };

@@ -797,6 +797,7 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
     return NULL;
   }
   cfg.node_id = m->id;
+  memcpy (cfg.name, d->conf.name, strnlen (d->conf.name, CRG_NAME_MAX));
   memcpy (cfg.boot_id, d->boot_id, CRG_ID_LEN);
   group_init (m->g, &cfg, state, promised, clock_boottime_ms ());
   for (unsigned i = 0; state && i < state->def.n_iasps; i++) {

@@ -266,6 +266,14 @@ remove_nodes (void)
   }
   end ("removed while away");
 
+  /* ... and one whose id another node has by now is not that one. */
+  begin (2, 2, 1);
+  strcpy (s.node[N4].g->cfg.name, "of-before");
+  CODE (ask_set (N1, N2, NODE_SET_ROLE, 0, 0, MEMBER_PRIMARY), 0, "any change");
+  sim_run (&s, 1000);
+  ok (s.node[N4].gone && !s.node[N3].gone, "C7: who finds another name at its id has been removed");
+  end ("an id that was given again");
+
   begin (2, 2, 1);
   CODE (ask_set (N1, N2, NODE_SET_ROLE, 0, 0, MEMBER_PRIMARY), 0, "another preferred primary");
   ok (node (N1, N2)->preferred_role == MEMBER_PRIMARY && node (N1, N1)->preferred_role == MEMBER_BACKUP,

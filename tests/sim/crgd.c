@@ -2,6 +2,7 @@
  *
  * server/member.c and probe.c for crgsim: carries out the group core's actions in order.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "common/util.h"
@@ -539,6 +540,7 @@ crgd_boot (unsigned n)
     return;
   memset (&cfg, 0, sizeof cfg);
   cfg.node_id = node->id;
+  snprintf (cfg.name, sizeof cfg.name, "n%u", n + 1);
   cfg.incarnation = ++node->boots * 1000 + node->id;
   cfg.token_ms = w.mix.token_ms;
   cfg.lease_ms = w.mix.lease_ms;
