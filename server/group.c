@@ -105,12 +105,12 @@ group_peer (struct group *g, uint32_t id)
 
     if (id != NO_NODE && p->id == id)
       return p;
-    /* A stranger that isn't there any more gives its place; a node of the
-     * domain never does, as L3 needs to know when it was answered. */
+    /* A stranger that isn't there any more gives its place, also one that was
+     * of the domain, when no lease can run by an answer to it (L3). */
     if (p->id == NO_NODE)
       spare = p;
     else if (spare == NULL && !p->in_view && state_node_index (&g->applied, p->id) < 0
-             && p->replied == 0)
+             && lease_answer_is_over (g, p))
       spare = p;
   }
   if (spare == NULL || id == NO_NODE)

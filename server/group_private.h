@@ -295,6 +295,8 @@ extern void want_settle (struct group *g, struct group_actions *out);
 
 /* lease.c */
 extern uint64_t lease_guard_ms (const struct group *g);
+/* L3: has the time passed in which a host may serve by an answer of this node to p? */
+extern bool lease_answer_is_over (const struct group *g, const struct peer *p);
 extern uint32_t lease_hold_ms (const struct group *g, unsigned unit);
 extern void lease_on_renew (struct group *g, struct peer *from, struct group_actions *out);
 extern void lease_on_renewed (struct group *g, struct peer *from, struct group_actions *out);

@@ -18,6 +18,15 @@ lease_guard_ms (const struct group *g)
   return ((uint64_t) g->cfg.lease_ms * 105 + 99) / 100;
 }
 
+bool
+lease_answer_is_over (const struct group *g, const struct peer *p)
+{
+  for (unsigned u = 0; u < CRG_MAX_IASPS; u++)
+    if ((p->replied & (1u << u)) && p->replied_ms[u] + lease_guard_ms (g) > g->now_ms)
+      return false;
+  return true;
+}
+
 /* L3: what is left of T x 1.05 since this node's last reply to another host
  * than the named one, or since it started, as it may have replied just
  * before. */

@@ -76,6 +76,7 @@ views (void)
   feed (ev);
   is (g.counters.illegal - base[N1].counters.illegal, 4, "fifteen strangers, and room for eleven beside the domain");
   group_peer (&g, 101)->replied = 1;
+  group_peer (&g, 101)->replied_ms[0] = g.now_ms;
   for (unsigned i = 1; i < CRG_MAX_NODES; i++)
     ev.members[i] = 200 + i;
   ev.view = 80;
@@ -83,6 +84,12 @@ views (void)
   ok (g.counters.illegal - base[N1].counters.illegal == 9 && group_peer (&g, 101) != NULL,
       "fifteen others take the places, but of one whom it answered (L3)");
   ok (group_peer (&g, NO_NODE) == NULL, "nobody has the number of nobody");
+  for (unsigned i = 1; i < CRG_MAX_NODES; i++)
+    ev.members[i] = 300 + i;
+  ev.view = 81;
+  ev.now_ms = g.now_ms + lease_guard_ms (&g);
+  group_step (&g, &ev, &out);
+  ok (group_peer_const (&g, 101) == NULL, "... which it gives back when no lease can run by that answer");
 
   g = base[N1];
   g.left = true;
