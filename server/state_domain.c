@@ -440,6 +440,7 @@ recover_production (struct crg_state *s, unsigned unit, uint16_t dead)
     if (!(iasps & (1u << k)))
       continue;
     r->tenure++;
+    r->forced = false; /* that was of an earlier tenure */
     r->production_site = s->def.nodes[best].site;
     r->copies[r->production_site].host = s->def.nodes[best].id;
   }

@@ -492,8 +492,9 @@ recovered (void)
   RECOVER ("recover: the copy is detached", "no copy", C1, rome, s.rec[1].copies[1].detached = true);
   RECOVER ("recover: who is left there is a peer", "no copy", W, rome | 4, s.def.nodes[3].preferred_role = MEMBER_PEER);
   RECOVER ("recover: at the copy's site", NULL, C2, rome, s.def.nodes[3].order = 2, s.def.nodes[2].order = 3,
-           s.def.nodes[1].expelled = 5);
-  ok (state_production_host (&s) == C2 && s.rec[0].tenure == 2 && s.rec[1].tenure == 2 && s.rec[0].production_site == 1,
+           s.def.nodes[1].expelled = 5, s.rec[0].forced = true);
+  ok (state_production_host (&s) == C2 && s.rec[0].tenure == 2 && !s.rec[0].forced && s.rec[1].tenure == 2
+        && s.rec[0].production_site == 1,
       "C9: production is at the first of the order that lives");
   ok (!s.rec[0].copies[0].in_set && s.rec[0].generation == 2 && s.rec[0].loss == 1
         && s.rec[0].copies[0].host == NO_NODE,
