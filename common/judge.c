@@ -91,6 +91,14 @@ judge_identity (const struct judge_ask *a, const struct judge_found *found, stru
   return JUDGE_NOT_REFUSED;
 }
 
+/* R5: is what its machine had not flushed gone? */
+static bool
+is_of_another_boot (const struct judge_ask *a, const struct superblock *sb)
+{
+  return (sb->flags & SUPER_F_RESTARTED)
+         || ((sb->flags & SUPER_F_OPEN) && !ident_id_equal (sb->open_boot_id, a->boot_id));
+}
+
 /* May this host use the store that somebody has or had open (S1)?  Was it restarted (R5)? */
 static enum judge_refusal
 judge_open_record (struct judge *j, const struct judge_found *found, const struct superblock *sb)
@@ -149,8 +157,9 @@ judge_production (const struct judge *j, const struct superblock *sb)
   /* R6: a store agrees with the record if since <= its generation <= the record's (R2). */
   if (!forced && (sb->generation > a->generation || sb->generation < a->since))
     return JUDGE_DISAGREES;
-  /* S2: what was answered and not flushed may be only on the other copies of the set. */
-  if (j->restarted && !forced && others && !a->accept_loss)
+  /* S2: what was answered and not flushed may be only on the other copies of the set; or, without any, be gone, and
+   * `loss` rises before it is opened.  (A damaged slot alone says of no write that it is gone.) */
+  if (j->restarted && !forced && (others || is_of_another_boot (a, sb)) && !a->accept_loss)
     return JUDGE_RESTARTED;
   return JUDGE_NOT_REFUSED;
 }

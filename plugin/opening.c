@@ -140,8 +140,8 @@ say_why (const struct engine *e, char *err, size_t errlen)
          (unsigned long long) a->generation);
     break;
   case JUDGE_RESTARTED:
-    SAY ("store %s: its machine restarted; what was answered and not flushed may be only on the other copies of the set "
-         "(S2)", path);
+    SAY ("store %s: its machine restarted; what was answered and not flushed may be only on the other copies of the set, "
+         "or gone (S2)", path);
     break;
   case JUDGE_ANEW:
     SAY ("store %s: it was formatted anew while it was opened", path);

@@ -71,7 +71,8 @@ may (uint8_t role, const struct facts *f)
     return false;
   if (role == SUPER_ROLE_PRODUCTION)
     return !f->unusable && (first || (!f->fork && f->in_set && (f->generation == 1 || f->generation == 2) /* R4, R6 */
-                                      && (!restarted || !f->others || f->accept_loss)));              /* S2 */
+                                      && (!restarted || f->accept_loss                               /* S2 */
+                                          || (!f->others && !f->was_restarted && !foreign))));
   return (!f->fork || f->known) && f->generation != 3 && !(role == SUPER_ROLE_DETACHED && f->unusable);
 }
 
@@ -437,7 +438,8 @@ promote (void)
     { SUPER_F_UNUSABLE, 5, 7, false, JUDGE_UNUSABLE, "R4: being filled" },
     { SUPER_F_RESTARTED, 5, 7, false, JUDGE_RESTARTED, "S2: restarted, and not filled since" },
     { SUPER_F_RESTARTED, 5, 7, true, JUDGE_NOT_REFUSED, "S2 b: and loss is accepted" },
-    { SUPER_F_RESTARTED, 5, 2, false, JUDGE_NOT_REFUSED, "S2: and no other copy is in the set" },
+    { SUPER_F_RESTARTED, 5, 2, false, JUDGE_RESTARTED, "S2: and no other copy is in the set" },
+    { SUPER_F_RESTARTED, 5, 2, true, JUDGE_NOT_REFUSED, "S2 b: ... and loss is accepted" },
   };
 
   for (unsigned i = 0; i < ARRAY_SIZE (cases); i++) {
