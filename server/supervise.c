@@ -478,13 +478,16 @@ plugin_want (struct plugin *p, enum host_role role, uint64_t tenure)
     p->deaths = p->refusals = 0;
     p->retry_at_ms = 0;
   }
+  /* F6: a hold is of one tenure's production, also where that was given up before it held. */
+  if (role != HOST_PRODUCTION || tenure != p->want_tenure) {
+    free (p->hold_reason);
+    p->hold_reason = NULL;
+  }
   p->want_role = role;
   p->want_tenure = tenure;
   p->want_answer = true;
   if (role != HOST_PRODUCTION) {
     supervise_forget_said (p);
-    free (p->hold_reason);
-    p->hold_reason = NULL;
     p->lease_until_ms = 0;
     for (unsigned i = 0; i < CRG_MAX_SITES; i++) {
       json_decref (p->mirrors[i]);

@@ -561,13 +561,15 @@ sup_want (unsigned n, unsigned iasp, unsigned role, uint64_t tenure)
     s->deaths = s->refusals = 0;
     s->retry_at_ms = 0;
   }
+  if (role != HOST_PRODUCTION || tenure != s->want_tenure) {
+    s->holding = false;
+    s->hold_deadline_ms = 0;
+  }
   s->want_role = (uint8_t) role;
   s->want_tenure = tenure;
   s->want_answer = true;
   if (role != HOST_PRODUCTION) {
     forget_said (s);
-    s->holding = false;
-    s->hold_deadline_ms = 0;
     s->lease_until_ms = 0;
     memset (s->mirror_set, 0, sizeof s->mirror_set);
   }
