@@ -637,7 +637,7 @@ on_timer (void *opaque)
   tick_making (c, now);
   cluster_add_tick (c, now);
   if (c->part.phase != PART_IDLE && now >= c->part.deadline_ms)
-    part_end (c);
+    part_give_up (c);
   qb_loop_timer_add (c->d->loop, QB_LOOP_MED, CLUSTER_TICK_MS * QB_TIME_NS_IN_MSEC, c, on_timer,
                      &c->timer);
 }

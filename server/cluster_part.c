@@ -322,14 +322,6 @@ part_on_node_prepare (struct cluster *c, json_t *msg, uint32_t engine_id)
 }
 
 static void
-refuse_create (struct cluster *c, const char *reason)
-{
-  log_error ("%s: can't be created here: %s", c->part.conf.name, reason);
-  answer (c, c->part.joins ? "node-prepared" : "created", c->part.tx, CRG_EXIT_ERROR, reason, NULL);
-  part_end (c);
-}
-
-static void
 format_arg (const struct crg_state *s, unsigned iasp, unsigned self, struct store_format_arg *arg)
 {
   const struct iasp_def *d = &s->def.iasps[iasp];
@@ -353,6 +345,42 @@ format_arg (const struct crg_state *s, unsigned iasp, unsigned self, struct stor
   arg->dirty_block = d->dirty_block;
 }
 
+/* Does this node write the superblock of that IASP's copy? */
+static bool
+formats (const struct part *p, unsigned iasp)
+{
+  const struct crg_state *s = &p->state;
+  const struct domain_node *self = &s->def.nodes[p->self];
+
+  return self->site < s->def.n_sites && s->def.iasps[iasp].type == RES_IASP
+         && s->rec[iasp].copies[self->site].host == self->id;
+}
+
+void
+part_give_up (struct cluster *c)
+{
+  struct part *p = &c->part;
+  bool written = p->phase == PART_FORMATTING;
+  struct store_format_arg arg;
+
+  task_cancel (p->task);
+  p->task = NULL;
+  for (unsigned i = 0; written && i < p->state.def.n_iasps; i++)
+    if (formats (p, i)) {
+      format_arg (&p->state, i, p->self, &arg);
+      task_start (c->d->loop, store_wipe, &arg, sizeof (struct store_format), PROBE_MS, NULL, NULL);
+    }
+  part_end (c);
+}
+
+static void
+refuse_create (struct cluster *c, const char *reason)
+{
+  log_error ("%s: can't be created here: %s", c->part.conf.name, reason);
+  answer (c, c->part.joins ? "node-prepared" : "created", c->part.tx, CRG_EXIT_ERROR, reason, NULL);
+  part_give_up (c);
+}
+
 static void
 on_formatted (void *opaque, const void *result, const char *reason)
 {
@@ -373,14 +401,11 @@ format_next (struct cluster *c)
 {
   struct part *p = &c->part;
   const struct crg_state *s = &p->state;
-  const struct domain_node *self = &s->def.nodes[p->self];
   struct store_format_arg arg;
   char tx[sizeof p->tx];
   int r;
 
-  while (p->iasp < s->def.n_iasps
-         && (self->site >= s->def.n_sites || s->def.iasps[p->iasp].type != RES_IASP
-             || s->rec[p->iasp].copies[self->site].host != self->id))
+  while (p->iasp < s->def.n_iasps && !formats (p, p->iasp))
     p->iasp++;
   if (p->iasp < s->def.n_iasps) {
     format_arg (s, p->iasp, p->self, &arg);
@@ -450,7 +475,7 @@ part_on_forget (struct cluster *c, json_t *msg)
   int self;
 
   if (c->part.phase != PART_IDLE && strcmp (c->part.tx, cluster_text (msg, "tx")) == 0)
-    part_end (c);
+    part_give_up (c);
   if (s == NULL || ident_id_from_text (cluster_text (msg, "id"), id) != 0
       || !ident_id_equal (s->def.id, id) || s->started)
     return;

@@ -99,8 +99,9 @@ extern void cluster_on_node_prepared (struct cluster *c, json_t *msg);
 extern void cluster_add_forget (struct cluster *c, void *opaque);
 extern void part_on_node_prepare (struct cluster *c, json_t *msg, uint32_t engine_id);
 
-/* Gives up what is under way as participant. */
+/* Gives up what is under way as participant; with the superblocks that it was writing, or had written. */
 extern void part_end (struct cluster *c);
+extern void part_give_up (struct cluster *c);
 extern void part_on_prepare (struct cluster *c, json_t *msg, uint32_t engine_id);
 extern void part_on_create (struct cluster *c, json_t *msg);
 extern void part_on_forget (struct cluster *c, json_t *msg);

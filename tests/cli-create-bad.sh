@@ -127,6 +127,16 @@ mv pki/c1/c1.key c1.key
 refused 10 good.conf "c1.key" "there is no such file"
 mv c1.key pki/c1/c1.key
 
+# --- a node that can't keep the state, when all superblocks are written or about to be
+stores=$(sha256sum a b)
+mv c1/state c1/away
+status 1 ctl p1 create good.conf
+says "node c1"
+mv c1/away c1/state
+wiped () { [ "$(sha256sum a b)" = "$stores" ]; }
+wait_for 10 wiped || fail "a superblock is left on a store"
+nothing_there
+
 # --- the file itself: line and reason, from any node
 changed 's/^store.milan/stroe.milan/'
 refused 9 bad.conf "bad.conf:20: unknown key 'stroe.milan'"
