@@ -158,6 +158,9 @@ do_remove (void *opaque)
   else if (s && member_left (rm->m) == LEAVE_LINEAGE)
     /* C9: kept for whoever wants to look; this node begins empty. */
     r = statefile_set_aside (d->conf.state_dir, crg);
+  /* Whoever comes after it doesn't know of them: no state, no adopting (S3). */
+  if (for_good || member_left (rm->m) == LEAVE_LINEAGE)
+    member_kill_plugins (rm->m);
   if (r < 0)
     log_error ("%s: its state file in %s can't be removed: %s", crg, d->conf.state_dir,
                strerror (-r));

@@ -830,28 +830,6 @@ member_free (struct member *m)
   free (m);
 }
 
-void
-member_stop_plugins (struct member *m, bool mirrors)
-{
-  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin)
-        && (mirrors || plugin_role (m->iasps[i].plugin) != HOST_MIRROR))
-      plugin_want (m->iasps[i].plugin, HOST_NONE, 0);
-  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-    if (m->iasps[i].agent && agent_is_alive (m->iasps[i].agent))
-      agent_want (m->iasps[i].agent, HOST_NONE, 0);
-}
-
-bool
-member_is_idle (const struct member *m)
-{
-  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-    if ((m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin))
-        || (m->iasps[i].agent && agent_is_alive (m->iasps[i].agent)))
-      return false;
-  return true;
-}
-
 bool
 member_is_production (const struct member *m, unsigned unit)
 {

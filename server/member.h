@@ -62,6 +62,8 @@ extern void member_end_requests (struct member *m);
  * member_is_idle tells when all have ended. */
 extern void member_stop_plugins (struct member *m, bool mirrors);
 extern bool member_is_idle (const struct member *m);
+/* Those that have not ended yet: nobody will look after them any more. */
+extern void member_kill_plugins (struct member *m);
 /* Is this node the production host of a unit (state.h), as committed?  False if
  * there is no such unit. */
 extern bool member_is_production (const struct member *m, unsigned unit);

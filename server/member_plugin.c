@@ -179,6 +179,38 @@ member_plugin (const struct member *m, unsigned iasp)
   return iasp < CRG_MAX_IASPS ? m->iasps[iasp].plugin : NULL;
 }
 
+/* ---- all of them ------------------------------------------------------------------------- */
+
+void
+member_stop_plugins (struct member *m, bool mirrors)
+{
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin)
+        && (mirrors || plugin_role (m->iasps[i].plugin) != HOST_MIRROR))
+      plugin_want (m->iasps[i].plugin, HOST_NONE, 0);
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if (m->iasps[i].agent && agent_is_alive (m->iasps[i].agent))
+      agent_want (m->iasps[i].agent, HOST_NONE, 0);
+}
+
+void
+member_kill_plugins (struct member *m)
+{
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if (m->iasps[i].plugin)
+      plugin_kill (m->iasps[i].plugin);
+}
+
+bool
+member_is_idle (const struct member *m)
+{
+  for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
+    if ((m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin))
+        || (m->iasps[i].agent && agent_is_alive (m->iasps[i].agent)))
+      return false;
+  return true;
+}
+
 /* ---- probes ---------------------------------------------------------------------------- */
 
 static uint32_t

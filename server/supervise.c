@@ -450,6 +450,15 @@ plugin_respec (struct plugin *p, const struct plugin_spec *spec)
 }
 
 void
+plugin_kill (struct plugin *p)
+{
+  if (p->phase == PH_IDLE)
+    return;
+  log_warning ("%s: process %d has not ended in time; it is killed", p->spec.iasp, (int) p->pid);
+  supervise_send_signal (p, SIGKILL);
+}
+
+void
 plugin_free (struct plugin *p)
 {
   if (p == NULL)

@@ -70,6 +70,8 @@ extern struct plugin *plugin_new (struct qb_loop *loop, const struct plugin_spec
                                   const struct plugin_callbacks *cb, void *opaque);
 /* The options of the process that is started next; one that runs keeps its own. */
 extern void plugin_respec (struct plugin *p, const struct plugin_spec *spec);
+/* At once, if it hasn't ended yet; before it is forgotten. */
+extern void plugin_kill (struct plugin *p);
 /* Forgets it; a process that runs goes on (a later crgd adopts it). */
 extern void plugin_free (struct plugin *p);
 

@@ -99,7 +99,11 @@ wait_for 15 ended || { show_logs; fail "not ended"; }
 status 5 ctl p1 uri payroll
 cmp -n "$SIZE" store.rome store.milan || fail "the copies differ"
 status 0 ctl p1 start payroll --wait 30
+has_plugin () { copy=$(plugin_pid c1) && [ -n "$copy" ]; }
+wait_for 15 has_plugin || { show_logs; fail "c1 does not start its plugin"; }
+kill -STOP "$copy"
 status 0 ctl p1 end payroll
 wait_for 15 ended || { show_logs; fail "not ended again"; }
 status 0 ctl c1 delete payroll --yes
 status 10 ctl c1 status payroll
+wait_for 15 not_running "$copy" || fail "a plugin is left that does not end by itself"
