@@ -156,7 +156,9 @@ on_resumed (void *opaque, json_t *answer, const char *reason)
 {
   struct plugin *p = opaque;
 
-  if (answer)
+  if (p->resumes > 0)
+    p->resumes--;
+  if (answer && p->resumes == 0)
     p->resume_owed = false;
   supervise_on_pushed (opaque, answer, reason);
 }
@@ -199,8 +201,10 @@ supervise_push (struct plugin *p)
       p->unmirror_due[i] = false;
       pluginctl_call (p->ctl, json_deep_copy (p->unmirrors[i]), PLUGIN_ROLE_MS, supervise_on_pushed, p);
     }
-  if (p->resume_due)
+  if (p->resume_due) {
+    p->resumes++;
     pluginctl_call (p->ctl, supervise_request ("resume"), PLUGIN_ROLE_MS, on_resumed, p);
+  }
   p->resume_due = false;
   if (p->hold_due && p->hold_reason) {
     json_t *req = supervise_request ("hold");
@@ -318,6 +322,7 @@ on_asked (void *opaque, json_t *answer, const char *reason)
     p->unmirror_due[i] = p->unmirrors[i] != NULL;
   p->hold_due = p->hold_reason != NULL;
   p->resume_due = p->resume_owed;
+  p->resumes = 0;
   supervise_drive (p);
 }
 

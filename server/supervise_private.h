@@ -45,6 +45,7 @@ struct plugin {
   json_t *record, *extra, *mirrors[CRG_MAX_SITES], *unmirrors[CRG_MAX_SITES];
   bool record_due, mirror_due[CRG_MAX_SITES], unmirror_due[CRG_MAX_SITES], lease_due, lease_sent, hold_due;
   bool resume_due, resume_owed; /* owed: said by the group, and the plugin has not confirmed it */
+  unsigned resumes;             /* on the way on this connection: the last one's answer confirms it */
   uint64_t lease_until_ms, record_seq;
   char *hold_reason;
   unsigned hold_wait_ms;
