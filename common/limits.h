@@ -349,6 +349,8 @@
 #define PLUGIN_TERM_MS 200
 /* ... and for so long if another host has been appointed meanwhile. */
 #define PLUGIN_QUIT_OLD_MS 1000
+/* A process that SIGKILL has not ended by then waits in the kernel, for its store: nobody can say for how long. */
+#define PLUGIN_KILL_MS 5000
 /* When crgd ends, its mirror copies end so much later than production: if the whole cluster is
  * stopped at once, production can still drain and flush to them, and all close cleanly. */
 #define STOP_MIRROR_MS 1000

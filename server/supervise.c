@@ -408,6 +408,8 @@ supervise_drive (struct plugin *p)
     }
     return;
   case PH_KILLING:
+    if (p->want_role != HOST_NONE && now - p->phase_ms > PLUGIN_KILL_MS)
+      supervise_give_up (p, "its process can't be killed: it waits for its store in the kernel");
     return;
   }
 }
@@ -599,7 +601,8 @@ plugin_has_store (const struct plugin *p)
 {
   bool unknown = !p->is_child && (p->phase == PH_STARTING || p->phase == PH_ASKING); /* S3 */
 
-  return p->phase != PH_IDLE && (p->told_role != HOST_NONE || p->phase == PH_TELLING || unknown);
+  return p->phase != PH_IDLE && p->phase != PH_KILLING
+         && (p->told_role != HOST_NONE || p->phase == PH_TELLING || unknown);
 }
 
 pid_t

@@ -100,7 +100,7 @@ extern bool plugin_is_alive (const struct plugin *p);
 /* Its process id, or 0. */
 extern pid_t plugin_pid (const struct plugin *p);
 /* As far as can be said from here, the process has the store open, or is opening it.  One that refused its role, or
- * was told none yet, has not. */
+ * was told none yet, has not; one that was killed is not asked about. */
 extern bool plugin_has_store (const struct plugin *p);
 /* The process has been told a role and not lost it. */
 extern enum host_role plugin_role (const struct plugin *p);
