@@ -804,9 +804,7 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
     struct agent *agent = member_get_agent (m, i);
     struct plugin *p = agent ? NULL : member_get_plugin (m, i);
 
-    if (agent)
-      agent_adopt (agent);
-    else if (p && plugin_adopt (p))
+    if (p && plugin_adopt (p))
       m->adopted = true;
   }
   return m;

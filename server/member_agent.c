@@ -80,6 +80,9 @@ member_get_agent (struct member *m, unsigned iasp)
   memcpy (spec.boot_id, m->d->boot_id, CRG_ID_LEN);
   spec.timeout_ms = d->timeout_ms;
   sh->agent = agent_new (m->d->loop, &spec, &cb, sh);
+  /* S3: also by one whose state file was lost, and that hears of the resource now. */
+  if (sh->agent)
+    agent_adopt (sh->agent);
   return sh->agent;
 }
 

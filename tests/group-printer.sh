@@ -138,10 +138,14 @@ await 20 "no other node prints" elsewhere
 rm "$tmp/p2/slow"
 sleep 0.3
 elsewhere || fail "the start that p2 had begun went on after its lease"
+[ -e "$tmp/p2/run/printer.agent" ] || fail "somebody else than crgd has removed the record"
+rm "$tmp/p2/state/payroll.state" # so that it hears of the printer from the others
 start_node p2
 wait_for 15 node_answers p2 || fail "crgd of p2"
 await 10 "not active" is_active
 elsewhere || fail "the return of p2 has moved the printer"
+seen () { [ ! -e "$tmp/p2/run/printer.agent" ]; }
+await 10 "p2 has not seen to what an earlier crgd had begun" seen
 
 ctl p2 end payroll || fail "end"
 await 10 "it prints on though the CRG was ended" nowhere
