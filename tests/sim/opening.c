@@ -126,13 +126,22 @@ read_store (struct wplugin *p)
   return judge_read (&p->judge, &found, &p->sb, plugin_ms (p));
 }
 
+/* Who has the lock could not write its open record, has taken its claim back, and was not told yet that this is so. */
+static bool
+has_given_up (const struct wdisk *d)
+{
+  const struct wplugin *p = plugin_of (d->lock_node, (unsigned) (d - w.disk[site_of_node (d->lock_node)]));
+
+  return p->life == d->lock_life && p->claiming && p->judge.refusal != JUDGE_NOT_REFUSED && d->in_flight == 0;
+}
+
 /* The store is ours: its lock lies on what carries its I/O from now on. */
 static void
 own_store (struct wplugin *p)
 {
   struct wdisk *d = disk_of (p);
 
-  if (d->lock_life != 0 && !disk_is_released (d))
+  if (d->lock_life != 0 && !disk_is_released (d) && !has_given_up (d))
     world_fail ("n%u opens a store that n%u has open, or still writes to (S1)", p->node + 1, d->lock_node + 1u);
   d->lock_life = p->life;
   d->lock_node = p->node;
