@@ -90,7 +90,7 @@ grep -q "exchange" dd.err || fail "the device is not reserved: $(cat dd.err)"
 node n1
 production n1 2
 refused not-released S1
-production n1 2 ',"fenced":["n0"]'
+production n1 2 ',"fenced":["n0"],"accept_loss":true'
 refused store "set persistent-reservation to on"
 stop_pid "$PID_n1"
 node n1 persistent-reservation=on
@@ -100,7 +100,7 @@ io n0 "write -P 8 1M 64k" || { cat io.out; fail "n0 has been fenced by one that 
 
 # Declared dead, and not: it was stopped, its clocks too, and goes on within what it takes for its lease.
 kill -STOP "$PID_n0"
-production n1 2 ',"fenced":["n0"]'
+production n1 2 ',"fenced":["n0"],"accept_loss":true'
 served
 io n1 "write -P 9 1M 64k" || { cat io.out; fail "write at n1"; }
 kill -CONT "$PID_n0"
