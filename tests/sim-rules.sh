@@ -34,7 +34,7 @@ ${CC:-cc} --coverage -o sim-repl ./*-*.o "$CRG_BUILD_DIR"/tests/sim-repl.o "$CRG
 # gcov's counters of two programs at once would be merged at their end, which is fine.
 ./sim-group "${CRG_SEED:-1}" 150 >sim-group.log && ./sim-repl "${CRG_SEED:-1}" 100 >sim-repl.log &
 pid=$!
-./crgsim --seed "${CRG_SEED:-1}" --seeds 900 --steps 5000 >crgsim.log
+./crgsim --seed "${CRG_SEED:-1}" --seeds 950 --steps 5000 >crgsim.log
 tail -2 crgsim.log
 wait $pid
 gcov ./*-*.gcda >gcov.log 2>&1
