@@ -128,3 +128,23 @@ returned ()
 returned "No space left on device" "fail write ENOSPC times 1" "write -P 2 1M 128k"
 returned "Input/output error" "fail write EIO times 1 half" "write -P 2 1M 128k"
 returned "Input/output error" "fail read EIO times 1" "read -P 1 0 64k"
+
+# A flush is not like these: what the store holds is unknown, so it has failed with this word too.
+begin store-error=return
+io "write -P 2 1M 128k" || { cat qemu.out; fail "returned, a flush: the write before it"; }
+faults n0 "fail flush EIO times 1"
+timeout 60 qemu-io -f raw -t writeback -c flush "$(uri "$tmp/n0/nbd")" >qemu.out 2>&1 & client=$!
+record_pid $client
+wait_for 10 said n0 || fail "returned, a flush: its controller heard of it $(grep -c store-failed n0/answers) times"
+timeout 60 qemu-io -f raw -t writeback -c "write -P 3 2M 64k" "$(uri "$tmp/n0/nbd")" >qemu.write 2>&1 & late=$!
+record_pid $late
+waits_failed () { status n0; [[ $ANSWER == *'"owner":"failed"'* ]]; }
+wait_for 5 waits_failed || fail "returned, a flush: the status does not say what waits: $ANSWER"
+is_running $late || { cat qemu.write; fail "returned, a flush: a later write was answered"; }
+TELL_S=20 tell n0 '"cmd":"role","role":"none","wait_ms":300'
+[[ $ANSWER == *'"clean":false'* ]] || fail "returned, a flush: released as clean: $ANSWER"
+wait_for 10 not_running $client || fail "returned, a flush: the client waits for ever"
+wait $client && { cat qemu.out; fail "returned, a flush: answered as done"; }
+wait_for 10 not_running $late || fail "returned, a flush: the later write waits for ever"
+wait $late && { cat qemu.write; fail "returned, a flush: the later write was answered as done"; }
+end
