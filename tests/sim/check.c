@@ -17,7 +17,38 @@ top_rec (unsigned iasp)
   return w.has_top ? &w.top.rec[iasp] : &w.created.rec[iasp];
 }
 
+uint32_t
+unit_host (const struct crg_state *s, unsigned iasp)
+{
+  return state_unit_host (s, state_unit (s, iasp));
+}
+
 /* ---- the group ------------------------------------------------------------------------------ */
+
+static bool
+may_open (const struct crg_state *s, unsigned node, unsigned iasp)
+{
+  return state_may_host (s, node) && s->def.iasps[iasp].store[node][0] != '\0';
+}
+
+/* Each copy has a node that can host it, and nobody else is named. */
+static void
+check_hosts (const struct crg_state *s)
+{
+  for (unsigned i = 0; i < s->def.n_iasps; i++)
+    for (unsigned site = 0; site < s->def.n_sites; site++) {
+      const struct copy_rec *c = &s->rec[i].copies[site];
+      const int host = state_node_index (s, c->host);
+      bool able = c->detached;
+
+      for (unsigned n = 0; n < s->def.n_nodes; n++)
+        able = able || (s->def.nodes[n].site == site && may_open (s, n, i));
+      if (!able)
+        world_fail ("nobody is left at site %u who could host its copy of iasp %u (C7)", site, i);
+      if (c->host != NO_NODE && (host < 0 || s->def.nodes[host].site != site || !may_open (s, (unsigned) host, i)))
+        world_fail ("n%u is named as host of iasp %u at site %u, and can't be (H4)", c->host, i, site);
+    }
+}
 
 void
 check_commit (unsigned n)
@@ -32,15 +63,20 @@ check_commit (unsigned n)
     return;
   node->seen_serial = node->g.serial;
   len = state_encode (c, buf, sizeof buf);
-  new = (struct wcommit) { c->stamp, UINT64_C (1469598103934665603), state_tenure (c),
-                           state_production_host (c) };
+  new = (struct wcommit) { c->stamp, UINT64_C (1469598103934665603), { 0 }, { 0 } };
   for (size_t i = 0; i < len; i++)
     new.hash = (new.hash ^ buf[i]) * UINT64_C (1099511628211);
-  TRACE ("n%u commits %llu.%llu tenure %llu host n%u set %x generation %llu", n + 1,
-         (unsigned long long) c->stamp.epoch, (unsigned long long) c->stamp.version,
-         (unsigned long long) new.tenure, new.host,
-         c->rec[0].copies[0].in_set | c->rec[0].copies[1].in_set << 1 | c->rec[0].copies[2].in_set << 2,
-         (unsigned long long) c->rec[0].generation);
+  for (unsigned u = 0; u < state_units (c); u++) {
+    const struct iasp_rec *r = &c->rec[u];
+
+    new.tenure[u] = r->tenure;
+    new.host[u] = state_unit_host (c, u);
+    TRACE ("n%u commits %llu.%llu unit %u tenure %llu host n%u set %x generation %llu", n + 1,
+           (unsigned long long) c->stamp.epoch, (unsigned long long) c->stamp.version, u,
+           (unsigned long long) r->tenure, new.host[u],
+           r->copies[0].in_set | r->copies[1].in_set << 1 | r->copies[2].in_set << 2,
+           (unsigned long long) r->generation);
+  }
   for (unsigned i = w.n_commits; i-- > 0;) {
     const struct wcommit *o = &w.commits[i];
     int cmp = stamp_compare (o->stamp, new.stamp);
@@ -51,11 +87,14 @@ check_commit (unsigned n)
                     (unsigned long long) new.stamp.epoch, (unsigned long long) new.stamp.version);
       return;
     }
-    if (o->tenure == new.tenure && o->host != new.host)
-      world_fail ("two production hosts in tenure %llu (R1)", (unsigned long long) new.tenure);
-    if ((cmp < 0 && o->tenure > new.tenure) || (cmp > 0 && o->tenure < new.tenure))
-      world_fail ("tenure goes back (R1)");
+    for (unsigned u = 0; u < state_units (c); u++) {
+      if (o->tenure[u] == new.tenure[u] && o->host[u] != new.host[u])
+        world_fail ("two production hosts in tenure %llu (R1)", (unsigned long long) new.tenure[u]);
+      if ((cmp < 0 && o->tenure[u] > new.tenure[u]) || (cmp > 0 && o->tenure[u] < new.tenure[u]))
+        world_fail ("tenure goes back (R1)");
+    }
   }
+  check_hosts (c);
   if (w.n_commits == W_COMMITS) {
     world_fail ("too many commits for this simulation");
     return;
@@ -219,6 +258,8 @@ check_host (unsigned n, const struct group_action *a)
       ids[k++] = w.node[i].id;
   if (c == NULL || !state_has_majority (c, ids, k))
     world_fail ("n%u is told to host in a view without a majority (C4)", n + 1);
+  else if (!may_open (c, (unsigned) state_node_index (c, n + 1), a->iasp))
+    world_fail ("n%u is told to host iasp %u, and is a peer, or has no store for it (H4)", n + 1, a->iasp);
 }
 
 /* R3: in the order in which production said it, and no more than it still says.  What it said on a connection
@@ -676,7 +717,7 @@ check_healthy (char *why, size_t len)
   }
   for (unsigned i = 0; i < w.mix.n_iasps; i++) {
     const struct iasp_rec *r = &first->rec[i];
-    uint32_t host = state_production_host (first);
+    uint32_t host = unit_host (first, i);
     const struct wplugin *p = host == NO_NODE ? NULL : plugin_of (host - 1, i), *copy;
 
     if (!first->started)

@@ -84,7 +84,7 @@ start_probe (unsigned n, unsigned iasp)
   struct group_event ev = { .kind = GE_PROBE, .iasp = (uint8_t) iasp };
   struct wev *e;
 
-  if (site_of_node (n) < 0) {
+  if (!reaches_store (n, iasp)) {
     set_reason (&ev, "this node has no store for it");
     crgd_feed (n, &ev);
     return;
@@ -321,7 +321,7 @@ carry_out (unsigned n, const struct group_action *a)
            (unsigned long long) a->tenure);
     p->claimed = true;
     check_host (n, a);
-    if (site_of_node (n) < 0) {
+    if (!reaches_store (n, a->iasp)) {
       ev.ok = a->role == HOST_NONE;
       crgd_feed (n, &ev);
       return true;
@@ -408,7 +408,7 @@ end_unclaimed (unsigned n)
       node->adopted = true;
       continue;
     }
-    sup_want (n, i, HOST_NONE, state_tenure (s));
+    sup_want (n, i, HOST_NONE, s->rec[i].tenure);
     if (!node->running)
       return;
   }
@@ -562,8 +562,8 @@ crgd_boot (unsigned n)
   for (unsigned i = 0; i < w.mix.n_iasps; i++) {
     struct wev *e;
 
-    if (site_of_node (n) < 0)
-      break;
+    if (!reaches_store (n, i))
+      continue;
     if (plugin_of (n, i)->running) { /* plugin_adopt */
       sup_set_phase (n, &node->sup[i], PH_STARTING);
       node->adopted = true;

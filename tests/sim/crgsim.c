@@ -5,12 +5,14 @@
  *   crgsim [--seed N] [--seeds COUNT] [--steps M] [--nodes SITESxNODES[+REPLICATES]] [--iasps N]
  *          [--history K] [--faults LIST | --no-faults LIST] [--without KIND,...]
  *          [--with KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]
+ *          [--mix]
  *
  * Runs COUNT seeds from N, M steps of faults each, then repairs everything and waits until all is
  * healthy, quiet and equal.  A seed that breaks a rule is named with the rule; --shrink looks for
  * the fewest nodes, IASPs, faults and steps that still break it (shrink.c), and prints the options
- * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses, as --with KIND is,
- * --history K gives another history of its mix.  --lying-disks is beyond what is promised: disks
+ * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses, as --with KIND is
+ * (a fault, or `peer` and `access`, which are no faults: what the world is), --history K gives another history of its
+ * mix, which --mix prints.  --lying-disks is beyond what is promised: disks
  * that answer a flush and have nothing flushed, to see that the checkers notice.
  */
 #include <inttypes.h>
@@ -35,17 +37,17 @@ run_fault (unsigned number)
 }
 
 static bool
-parse_kinds (const char *list, uint32_t *kinds)
+parse_kinds (const char *list, uint64_t *kinds)
 {
   while (*list) {
     size_t len = strcspn (list, ",");
     unsigned k = 0;
 
-    while (k < F_KINDS && (strlen (fault_names[k]) != len || strncmp (fault_names[k], list, len) != 0))
+    while (k < K_END && (strlen (kind_name (k)) != len || strncmp (kind_name (k), list, len) != 0))
       k++;
-    if (k == F_KINDS)
+    if (k == K_END)
       return false;
-    *kinds |= 1u << k;
+    *kinds |= KIND (k);
     list += len + (list[len] == ',');
   }
   return true;
@@ -61,6 +63,12 @@ clients_busy (void)
   return false;
 }
 
+static bool
+is_so (unsigned kind)
+{
+  return !(run.without & KIND (kind)) && ((run.with & KIND (kind)) || kind_is_drawn (run.seed, kind));
+}
+
 static void
 choose_mix (struct mix *mix)
 {
@@ -68,19 +76,22 @@ choose_mix (struct mix *mix)
 
   for (unsigned round = 0; round < 2; round++) {
     mix_choose (mix, run.seed, &size);
+    mix->peer = is_so (K_PEER);
+    mix->access = is_so (K_ACCESS);
     for (unsigned k = 0; k < F_KINDS; k++)
-      if (run.without & 1u << k)
+      if (run.without & KIND (k))
         mix->weight[k] = 0;
-      else if (run.with & 1u << k)
+      else if (run.with & KIND (k))
         mix->weight[k] = 20;
-    if (mix->weight[F_BOTH_OPEN] == 0)
-      return;
-    mix->one_machine = false; /* nodes of one machine share the store's lock */
-    if (mix->per_site > 1 || size.sites != 0)
-      return;
+    if (mix->weight[F_BOTH_OPEN] != 0)
+      mix->one_machine = false; /* nodes of one machine share the store's lock */
+    if (mix->per_site > 1 || size.sites != 0
+        || (mix->weight[F_BOTH_OPEN] == 0 && !wants_neighbours (mix, run.seed)))
+      break;
     size.sites = size.per_site = 2;
     size.replicates = 1;
   }
+  mix_kinds (mix, run.seed, &size);
 }
 
 bool
@@ -132,6 +143,20 @@ run_history (void)
   return !w.failed;
 }
 
+/* Of each IASP, the nodes that reach its store, in its backup order. */
+static void
+print_access (const struct mix *m)
+{
+  for (unsigned i = 0; i < m->n_iasps; i++) {
+    printf ("# iasp %u is a unit of its own:", i);
+    for (unsigned place = 0; place < nodes_of_mix (m); place++)
+      for (unsigned n = 0; n < m->n_sites * m->per_site; n++)
+        if (m->order[i][n] == place && !(m->no_store[i] & 1u << n))
+          printf (" n%u", n + 1);
+    printf ("\n");
+  }
+}
+
 void
 print_mix (const struct mix *m)
 {
@@ -143,7 +168,12 @@ print_mix (const struct mix *m)
   for (unsigned k = 0; k < F_KINDS; k++)
     if (m->weight[k])
       printf (" %s", fault_names[k]);
+  for (unsigned n = 0; n < nodes_of_mix (m); n++)
+    if (m->peers & 1u << n)
+      printf ("; n%u is a peer of site %d", n + 1, site_of_node (n));
   printf ("\n");
+  if (m->access)
+    print_access (m);
 }
 
 static void
@@ -178,7 +208,7 @@ int
 main (int argc, char **argv)
 {
   uint64_t first = 1, count = 1, good = 0, all_steps = 0, all_ms = 0;
-  bool busy = false, stop_at_first = false, do_shrink = false, print_hash = false, trace = false;
+  bool busy = false, stop_at_first = false, do_shrink = false, print_hash = false, show_mix = false, trace = false;
   struct stats sum = { 0 };
   struct timespec t0, t1;
   double seconds;
@@ -212,6 +242,8 @@ main (int argc, char **argv)
       do_shrink = true;
     else if (strcmp (o, "--hash") == 0)
       print_hash = true;
+    else if (strcmp (o, "--mix") == 0)
+      show_mix = true;
     else if (strcmp (o, "--busy") == 0)
       busy = true;
     else if (strcmp (o, "--first") == 0)
@@ -225,7 +257,8 @@ main (int argc, char **argv)
     else {
       fprintf (stderr, "usage: crgsim [--seed N] [--seeds COUNT] [--steps M] [--nodes SITESxNODES[+REPLICATES]]\n"
                        "              [--iasps N] [--history K] [--faults LIST|--no-faults LIST] [--without KIND,...]\n"
-                       "              [--with KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]\n");
+                       "              [--with KIND,...] [--trace|--verbose] [--shrink] [--hash] [--busy] [--first] [--lying-disks]\n"
+                       "              [--mix]\n");
       return 2;
     }
   }
@@ -258,6 +291,8 @@ main (int argc, char **argv)
     sum.rot_found += w.st.rot_found;
     for (unsigned k = 0; k < EV_KINDS; k++)
       sum.ev[k] += w.st.ev[k];
+    if (show_mix)
+      print_mix (&w.mix);
     if (print_hash)
       printf ("# seed %" PRIu64 " hash %016" PRIx64 "\n", seed, w.hash);
     if (w.failed && do_shrink) {

@@ -16,6 +16,8 @@ const char *const fault_names[F_KINDS] = {
   "votes", "node", "slow-control", "kill-filling", "control", "rot-map", "both-open",
 };
 
+static const char *const world_names[K_END - K_FIRST] = { "peer", "access" };
+
 #define BOTH_OPEN_LOOKS 400u /* one each 10 ms */
 
 bool (*fault_filter) (unsigned number);
@@ -27,6 +29,18 @@ size_is_possible (const struct cluster_size *size)
 {
   return size->sites >= 2 && size->sites <= W_SITES && size->per_site >= 1
          && size->sites * size->per_site + size->replicates <= W_NODES && size->iasps <= W_IASPS;
+}
+
+const char *
+kind_name (unsigned kind)
+{
+  return kind < F_KINDS ? fault_names[kind] : world_names[kind - K_FIRST];
+}
+
+unsigned
+nodes_of_mix (const struct mix *m)
+{
+  return m->n_sites * m->per_site + m->n_replicates + m->n_peers;
 }
 
 /* Two nodes alone: the preferred site's has two votes. */
@@ -110,6 +124,89 @@ mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size)
   if (m->n_sites * m->per_site + m->n_replicates > W_NODES)
     m->weight[F_NODE] = 0;
 #undef PICK
+}
+
+/* Each apart, as the newer faults are. */
+bool
+kind_is_drawn (uint64_t seed, unsigned kind)
+{
+  return mix_hash (seed, 200 + kind - K_FIRST) % 6 == 0;
+}
+
+/* A node that reaches one IASP and not the other one, or was made a peer, is of a site that has several. */
+bool
+wants_neighbours (const struct mix *m, uint64_t seed)
+{
+  return (m->access && mix_hash (seed, 220) % 4 != 0) || (m->peer && mix_hash (seed, 223) % 4 == 0);
+}
+
+/* Nodes of sites that never host, and have no store; or one that could, and was made one, with its store and place. */
+static void
+choose_peers (struct mix *m, uint64_t h)
+{
+  unsigned n = (h = mix_hash (h, 3)) % 3 == 0 ? 2 : 1;
+
+  if (m->per_site > 1 && (nodes_of_mix (m) == W_NODES || (h = mix_hash (h, 3)) % 2 == 0)) {
+    n = 1 + (unsigned) ((h = mix_hash (h, 3)) % (m->n_sites * m->per_site - 1)); /* n1 is the preferred primary */
+    m->peers = (uint8_t) (1u << n);
+    return;
+  }
+  for (; n > 0 && nodes_of_mix (m) < W_NODES; n--) {
+    m->peers |= (uint8_t) (1u << nodes_of_mix (m));
+    m->peer_site[m->n_peers++] = (uint8_t) ((h = mix_hash (h, 3)) % m->n_sites);
+  }
+  for (unsigned i = 0; i < W_IASPS; i++)
+    m->no_store[i] = m->peers;
+}
+
+/* One node of each site reaches an IASP for certain. */
+static void
+choose_access (struct mix *m, uint64_t h)
+{
+  const bool all = (h = mix_hash (h, 3)) % 4 == 0, in_order = (h = mix_hash (h, 3)) % 3 == 0;
+
+  for (unsigned i = 0; i < m->n_iasps; i++) {
+    uint8_t list[W_NODES] = { 0 }, next = 0;
+
+    for (unsigned s = 0; s < m->n_sites && !all; s++) {
+      unsigned sure = (h = mix_hash (h, 3)) % m->per_site;
+
+      if (m->peers & 1u << (s * m->per_site + sure))
+        sure = !sure;
+      for (unsigned k = 0; k < m->per_site; k++)
+        if (k != sure && (h = mix_hash (h, 3)) % 2 == 0)
+          m->no_store[i] |= (uint8_t) (1u << (s * m->per_site + k));
+    }
+    for (unsigned n = 0; n < nodes_of_mix (m); n++) {
+      const unsigned at = in_order ? n : (unsigned) ((h = mix_hash (h, 3)) % (n + 1));
+
+      list[n] = list[at];
+      list[at] = (uint8_t) n;
+    }
+    for (unsigned behind = 0; behind < 2; behind++)
+      for (unsigned k = 0; k < nodes_of_mix (m); k++)
+        if (behind == (list[k] >= m->n_sites * m->per_site || (m->no_store[i] & 1u << list[k])))
+          m->order[i][list[k]] = next++;
+  }
+}
+
+/* What the world is, of what was drawn or asked for. */
+void
+mix_kinds (struct mix *m, uint64_t seed, const struct cluster_size *size)
+{
+  if ((m->peer || m->access) && mix_hash (seed, 224) % 3 == 0) { /* quiet clients: more takeovers */
+    m->think_us = 1000000;
+    m->gap_ms = 1200;
+    m->token_ms = 100;
+    m->lease_ms = 600;
+    m->start_wait_ms = 1500;
+  }
+  if (m->peer)
+    choose_peers (m, mix_hash (seed, 221));
+  if (m->access) {
+    m->n_iasps = size->iasps > 0 ? size->iasps : 2;
+    choose_access (m, mix_hash (seed, 222));
+  }
 }
 
 uint32_t
@@ -270,34 +367,53 @@ blackout (unsigned site, unsigned stage)
   return stage < 7;
 }
 
+static bool
+is_burnt (unsigned site)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (site_of_node (n) == (int) site && w.machine[w.node[n].machine].up)
+      return false;
+  return true;
+}
+
+/* An operator asks the first node of another site than production's to take it over. */
+static void
+take_over (unsigned unit, bool forced)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1 + unit,
+                              .node = n + 1, .iasp = (uint8_t) unit, .forced = forced };
+
+    if (reaches_store (n, unit) && site_of_node (n) != (int) top_rec (unit)->production_site && w.node[n].running
+        && !w.node[n].paused) {
+      crgd_feed (n, &ev);
+      break;
+    }
+  }
+}
+
 /* R4: the copies are suspended, the production site burns down, and an operator takes over with what
  * is left.  Returns false when all of it has happened. */
 static bool
 disaster (const struct wfault *f, unsigned stage)
 {
-  const unsigned site = top_rec (0)->production_site;
+  const unsigned site = top_rec (unit_of (f->iasp))->production_site;
 
   if (f->a & 2)
     return blackout (site, stage);
   if (stage == 0) {
     for (unsigned i = 0; i < w.mix.n_iasps; i++)
       for (unsigned s = 0; s < w.mix.n_sites; s++)
-        if (s != site)
+        if (s != top_rec (unit_of (i))->production_site)
           ask (f->node, GR_SUSPEND, (uint8_t) i, (uint8_t) s, 0, false);
   } else if (stage == 1) {
     for (unsigned n = 0; n < w.n_nodes; n++)
       if (site_of_node (n) == (int) site && w.machine[w.node[n].machine].up)
         power_off (w.node[n].machine);
   } else if (stage < 7) {
-    for (unsigned n = 0; n < w.n_nodes; n++) {
-      struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1,
-                                .node = n + 1, .forced = stage > 2 }; /* first he is told what it would cost */
-
-      if (site_of_node (n) >= 0 && site_of_node (n) != (int) site && w.node[n].running && !w.node[n].paused) {
-        crgd_feed (n, &ev);
-        break;
-      }
-    }
+    for (unsigned i = 0; i < w.mix.n_iasps; i++)
+      if (unit_of (i) == i && (!w.mix.access || is_burnt (top_rec (i)->production_site)))
+        take_over (i, stage > 2); /* first he is told what it would cost */
   } else {
     for (unsigned m = 0; m < w.n_machines; m++)
       power_on (m);
@@ -394,6 +510,10 @@ change_domain (const struct wfault *f)
   c.op = f->kind == F_NODE ? NODE_REMOVE : NODE_SET;
   c.node.id = 1 + f->a % w.n_nodes;
   c.fields = f->a / 64 % 4 == 0 ? NODE_SET_ORDER : NODE_SET_VOTES;
+  if (w.mix.peer && f->a / 2048 % 3 == 0) {
+    c.fields = NODE_SET_ROLE;
+    c.node.preferred_role = f->a / 8192 % 3 == 0 ? MEMBER_BACKUP : MEMBER_PEER;
+  }
   c.node.votes = (uint8_t) (f->a / 256 % 4);
   c.node.order = (uint8_t) (f->a / 256 % w.n_nodes);
   ask_node (f->node, &c);
@@ -441,11 +561,11 @@ break_control (const struct wfault *f)
 }
 
 static bool
-has_neighbour (unsigned n)
+has_neighbour (unsigned n, unsigned iasp)
 {
   for (unsigned k = 0; k < w.n_nodes; k++)
-    if (w.node[k].machine != w.node[n].machine && site_of_node (k) == site_of_node (n) && w.node[k].running
-        && !w.node[k].paused)
+    if (w.node[k].machine != w.node[n].machine && site_of_node (k) == site_of_node (n) && reaches_store (k, iasp)
+        && w.node[k].running && !w.node[k].paused)
       return true;
   return false;
 }
@@ -455,12 +575,12 @@ static void
 move_away (const struct wfault *f)
 {
   for (unsigned n = 0; n < w.n_nodes; n++)
-    if (plugin_of (n, f->iasp)->prod_on && w.node[n].running && !w.node[n].paused && has_neighbour (n))
+    if (plugin_of (n, f->iasp)->prod_on && w.node[n].running && !w.node[n].paused && has_neighbour (n, f->iasp))
       for (unsigned k = 0; k < w.n_nodes; k++) {
         const unsigned to = (f->a + k) % w.n_nodes;
 
-        if (site_of_node (to) >= 0 && site_of_node (to) != site_of_node (n) && w.node[to].running) {
-          crgd_request (n, GR_SWITCHOVER, 1 + to, 0, 0);
+        if (reaches_store (to, f->iasp) && site_of_node (to) != site_of_node (n) && w.node[to].running) {
+          crgd_request (n, GR_SWITCHOVER, 1 + to, (uint8_t) unit_of (f->iasp), 0);
           return;
         }
       }
@@ -478,7 +598,7 @@ both_open (const struct wfault *f, unsigned look)
     const struct wplugin *p = plugin_of (n, f->iasp);
 
     if (p->running && p->claiming && p->judge.ask.role != SUPER_ROLE_PRODUCTION && w.node[n].running
-        && has_neighbour (n)) {
+        && has_neighbour (n, f->iasp)) {
       crgd_die (n, false);
       return false;
     }
@@ -589,7 +709,7 @@ fault_do (unsigned number)
     w.node[f.node].promised = 0;
     break;
   case F_SWITCHOVER:
-    crgd_request (f.node, GR_SWITCHOVER, f.a & 1 ? NO_NODE : 1 + f.a / 2 % w.n_nodes, 0, 0);
+    crgd_request (f.node, GR_SWITCHOVER, f.a & 1 ? NO_NODE : 1 + f.a / 2 % w.n_nodes, (uint8_t) unit_of (f.iasp), 0);
     return;
   case F_END:
     crgd_request (f.node, GR_END, NO_NODE, 0, 0);
@@ -600,7 +720,7 @@ fault_do (unsigned number)
     return;
   case F_FORCE: { /* R4 */
     struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1,
-                              .node = 1 + f.a % w.n_nodes, .forced = true };
+                              .node = 1 + f.a % w.n_nodes, .iasp = (uint8_t) unit_of (f.iasp), .forced = true };
 
     if (!w.node[f.node].paused)
       crgd_feed (f.node, &ev);
@@ -798,29 +918,50 @@ faults_repair (void)
 #define ACCEPT_AFTER 30
 
 static void
-accept_loss (unsigned n)
+accept_loss (unsigned n, unsigned unit)
 {
   const struct crg_state *c = group_committed (&w.node[n].g);
-  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1,
-                            .node = state_production_host (c), .forced = true };
-  const struct wplugin *p = ev.node == NO_NODE ? NULL : plugin_of (ev.node - 1, 0);
+  struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1 + unit,
+                            .node = state_unit_host (c, unit), .iasp = (uint8_t) unit, .forced = true };
+  const struct wplugin *p = ev.node == NO_NODE ? NULL : plugin_of (ev.node - 1, unit);
   bool differ = false;
 
-  for (unsigned i = 1; i < w.mix.n_iasps; i++)
-    for (unsigned s = 0; s < w.mix.n_sites; s++)
-      differ |= c->rec[i].copies[s].in_set != c->rec[0].copies[s].in_set;
-  if (p == NULL || p->prod_on || (!differ && !c->rec[0].forced)) {
-    w.unserved = 0;
+  for (unsigned i = unit + 1; i < w.mix.n_iasps; i++)
+    for (unsigned s = 0; s < w.mix.n_sites && unit_of (i) == unit; s++)
+      differ |= c->rec[i].copies[s].in_set != c->rec[unit].copies[s].in_set;
+  if (p == NULL || p->prod_on || (!differ && !c->rec[unit].forced)) {
+    w.unserved[unit] = 0;
     return;
   }
-  if (++w.unserved < ACCEPT_AFTER)
+  if (++w.unserved[unit] < ACCEPT_AFTER)
     return;
   if (differ)
-    w.unserved = 0;
+    w.unserved[unit] = 0;
   else
-    ev.node = 1 + (w.unserved - ACCEPT_AFTER) % w.n_nodes;
+    ev.node = 1 + (w.unserved[unit] - ACCEPT_AFTER) % w.n_nodes;
   w.st.accepted++;
   crgd_feed (n, &ev);
+}
+
+/* Who could host at first can again. */
+static void
+restore_roles (unsigned n)
+{
+  const struct crg_state *c = group_committed (&w.node[n].g);
+  static struct node_change nc;
+
+  for (unsigned k = 0; k < w.n_nodes; k++) {
+    const int i = state_node_index (c, k + 1);
+
+    if (i < 0 || state_may_host (c, (unsigned) i) || !state_may_host (&w.created, k))
+      continue;
+    memset (&nc, 0, sizeof nc);
+    nc.op = NODE_SET;
+    nc.node.id = k + 1;
+    nc.node.preferred_role = MEMBER_BACKUP;
+    nc.fields = NODE_SET_ROLE;
+    ask_node (n, &nc);
+  }
 }
 
 /* Every 2 s, until it is well. */
@@ -830,7 +971,10 @@ faults_operator (void)
   for (unsigned n = 0; n < w.n_nodes; n++)
     if (w.node[n].running && group_committed (&w.node[n].g) != NULL) {
       operator (n, true);
-      accept_loss (n);
+      for (unsigned i = 0; i < w.mix.n_iasps; i++)
+        if (unit_of (i) == i)
+          accept_loss (n, i);
+      restore_roles (n);
       for (unsigned k = 0; k < w.n_nodes; k++)
         if (w.node[k].gone)
           add_node (n, k);

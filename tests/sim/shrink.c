@@ -56,6 +56,30 @@ nodes_of (const struct cluster_size *size)
   return size->sites * size->per_site + size->replicates;
 }
 
+/* Does it need to be such a world? */
+static void
+shrink_kinds (void)
+{
+  for (unsigned k = K_FIRST; k < K_END; k++) {
+    const struct run was = run;
+    bool found = false;
+
+    if ((run.without & KIND (k)) || !(k == K_PEER ? w.mix.peer : w.mix.access))
+      continue;
+    run.with &= ~KIND (k);
+    run.without |= KIND (k);
+    for (unsigned h = 0; h < HISTORIES && spent < MOST_STEPS / 4 && !found; h++) {
+      run.history = h;
+      found = breaks ();
+    }
+    if (found)
+      cut_steps ();
+    else
+      run = was;
+    breaks ();
+  }
+}
+
 /* Of clusters smaller than this one the smallest that breaks the rule. */
 static void
 shrink_nodes (void)
@@ -64,7 +88,7 @@ shrink_nodes (void)
     { 2, 1, 0, 1 }, { 2, 1, 1, 1 }, { 3, 1, 0, 1 }, { 2, 2, 0, 1 }, { 3, 1, 1, 1 }, { 2, 2, 1, 1 }, { 3, 2, 0, 1 },
     { 2, 1, 0, 2 }, { 2, 1, 1, 2 }, { 3, 1, 0, 2 }, { 2, 2, 0, 2 }, { 3, 1, 1, 2 }, { 2, 2, 1, 2 }, { 3, 2, 0, 2 },
   };
-  const unsigned n_nodes = w.n_nodes, n_iasps = w.mix.n_iasps;
+  const unsigned n_nodes = w.n_nodes - w.mix.n_peers, n_iasps = w.mix.n_iasps;
   const struct run was = run;
 
   for (unsigned k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
@@ -136,13 +160,13 @@ shrink_steps (void)
 }
 
 static void
-print_kinds (const char *option, uint32_t kinds)
+print_kinds (const char *option, uint64_t kinds)
 {
   unsigned n = 0;
 
-  for (unsigned k = 0; k < F_KINDS; k++)
-    if (kinds & 1u << k)
-      printf ("%s%s", n++ ? "," : option, fault_names[k]);
+  for (unsigned k = 0; k < K_END; k++)
+    if (kinds & KIND (k))
+      printf ("%s%s", n++ ? "," : option, kind_name (k));
 }
 
 static void
@@ -179,6 +203,7 @@ shrink (void)
   print_mix (&w.mix);
   printf ("# %" PRIu64 " steps, %" PRIu64 " faults\n", w.st.steps, w.st.faults);
   cut_steps ();
+  shrink_kinds ();
   shrink_nodes ();
   breaks ();
   shrink_faults ();

@@ -136,7 +136,24 @@ node_ms (unsigned node)
 int
 site_of_node (unsigned node)
 {
-  return node < w.mix.n_sites * w.mix.per_site ? (int) (node / w.mix.per_site) : -1;
+  const unsigned n_hosts = w.mix.n_sites * w.mix.per_site, first_peer = n_hosts + w.mix.n_replicates;
+
+  if (node >= first_peer && node < first_peer + w.mix.n_peers)
+    return w.mix.peer_site[node - first_peer];
+  return node < n_hosts ? (int) (node / w.mix.per_site) : -1;
+}
+
+bool
+reaches_store (unsigned node, unsigned iasp)
+{
+  return site_of_node (node) >= 0 && !(w.mix.no_store[iasp] & 1u << node);
+}
+
+/* What has one production host: its number is that of its first IASP. */
+unsigned
+unit_of (unsigned iasp)
+{
+  return w.mix.access ? iasp : 0;
 }
 
 void
@@ -161,6 +178,7 @@ make_def (struct crg_def *d)
   strcpy (d->name, "crg");
   memset (d->cluster_id, 1, CRG_ID_LEN);
   memset (d->id, 2, CRG_ID_LEN);
+  d->placement = m->access ? PLACEMENT_ACCESS : PLACEMENT_SITE;
   d->takeover = m->takeover;
   d->suspend_timeout_ms = m->suspend_ms;
   d->no_quorum_timeout_ms = m->no_quorum_ms;
@@ -176,7 +194,10 @@ make_def (struct crg_def *d)
     n->id = i + 1;
     snprintf (n->name, sizeof n->name, "n%u", i + 1);
     n->site = site < 0 ? NO_SITE : (uint8_t) site;
-    n->preferred_role = site < 0 ? MEMBER_REPLICATE : i == 0 ? MEMBER_PRIMARY : MEMBER_BACKUP;
+    n->preferred_role = site < 0                  ? MEMBER_REPLICATE
+                        : m->peers & 1u << i      ? MEMBER_PEER
+                        : i == 0                  ? MEMBER_PRIMARY
+                                                  : MEMBER_BACKUP;
     n->votes = n->new_votes = m->votes[i] != 0 ? m->votes[i] : 1;
     n->order = n->preferred_order = (uint8_t) i;
     n->n_addresses = 1;
@@ -192,8 +213,9 @@ make_def (struct crg_def *d)
     x->mirror_port = (uint16_t) (10810 + i);
     strcpy (x->export, "unix:");
     for (unsigned n = 0; n < w.n_nodes; n++)
-      if (site_of_node (n) >= 0)
+      if (reaches_store (n, i))
         snprintf (x->store[n], sizeof x->store[n], "/s%u", i);
+    memcpy (x->order, m->order[i], sizeof m->order[i]);
   }
 }
 
@@ -209,6 +231,8 @@ world_ids (unsigned iasp, uint8_t cluster_id[CRG_ID_LEN], uint8_t crg_id[CRG_ID_
 static void
 make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t lineage[CRG_ID_LEN])
 {
+  const bool production = site == w.created.rec[iasp].production_site;
+
   memset (sb, 0, sizeof *sb);
   sb->sequence = 1;
   sb->site = (uint8_t) site;
@@ -219,7 +243,7 @@ make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t l
   strcpy (sb->crg, "crg");
   snprintf (sb->iasp, sizeof sb->iasp, "iasp%u", iasp);
   snprintf (sb->site_name, sizeof sb->site_name, "site%u", site);
-  sb->flags = site == 0 ? SUPER_F_CLEAN : SUPER_F_CLEAN | SUPER_F_UNUSABLE;
+  sb->flags = production ? SUPER_F_CLEAN : SUPER_F_CLEAN | SUPER_F_UNUSABLE;
   if (mix_hash (w.seed, 1000 + site * W_IASPS + iasp) % 3 < 2) /* it was emptied */
     sb->flags |= SUPER_F_WRITTEN;
   sb->store_bytes = meta_store_bytes_for (W_SIZE, W_BLOCK);
@@ -228,7 +252,7 @@ make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t l
   sb->dirty_block_size = W_BLOCK;
   sb->tenure = 1;
   sb->generation = 1;
-  sb->since = site == 0 ? 1 : 0;
+  sb->since = production ? 1 : 0;
 }
 
 void
@@ -260,7 +284,7 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
   w.reform_pending = false;
   w.msg_next = w.frame_next = w.dop_next = 0;
   w.n_commits = 0;
-  w.unserved = 0;
+  memset (w.unserved, 0, sizeof w.unserved);
   w.partitioned_us = 0;
   memset (w.machine, 0, sizeof w.machine);
   for (unsigned i = 0; i < W_MSGS; i++)
@@ -284,7 +308,7 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
   memset (w.epochs, 0, sizeof w.epochs);
   memset (w.may_differ, 1, sizeof w.may_differ);
 
-  w.n_nodes = m->n_sites * m->per_site + m->n_replicates;
+  w.n_nodes = nodes_of_mix (m);
   make_def (&def);
   why = state_create (&w.created, &def, lineage);
   if (why != NULL)

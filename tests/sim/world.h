@@ -64,8 +64,19 @@ enum fault_kind {
 };
 extern const char *const fault_names[F_KINDS];
 
+/* What a world may be, beside its size; --with and --without name these and the faults. */
+enum world_kind { K_FIRST = F_KINDS, K_PEER = K_FIRST, K_ACCESS, K_END };
+extern const char *kind_name (unsigned kind);
+#define KIND(k) (UINT64_C (1) << (k))
+
 struct mix {
   unsigned n_sites, per_site, n_replicates, n_iasps;
+  bool peer;                /* K_PEER: nodes of a site that never host */
+  bool access;              /* K_ACCESS: each IASP is a unit, and not every node reaches each */
+  unsigned n_peers;         /* that come after the replicates */
+  uint8_t peer_site[W_NODES], peers; /* bit set of all of them */
+  uint8_t no_store[W_IASPS]; /* bit set of nodes with a site that don't reach it */
+  uint8_t order[W_IASPS][W_NODES]; /* K_ACCESS: each one's backup order */
   uint8_t votes[W_NODES];
   uint8_t takeover;
   bool one_machine;         /* all nodes of a site share a machine (S1 b) */
@@ -362,8 +373,8 @@ struct wclient { /* one request of a client */
 
 struct wcommit {
   struct stamp stamp;
-  uint64_t hash, tenure;
-  uint32_t host;
+  uint64_t hash, tenure[W_IASPS]; /* of each unit */
+  uint32_t host[W_IASPS];
 };
 
 struct wepoch {
@@ -430,7 +441,7 @@ struct world {
   unsigned n_commits;
   struct wepoch epochs[W_COMMITS];   /* by their number: the round that each belongs to */
   bool votes_changed;
-  unsigned unserved; /* how often an operator has seen that no production is open */
+  unsigned unserved[W_IASPS]; /* how often an operator has seen that a unit's production is not open */
   bool may_differ[W_IASPS][W_SITES][W_BLOCKS]; /* written to since it was known to be equal everywhere */
 
   struct group_actions gacts;
@@ -456,6 +467,8 @@ extern void world_trace (const char *fmt, ...) __attribute__ ((__format__ (__pri
 extern uint64_t local_ms (unsigned machine);
 extern uint64_t node_ms (unsigned node);
 extern int site_of_node (unsigned node);
+extern bool reaches_store (unsigned node, unsigned iasp);
+extern unsigned unit_of (unsigned iasp);
 extern void world_print_tail (void);
 /* history: another one of the same mix, 0: the seed's own. */
 extern void world_init (uint64_t seed, uint64_t history, const struct mix *mix);
@@ -629,6 +642,7 @@ extern void client_stamp (struct wplugin *p, unsigned slot);
 
 /* ---- check.c -------------------------------------------------------------------------------- */
 extern void check_commit (unsigned node);
+extern uint32_t unit_host (const struct crg_state *s, unsigned iasp);
 extern void check_step (void);
 extern void check_copies (void);
 extern void check_opened (struct wplugin *p);
@@ -640,6 +654,10 @@ extern const struct iasp_rec *top_rec (unsigned iasp);
 
 /* ---- faults.c ------------------------------------------------------------------------------- */
 extern void mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size);
+extern bool kind_is_drawn (uint64_t seed, unsigned kind); /* K_FIRST and so on */
+extern bool wants_neighbours (const struct mix *m, uint64_t seed);
+extern void mix_kinds (struct mix *m, uint64_t seed, const struct cluster_size *size);
+extern unsigned nodes_of_mix (const struct mix *m);
 extern bool size_is_possible (const struct cluster_size *size);
 extern void fault_make (struct wfault *f, unsigned number);
 extern void fault_do (unsigned number);
@@ -657,7 +675,7 @@ extern void power_on (unsigned machine);
 struct run { /* what the command line says of a history */
   uint64_t seed, history, steps;
   struct cluster_size size;
-  uint32_t without, with;  /* kinds of faults */
+  uint64_t without, with;  /* kinds of faults, and of worlds */
   bool only;               /* `chosen` is all that happens, else what doesn't */
   bool chosen[FAULTS_MAX];
 };
