@@ -78,12 +78,12 @@ check_add (const struct crg_state *s, const struct node_change *c)
     return "a replicate has no site, every other node has one";
   if (n->n_addresses == 0 || n->n_addresses > CRG_MAX_ADDRS)
     return "a node has 1 to 4 addresses";
-  if (c->site[0] != 0 && state_site_index (s, c->site) < 0) {
-    if (s->def.n_sites == CRG_MAX_SITES)
-      return "the CRG has 8 sites, which is all it can have";
-    if (n->preferred_role != MEMBER_BACKUP)
-      return "the first node of a site has to be able to host its copy";
-  }
+  if (c->site[0] != 0 && state_site_index (s, c->site) < 0 && s->def.n_sites == CRG_MAX_SITES)
+    return "the CRG has 8 sites, which is all it can have";
+  /* Also of one whose nodes have all been removed. */
+  if (c->site[0] != 0 && n->preferred_role != MEMBER_BACKUP
+      && (state_site_index (s, c->site) < 0 || nodes_at (s, (uint8_t) state_site_index (s, c->site)) == 0))
+    return "the first node of a site has to be able to host its copy";
   /* ACCESS: it has access to what it has a store for; a new site has all. */
   for (unsigned i = 0; i < s->def.n_iasps && may_host (n->preferred_role); i++)
     if (s->def.iasps[i].type == RES_IASP && c->store[i][0] == 0
@@ -102,6 +102,18 @@ takes_copy_along (const struct crg_state *s, unsigned node)
   return site != NO_SITE && nodes_at (s, site) == 1;
 }
 
+/* Of a site that stays, whose copy nobody could host: a peer never does. */
+static bool
+is_last_to_host (const struct crg_state *s, unsigned node)
+{
+  const struct crg_def *d = &s->def;
+  bool last = may_host (d->nodes[node].preferred_role) && !takes_copy_along (s, node);
+
+  for (unsigned i = 0; i < d->n_nodes; i++)
+    last = last && (i == node || d->nodes[i].site != d->nodes[node].site || !may_host (d->nodes[i].preferred_role));
+  return last;
+}
+
 /* ACCESS: a site that stays, and a copy there that nobody could open. */
 static bool
 is_last_with_store (const struct crg_state *s, unsigned node)
@@ -109,11 +121,11 @@ is_last_with_store (const struct crg_state *s, unsigned node)
   const struct crg_def *d = &s->def;
 
   for (unsigned k = 0; k < d->n_iasps && !takes_copy_along (s, node); k++) {
-    bool other = d->iasps[k].store[node][0] == 0;
+    bool other = d->iasps[k].store[node][0] == 0 || !may_host (d->nodes[node].preferred_role);
 
     for (unsigned i = 0; i < d->n_nodes; i++)
       other = other || (i != node && d->nodes[i].site == d->nodes[node].site
-                        && d->iasps[k].store[i][0] != 0);
+                        && may_host (d->nodes[i].preferred_role) && d->iasps[k].store[i][0] != 0);
     if (!other && d->placement == PLACEMENT_ACCESS)
       return true;
   }
@@ -138,6 +150,9 @@ check_remove (const struct crg_state *s, const struct node_change *c)
   for (unsigned k = 0; k < s->def.n_iasps; k++)
     if (n->site != NO_SITE && n->site == s->rec[k].production_site && takes_copy_along (s, (unsigned) i))
       return "it is the last node of the production site: switch over first";
+  if (is_last_to_host (s, (unsigned) i))
+    return "only peers would be left at its site, and nobody could host its copy: add a backup there, or remove the "
+           "peers first";
   if (is_last_with_store (s, (unsigned) i))
     return "it is the last node of its site with a store for one of the IASPs: nobody could host that";
   if (takes_copy_along (s, (unsigned) i))
@@ -169,10 +184,15 @@ check_set (const struct crg_state *s, const struct node_change *c)
       ;
     else if (n->preferred_role == MEMBER_PRIMARY && c->node.preferred_role != MEMBER_PRIMARY)
       return "it is the preferred primary: make another node that";
-    else if (!may_host (c->node.preferred_role))
+    else if (!may_host (c->node.preferred_role)) {
       for (unsigned k = 0; k < s->def.n_iasps; k++)
         if (n->site != NO_SITE && s->rec[k].copies[n->site].host == n->id)
           return "it hosts a copy: hand it over first";
+      if (may_host (n->preferred_role) && (takes_copy_along (s, (unsigned) i) || is_last_to_host (s, (unsigned) i)))
+        return "it is the last node of its site that can host: nobody could host the copy";
+      if (is_last_with_store (s, (unsigned) i))
+        return "it is the last node of its site with a store for one of the IASPs: nobody could host that";
+    }
     for (unsigned k = 0; k < s->def.n_iasps && may_host (c->node.preferred_role); k++)
       if (s->def.placement == PLACEMENT_SITE && s->def.iasps[k].type == RES_IASP
           && s->def.iasps[k].store[i][0] == 0)

@@ -298,6 +298,8 @@ added (void)
   ADD ("add, ACCESS: no store at a new site", "needs a store", nc.store[0][0] = '\0', strcpy (nc.site, "bonn"));
   s.def.n_sites = 3;
   strcpy (s.def.sites[2], "bonn");
+  ADD ("add: a peer at a site whose nodes are gone", "has to be able to host", nc.node.preferred_role = MEMBER_PEER,
+       strcpy (nc.site, "bonn"));
   ADD ("add, ACCESS: no store at a site whose nodes are gone", "needs a store", nc.store[0][0] = '\0',
        strcpy (nc.site, "bonn"));
   nc = newcomer ();
@@ -364,12 +366,15 @@ removed (void)
   fresh ();
   for (unsigned i = 0; i < 4; i++)
     s.def.nodes[i].votes = s.def.nodes[i].new_votes = 0;
-  s.rec[0].copies[0].host = s.rec[1].copies[0].host = P2;
+  s.rec[0].production_site = s.rec[1].production_site = 1;
+  s.def.nodes[1].site = 1;
   s.def.nodes[1].preferred_role = MEMBER_PEER;
   s.def.nodes[3].order = 2;
   s.def.nodes[2].order = 3;
   nc.node.id = P1;
+  nc.drop_copy = true;
   apply (nc);
+  nc.drop_copy = false;
   ok (s.def.nodes[2].id == C2 && s.def.nodes[2].preferred_role == MEMBER_PRIMARY
         && s.def.nodes[0].preferred_role == MEMBER_PEER && s.def.nodes[1].preferred_role == MEMBER_BACKUP,
       "C7: the first backup of the order is the preferred primary");
@@ -379,7 +384,8 @@ removed (void)
     s.def.nodes[i].preferred_role = i == 0 ? MEMBER_PRIMARY : MEMBER_PEER;
   }
   s.rec[0].copies[0].host = s.rec[1].copies[0].host = P2;
-  apply (nc);
+  says (node (nc), "only peers would be left", "remove: the last of a site that can host");
+  state_apply_node (&s, &nc); /* as an earlier release would have */
   for (unsigned i = 0; i < s.def.n_nodes; i++)
     check (s.def.nodes[i].preferred_role != MEMBER_PRIMARY, "%s became primary", s.def.nodes[i].name);
   is (s.def.n_nodes, 4, "C7: nobody is the preferred primary if nobody else can host");
@@ -391,6 +397,34 @@ removed (void)
   memset (s.def.iasps[0].store[2], 0, sizeof s.def.iasps[0].store[2]);
   nc.node.id = C2;
   says (node (nc), "last node of its site with a store", "remove, ACCESS: nobody else there has a store");
+
+  /* A peer never hosts: a site whose only other node it is would have nobody for its copy, and a store that was
+   * restarted would wait for that for ever (S2). */
+  fresh ();
+  for (unsigned i = 0; i < 4; i++)
+    s.def.nodes[i].votes = s.def.nodes[i].new_votes = 0;
+  s.def.nodes[3].preferred_role = MEMBER_PEER;
+  s.def.nodes[2].marked_failed = true;
+  nc.node.id = C1;
+  says (node (nc), "only peers would be left", "remove: who is dead, and leaves a peer");
+  nc.drop_copy = true;
+  says (node (nc), "only peers would be left", "remove: ... nor with the copy");
+  nc.node.id = C2;
+  nc.drop_copy = false;
+  says (node (nc), NULL, "remove: the peer");
+  apply (nc);
+  nc.node.id = C1;
+  says (node (nc), "--drop-copy", "remove: and then it is the last of its site");
+  fresh_access ();
+  for (unsigned i = 0; i < 4; i++)
+    s.def.nodes[i].votes = s.def.nodes[i].new_votes = 0;
+  s.def.n_iasps = 1;
+  s.def.nodes[2].site = 0;
+  s.def.nodes[2].preferred_role = MEMBER_PEER;
+  memset (s.def.iasps[0].store[0], 0, sizeof s.def.iasps[0].store[0]);
+  s.rec[0].copies[0].host = NO_NODE;
+  nc.node.id = P2;
+  says (node (nc), "last node of its site with a store", "remove, ACCESS: a peer's store counts for nothing");
 }
 
 static void
@@ -416,6 +450,10 @@ set (void)
   SET ("set: a copy's host to a peer", "hand it over first", C1, NODE_SET_ROLE, nc.node.preferred_role = MEMBER_PEER);
   SET ("set: who hosts nothing to a peer", NULL, C2, NODE_SET_ROLE, nc.node.preferred_role = MEMBER_PEER);
   apply (nc);
+  s.rec[0].copies[1].host = s.rec[1].copies[1].host = NO_NODE;
+  SET ("set: the last that can host to a peer", "last node of its site that can host", C1, NODE_SET_ROLE,
+       nc.node.preferred_role = MEMBER_PEER);
+  SET ("set: one to what it is", NULL, C2, NODE_SET_ROLE, nc.node.preferred_role = MEMBER_PEER);
   SET ("set: a peer to the primary", NULL, C2, NODE_SET_ROLE, nc.node.preferred_role = MEMBER_PRIMARY);
   SET ("set: a peer to a backup", NULL, C2, NODE_SET_ROLE, nc.node.preferred_role = MEMBER_BACKUP);
   memset (s.def.iasps[1].store[3], 0, sizeof s.def.iasps[1].store[3]);
@@ -427,7 +465,10 @@ set (void)
   ok (s.def.nodes[1].preferred_role == MEMBER_PRIMARY && s.def.nodes[0].preferred_role == MEMBER_BACKUP,
       "C7: there is one preferred primary");
   fresh_access ();
+  s.rec[0].copies[1].host = NO_NODE;
   memset (s.def.iasps[0].store[3], 0, sizeof s.def.iasps[0].store[3]);
+  SET ("set, ACCESS: the last with a store to a peer", "last node of its site with a store", C1, NODE_SET_ROLE,
+       nc.node.preferred_role = MEMBER_PEER);
   s.def.nodes[3].preferred_role = MEMBER_PEER;
   SET ("set, ACCESS: a peer without a store to a backup", NULL, C2, NODE_SET_ROLE, nc.node.preferred_role = MEMBER_BACKUP);
 
