@@ -82,6 +82,15 @@ place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp)
          || memcmp (c->boot_id, in->node[node].announce->boot_id, CRG_ID_LEN) != 0;
 }
 
+/* Could it know the copy of its site?  A peer has no store but what it was given when it could host, and with ACCESS
+ * not everybody has one. */
+static bool
+could_tell (const struct crg_state *s, unsigned iasp, unsigned node)
+{
+  return s->def.iasps[iasp].store[node][0] != 0
+         || (s->def.placement == PLACEMENT_SITE && state_may_host (s, node));
+}
+
 /* S2: is the copy of a site known to be restarted too, by a node that could
  * open it (else who had it open may still have what it didn't flush), or is
  * everybody who could tell marked failed? */
@@ -99,7 +108,7 @@ is_excused (const struct place_in *in, unsigned iasp, uint8_t site)
       continue;
     if (in->node[n].present && h != NULL && h->probed && h->can_host && h->store.restarted)
       return true;
-    if (host == NO_NODE || host == s->def.nodes[n].id)
+    if (host == NO_NODE ? could_tell (s, iasp, n) : host == s->def.nodes[n].id)
       failed = failed && s->def.nodes[n].marked_failed;
   }
   return failed;

@@ -218,6 +218,22 @@ refusal (void)
   NODE ("... it has no host, and one there is not", "waits for the other copies", P2, PLACE_FOR_FAILOVER,
         said[P2].iasp[1].store.restarted = true, s.rec[1].copies[1].host = NO_NODE,
         s.def.nodes[C1].marked_failed = true);
+  NODE ("... that is a peer, and knows nothing of it", NULL, P2, PLACE_FOR_FAILOVER,
+        said[P2].iasp[1].store.restarted = true, s.rec[1].copies[1].host = NO_NODE,
+        s.def.nodes[C1].marked_failed = true, s.def.nodes[C2].preferred_role = MEMBER_PEER,
+        s.def.iasps[1].store[C2][0] = '\0', said[C2].iasp[1].can_host = false);
+  NODE ("... that was made one, and has a store", "waits for the other copies", P2, PLACE_FOR_FAILOVER,
+        said[P2].iasp[1].store.restarted = true, s.rec[1].copies[1].host = NO_NODE,
+        s.def.nodes[C1].marked_failed = true, s.def.nodes[C2].preferred_role = MEMBER_PEER);
+
+  fresh (PLACEMENT_ACCESS);
+  said[P2].iasp[1].store.restarted = true;
+  s.rec[1].copies[1].host = NO_NODE;
+  s.def.nodes[C1].marked_failed = true;
+  says (place_refusal (&in, 1, P2, PLACE_FOR_FAILOVER), "waits for the other copies", "ACCESS: another there has its store");
+  s.def.iasps[1].store[C2][0] = '\0';
+  said[C2].iasp[1].can_host = said[C2].iasp[1].store.has_super = false;
+  says (place_refusal (&in, 1, P2, PLACE_FOR_FAILOVER), NULL, "ACCESS: ... only that of another resource");
 
   fresh (PLACEMENT_ACCESS);
   said[P2].iasp[1].store.has_super = false;
