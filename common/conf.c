@@ -64,7 +64,7 @@ static const struct key keys[] = {
   { SEC_ENGINE, "group-prefix", T_NAME, D (group_prefix) },
   { SEC_ENGINE, "token-ms", T_NUMBER, D (token_ms), .min = 50, .max = 60000 },
 
-  { SEC_LEASE, "lease-ms", T_NUMBER, D (lease_ms), .min = 100, .max = 300000 },
+  { SEC_LEASE, "lease-ms", T_NUMBER, D (lease_ms), .min = 100, .max = LEASE_MAX_MS },
   { SEC_LEASE, "start-wait-ms", T_NUMBER, D (start_wait_ms), .min = 0, .max = 3600000 },
 
   { SEC_CLIENT, "listen", T_LISTEN, 0, .required = true },

@@ -297,6 +297,8 @@
 #define HUB_OUT_MAX (16 * 1024 * 1024)
 /* One connection a node. */
 #define HUB_MAX_MEMBERS CRG_MAX_NODES
+/* Longest lease of a production host (L1). */
+#define LEASE_MAX_MS 300000
 /* A node that keeps out of a group, for its state file can't be written (C6) or it could not join, tries again
  * after this.  Nobody notices a try in vain. */
 #define MEMBER_REJOIN_MS 1000

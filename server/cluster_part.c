@@ -423,7 +423,7 @@ format_next (struct cluster *c)
     answer (c, "node-prepared", tx, CRG_EXIT_FINE, "", NULL);
     return;
   }
-  r = statefile_save (c->d->conf.state_dir, s->def.name, s, s->stamp.epoch);
+  r = statefile_save (c->d->conf.state_dir, s->def.name, s, s->stamp.epoch, 0);
   if (r < 0 || daemon_add (c->d, s->def.name, NULL, 0) == NULL) {
     statefile_remove (c->d->conf.state_dir, s->def.name);
     refuse_create (c, r < 0 ? strerror (-r) : "no room for another CRG");

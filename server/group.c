@@ -191,10 +191,10 @@ group_active (const struct group *g)
 
 /* ---- C2: rounds --------------------------------------------------------- */
 
-static void
-persist (struct group *g, struct group_actions *out)
+void
+group_persist (struct group *g, struct group_actions *out)
 {
-  (void) g;
+  g->hold_stored_ms = lease_longest_ms (g);
   group_act (out, GA_PERSIST);
 }
 
@@ -414,7 +414,7 @@ on_start (struct group *g, struct group_actions *out)
     struct msg_promised *p = &g->out.u.promised;
 
     g->promised = m->epoch;
-    persist (g, out);
+    group_persist (g, out);
     memset (p, 0, sizeof *p);
     p->round = g->round;
     p->epoch = m->epoch;
@@ -506,9 +506,10 @@ send_persisted (struct group *g, struct group_actions *out)
   struct msg_persisted *m = &g->out.u.persisted;
 
   /* H10: on stable storage before it is said. */
-  persist (g, out);
+  group_persist (g, out);
   memset (m, 0, sizeof *m);
   m->stamp = g->applied.stamp;
+  m->longest_ms = g->hold_stored_ms;
   m->n_units = (uint8_t) state_units (&g->applied);
   for (unsigned u = 0; u < m->n_units; u++)
     m->hold_ms[u] = lease_hold_ms (g, u);
@@ -610,9 +611,7 @@ on_commit (struct group *g, struct group_actions *out)
     g->promised = g->epoch;
     send_persisted (g, out);
   }
-  domain_on_commit (g, out);
-  if (first || g->committed.domain != g->applied.domain)
-    g->domain_ms = g->now_ms;
+  domain_on_commit (g, first, out);
   g->committed = g->applied;
   g->has_committed = true;
   g->serial++;
@@ -646,6 +645,7 @@ on_persisted (struct group *g, struct peer *p, struct group_actions *out)
 
   if (!g->gs_delivered || m->stamp.epoch != g->epoch)
     return;
+  p->longest_ms = m->longest_ms;
   /* L3: the new host opens when receipt + hold has passed at a majority. */
   for (unsigned u = 0; g->synced && u < m->n_units; u++)
     if (m->stamp.version >= g->appoint_version[u]
@@ -834,6 +834,8 @@ group_init (struct group *g, const struct group_config *cfg, const struct crg_st
   assert (cfg->node_id != NO_NODE && cfg->incarnation != 0 && cfg->lease_ms >= LEASE_PARTS);
   g->cfg = *cfg;
   g->started_ms = g->now_ms = now_ms;
+  g->start_hold_ms = now_ms + MAX (lease_guard_ms (cfg->lease_ms), (uint64_t) cfg->hold_ms);
+  g->hold_stored_ms = cfg->hold_ms;
   g->phase = PHASE_NO_VIEW;
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
     g->applied.rec[i].production_site = g->committed.rec[i].production_site = NO_SITE;

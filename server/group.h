@@ -23,7 +23,8 @@ struct group_config {
   uint32_t node_id;
   uint64_t incarnation;      /* random, one a run of crgd; never 0 */
   uint32_t token_ms;         /* C2 timers */
-  uint32_t lease_ms;         /* T of L1 */
+  uint32_t lease_ms;         /* T of L1; other nodes may have another */
+  uint32_t hold_ms;          /* L3: group_hold_ms () as it was persisted last; 0: never */
   uint32_t start_wait_ms;    /* cold start: wait for the named host */
   uint8_t boot_id[CRG_ID_LEN]; /* of this machine (R5) */
   bool can_fence;            /* S1 d: GA_FENCE can be carried out */
@@ -130,7 +131,7 @@ struct group_event {
 enum mirror_sync { SYNC_NONE, SYNC_PARTIAL, SYNC_FULL };
 
 enum group_action_kind {
-  GA_PERSIST = 1, /* write group_promised + group_applied durably.  On failure
+  GA_PERSIST = 1, /* write group_promised + group_hold_ms + group_applied durably.  On failure
                      drop the rest of this step's actions, leave the group, and
                      begin again from disk as a new incarnation (C6) */
   GA_SEND,        /* multicast buf */
@@ -222,6 +223,9 @@ extern void group_step (struct group *g, const struct group_event *ev,
 extern const struct crg_state *group_committed (const struct group *g); /* or NULL */
 extern const struct crg_state *group_applied (const struct group *g);   /* to persist */
 extern uint64_t group_promised (const struct group *g);
+/* To persist with it: for so long after a start this node holds back, as a lease that it
+ * has granted before may still run (L3). */
+extern uint32_t group_hold_ms (const struct group *g);
 /* Was the present tenure of a unit begun by a switchover?  False if this node can't know. */
 extern bool group_was_graceful (const struct group *g, unsigned unit);
 extern uint64_t group_next_tick_ms (const struct group *g); /* when TICK is due */

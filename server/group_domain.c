@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "server/bytes.h"
+#include "common/util.h"
 #include "server/group_private.h"
 
 static struct change *
@@ -181,7 +182,7 @@ domain_next (struct group *g, const struct node_change *want, struct change *c, 
 bool
 domain_want (const struct group *g, struct change *c)
 {
-  if (!state_votes_change (&g->committed) || g->now_ms < g->domain_ms + lease_guard_ms (g))
+  if (!state_votes_change (&g->committed) || g->now_ms < g->finish_ms)
     return false;
   memset (c, 0, sizeof *c);
   c->kind = CH_NODE;
@@ -189,10 +190,18 @@ domain_want (const struct group *g, struct change *c)
   return true;
 }
 
-/* The definition that was committed last is about to become `g->applied`. */
+/* What is applied is about to be what is committed. */
 void
-domain_on_commit (struct group *g, struct group_actions *out)
+domain_on_commit (struct group *g, bool first, struct group_actions *out)
 {
+  if (!first && g->committed.domain == g->applied.domain)
+    return;
+  /* C7: by then every lease is over that was granted by the votes of before: some of those
+   * who have stored the first step have granted it, and said for how long. */
+  g->finish_ms = g->now_ms;
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++)
+    if (g->peers[i].id != NO_NODE)
+      g->finish_ms = MAX (g->finish_ms, g->now_ms + g->peers[i].longest_ms);
   if (!g->has_committed || g->committed.domain == g->applied.domain)
     return;
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {

@@ -186,6 +186,7 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     w_u8 (&w, m->u.persisted.n_units);
     for (unsigned i = 0; i < m->u.persisted.n_units && i < CRG_MAX_IASPS; i++)
       w_u32 (&w, m->u.persisted.hold_ms[i]);
+    w_u32 (&w, m->u.persisted.longest_ms);
     break;
   case MSG_CHANGE:
     n = w.bad ? 0 : change_encode (&m->u.change, w.p + w.used, w.len - w.used);
@@ -199,6 +200,7 @@ msg_encode (const struct msg *m, uint8_t *buf, size_t len)
     w_u64 (&w, m->u.renew.tenure);
     w_u64 (&w, m->u.renew.sent_ms);
     w_u64 (&w, m->u.renew.domain);
+    w_u32 (&w, m->u.renew.lease_ms);
     break;
   case MSG_ANNOUNCE:
     encode_announce (&w, &m->u.announce);
@@ -312,6 +314,9 @@ decode_body (struct reader *r, struct msg *m)
     }
     for (unsigned i = 0; i < m->u.persisted.n_units; i++)
       m->u.persisted.hold_ms[i] = r_u32 (r);
+    m->u.persisted.longest_ms = r_u32 (r);
+    if (m->u.persisted.longest_ms > 2 * LEASE_MAX_MS)
+      r->bad = true;
     break;
   case MSG_CHANGE:
     if (change_decode (&m->u.change, r->p + r->used, r->len - r->used) < 0)
@@ -327,6 +332,9 @@ decode_body (struct reader *r, struct msg *m)
     m->u.renew.tenure = r_u64 (r);
     m->u.renew.sent_ms = r_u64 (r);
     m->u.renew.domain = r_u64 (r);
+    m->u.renew.lease_ms = r_u32 (r);
+    if (m->u.renew.lease_ms > LEASE_MAX_MS)
+      r->bad = true;
     break;
   case MSG_ANNOUNCE:
     decode_announce (r, &m->u.announce);

@@ -11,7 +11,7 @@
 #include "server/group.h"
 
 #define MSG_MAGIC 0x47475243u /* "CRGG" */
-#define MSG_VERSION 3
+#define MSG_VERSION 4
 #define MSG_EBADMSG STATE_EBADMSG
 
 enum msg_type {
@@ -19,7 +19,7 @@ enum msg_type {
   MSG_START,       /* C2: the epoch of this round */
   MSG_PROMISED,    /* C2: fsynced */
   MSG_GROUP_STATE, /* message 2 */
-  MSG_PERSISTED,   /* C3: fsynced; with hold_ms (L3) */
+  MSG_PERSISTED,   /* C3: fsynced; with hold_ms (L3), longest_ms (C7) */
   MSG_CHANGE,      /* C3: a proposal */
   MSG_RENEW,       /* L1 */
   MSG_RENEWED,     /* L1: the reply */
@@ -80,6 +80,7 @@ struct msg_persisted {
   struct stamp stamp;
   uint8_t n_units;
   uint32_t hold_ms[CRG_MAX_IASPS]; /* L3, by unit */
+  uint32_t longest_ms;   /* C7: so long a lease may run that the sender has granted */
 };
 
 struct msg_renew {
@@ -88,6 +89,7 @@ struct msg_renew {
   uint64_t tenure;
   uint64_t sent_ms;      /* the host's own clock, echoed */
   uint64_t domain;       /* C7: by which the host counts its votes */
+  uint32_t lease_ms;     /* L1: so long the host's lease runs from sent_ms on */
 };
 
 struct announce {

@@ -54,6 +54,7 @@ struct peer {
   /* L3, by unit: */
   uint8_t hold_known;       /* bit set: its PERSISTED covers the appointment ... */
   uint64_t open_ms[CRG_MAX_IASPS]; /* ... and its hold ends then */
+  uint32_t longest_ms;      /* so long a lease may run that it has granted, as it said last */
   uint32_t silent;          /* C8: own ALIVEs since its last */
   bool announced;           /* and wasn't asked again */
   bool told;                /* announced anything */
@@ -62,8 +63,7 @@ struct peer {
   bool seen;                /* was in a committed view, or renewed a lease */
   uint64_t heard_ms;        /* F7: its last message */
   /* By unit: */
-  uint8_t replied;          /* bit set */
-  uint64_t replied_ms[CRG_MAX_IASPS]; /* L3: we answered its RENEW last */
+  uint64_t granted_ms[CRG_MAX_IASPS]; /* L3: when its lease by our answers is over; 0: none */
   uint64_t ack_ms[CRG_MAX_IASPS]; /* L1: the newest RENEW of ours that it answered */
   uint64_t config_got[CRG_MAX_IASPS]; /* its incarnation that got ours ... */
   uint32_t config_got_version[CRG_MAX_IASPS]; /* ... in this version */
@@ -175,6 +175,8 @@ struct request {
 struct group {
   struct group_config cfg;
   uint64_t started_ms, now_ms;
+  uint64_t start_hold_ms;   /* L3: when leases that an earlier run may have granted are over */
+  uint32_t hold_stored_ms;  /* ... is on disk for the next run */
   uint64_t wall_ms;         /* for people only */
   bool left;                /* nothing more happens: GA_LEAVE was said */
 
@@ -208,7 +210,7 @@ struct group {
   uint8_t appoint_graceful; /* bit set: ... which was a switchover (for hooks only) */
   uint64_t appoint_version[CRG_MAX_IASPS]; /* L3: PERSISTED from here on carries the hold */
   uint64_t commit_ms;       /* of the GROUP-STATE */
-  uint64_t domain_ms;       /* C7: of it, or of the last change of the domain */
+  uint64_t finish_ms;       /* C7: when the second step of a change of votes may come */
   uint64_t asked_ms;        /* everybody was asked anew what it can host */
   bool got_group_state;     /* counted, once an incarnation */
 
@@ -257,6 +259,7 @@ struct group {
 };
 
 /* group.c */
+extern void group_persist (struct group *g, struct group_actions *out);
 extern struct peer *group_peer (struct group *g, uint32_t id); /* or NULL */
 extern const struct peer *group_peer_const (const struct group *g, uint32_t id);
 /* In the view, answered, not expelled: counts as there. */
@@ -287,14 +290,15 @@ enum domain_step { DOMAIN_DONE, DOMAIN_WAIT, DOMAIN_CHANGE, DOMAIN_REFUSED };
 extern enum domain_step domain_next (struct group *g, const struct node_change *want,
                                      struct change *c, const char **why);
 extern bool domain_want (const struct group *g, struct change *c);
-extern void domain_on_commit (struct group *g, struct group_actions *out);
+extern void domain_on_commit (struct group *g, bool first, struct group_actions *out);
 extern bool domain_is_past (const struct group *g);
 
 /* group_want.c */
 extern void want_settle (struct group *g, struct group_actions *out);
 
 /* lease.c */
-extern uint64_t lease_guard_ms (const struct group *g);
+extern uint64_t lease_guard_ms (uint32_t lease_ms);
+extern uint32_t lease_longest_ms (const struct group *g);
 /* L3: has the time passed in which a host may serve by an answer of this node to p? */
 extern bool lease_answer_is_over (const struct group *g, const struct peer *p);
 extern uint32_t lease_hold_ms (const struct group *g, unsigned unit);

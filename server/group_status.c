@@ -29,6 +29,12 @@ group_promised (const struct group *g)
   return g->promised;
 }
 
+uint32_t
+group_hold_ms (const struct group *g)
+{
+  return g->hold_stored_ms;
+}
+
 bool
 group_was_graceful (const struct group *g, unsigned unit)
 {
@@ -76,9 +82,8 @@ group_next_tick_ms (const struct group *g)
       if (g->host[i].retry_ms > g->now_ms)
         sooner (&next, g->host[i].retry_ms);
     }
-    if (state_votes_change (&g->committed)
-        && g->domain_ms + lease_guard_ms (g) > g->now_ms)
-      sooner (&next, g->domain_ms + lease_guard_ms (g));
+    if (state_votes_change (&g->committed) && g->finish_ms > g->now_ms)
+      sooner (&next, g->finish_ms);
     for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++)
       if (g->requests[i].used)
         sooner (&next, g->requests[i].until_ms);

@@ -9,22 +9,38 @@
  */
 #include <string.h>
 
+#include "common/util.h"
 #include "server/group_private.h"
 
-/* T x 1.05: two clocks may run apart by that much. */
+/* T x 1.05: two clocks may run apart by that much.  T is that of who holds the
+ * lease: nodes are configured one after the other. */
 uint64_t
-lease_guard_ms (const struct group *g)
+lease_guard_ms (uint32_t lease_ms)
 {
-  return ((uint64_t) g->cfg.lease_ms * 105 + 99) / 100;
+  return ((uint64_t) lease_ms * 105 + 99) / 100;
 }
 
 bool
 lease_answer_is_over (const struct group *g, const struct peer *p)
 {
   for (unsigned u = 0; u < CRG_MAX_IASPS; u++)
-    if ((p->replied & (1u << u)) && p->replied_ms[u] + lease_guard_ms (g) > g->now_ms)
+    if (p->granted_ms[u] > g->now_ms)
       return false;
   return true;
+}
+
+/* L3: how long a lease may still run that this node has granted, in this run or
+ * an earlier one; at least as long as one of its own would. */
+uint32_t
+lease_longest_ms (const struct group *g)
+{
+  uint64_t until = MAX (g->now_ms + lease_guard_ms (g->cfg.lease_ms), g->start_hold_ms);
+
+  for (unsigned i = 0; i < CRG_MAX_NODES; i++)
+    for (unsigned u = 0; u < CRG_MAX_IASPS; u++)
+      if (g->peers[i].id != NO_NODE)
+        until = MAX (until, g->peers[i].granted_ms[u]);
+  return (uint32_t) (until - g->now_ms);
 }
 
 /* L3: what is left of T x 1.05 since this node's last reply to another host
@@ -33,20 +49,17 @@ lease_answer_is_over (const struct group *g, const struct peer *p)
 uint32_t
 lease_hold_ms (const struct group *g, unsigned unit)
 {
-  uint64_t guard = lease_guard_ms (g), until = 0;
+  uint64_t until = g->start_hold_ms;
   uint32_t host = state_unit_host (&g->applied, unit);
 
   /* Tenure 1 is the first there ever was. */
   if (state_unit_tenure (&g->applied, unit) <= 1)
     return 0;
-  if (g->now_ms < g->started_ms + guard)
-    until = g->started_ms + guard;
   for (unsigned i = 0; i < CRG_MAX_NODES; i++) {
     const struct peer *p = &g->peers[i];
 
-    if (p->id != NO_NODE && p->id != host && (p->replied & (1u << unit))
-        && p->replied_ms[unit] + guard > until)
-      until = p->replied_ms[unit] + guard;
+    if (p->id != NO_NODE && p->id != host)
+      until = MAX (until, p->granted_ms[unit]);
   }
   return until > g->now_ms ? (uint32_t) (until - g->now_ms) : 0;
 }
@@ -69,8 +82,10 @@ lease_on_renew (struct group *g, struct peer *from, struct group_actions *out)
   /* C7: a host that counts by votes of the past gets no lease by them. */
   if (m->domain < g->applied.domain)
     return;
-  from->replied |= (uint8_t) (1u << unit);
-  from->replied_ms[unit] = g->now_ms;
+  /* An earlier run of that node may have had a longer one: it is not over by this. */
+  from->granted_ms[unit] = MAX (from->granted_ms[unit], g->now_ms + lease_guard_ms (m->lease_ms));
+  if (lease_guard_ms (m->lease_ms) > g->hold_stored_ms)
+    group_persist (g, out);
   from->seen = true;
   g->lease[unit].seen_tenure = m->tenure;
   *reply = *m;
@@ -201,7 +216,8 @@ send_renew (struct group *g, unsigned unit, struct group_actions *out)
 
   l->sent_ms = g->now_ms;
   l->renew_ms = g->now_ms + g->cfg.lease_ms / LEASE_PARTS;
-  *m = (struct msg_renew) { (uint8_t) unit, g->cfg.node_id, l->tenure, g->now_ms, g->applied.domain };
+  *m = (struct msg_renew) { (uint8_t) unit, g->cfg.node_id, l->tenure, g->now_ms, g->applied.domain,
+                             g->cfg.lease_ms };
   group_send (g, out, MSG_RENEW);
 }
 

@@ -78,7 +78,7 @@ daemon_find_iasp (struct daemon *d, const char *iasp, unsigned *index)
 
 /* `state` NULL: it has none, or can't use it (C6). */
 static struct member *
-add_member (struct daemon *d, const char *crg, const struct crg_state *state, uint64_t promised,
+add_member (struct daemon *d, const char *crg, const struct crg_state *state, uint64_t promised, uint32_t hold_ms,
             const struct node_name_id *nodes, unsigned n_nodes)
 {
   struct member *m;
@@ -86,7 +86,7 @@ add_member (struct daemon *d, const char *crg, const struct crg_state *state, ui
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++) {
     if (d->members[i])
       continue;
-    m = member_new (d, crg, state, promised, nodes, n_nodes);
+    m = member_new (d, crg, state, promised, hold_ms, nodes, n_nodes);
     if (m == NULL)
       break;
     d->members[i] = m;
@@ -103,7 +103,8 @@ daemon_add (struct daemon *d, const char *crg, const struct node_name_id *nodes,
 {
   CLEANUP_FREE struct crg_state *state = malloc (sizeof *state);
   uint64_t promised = 0;
-  int r = state ? statefile_load (d->conf.state_dir, crg, state, &promised) : -ENOMEM;
+  uint32_t hold_ms = 0;
+  int r = state ? statefile_load (d->conf.state_dir, crg, state, &promised, &hold_ms) : -ENOMEM;
 
   if (daemon_find (d, crg))
     return NULL;
@@ -113,7 +114,7 @@ daemon_add (struct daemon *d, const char *crg, const struct node_name_id *nodes,
                crg, d->conf.state_dir, r == -EBADMSG ? "it is damaged" : strerror (-r));
   if (r < 0 && n_nodes == 0)
     return NULL;
-  return add_member (d, crg, r == 0 ? state : NULL, promised, nodes, n_nodes);
+  return add_member (d, crg, r == 0 ? state : NULL, promised, hold_ms, nodes, n_nodes);
 }
 
 /* A node that holds the state begins anew with it, or not yet: it doesn't become an empty one (C6), whose plugins
@@ -125,8 +126,9 @@ remove_and_add (struct daemon *d, struct member *m)
   struct node_name_id nodes[CRG_MAX_NODES];
   unsigned n_nodes = member_domain (m, nodes), slot = 0;
   uint64_t promised = 0;
+  uint32_t hold_ms = 0;
   char crg[CRG_NAME_MAX + 1];
-  int r = state ? statefile_load (d->conf.state_dir, member_crg (m), state, &promised) : -ENOMEM;
+  int r = state ? statefile_load (d->conf.state_dir, member_crg (m), state, &promised, &hold_ms) : -ENOMEM;
 
   snprintf (crg, sizeof crg, "%s", member_crg (m));
   while (slot < CRG_MAX_CRGS && d->members[slot])
@@ -138,7 +140,7 @@ remove_and_add (struct daemon *d, struct member *m)
   }
   member_free (m);
   if (!daemon_find (d, crg))
-    add_member (d, crg, r == 0 ? state : NULL, promised, nodes, n_nodes);
+    add_member (d, crg, r == 0 ? state : NULL, promised, hold_ms, nodes, n_nodes);
 }
 
 static void

@@ -237,7 +237,7 @@ static void
 begin_anew (struct member *m)
 {
   const struct crg_state *s = m->recovered ? NULL : group_applied (m->g);
-  int r = s ? statefile_save (m->d->conf.state_dir, m->crg, s, group_promised (m->g)) : 0;
+  int r = s ? statefile_save (m->d->conf.state_dir, m->crg, s, group_promised (m->g), group_hold_ms (m->g)) : 0;
 
   if (r < 0) {
     persist_failed (m, r);
@@ -256,7 +256,7 @@ persist (struct member *m)
 
   if (s == NULL)
     return true; /* no vote, so no promise either (C6) */
-  r = statefile_save (m->d->conf.state_dir, m->crg, s, group_promised (m->g));
+  r = statefile_save (m->d->conf.state_dir, m->crg, s, group_promised (m->g), group_hold_ms (m->g));
   if (r < 0) {
     persist_failed (m, r);
     return false;
@@ -556,7 +556,7 @@ member_recover (struct member *m, uint16_t dead)
   m->rejoin_at_ms = 0;
   m->left = LEAVE_AGAIN;
   member_leave (m);
-  r = statefile_save (m->d->conf.state_dir, m->crg, s, s->stamp.epoch);
+  r = statefile_save (m->d->conf.state_dir, m->crg, s, s->stamp.epoch, group_hold_ms (m->g));
   m->recovered = r == 0;
   if (r < 0)
     log_error ("%s: can't write the recovered state in %s: %s", m->crg, m->d->conf.state_dir,
@@ -756,7 +756,7 @@ member_leave (struct member *m)
 /* ---- life ------------------------------------------------------------------------------ */
 
 struct member *
-member_new (struct daemon *d, const char *crg, const struct crg_state *state, uint64_t promised,
+member_new (struct daemon *d, const char *crg, const struct crg_state *state, uint64_t promised, uint32_t hold_ms,
             const struct node_name_id *nodes, unsigned n_nodes)
 {
   struct member *m = calloc (1, sizeof *m);
@@ -764,6 +764,7 @@ member_new (struct daemon *d, const char *crg, const struct crg_state *state, ui
     .incarnation = clock_random_u64 () | 1,
     .token_ms = d->conf.token_ms,
     .lease_ms = d->conf.lease_ms,
+    .hold_ms = hold_ms,
     .start_wait_ms = d->conf.start_wait_ms,
     .can_fence = d->conf.fence_hook[0] != '\0',
   };

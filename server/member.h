@@ -22,7 +22,7 @@ struct agent;
 /* `state` NULL: none, or a damaged one (C6); then `nodes` is the domain as
  * another node tells it.  Adopts running plugins (S3); doesn't join yet. */
 extern struct member *member_new (struct daemon *d, const char *crg,
-                                  const struct crg_state *state, uint64_t promised,
+                                  const struct crg_state *state, uint64_t promised, uint32_t hold_ms,
                                   const struct node_name_id *nodes, unsigned n_nodes);
 extern void member_free (struct member *m);
 /* It was about to go and begin anew, but its state can't be loaded: it stays, keeps out of its group, and tries

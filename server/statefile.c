@@ -85,7 +85,7 @@ write_full (int fd, const uint8_t *buf, size_t len)
 }
 
 int
-statefile_load (const char *dir, const char *crg, struct crg_state *s, uint64_t *promised)
+statefile_load (const char *dir, const char *crg, struct crg_state *s, uint64_t *promised, uint32_t *hold_ms)
 {
   char name[CRG_NAME_MAX + sizeof STATEFILE_SUFFIX];
   CLEANUP_CLOSE int dir_fd = open_dir (dir);
@@ -125,11 +125,12 @@ statefile_load (const char *dir, const char *crg, struct crg_state *s, uint64_t 
     return -EBADMSG; /* somebody renamed it */
   *s = *tmp;
   *promised = get_le64 (buf + 16);
+  *hold_ms = get_le32 (buf + 24);
   return 0;
 }
 
 int
-statefile_save (const char *dir, const char *crg, const struct crg_state *s, uint64_t promised)
+statefile_save (const char *dir, const char *crg, const struct crg_state *s, uint64_t promised, uint32_t hold_ms)
 {
   char name[CRG_NAME_MAX + sizeof STATEFILE_SUFFIX];
   char tmp_name[CRG_NAME_MAX + sizeof ".state.new"];
@@ -155,6 +156,7 @@ statefile_save (const char *dir, const char *crg, const struct crg_state *s, uin
   put_le32 (buf + 8, STATEFILE_VERSION);
   put_le32 (buf + 12, (uint32_t) len);
   put_le64 (buf + 16, promised);
+  put_le32 (buf + 24, hold_ms);
   put_le32 (buf + 28, file_crc (buf, buf + STATEFILE_HEADER, len));
 
   fd = openat (dir_fd, tmp_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);

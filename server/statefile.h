@@ -5,7 +5,7 @@
  * blocks for the fsyncs, which is what PERSIST before SEND means.
  *
  * File: 0 magic "CRGSTAT1" | 8 version u32 | 12 length u32 of the state |
- * 16 promised u64 | 24 zero u32 | 28 CRC32C u32 of bytes 0 to 27 and the
+ * 16 promised u64 | 24 hold_ms u32 (L3) | 28 CRC32C u32 of bytes 0 to 27 and the
  * state | 32 the state, state_encode ()'s bytes; all little-endian.
  */
 #ifndef CRG_STATEFILE_H
@@ -16,13 +16,13 @@
 #include "server/state.h"
 
 /* 0; -ENOENT: there is none; -EBADMSG: damaged or not ours; else -errno.
- * *s and *promised are written only on 0. */
+ * The results are written only on 0. */
 extern int statefile_load (const char *dir, const char *crg, struct crg_state *s,
-                           uint64_t *promised);
+                           uint64_t *promised, uint32_t *hold_ms);
 /* Durable when it returns 0: written beside, fsynced, renamed, directory
  * fsynced.  On an error the old file is whole (C6: the caller leaves). */
 extern int statefile_save (const char *dir, const char *crg, const struct crg_state *s,
-                           uint64_t promised);
+                           uint64_t promised, uint32_t hold_ms);
 /* 0, also if there was none; else -errno. */
 /* Renames it to CRG.state.past: it is of an older lineage (C9). */
 extern int statefile_set_aside (const char *dir, const char *crg);

@@ -106,12 +106,14 @@ new_view (unsigned n)
 }
 
 static bool access_placement; /* of what boot_as makes: two resources, two units */
+static uint32_t boot_hold_ms; /* ... with which state file */
 
 static void
 boot_as (uint32_t id, bool has_state, uint64_t promised)
 {
   struct group_config cfg = { .node_id = id, .incarnation = 1000 + id, .token_ms = 1000,
-                              .lease_ms = 3000, .start_wait_ms = 60000 };
+                              .lease_ms = 3000, .start_wait_ms = 60000,
+                              .hold_ms = boot_hold_ms };
   struct crg_def def;
 
   memset (&def, 0, sizeof def);
@@ -603,21 +605,21 @@ leases (void)
   n_queue = 0;
   now += 10000;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0, 3000 };
   peer (1, MSG_RENEW);
   ok (sent (MSG_RENEWED) && m.u.renew.sent_ms == 12345, "L1: a member echoes the send time");
   n_queue = 0;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 3, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 0, 3, 1, 12345, 0, 3000 };
   peer (3, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L1: only to the named host");
   g.applied.domain++;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain - 1 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain - 1, 3000 };
   peer (1, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "C7: a host that counts by older votes gets no lease by them");
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain, 3000 };
   peer (1, MSG_RENEW);
   ok (sent (MSG_RENEWED), "C7: ... one that counts by the same does");
   g.applied.domain--;
@@ -632,7 +634,7 @@ leases (void)
       m.u.persisted.hold_ms[0]);
   n_queue = 0;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 13345, 0 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 13345, 0, 3000 };
   peer (1, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L3: who has persisted an appointment answers no earlier host");
 
@@ -655,7 +657,7 @@ leases (void)
   commit_view ();
   now += 10000;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 1 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 1, 0, 3000 };
   peer (1, MSG_RENEW);
   memset (&m, 0, sizeof m);
   m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 1, .site = 0, .node = 2,
@@ -682,6 +684,61 @@ leases (void)
   ok (lease_hold_ms (&g, 0) == 0, "L3: and no more");
 }
 
+/* L3: nodes are configured one after the other: the lease is as long as its host says. */
+static void
+longer_leases (void)
+{
+  uint32_t hold;
+
+  boot_as (2, true, 1);
+  commit_view ();
+  is (group_hold_ms (&g), 3150, "L3: what a lease like its own takes is on disk");
+  n_queue = 0;
+  now += 10000;
+  g.applied.rec[0].tenure = g.committed.rec[0].tenure = 4;
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 0, 1, 4, 12345, 0, 10000 };
+  peer (1, MSG_RENEW);
+  ok (out.n >= 2 && out.a[0].kind == GA_PERSIST && group_hold_ms (&g) == 10500 && sent (MSG_RENEWED),
+      "L3: a longer lease is on disk before it is granted");
+  n_queue = 0;
+  now += 100;
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 0, 1, 4, 12445, 0, 10000 };
+  peer (1, MSG_RENEW);
+  ok (out.n > 0 && out.a[0].kind == GA_SEND && sent (MSG_RENEWED), "L3: ... once");
+  n_queue = 0;
+  now += 100;
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { 0, 1, 4, 100, 0, 1000 };
+  peer (1, MSG_RENEW);
+  ok (sent (MSG_RENEWED), "L1: a new run of its host may have a shorter one");
+  n_queue = 0;
+  now += 1000;
+  memset (&m, 0, sizeof m);
+  m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 1, .site = 0, .node = 2,
+                                 .expect_node = 1, .expect_tenure = 4, .base = g.applied.stamp };
+  peer (3, MSG_CHANGE);
+  is (sent (MSG_PERSISTED) ? m.u.persisted.hold_ms[0] : 0, 9400, "L3: but that of before is what is waited for");
+  is (m.u.persisted.longest_ms, 9400, "C7: ... and what the votes of before are kept for");
+  is (group_hold_ms (&g), 9400, "L3: the next run has to hold for so long");
+
+  /* The next run. */
+  hold = group_hold_ms (&g);
+  boot_hold_ms = hold;
+  boot_as (2, true, 1);
+  boot_hold_ms = 0;
+  g.applied.rec[0].tenure = 4;
+  is (lease_hold_ms (&g, 0), 9400, "L3: a run after a longer lease waits for it");
+  g.now_ms += 9000;
+  is (lease_hold_ms (&g, 0), 400, "L3: ... counted from its start");
+  out.n = 0;
+  group_persist (&g, &out);
+  is (group_hold_ms (&g), 3150, "L3: and then no more is on disk than a lease of its own takes");
+  g.now_ms += 400;
+  is (lease_hold_ms (&g, 0), 0, "L3: and it is over");
+}
+
 /* Fig. 4: each unit has a lease, holds and a release of its own. */
 static void
 units (void)
@@ -696,15 +753,15 @@ units (void)
   n_queue = 0;
   now += 10000;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 1, 1, 1, 12345, 0, 3000 };
   peer (1, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L1: a host of one unit gets no lease of another");
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 7, 1, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 7, 1, 1, 12345, 0, 3000 };
   peer (1, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L1: nor of one that isn't there");
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0, 3000 };
   peer (1, MSG_RENEW);
   ok (sent (MSG_RENEWED) && m.u.renew.unit == 0, "L1: but of its own");
   n_queue = 0;
@@ -731,7 +788,7 @@ units (void)
       "one moves, the other stays");
   n_queue = 0;
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 2, 1, 12345, 0 };
+  m.u.renew = (struct msg_renew) { 1, 2, 1, 12345, 0, 3000 };
   peer (2, MSG_RENEW);
   ok (!sent (MSG_RENEWED), "L3: the earlier host of that unit gets no answer");
   /* The first unit's release says nothing of the second's lease. */
@@ -752,6 +809,7 @@ main (void)
   without_state ();
   silence ();
   leases ();
+  longer_leases ();
   units ();
   return tap_done ();
 }

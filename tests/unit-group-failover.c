@@ -236,6 +236,47 @@ failover (void)
   end ("R4");
 }
 
+/* L3: a lease is as long as its host says, and nodes are configured one after the other. */
+static void
+unequal_leases (void)
+{
+  const unsigned alone[SIM_NODES] = { 1 };
+  uint64_t from;
+
+  begin (false, TAKEOVER_SAME_SITE_FIRST);
+  s.cfg.node_lease_ms[N1] = 10000;
+  world_boot ();
+  ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 0) == N1, "production has a lease of 10 s, the others 3 s");
+  sim_run (&s, 500);
+  sim_part (&s, alone);
+  from = s.now_ms;
+  for (unsigned k = 0; k < 400 && (sim_production (&s, 0) == N1 || sim_production (&s, 0) < 0); k++)
+    sim_run (&s, 50);
+  ok (sim_production (&s, 0) >= N2 && s.now_ms - from > 9000,
+      "L3: who takes over has waited for the longer lease: %" PRIu64 " ms", s.now_ms - from);
+  end ("a longer lease");
+
+  /* Those who granted it forget all that is not on disk, and are configured for shorter ones. */
+  begin (false, TAKEOVER_SAME_SITE_FIRST);
+  for (unsigned n = N1; n <= N5; n++)
+    s.cfg.node_lease_ms[n] = 10000;
+  world_boot ();
+  ok (sim_until (&s, sim_converged, 20000) && sim_production (&s, 0) == N1, "all have leases of 10 s");
+  sim_run (&s, 500);
+  sim_part (&s, alone);
+  from = s.now_ms;
+  for (unsigned n = N2; n <= N5; n++) {
+    sim_kill (&s, n);
+    s.cfg.node_lease_ms[n] = 0;
+    sim_boot (&s, n);
+  }
+  for (unsigned k = 0; k < 400 && (sim_production (&s, 0) == N1 || sim_production (&s, 0) < 0); k++)
+    sim_run (&s, 50);
+  ok (sim_production (&s, 0) >= N2 && s.now_ms - from > 9000,
+      "L3: ... also who has restarted since, with a shorter one: %" PRIu64 " ms", s.now_ms - from);
+  end ("a longer lease of the run before");
+}
+
 /* ---- failures of the host itself ---------------------------------------- */
 
 static void
@@ -780,6 +821,7 @@ main (void)
   cold_start ();
   script ();
   failover ();
+  unequal_leases ();
   failing_hosts ();
   force ();
   fencing ();

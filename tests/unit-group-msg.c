@@ -38,7 +38,7 @@ fill (uint8_t type)
     m.u.group_state = (struct msg_group_state) { 2, 8, blob, sizeof blob };
     break;
   case MSG_PERSISTED:
-    m.u.persisted = (struct msg_persisted) { { 5, 6 }, 2, { 3150, 7 } };
+    m.u.persisted = (struct msg_persisted) { { 5, 6 }, 2, { 3150, 7 }, 10500 };
     break;
   case MSG_CHANGE:
     m.u.change = (struct change) { .kind = CH_SHRINK, .iasps = 1, .site = 1 };
@@ -46,7 +46,7 @@ fill (uint8_t type)
     break;
   case MSG_RENEW:
   case MSG_RENEWED:
-    m.u.renew = (struct msg_renew) { 1, 1, 2, 3 };
+    m.u.renew = (struct msg_renew) { 1, 1, 2, 3, 4, 10000 };
     break;
   case MSG_ANNOUNCE:
     m.u.announce.n_iasps = 2;
@@ -195,6 +195,12 @@ senseless (void)
   fill (MSG_PERSISTED);
   m.u.persisted.n_units = CRG_MAX_IASPS + 1;
   ok (is_refused (), "refused: too many units");
+  fill (MSG_PERSISTED);
+  m.u.persisted.longest_ms = 2 * LEASE_MAX_MS + 1;
+  ok (is_refused (), "refused: a lease that nobody can have granted");
+  fill (MSG_RENEW);
+  m.u.renew.lease_ms = LEASE_MAX_MS + 1;
+  ok (is_refused (), "refused: a lease longer than any");
   fill (MSG_ANNOUNCE);
   m.u.announce.n_iasps = CRG_MAX_IASPS + 1;
   ok (is_refused (), "refused: too many IASPs");

@@ -75,8 +75,7 @@ views (void)
     ev.members[i] = 100 + i;
   feed (ev);
   is (g.counters.illegal - base[N1].counters.illegal, 4, "fifteen strangers, and room for eleven beside the domain");
-  group_peer (&g, 101)->replied = 1;
-  group_peer (&g, 101)->replied_ms[0] = g.now_ms;
+  group_peer (&g, 101)->granted_ms[0] = g.now_ms + 1000;
   for (unsigned i = 1; i < CRG_MAX_NODES; i++)
     ev.members[i] = 200 + i;
   ev.view = 80;
@@ -87,7 +86,7 @@ views (void)
   for (unsigned i = 1; i < CRG_MAX_NODES; i++)
     ev.members[i] = 300 + i;
   ev.view = 81;
-  ev.now_ms = g.now_ms + lease_guard_ms (&g);
+  ev.now_ms = g.now_ms + lease_guard_ms (g.cfg.lease_ms);
   group_step (&g, &ev, &out);
   ok (group_peer_const (&g, 101) == NULL, "... which it gives back when no lease can run by that answer");
 

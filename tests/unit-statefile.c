@@ -82,6 +82,7 @@ main (void)
   static uint8_t good[64 * 1024], bad[sizeof good];
   char path[128], names[4][CRG_NAME_MAX + 1];
   uint64_t promised = 99;
+  uint32_t hold_ms = 98;
   unsigned accepted = 0;
   struct stat st;
   size_t len;
@@ -91,12 +92,13 @@ main (void)
   snprintf (path, sizeof path, "%s/payroll.state", dir);
   make_state ();
 
-  is (statefile_load (dir, "payroll", &loaded, &promised), -ENOENT, "no file: -ENOENT");
+  is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), -ENOENT, "no file: -ENOENT");
   is (promised, 99, "nothing was written to the result");
   is (statefile_list (dir, names, 4), 0, "and none is listed");
-  is (statefile_save (dir, "payroll", &state, 7), 0, "saved");
-  is (statefile_load (dir, "payroll", &loaded, &promised), 0, "loaded");
+  is (statefile_save (dir, "payroll", &state, 7, 8400), 0, "saved");
+  is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), 0, "loaded");
   is (promised, 7, "the promise came back");
+  is (hold_ms, 8400, "and how long leases may run that were granted (L3)");
   ok (stamp_compare (loaded.stamp, state.stamp) == 0
         && memcmp (&loaded.def, &state.def, sizeof state.def) == 0,
       "and the state");
@@ -112,7 +114,7 @@ main (void)
     memcpy (bad, good, len);
     bad[i / 8] ^= (uint8_t) (1u << i % 8);
     write_file (path, bad, len);
-    if (statefile_load (dir, "payroll", &loaded, &promised) != -EBADMSG) {
+    if (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms) != -EBADMSG) {
       /* The header's unused bytes are in the CRC too. */
       accepted++;
       printf ("# bit %zu of byte %zu is not noticed\n", i % 8, i / 8);
@@ -121,21 +123,21 @@ main (void)
   is (accepted, 0, "a flipped bit anywhere is noticed");
   for (size_t cut = 0; cut < len; cut++) {
     write_file (path, good, cut);
-    if (statefile_load (dir, "payroll", &loaded, &promised) != -EBADMSG)
+    if (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms) != -EBADMSG)
       accepted++;
   }
   is (accepted, 0, "and so is every cut");
   memcpy (bad, good, len);
   bad[len] = 0;
   write_file (path, bad, len + 1);
-  is (statefile_load (dir, "payroll", &loaded, &promised), -EBADMSG, "and a byte too many");
+  is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), -EBADMSG, "and a byte too many");
   write_file (path, good, len);
   {
     char other[128];
 
     snprintf (other, sizeof other, "%s/other.state", dir);
     write_file (other, good, len);
-    is (statefile_load (dir, "other", &loaded, &promised), -EBADMSG,
+    is (statefile_load (dir, "other", &loaded, &promised, &hold_ms), -EBADMSG,
         "another CRG's file under our name is refused");
     unlink (other);
   }
@@ -146,14 +148,14 @@ main (void)
 
     snprintf (tmp, sizeof tmp, "%s/payroll.state.new", dir);
     mkdir (tmp, 0700);
-    ok (statefile_save (dir, "payroll", &state, 8) < 0, "a save that fails says so");
+    ok (statefile_save (dir, "payroll", &state, 8, 1) < 0, "a save that fails says so");
     rmdir (tmp);
   }
-  is (statefile_load (dir, "payroll", &loaded, &promised), 0, "and the old file is whole");
+  is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), 0, "and the old file is whole");
   is (promised, 7, "with the old promise");
-  is (statefile_save (dir, "../x", &state, 1), -EINVAL, "a name that leads elsewhere is refused");
+  is (statefile_save (dir, "../x", &state, 1, 1), -EINVAL, "a name that leads elsewhere is refused");
   is (statefile_remove (dir, "payroll"), 0, "removed");
-  is (statefile_load (dir, "payroll", &loaded, &promised), -ENOENT, "and gone");
+  is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), -ENOENT, "and gone");
   is (statefile_remove (dir, "payroll"), 0, "to remove it again is fine");
   rmdir (dir);
   return tap_done ();

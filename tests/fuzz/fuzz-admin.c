@@ -75,7 +75,7 @@ keep_state (const char *dir)
   snprintf (d.iasps[1].agent, sizeof d.iasps[1].agent, "/nowhere/agent");
   d.iasps[1].timeout_ms = 1000;
   REQUIRE (state_create (&s, &d, lineage) == NULL);
-  REQUIRE (statefile_save (dir, d.name, &s, 1) == 0);
+  REQUIRE (statefile_save (dir, d.name, &s, 1, 0) == 0);
 }
 
 /* ---- no child processes: looking at a store, and at an export, finds them well ------------- */

@@ -95,6 +95,7 @@ state_file (const uint8_t *data, size_t size)
   static bool made;
   char path[64];
   uint64_t promised;
+  uint32_t hold_ms;
   int fd;
 
   if (!made && mkdtemp (dir) == NULL)
@@ -113,7 +114,7 @@ state_file (const uint8_t *data, size_t size)
   if (fd < 0 || write (fd, file, size) != (ssize_t) size)
     abort ();
   close (fd);
-  if (statefile_load (dir, "x", &s, &promised) == 0)
+  if (statefile_load (dir, "x", &s, &promised, &hold_ms) == 0)
     REQUIRE (state_encode (&s, one, sizeof one) > 0);
 }
 

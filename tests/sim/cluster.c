@@ -170,7 +170,8 @@ sim_boot (struct sim *s, unsigned n)
   cfg.node_id = node->id;
   cfg.incarnation = ++node->incarnation * 1000 + node->id;
   cfg.token_ms = s->cfg.token_ms;
-  cfg.lease_ms = s->cfg.lease_ms;
+  cfg.lease_ms = s->cfg.node_lease_ms[n] ? s->cfg.node_lease_ms[n] : s->cfg.lease_ms;
+  cfg.hold_ms = node->disk_hold_ms;
   cfg.can_fence = s->cfg.fence;
   cfg.start_wait_ms = s->cfg.start_wait_ms;
   cfg.boot_id[0] = (uint8_t) boot_of (s, n);
@@ -323,6 +324,7 @@ sim_wipe (struct sim *s, unsigned n)
   sim_kill (s, n);
   s->node[n].has_disk = false;
   s->node[n].disk_promised = 0;
+  s->node[n].disk_hold_ms = 0;
   s->wiped = true;
 }
 

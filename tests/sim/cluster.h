@@ -31,6 +31,7 @@ struct sim_config {
   bool calm;             /* fixed clocks, no delays beyond the order */
   uint32_t token_ms, lease_ms, start_wait_ms;
   uint32_t adopt_ms;     /* until a plugin that was found tells its status; 0: any time */
+  uint32_t node_lease_ms[SIM_NODES]; /* of those that are configured otherwise; zeroes: lease_ms */
   uint8_t votes[SIM_NODES]; /* zeroes: one each */
 };
 
@@ -106,6 +107,7 @@ struct sim_node {
   bool has_disk;
   struct crg_state disk;
   uint64_t disk_promised;
+  uint32_t disk_hold_ms;
   unsigned persist_fails; /* so many of the next fail */
   uint64_t ring, delivered;
   uint16_t ring_members;

@@ -429,6 +429,7 @@ do_action (struct sim *s, unsigned n, const struct group_action *a)
     node->has_disk = true;
     node->disk = *group_applied (node->g);
     node->disk_promised = group_promised (node->g);
+    node->disk_hold_ms = group_hold_ms (node->g);
     break;
   case GA_SEND: {
     struct sim_msg *m;
