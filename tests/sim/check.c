@@ -200,8 +200,15 @@ check_send (unsigned n, const uint8_t *buf, size_t len)
   static struct msg m;
   const struct wnode *node = &w.node[n];
 
-  if (len <= 5 || (buf[5] != MSG_PERSISTED && buf[5] != MSG_PROMISED) || msg_decode (&m, buf, len) < 0)
+  if (len <= 5 || (buf[5] != MSG_PERSISTED && buf[5] != MSG_PROMISED && buf[5] != MSG_RENEWED)
+      || msg_decode (&m, buf, len) < 0)
     return;
+  if (m.h.type == MSG_RENEWED) {
+    if (lease_guard_ms (m.u.renew.lease_ms) > node->hold_ms)
+      world_fail ("n%u grants a lease of %u ms, and its next run would wait for %u ms (L3)", n + 1,
+                  m.u.renew.lease_ms, node->hold_ms);
+    return;
+  }
   if (m.h.type == MSG_PROMISED ? m.u.promised.epoch > node->promised
                                : stamp_compare (m.u.persisted.stamp, node->state.stamp) > 0)
     world_fail ("n%u says that %s, and it is not on its disk (H10)", n + 1,

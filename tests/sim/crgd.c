@@ -308,6 +308,7 @@ carry_out (unsigned n, const struct group_action *a)
     node->has_state = true;
     node->state = *group_applied (&node->g);
     node->promised = group_promised (&node->g);
+    node->hold_ms = group_hold_ms (&node->g);
     return true;
   case GA_SEND:
     check_send (n, w.gacts.bytes + a->off, a->len);
@@ -528,6 +529,16 @@ crgd_request (unsigned n, enum group_request r, uint32_t arg, uint8_t iasp, uint
     crgd_feed (n, &ev);
 }
 
+/* Its lease-ms since its crgd started last. */
+uint32_t
+lease_of_node (unsigned n)
+{
+  static const uint8_t times[] = { 1, 1, 2, 4 };
+  const uint64_t h = mix_hash (mix_hash (w.seed, 240 + n), w.node[n].boots);
+
+  return w.mix.leases ? w.mix.lease_ms * times[h % ARRAY_SIZE (times)] : w.mix.lease_ms;
+}
+
 /* ---- life ----------------------------------------------------------------------------------- */
 
 void
@@ -543,7 +554,8 @@ crgd_boot (unsigned n)
   snprintf (cfg.name, sizeof cfg.name, "n%u", n + 1);
   cfg.incarnation = ++node->boots * 1000 + node->id;
   cfg.token_ms = w.mix.token_ms;
-  cfg.lease_ms = w.mix.lease_ms;
+  cfg.lease_ms = lease_of_node (n);
+  cfg.hold_ms = node->has_state ? node->hold_ms : 0;
   cfg.start_wait_ms = w.mix.start_wait_ms;
   node_boot_id (n, cfg.boot_id);
   memset (node->sup, 0, sizeof node->sup);

@@ -11,7 +11,7 @@
  * healthy, quiet and equal.  A seed that breaks a rule is named with the rule; --shrink looks for
  * the fewest nodes, IASPs, faults and steps that still break it (shrink.c), and prints the options
  * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses, as --with KIND is
- * (a fault, or `peer` and `access`, which are no faults: what the world is), --history K gives another history of its
+ * (a fault, or `peer`, `access` and `leases`, which are no faults: what the world is), --history K gives another history of its
  * mix, which --mix prints.  --lying-disks is beyond what is promised: disks
  * that answer a flush and have nothing flushed, to see that the checkers notice.
  */
@@ -78,6 +78,7 @@ choose_mix (struct mix *mix)
     mix_choose (mix, run.seed, &size);
     mix->peer = is_so (K_PEER);
     mix->access = is_so (K_ACCESS);
+    mix->leases = is_so (K_LEASES);
     for (unsigned k = 0; k < F_KINDS; k++)
       if (run.without & KIND (k))
         mix->weight[k] = 0;
@@ -171,7 +172,7 @@ print_mix (const struct mix *m)
   for (unsigned n = 0; n < nodes_of_mix (m); n++)
     if (m->peers & 1u << n)
       printf ("; n%u is a peer of site %d", n + 1, site_of_node (n));
-  printf ("\n");
+  printf ("%s\n", m->leases ? "; leases differ" : "");
   if (m->access)
     print_access (m);
 }

@@ -16,7 +16,7 @@ const char *const fault_names[F_KINDS] = {
   "votes", "node", "slow-control", "kill-filling", "control", "rot-map", "both-open",
 };
 
-static const char *const world_names[K_END - K_FIRST] = { "peer", "access" };
+static const char *const world_names[K_END - K_FIRST] = { "peer", "access", "leases" };
 
 #define BOTH_OPEN_LOOKS 400u /* one each 10 ms */
 
@@ -446,7 +446,10 @@ stop_machine (unsigned m)
       p->paused = p->running;
     }
   }
-  w.machine[m].old_lease_ms = local_ms (m) + w.mix.lease_ms;
+  w.machine[m].old_lease_ms = local_ms (m);
+  for (unsigned n = 0; n < w.n_nodes; n++)
+    if (w.node[n].machine == m)
+      w.machine[m].old_lease_ms = MAX (w.machine[m].old_lease_ms, local_ms (m) + lease_of_node (n));
   w.machine[m].frozen_us = w.now_us;
   ring_changed (false);
 }

@@ -64,7 +64,7 @@ shrink_kinds (void)
     const struct run was = run;
     bool found = false;
 
-    if ((run.without & KIND (k)) || !(k == K_PEER ? w.mix.peer : w.mix.access))
+    if ((run.without & KIND (k)) || !(k == K_PEER ? w.mix.peer : k == K_ACCESS ? w.mix.access : w.mix.leases))
       continue;
     run.with &= ~KIND (k);
     run.without |= KIND (k);

@@ -65,13 +65,14 @@ enum fault_kind {
 extern const char *const fault_names[F_KINDS];
 
 /* What a world may be, beside its size; --with and --without name these and the faults. */
-enum world_kind { K_FIRST = F_KINDS, K_PEER = K_FIRST, K_ACCESS, K_END };
+enum world_kind { K_FIRST = F_KINDS, K_PEER = K_FIRST, K_ACCESS, K_LEASES, K_END };
 extern const char *kind_name (unsigned kind);
 #define KIND(k) (UINT64_C (1) << (k))
 
 struct mix {
   unsigned n_sites, per_site, n_replicates, n_iasps;
   bool peer;                /* K_PEER: nodes of a site that never host */
+  bool leases;              /* K_LEASES: lease-ms differs, by node and by start of its crgd */
   bool access;              /* K_ACCESS: each IASP is a unit, and not every node reaches each */
   unsigned n_peers;         /* that come after the replicates */
   uint8_t peer_site[W_NODES], peers; /* bit set of all of them */
@@ -323,6 +324,7 @@ struct wnode { /* server/: one crgd, on one machine */
   bool has_state;
   struct crg_state state;  /* the state file */
   uint64_t promised;
+  uint32_t hold_ms;        /* ... with how long leases may run that it has granted (L3) */
   unsigned persist_fails;
   uint64_t ring, delivered;
   uint16_t ring_members;
@@ -488,6 +490,7 @@ extern void ring_wake (unsigned node);
 
 /* ---- crgd.c: server/member.c, probe.c ------------------------------------------------------- */
 extern void crgd_boot (unsigned node);
+extern uint32_t lease_of_node (unsigned node); /* ms */
 extern void crgd_die (unsigned node, bool comes_back);
 extern void crgd_feed (unsigned node, struct group_event *ev);
 extern void crgd_tick (unsigned node);
