@@ -12,9 +12,24 @@
 #include "server/group_private.h"
 #include "server/place.h"
 
+/* S1 d: who is fenced came back, or may have in a view that this node missed: what the hook has
+ * cut off since it began says nothing of what that node has opened after it. */
+void
+host_void_fence (struct group *g)
+{
+  if (g->fence.done)
+    g->fence.node = NO_NODE;
+  g->fence.done = false;
+  g->fence.is_void = g->fence.node != NO_NODE;
+}
+
 void
 host_on_view (struct group *g)
 {
+  const struct peer *fenced = group_peer_const (g, g->fence.node);
+
+  if (fenced != NULL && fenced->in_view)
+    host_void_fence (g);
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {
     struct hosting *h = &g->host[i];
 
@@ -216,8 +231,8 @@ host_on_event (struct group *g, const struct group_event *ev, struct group_actio
       g->counters.illegal++;
       return;
     }
-    g->fence.done = ev->ok;
-    if (!ev->ok) {
+    g->fence.done = ev->ok && !g->fence.is_void;
+    if (!g->fence.done) {
       g->fence.node = NO_NODE;
       g->fence.retry_ms = g->now_ms + FENCE_RETRY_MS;
     }
@@ -885,6 +900,7 @@ settle_fence (struct group *g, const struct place_in *in, unsigned i, uint8_t si
         && state_order (s, unit, k) < state_order (s, unit, (unsigned) me))
       return;
   g->fence.node = holder;
+  g->fence.is_void = false;
   a = group_act (out, GA_FENCE);
   a->node = holder;
 }

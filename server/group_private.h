@@ -240,6 +240,7 @@ struct group {
   struct {
     uint32_t node;          /* S1 d: being fenced, or fenced; NO_NODE: nobody */
     bool done;              /* ... and to be marked failed */
+    bool is_void;           /* it was in a view meanwhile, and may have opened its store again */
     uint64_t retry_ms;
   } fence;
 
@@ -311,6 +312,7 @@ extern void lease_settle (struct group *g, struct group_actions *out);
 
 /* group_host.c */
 extern void host_on_view (struct group *g);
+extern void host_void_fence (struct group *g);
 extern void host_on_event (struct group *g, const struct group_event *ev,
                            struct group_actions *out);
 extern void host_on_announce (struct group *g, struct peer *from);

@@ -237,6 +237,78 @@ fences (void)
   ok (find (GA_FENCE)->kind != GA_FENCE, "S1 d: not a member that is there, if it failed to host");
 }
 
+/* n4 proposes on its next step that n3 is marked failed. */
+static bool
+marks_failed (const struct group_event ev)
+{
+  static struct msg m;
+
+  feed (ev);
+  for (unsigned i = 0; i < out.n; i++)
+    if (out.a[i].kind == GA_SEND && msg_decode (&m, out.bytes + out.a[i].off, out.a[i].len) == 0
+        && m.h.type == MSG_CHANGE && m.u.change.kind == CH_MARK_FAILED && m.u.change.node == N3 + 1)
+      return !m.u.change.clear;
+  return false;
+}
+
+/* n3 joins, and is gone again, while the hook that fences it runs, or after it has ended. */
+static void
+comes_and_goes (void)
+{
+  struct group_event view = { .kind = GE_VIEW, .view = 1001, .n_members = 5, .members = { 1, 2, 4, 5, 3 } };
+  struct group was = g;
+
+  feed (view);
+  view.view++;
+  view.n_members = 4;
+  feed (view);
+  was.fence = g.fence;
+  g = was;
+}
+
+static void
+void_fences (void)
+{
+  const struct group_event done = { .kind = GE_FENCED, .node = N3 + 1, .ok = true };
+
+  held ();
+  gone ();
+  feed ((struct group_event){ .kind = GE_TICK });
+  ok (marks_failed (done), "S1 d: who is fenced is marked failed");
+  held ();
+  gone ();
+  feed ((struct group_event){ .kind = GE_TICK });
+  comes_and_goes ();
+  ok (!marks_failed (done), "S1 d: not if it was here since the fence began: it may have opened its store again");
+  feed ((struct group_event){ .kind = GE_TICK });
+  ok (find (GA_FENCE)->kind != GA_FENCE, "... nor fenced again at once");
+  g.now_ms = g.fence.retry_ms;
+  feed ((struct group_event){ .kind = GE_TICK });
+  ok (find (GA_FENCE)->kind == GA_FENCE && find (GA_FENCE)->node == N3 + 1, "... after the time of one that failed");
+  ok (marks_failed (done), "... and that one counts");
+  comes_and_goes ();
+  ok (!marks_failed ((struct group_event){ .kind = GE_TICK }), "S1 d: nor if it was here before that was committed");
+}
+
+/* The same in a view that n4, which fences n3, did not see. */
+static void
+missed_view (void)
+{
+  const struct group *n4 = s.node[N4].g;
+
+  s.node[N4].g->fence.node = N3 + 1;
+  sim_part (&s, (unsigned[SIM_NODES]){ 0, 0, 1, 0, 0 });
+  sim_run (&s, 10000);
+  ok (n4->fence.node == N3 + 1 && !n4->fence.is_void, "S1 d: a fence outlives a view without who is fenced");
+  sim_part (&s, (unsigned[SIM_NODES]){ 0, 0, 0, 1, 0 });
+  sim_run (&s, 10000);
+  ok (!n4->fence.is_void, "... and one of this node alone");
+  sim_part (&s, (unsigned[SIM_NODES]){ 0, 0, 1, 0, 0 });
+  sim_run (&s, 10000);
+  ok (n4->fence.is_void, "S1 d: the others may have had it among them meanwhile");
+  s.node[N4].g->fence.node = NO_NODE;
+}
+
 int
 main (void)
 {
@@ -248,6 +320,8 @@ main (void)
   in_flight ();
   suspension ();
   fences ();
+  void_fences ();
+  missed_view ();
   sim_destroy (&s);
   return tap_done ();
 }
