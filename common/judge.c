@@ -69,6 +69,15 @@ is_forced (const struct judge_ask *a, const struct superblock *sb)
   return a->forced && sb->tenure < a->tenure;
 }
 
+static bool
+is_of_past (const struct judge_ask *a, const struct superblock *sb)
+{
+  for (unsigned i = 0; i < a->n_past; i++)
+    if (ident_id_equal (sb->lineage, a->past[i]))
+      return true;
+  return false;
+}
+
 /* Is it the store that is meant? */
 static enum judge_refusal
 judge_identity (const struct judge_ask *a, const struct judge_found *found, struct superblock *sb)
@@ -77,8 +86,8 @@ judge_identity (const struct judge_ask *a, const struct judge_found *found, stru
       || !ident_id_equal (sb->iasp_id, a->iasp_id))
     return JUDGE_OTHER_IASP;
   /* C9: the group was recovered, and this store was in its set: it goes on under the new lineage, with the
-   * superblock that is written next. */
-  if (a->has_past && is_in_set (a) && ident_id_equal (sb->lineage, a->past))
+   * superblock that is written next.  So it does if the group was recovered again before anybody had opened it. */
+  if (is_in_set (a) && is_of_past (a, sb))
     memcpy (sb->lineage, a->lineage, CRG_ID_LEN);
   if (!ident_id_equal (sb->lineage, a->lineage))
     return JUDGE_OTHER_LINEAGE;

@@ -30,14 +30,14 @@ struct judge_ask {
   bool forced;          /* R4: by an operator; counts for the first opening of the tenure */
   bool accept_loss;     /* S2 b */
   bool claims;          /* other nodes may open it too: it is claimed (S1) */
-  bool has_past;        /* C9: `past` is the lineage that the group was recovered from */
+  uint8_t n_past;       /* C9: lineages that the group was recovered from */
   /* who asks */
   char node[CRG_NAME_MAX + 1];
   uint8_t boot_id[CRG_ID_LEN];
   uint64_t session;
   /* which store is meant */
   uint8_t cluster_id[CRG_ID_LEN], crg_id[CRG_ID_LEN], iasp_id[CRG_ID_LEN];
-  uint8_t lineage[CRG_ID_LEN], past[CRG_ID_LEN];
+  uint8_t lineage[CRG_ID_LEN], past[CRG_MAX_PAST][CRG_ID_LEN];
   uint64_t data_bytes;
   uint32_t dirty_block_size; /* bytes */
   /* the committed record */

@@ -262,7 +262,7 @@ engine_set_open (struct engine *e, bool may_open, const char *refusal)
   atomic_store (&e->open_tenure, may_open ? e->rec.tenure : 0);
   e->open_loss = e->rec.loss;
   memcpy (e->open_lineage.id, e->ia->p.lineage, CRG_ID_LEN);
-  memcpy (e->open_lineage.past, e->rec.past, CRG_ID_LEN); /* zeroes: none */
+  memcpy (e->open_lineage.past, e->rec.past[0], CRG_ID_LEN); /* zeroes: none */
   snprintf (e->refusal, sizeof e->refusal, "%s", refusal);
 }
 

@@ -58,8 +58,8 @@ struct record {
   uint32_t in_set; /* bit s: site s */
   uint8_t production_site;
   uint8_t n_sites;
-  bool has_past;
-  uint8_t past[CRG_ID_LEN];        /* C9: the lineage before */
+  uint8_t n_past;
+  uint8_t past[CRG_MAX_PAST][CRG_ID_LEN]; /* C9: the lineages before, the last one first */
   char site[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   char host[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   uint64_t since[CRG_MAX_SITES];

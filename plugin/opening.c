@@ -44,7 +44,7 @@ what_is_asked (const struct engine *e, const struct record *r, uint8_t site, enu
     .forced = json_is_true (json_object_get (request, "forced")),
     .accept_loss = json_is_true (json_object_get (request, "accept_loss")),
     .claims = p->node_id != 0, /* a controller that doesn't say which number the node has knows no claims */
-    .has_past = r->has_past,
+    .n_past = r->n_past,
     .session = e->session,
     .data_bytes = p->size,
     .dirty_block_size = p->dirty_block,
@@ -63,7 +63,7 @@ what_is_asked (const struct engine *e, const struct record *r, uint8_t site, enu
   memcpy (ask.crg_id, p->crg_id, CRG_ID_LEN);
   memcpy (ask.iasp_id, p->iasp_id, CRG_ID_LEN);
   memcpy (ask.lineage, p->lineage, CRG_ID_LEN);
-  memcpy (ask.past, r->past, CRG_ID_LEN);
+  memcpy (ask.past, r->past, sizeof ask.past);
   return ask;
 }
 
@@ -193,7 +193,7 @@ read_store (struct engine *e, const json_t *fenced, char *err, size_t errlen)
   memcpy (lineage, sb->lineage, CRG_ID_LEN);
   act = judge_read (&e->judge, &found, sb, clock_boottime_ms ());
   if (r == 0 && !e->judge.claimed && !ident_id_equal (lineage, sb->lineage))
-    log_line ("store %s: of the lineage that this group was recovered from; it gets the new one (C9)", ia->p.store);
+    log_line ("store %s: of a lineage that this group was recovered from; it gets the new one (C9)", ia->p.store);
   return act;
 }
 

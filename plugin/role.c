@@ -52,7 +52,7 @@ get_name (const json_t *obj, const char *key, char to[CRG_NAME_MAX + 1], bool ma
 static const char *
 read_record (const struct engine *e, const json_t *j, struct record *r)
 {
-  const json_t *sites = json_object_get (j, "sites"), *site;
+  const json_t *sites = json_object_get (j, "sites"), *site, *past;
   const char *lineage = json_string_value (json_object_get (j, "lineage"));
   uint8_t id[CRG_ID_LEN];
   uint64_t v;
@@ -66,8 +66,11 @@ read_record (const struct engine *e, const json_t *j, struct record *r)
     return "record: lineage is missing or no id";
   if (!ident_id_equal (id, e->ia->p.lineage))
     return "record: another lineage than this plugin's (C9)";
-  lineage = json_string_value (json_object_get (j, "past_lineage"));
-  r->has_past = lineage && ident_id_from_text (lineage, r->past) == 0;
+  json_array_foreach (json_object_get (j, "past_lineages"), i, past)
+    if (i < CRG_MAX_PAST && ident_id_from_text (json_string_value (past) ?: "", r->past[i]) == 0)
+      r->n_past = (uint8_t) (i + 1);
+    else
+      return "record: past_lineages are too many, or no ids";
   if (get_u64 (j, "production_site", &v))
     r->production_site = (uint8_t) MIN (v, (uint64_t) UINT8_MAX);
   else

@@ -50,8 +50,7 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
   if (!store->agrees_ids)
     return "its store belongs to another cluster, CRG, IASP or site";
   /* C9: the host of a copy of the set gives its store the new lineage. */
-  if (memcmp (store->lineage, s->lineage, CRG_ID_LEN) != 0
-      && !(c->in_set && s->n_past > 0 && memcmp (store->lineage, s->past[0], CRG_ID_LEN) == 0))
+  if (memcmp (store->lineage, s->lineage, CRG_ID_LEN) != 0 && !(c->in_set && state_is_past (s, store->lineage)))
     return "its store is of another lineage";
   /* R4: the target of an unfinished resync is never used. */
   if (store->unusable)

@@ -97,9 +97,9 @@ json_t *
 tell_record (const struct crg_state *s, unsigned iasp)
 {
   const struct iasp_rec *r = &s->rec[iasp];
-  char lineage[IDENT_ID_TEXT_LEN], past[IDENT_ID_TEXT_LEN];
+  char lineage[IDENT_ID_TEXT_LEN];
   static const char *const forks[] = { "none", "behind", "diverged" };
-  json_t *sites = json_array ();
+  json_t *sites = json_array (), *past = json_array ();
 
   ident_id_to_text (s->lineage, lineage);
   for (unsigned i = 0; i < s->def.n_sites; i++)
@@ -108,11 +108,15 @@ tell_record (const struct crg_state *s, unsigned iasp)
                                              "since", (json_int_t) r->copies[i].since, "fork",
                                              forks[r->copies[i].fork < FORK_END ? r->copies[i].fork : FORK_DIVERGED],
                                              "host", tell_node_name (s, r->copies[i].host)));
-  if (s->n_past > 0)
-    ident_id_to_text (s->past[0], past);
-  return json_pack ("{s:I, s:I, s:I, s:s, s:s*, s:i, s:o}", "generation", (json_int_t) r->generation,
+  for (unsigned i = 0; i < s->n_past; i++) {
+    char id[IDENT_ID_TEXT_LEN];
+
+    ident_id_to_text (s->past[i], id);
+    json_array_append_new (past, json_string (id));
+  }
+  return json_pack ("{s:I, s:I, s:I, s:s, s:o, s:i, s:o}", "generation", (json_int_t) r->generation,
                     "loss", (json_int_t) r->loss, "tenure", (json_int_t) r->tenure, "lineage",
-                    lineage, "past_lineage", s->n_past > 0 ? past : NULL, "production_site",
+                    lineage, "past_lineages", past, "production_site",
                     r->production_site == NO_SITE ? -1 : (int) r->production_site, "sites", sites);
 }
 

@@ -33,7 +33,8 @@ good (uint8_t role)
 
   memcpy (g.ask.boot_id, our_boot, CRG_ID_LEN);
   memcpy (g.ask.lineage, lineage, CRG_ID_LEN);
-  memcpy (g.ask.past, past, CRG_ID_LEN);
+  memcpy (g.ask.past[0], past, CRG_ID_LEN);
+  memcpy (g.ask.past[1], older, CRG_ID_LEN);
   memcpy (g.sb.lineage, lineage, CRG_ID_LEN);
   memcpy (g.sb.open_boot_id, old_boot, CRG_ID_LEN);
   return g;
@@ -176,19 +177,19 @@ lineages (void)
 {
   static const uint8_t *const of[] = { lineage, past, older };
 
-  for (unsigned k = 0; k < ARRAY_SIZE (of) * 4; k++) {
-    const bool has_past = k & 1, in_set = k & 2;
-    const bool ours = k / 4 == 0 || (k / 4 == 1 && has_past && in_set);
+  for (unsigned k = 0; k < ARRAY_SIZE (of) * 6; k++) {
+    const unsigned n_past = k / 2 % 3;
+    const bool in_set = k & 1, ours = k / 6 == 0 || (k / 6 <= n_past && in_set);
     struct given g = good (SUPER_ROLE_MIRROR);
     struct judge j;
 
-    g.ask.has_past = has_past;
+    g.ask.n_past = (uint8_t) n_past;
     g.ask.in_set = in_set ? 7 : 5;
-    memcpy (g.sb.lineage, of[k / 4], CRG_ID_LEN);
+    memcpy (g.sb.lineage, of[k / 6], CRG_ID_LEN);
     check (verdict (&g, &j) == (ours ? JUDGE_NOT_REFUSED : JUDGE_OTHER_LINEAGE), "C9: lineage %u", k);
-    check (memcmp (g.sb.lineage, ours ? lineage : of[k / 4], CRG_ID_LEN) == 0, "C9: lineage %u is changed", k);
+    check (memcmp (g.sb.lineage, ours ? lineage : of[k / 6], CRG_ID_LEN) == 0, "C9: lineage %u is changed", k);
   }
-  ok (true, "C9: of the lineage before only what was in the set goes on");
+  ok (true, "C9: of the lineages before only what was in the set goes on");
 }
 
 /* ---- new stores --------------------------------------------------------------------------- */

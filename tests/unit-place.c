@@ -137,6 +137,7 @@ disagreement (void)
   STORE ("the lineage before, and none was", "another lineage", memset (st.lineage, 0, CRG_ID_LEN));
   STORE ("the lineage before", NULL, st.lineage[0] = 1, s.n_past = 1, s.past[0][0] = 1);
   STORE ("one from long ago", "another lineage", st.lineage[0] = 2, s.n_past = 1, s.past[0][0] = 1);
+  STORE ("the one before that", NULL, st.lineage[0] = 2, s.n_past = 2, s.past[0][0] = 1, s.past[1][0] = 2);
   STORE ("the lineage before, outside the set", "another lineage", st.lineage[0] = 1, s.n_past = 1, s.past[0][0] = 1,
          s.rec[0].copies[0].in_set = false);
   STORE ("to be filled", "unfinished resync", st.unusable = true);
