@@ -538,8 +538,9 @@ place_force_refusal (const struct place_in *in, unsigned unit, unsigned node)
       return h->reason[0] != 0 ? h->reason : "its store cannot be opened now (S1)";
     if (s->def.iasps[i].type == RES_SCRIPT)
       continue; /* nothing to lose */
+    /* C9: of the past, and not opened since: the force makes it the copy of the set. */
     if (!st->has_super || !st->agrees_ids
-        || memcmp (st->lineage, s->lineage, CRG_ID_LEN) != 0)
+        || (memcmp (st->lineage, s->lineage, CRG_ID_LEN) != 0 && !state_is_past (s, st->lineage)))
       return "its store is not the copy of its site";
     /* Never coherent: there is no point in time that it would take back. */
     if (st->unusable)

@@ -270,6 +270,8 @@ forced (void)
   FORCE ("an empty store", "not the copy of its site", C1, said[C1].iasp[1].store.has_super = false);
   FORCE ("another's store", "not the copy of its site", C1, said[C1].iasp[1].store.agrees_ids = false);
   FORCE ("another lineage", "not the copy of its site", C1, said[C1].iasp[1].store.lineage[0] = 1);
+  FORCE ("a lineage that the group was recovered from", NULL, C1, said[C1].iasp[1].store.lineage[0] = 1, s.n_past = 1,
+         s.past[0][0] = 1);
   FORCE ("never filled", "never filled", C1, said[C1].iasp[1].store.unusable = true);
   FORCE ("newer than the record", "R6", C1, said[C1].iasp[1].store.generation = 2);
   FORCE ("of a tenure to come", "R6", C1, said[C1].iasp[1].store.tenure = 2);
