@@ -548,6 +548,8 @@ member_recover (struct member *m, uint16_t dead)
     return "a majority is there, so nothing is lost: use mark-failed, or node remove";
   *s = *old;
   clock_random_id (lineage);
+  /* What goes on is newer than what is committed, and may be without a node of that. */
+  dead = state_same_nodes (s, member_state (m), dead);
   why = state_recover (s, m->id, dead, group_promised (m->g), lineage);
   if (why != NULL)
     return why;

@@ -246,6 +246,8 @@ extern void state_apply_node (struct crg_state *s, const struct node_change *c);
 /* Moves a node of a unit's backup order to `to`; the others keep their sequence. */
 extern void state_move_place (struct crg_state *s, unsigned unit, unsigned node, uint8_t to);
 extern int state_site_index (const struct crg_state *s, const char *site); /* or -1 */
+/* The nodes of `of` (bits: indices) that are in `s`, where their indices may be others. */
+extern uint16_t state_same_nodes (const struct crg_state *s, const struct crg_state *of, uint16_t nodes);
 /* C9: a new history without the nodes of the bit set `dead` (indices), in
  * which only `self` votes; `epoch`: the highest that it has promised.  NULL,
  * or why not; then `s` is void. */

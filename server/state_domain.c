@@ -468,6 +468,20 @@ recover_production (struct crg_state *s, unsigned unit, uint16_t dead)
   return NULL;
 }
 
+uint16_t
+state_same_nodes (const struct crg_state *s, const struct crg_state *of, uint16_t nodes)
+{
+  uint16_t same = 0;
+
+  for (unsigned i = 0; i < of->def.n_nodes; i++) {
+    int k = nodes & (1u << i) ? state_node_index (s, of->def.nodes[i].id) : -1;
+
+    if (k >= 0)
+      same |= (uint16_t) (1u << k);
+  }
+  return same;
+}
+
 const char *
 state_recover (struct crg_state *s, uint32_t self, uint16_t dead, uint64_t epoch,
                const uint8_t lineage[CRG_ID_LEN])

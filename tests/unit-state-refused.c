@@ -511,6 +511,7 @@ static void
 recovered (void)
 {
   const uint16_t rome = 3, oslo = 12;
+  static struct crg_state shorter;
 
   fresh ();
   says (state_recover (&s, 99, rome, 1, next), "not in the recovery domain", "recover: a stranger");
@@ -555,6 +556,15 @@ recovered (void)
   ok (s.rec[0].copies[1].in_set && s.rec[0].generation == 1 && s.rec[0].loss == 1, "C9: no copy left the set");
   RECOVER ("recover: nobody was production", NULL, P1, 2,
            s.rec[0].production_site = s.rec[1].production_site = NO_SITE);
+
+  /* Who is named is looked up in what is committed; what goes on may be without one of its nodes. */
+  fresh ();
+  shorter = s;
+  memmove (&shorter.def.nodes[1], &shorter.def.nodes[2], (s.def.n_nodes - 2u) * sizeof s.def.nodes[0]);
+  shorter.def.n_nodes--;
+  ok (state_same_nodes (&s, &s, 13) == 13 && state_same_nodes (&shorter, &s, 14) == 6
+        && state_same_nodes (&shorter, &s, 2) == 0 && state_same_nodes (&s, &shorter, 6) == 12,
+      "C9: a node that is named is the same one in another domain");
 
   /* ACCESS: each resource for itself, to who has a store for it. */
   fresh_access ();
