@@ -97,20 +97,58 @@ send_hello (struct cluster *c)
   cluster_send (c, json_pack ("{s:s, s:o}", "t", "hello", "crgs", crgs));
 }
 
-static bool
-is_dead (const struct cluster *c, const uint8_t id[CRG_ID_LEN])
+void
+cluster_note_deleted (struct cluster *c, const struct crg_state *s, bool failed)
 {
-  for (unsigned i = 0; i < MIN (c->n_dead, (unsigned) CLUSTER_TOMBSTONES); i++)
-    if (ident_id_equal (c->dead[i].id, id))
-      return true;
-  return false;
+  struct deleted_crg crg = { .failed = failed };
+  int r;
+
+  memcpy (crg.id, s->def.id, CRG_ID_LEN);
+  memcpy (crg.lineage, s->lineage, CRG_ID_LEN);
+  r = deleted_add (&c->dead, c->d->conf.state_dir, &crg);
+  if (r < 0)
+    log_error ("%s: that it is deleted can't be noted in %s: %s", s->def.name, c->d->conf.state_dir, strerror (-r));
 }
 
-void
-cluster_note_deleted (struct cluster *c, const uint8_t crg_id[CRG_ID_LEN])
+/* A hello of a node that was away when it was deleted, or that missed FORGET.  One of another lineage is
+ * left alone (C9): who deleted this one did not decide for that one. */
+static bool
+tell_deleted (struct cluster *c, json_t *crg)
 {
-  if (!is_dead (c, crg_id))
-    memcpy (c->dead[c->n_dead++ % CLUSTER_TOMBSTONES].id, crg_id, CRG_ID_LEN);
+  const char *name = cluster_text (crg, "name"), *id_text = cluster_text (crg, "id");
+  const char *lineage_text = cluster_text (crg, "lineage");
+  uint8_t id[CRG_ID_LEN], lineage[CRG_ID_LEN];
+  const struct deleted_crg *dead = ident_id_from_text (id_text, id) == 0 ? deleted_find (&c->dead, id) : NULL;
+
+  if (dead == NULL)
+    return false;
+  if (ident_id_from_text (lineage_text, lineage) == 0 && ident_id_equal (lineage, dead->lineage))
+    cluster_send (c, json_pack ("{s:s, s:s, s:s, s:s}", "t", dead->failed ? "forget" : "deleted", "crg", name,
+                                "id", id_text, "lineage", lineage_text));
+  return true;
+}
+
+/* A majority has deleted it, so none can be here: who says otherwise is wrong. */
+static void
+on_deleted (struct cluster *c, json_t *msg)
+{
+  static struct group_status st;
+  struct member *m = daemon_find (c->d, cluster_text (msg, "crg"));
+  const struct crg_state *s = m ? member_state (m) : NULL;
+  uint8_t id[CRG_ID_LEN], lineage[CRG_ID_LEN];
+
+  if (s == NULL || s->deleted || ident_id_from_text (cluster_text (msg, "id"), id) != 0
+      || ident_id_from_text (cluster_text (msg, "lineage"), lineage) != 0 || !ident_id_equal (id, s->def.id)
+      || !ident_id_equal (lineage, s->lineage))
+    return;
+  group_status (member_group (m), clock_boottime_ms (), &st);
+  if (st.majority) {
+    log_warning ("%s: node %s says that it was deleted, but a majority has it", s->def.name,
+                 cluster_text (msg, "from"));
+    return;
+  }
+  cluster_note_deleted (c, s, false);
+  member_deleted (m);
 }
 
 /* C7: was this node removed from the domain while it was away? */
@@ -156,12 +194,14 @@ on_hello (struct cluster *c, json_t *msg)
     unsigned n = 0;
     bool ours = false;
 
+    if (tell_deleted (c, crg))
+      continue;
     if (daemon_find (c->d, name)) {
       check_removed (c, crg, daemon_find (c->d, name));
       continue;
     }
     if (!ident_name_is_valid (name) || c->d->stopping
-        || ident_id_from_text (cluster_text (crg, "id"), id) != 0 || is_dead (c, id)
+        || ident_id_from_text (cluster_text (crg, "id"), id) != 0
         || (c->part.phase != PART_IDLE && strcmp (c->part.conf.name, name) == 0))
       continue;
     json_array_foreach (json_object_get (crg, "nodes"), k, node) {
@@ -614,6 +654,8 @@ cluster_on_message (struct cluster *c, uint32_t engine_id, const uint8_t *buf, s
   }
   else if (strcmp (type, "forget") == 0)
     part_on_forget (c, msg);
+  else if (strcmp (type, "deleted") == 0)
+    on_deleted (c, msg);
   json_decref (msg);
 }
 
@@ -646,10 +688,14 @@ struct cluster *
 cluster_new (struct daemon *d)
 {
   struct cluster *c = calloc (1, sizeof *c);
+  int r;
 
   if (c == NULL)
     return NULL;
   c->d = d;
+  r = deleted_load (&c->dead, d->conf.state_dir);
+  if (r < 0)
+    log_error ("%s: what was deleted can't be read: %s", d->conf.state_dir, strerror (-r));
   qb_loop_timer_add (d->loop, QB_LOOP_MED, CLUSTER_TICK_MS * QB_TIME_NS_IN_MSEC, c, on_timer,
                      &c->timer);
   return c;

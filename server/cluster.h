@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "server/daemon.h"
+#include "server/state.h"
 
 #define CLUSTER_GROUP "@cluster"
 
@@ -42,7 +43,7 @@ extern void cluster_add_node (struct cluster *c, struct member *m, const json_t 
 /* Says again which CRGs there are, and who is in them. */
 extern void cluster_tell (struct cluster *c);
 extern void cluster_forget_request (struct cluster *c, void *opaque);
-/* A CRG was deleted here: late news of it from others is ignored. */
-extern void cluster_note_deleted (struct cluster *c, const uint8_t crg_id[CRG_ID_LEN]);
+/* A CRG was deleted here, or its creation failed: who says later that it has it is told so. */
+extern void cluster_note_deleted (struct cluster *c, const struct crg_state *s, bool failed);
 
 #endif

@@ -480,7 +480,7 @@ part_on_forget (struct cluster *c, json_t *msg)
       || !ident_id_equal (s->def.id, id) || s->started)
     return;
   log_warning ("%s: creating it failed elsewhere; it is forgotten", s->def.name);
-  cluster_note_deleted (c, id);
+  cluster_note_deleted (c, s, true);
   self = member_self (m);
   for (unsigned i = 0; self >= 0 && i < s->def.n_iasps; i++) {
     struct store_format_arg arg;

@@ -10,12 +10,10 @@
 
 #include "common/conf.h"
 #include "server/cluster.h"
+#include "server/deleted.h"
 #include "server/state.h"
 
 struct task;
-
-/* Ids of CRGs that were deleted here, the last ones. */
-#define CLUSTER_TOMBSTONES 64
 
 enum make_phase { MAKE_IDLE, MAKE_WAITING, MAKE_PREPARING, MAKE_CREATING };
 
@@ -77,8 +75,7 @@ struct cluster {
   struct making make;
   struct part part;
   struct adding add;
-  struct { uint8_t id[CRG_ID_LEN]; } dead[CLUSTER_TOMBSTONES];
-  unsigned n_dead;
+  struct deleted dead;
   qb_loop_timer_handle timer;
 };
 

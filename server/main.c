@@ -154,7 +154,7 @@ do_remove (void *opaque)
   int r = 0;
 
   if (s && s->deleted)
-    cluster_note_deleted (d->cluster, s->def.id);
+    cluster_note_deleted (d->cluster, s, false);
   if (for_good)
     r = statefile_remove (d->conf.state_dir, crg);
   else if (s && member_left (rm->m) == LEAVE_LINEAGE)

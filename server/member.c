@@ -519,14 +519,26 @@ end_for_good (struct member *m)
   member_arm (m);
 }
 
-void
-member_removed (struct member *m)
+static void
+ended_while_away (struct member *m, const char *what)
 {
   if (m->ending || m->gone)
     return;
-  log_warning ("%s: this node was removed from its recovery domain while it was away", m->crg);
+  log_warning ("%s: %s while it was away", m->crg, what);
   m->left = LEAVE_REMOVED;
   end_for_good (m);
+}
+
+void
+member_removed (struct member *m)
+{
+  ended_while_away (m, "this node was removed from its recovery domain");
+}
+
+void
+member_deleted (struct member *m)
+{
+  ended_while_away (m, "this node missed that the CRG was deleted");
 }
 
 const char *

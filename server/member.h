@@ -76,6 +76,8 @@ extern struct daemon *member_daemon (const struct member *m);
 
 /* C7: another node says that this one was removed from the domain. */
 extern void member_removed (struct member *m);
+/* ... or that the CRG was deleted. */
+extern void member_deleted (struct member *m);
 /* C9: NULL, or why not.  dead: bits of the nodes of member_state ().  The new state is on disk; this shell ends its
  * plugins and begins anew from it. */
 extern const char *member_recover (struct member *m, uint16_t dead);

@@ -104,6 +104,43 @@ wait_for 15 has_plugin || { show_logs; fail "c1 does not start its plugin"; }
 kill -STOP "$copy"
 status 0 ctl p1 end payroll
 wait_for 15 ended || { show_logs; fail "not ended again"; }
-status 0 ctl c1 delete payroll --yes
-status 10 ctl c1 status payroll
+# w1 is away meanwhile, and the others restart before it is back.
+kill_node w1
+wait_for 15 absent || fail "w1 is not shown as absent"
+deleted ()
+{
+  local n
+  status 0 ctl c1 delete payroll --yes
+  status 10 ctl c1 status payroll
+  for n in p1 p2 c1; do wait_for 10 knows_no "$n" || { ctl "$n" status; fail "$n still has it"; }; done
+}
+knows_no () { [ "$(ctl "$1" status --json | jq '.crgs | length')" = 0 ]; }
+back () # w1 with the CRG, among others that have only their memory of it
+{
+  local n
+  for n in p1 p2 c1; do
+    stop_pid "${NODE_PID[$n]}"
+    [ -z "$1" ] || sed -i "$1" "$n/state/deleted"
+    start_node "$n"
+    wait_for 15 node_answers "$n" || fail "crgd of $n"
+  done
+  [ -e w1/state/payroll.state ] || fail "w1 has no state of it any more"
+  start_node w1
+  for n in w1 p1 p2 c1; do
+    wait_for 15 knows_no "$n" || { show_logs; fail "$n has a CRG that is deleted"; }
+  done
+  [ ! -e w1/state/payroll.state ] || fail "w1 keeps its state"
+}
+deleted
 wait_for 15 not_running "$copy" || fail "a plugin is left that does not end by itself"
+back ''
+grep -q 'missed that the CRG was deleted' w1/crgd.log || { show_logs; fail "w1 was not told"; }
+grep -qs ' deleted$' w1/state/deleted || fail "w1 does not remember it"
+
+# --- a creation that failed, when w1 missed that
+status 0 ctl p1 create payroll.conf --force
+kill_node w1
+wait_for 15 absent || fail "w1 is not shown as absent"
+deleted
+back 's/deleted$/failed/'
+grep -q 'creating it failed elsewhere' w1/crgd.log || { show_logs; fail "w1 was not told of the creation"; }
