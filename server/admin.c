@@ -43,6 +43,7 @@ struct client {
   pid_t pid;
   bool may_change;
   bool busy;      /* its answer will come */
+  bool again;     /* ... and has come: what it asked after that is served from the loop */
   char await[CRG_NAME_MAX + 1]; /* answer when this CRG is served; "" = at once */
   char text[CRG_REASON_MAX + 1]; /* that answer */
   uint64_t await_until_ms;
@@ -78,7 +79,16 @@ flush (struct client *c)
     c->broken = true;
   /* Level-triggered: a stream whose end was read would wake us for ever. */
   qb_loop_poll_mod (c->a->d->loop, QB_LOOP_LOW, c->fd,
-                    (c->ended ? 0 : POLLIN) | (r > 0 ? POLLOUT : 0), c, on_client);
+                    (c->ended ? 0 : POLLIN) | (r > 0 || c->again ? POLLOUT : 0), c, on_client);
+}
+
+/* Whoever answers can't stand it that the client is dropped, or asks the next thing, under its hands. */
+static void
+answered (struct client *c)
+{
+  c->busy = false;
+  c->again = true;
+  flush (c);
 }
 
 /* Takes the reference. */
@@ -131,8 +141,8 @@ on_await (void *opaque)
     return;
   }
   c->await[0] = '\0';
-  c->busy = false;
   put (c, json_pack ("{s:b, s:o}", "ok", 1, "text", jsonl_string (c->text)));
+  answered (c);
 }
 
 static void
@@ -162,7 +172,7 @@ on_reply (void *opaque, int code, const char *reason)
     }
     put_error (c, code, c->asked[0] ? text : reason);
   }
-  c->busy = false;
+  answered (c);
 }
 
 /* ---- who may --------------------------------------------------------------------------- */
@@ -804,6 +814,7 @@ on_client (int fd, int revents, void *opaque)
 {
   struct client *c = opaque;
 
+  c->again = false;
   if (revents & POLLOUT)
     flush (c);
   if (!c->ended && (revents & (POLLIN | POLLHUP | POLLERR))) {

@@ -35,12 +35,12 @@ alive ()
   answers || { tail -n 20 crgd.log; fail "crgd does not answer after: $1"; }
 }
 
-# ask BYTES: what crgd answers to these bytes, within 3 s, as lines in 'answer'
+# ask BYTES: what crgd answers to these bytes, within 3 s, as lines in 'answer'; 'late' if it doesn't hang up then
 ask ()
 {
   perl -MIO::Socket::UNIX -e '
     my $s = IO::Socket::UNIX->new (Peer => $ARGV[0]) or die "connect: $!";
-    $SIG{ALRM} = sub { exit 0 };
+    $SIG{ALRM} = sub { print STDERR "late\n"; exit 0 };
     $SIG{PIPE} = "IGNORE";
     alarm 3;
     binmode STDIN;
@@ -50,7 +50,7 @@ ask ()
     shutdown ($s, 1);
     $| = 1;
     while (sysread ($s, my $buf, 65536)) { print $buf }
-  ' "$CRGCTL_SOCKET" >answer
+  ' "$CRGCTL_SOCKET" >answer 2>late
 }
 # refused CODE WHAT: the bytes on stdin get an error with that code
 refused ()
@@ -222,6 +222,11 @@ wait $member || true
 alive "a member that says nonsense"
 rss=$(awk '/^VmRSS/ { print $2 }' /proc/$crgd/status)
 [ "$rss" -lt 200000 ] || fail "crgd holds $rss KiB"
+
+# --- so are several that the group answers, and then crgd hangs up
+for c in end start end; do echo '{"v":1,"cmd":"'$c'","crg":"books"}'; done | { ask; }
+[ "$(grep -c '"ok": *true' answer)" = 3 ] || { cat answer; fail "not three answers of the group"; }
+[ ! -s late ] || fail "crgd does not hang up when it has answered"
 
 # --- it ends when it is asked to
 kill -TERM $crgd
