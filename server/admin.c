@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "common/clock.h"
 #include "common/exitcodes.h"
 #include "common/jsonl.h"
+#include "common/util-posix.h"
 #include "server/cluster.h"
 #include "server/explain.h"
 #include "server/log.h"
@@ -60,6 +60,7 @@ struct client {
 struct admin {
   struct daemon *d;
   int listen_fd;
+  gid_t group;    /* of socket-group; -1: none */
   char path[CRG_PATH_MAX + 16];
   uint64_t serial;
   struct client *clients[ADMIN_MAX_CLIENTS];
@@ -177,25 +178,43 @@ on_reply (void *opaque, int code, const char *reason)
 
 /* ---- who may --------------------------------------------------------------------------- */
 
+/* As the peer's kernel credentials have it: NSS may wait for a server, and this loop renews leases. */
 static bool
-is_in_group (const struct client *c, const char *name)
+is_in_group (const struct client *c)
 {
-  struct group *gr = name[0] ? getgrnam (name) : NULL;
-  struct passwd *pw;
-  gid_t wanted;
+  CLEANUP_FREE gid_t *groups = NULL;
+  socklen_t len = 0;
 
-  if (gr == NULL)
+  if (c->a->group == (gid_t) -1)
     return false;
-  wanted = gr->gr_gid;
-  if (c->gid == wanted)
+  if (c->gid == c->a->group)
     return true;
-  pw = getpwuid (c->uid);
-  if (pw == NULL)
+  if (getsockopt (c->fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0 || errno != ERANGE)
+    return false; /* it has none, or the kernel is older than 4.13 */
+  groups = malloc (len);
+  if (groups == NULL || getsockopt (c->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
     return false;
-  for (char **member = gr->gr_mem; *member; member++)
-    if (strcmp (*member, pw->pw_name) == 0)
+  for (size_t i = 0; i < len / sizeof *groups; i++)
+    if (groups[i] == c->a->group)
       return true;
   return false;
+}
+
+/* Once, before this node serves anything. */
+static gid_t
+find_group (const char *name)
+{
+  const struct group *gr;
+
+  if (name[0] == '\0')
+    return (gid_t) -1;
+  errno = 0;
+  gr = getgrnam (name);
+  if (gr)
+    return gr->gr_gid;
+  log_error ("socket-group %s: %s; only root and this daemon's own user may change CRGs", name,
+             errno ? strerror (errno) : "there is no such group");
+  return (gid_t) -1;
 }
 
 /* ---- commands -------------------------------------------------------------------------- */
@@ -887,8 +906,7 @@ on_accept (int fd, int revents, void *opaque)
       free (c);
       break;
     }
-    c->may_change = c->uid == 0 || c->uid == geteuid ()
-                    || is_in_group (c, a->d->conf.socket_group);
+    c->may_change = c->uid == 0 || c->uid == geteuid () || is_in_group (c);
     a->clients[i] = c;
     return 0;
   }
@@ -906,6 +924,7 @@ admin_new (struct daemon *d)
     return NULL;
   a->d = d;
   snprintf (a->path, sizeof a->path, "%s/crgd.sock", d->conf.run_dir);
+  a->group = find_group (d->conf.socket_group);
   a->listen_fd = jsonl_listen (a->path, 0666);
   if (a->listen_fd < 0) {
     log_error ("%s: %s", a->path, strerror (-a->listen_fd));

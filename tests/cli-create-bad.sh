@@ -10,6 +10,7 @@ unset CRGCTL_SOCKET
 cd "$tmp"
 
 nodes="p1 c1 w1"
+SOCKET_GROUP=$(getent group 1 | cut -d: -f1) || SOCKET_GROUP=
 declare -A pid
 
 "$CRGCTL" init-pki pki p1=127.0.0.11 c1=127.0.0.12 w1=127.0.0.13 >/dev/null
@@ -27,6 +28,7 @@ run-dir = $tmp/$1/run
 tls-certificates = $tmp/pki/$1
 plugin = $PLUGIN
 nbdkit = $CRG_NBDKIT
+${SOCKET_GROUP:+socket-group = $SOCKET_GROUP}
 [engine]
 socket = $tmp/hub.sock
 EOF
@@ -143,7 +145,7 @@ refused 9 bad.conf "bad.conf:20: unknown key 'stroe.milan'"
 changed 's/^id = 2/id = 1/'
 refused 9 bad.conf "bad.conf:9: node 'c1' has id 1"
 
-# --- who may: everybody may look, root and the owner may change
+# --- who may: everybody may look, root and the owner may change, and who has the socket-group
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
   other=(setpriv --reuid=65534 --regid=65534 --clear-groups "$CRGCTL" -s "$tmp/p1/run/crgd.sock")
   chmod a+rx p1 p1/run
@@ -152,6 +154,12 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
   status 7 "${other[@]}" create good.conf
   says "socket-group"
   nothing_there
+  if [ -n "$SOCKET_GROUP" ]; then
+    # By name they are no members of it.
+    status 10 "${other[@]/#--clear-groups/--groups=1}" start absent
+    status 10 "${other[@]/#--regid=65534/--regid=1}" start absent
+    status 7 "${other[@]/#--clear-groups/--groups=2,3}" start absent
+  fi
 fi
 
 # --- a good one, and then names that are taken
