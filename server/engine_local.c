@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <qb/qbdefs.h>
 #include <qb/qbloop.h>
@@ -319,6 +320,12 @@ local_mcast (struct engine *base, const char *group, const uint8_t *buf, size_t 
   struct local_group *g = find_group (e, group);
   struct hub_frame f = { .type = HUB_MCAST, .payload = buf, .len = len };
 
+#ifdef CRG_TEST
+  const char *full = getenv ("CRG_QUEUE_FULL"); /* as long as that file is there */
+
+  if (full && access (full, F_OK) == 0)
+    return -ENOBUFS;
+#endif
   if (len > CRG_ENGINE_MSG_MAX)
     return -EMSGSIZE;
   if (!e->welcomed || e->broken || g == NULL || !g->joined || !g->has_view)

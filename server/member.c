@@ -363,8 +363,9 @@ act (struct member *m, const struct group_action *a, const uint8_t *bytes)
   case GA_SEND:
     r = m->joined ? m->d->engine->ops->mcast (m->d->engine, m->crg, bytes + a->off, a->len)
                   : -ENOTCONN;
+    /* The core takes it for under way, and says some things once in a view. */
     if (r < 0 && r != -ENOTCONN)
-      log_warning ("%s: a message could not be sent: %s", m->crg, strerror (-r));
+      keep_away (m, "a message can't be sent: %s", strerror (-r));
     return true;
   case GA_PROBE:
     member_probe (m, a->iasp);
