@@ -26,6 +26,7 @@ enum step {
   ST_ZERO_TAIL_READ, ST_ZERO_TAIL, /* zero: to .. offset + length */
   ST_FLUSH_DELAY,
   ST_FLUSH,
+  ST_LOST,       /* a write failed with op->error: are pages of earlier ones lost? */
 };
 
 static void step_done (struct ring_op *ring, int res);
@@ -375,7 +376,22 @@ begin (struct sop *op, enum step step)
     io_uring_prep_fsync (sqe, s->fd, IORING_FSYNC_DATASYNC);
     submit_fault (op, sqe, SF_FLUSH, 0, 0, false);
     return;
+
+  case ST_LOST:
+    sqe = step_sqe (op);
+    io_uring_prep_fsync (sqe, store_sync_fd (s, op->pos), IORING_FSYNC_DATASYNC);
+    op->refused = storefault_lost (s);
+    if (op->refused < 0)
+      io_uring_prep_nop (sqe);
+    step_submit (op, sqe);
+    return;
   }
+}
+
+static bool
+is_write (enum step step)
+{
+  return step == ST_WRITE || step == ST_ZERO_MID || step == ST_ZERO_HEAD || step == ST_ZERO_TAIL;
 }
 
 static void
@@ -451,9 +467,20 @@ step_done (struct ring_op *ring, int res)
     begin (op, store_zero_mode (s, op->may_trim) == -1 ? ST_ZERO_MID : ST_FALLOCATE);
     return;
   }
+  if (step == ST_LOST) {
+    if (res < 0)
+      store_fail (s, -res);
+    finish (op, op->error);
+    return;
+  }
   if (res < 0) {
     if (step == ST_FLUSH || (step == ST_WRITE && op->fua && res != -ENOSPC))
       store_fail (s, -res);
+    else if (is_write (step) && store_sync_fd (s, op->pos) != -1) {
+      op->error = res;
+      begin (op, ST_LOST);
+      return;
+    }
     finish (op, res);
     return;
   }

@@ -64,7 +64,7 @@ void
 store_init (struct store *s)
 {
   memset (s, 0, sizeof *s);
-  s->fd = -1;
+  s->fd = s->sync_fd = s->meta_sync_fd = -1;
   s->meta_path = "";
   metafile_none (&s->meta);
   for (unsigned i = 0; i < STORE_RMW_SHARDS; i++)
@@ -127,6 +127,13 @@ is_in_memory (int fd)
   struct statfs fs;
 
   return fstatfs (fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+}
+
+/* Opened before fd writes anything.  -1, with errno. */
+static int
+open_for_sync (const char *path)
+{
+  return open (path, O_RDWR | O_CLOEXEC | O_NOCTTY);
 }
 
 int
@@ -207,6 +214,12 @@ store_open (struct store *s, const char *path, enum store_direct direct, char *e
               "use direct=auto or direct=off", path);
     return -EINVAL;
   }
+  s->sync_fd = s->direct ? -1 : open_for_sync (path);
+  if (!s->direct && s->sync_fd == -1) {
+    r = -errno;
+    snprintf (err, errlen, "store %s: cannot open it a second time: %s", path, strerror (-r));
+    return r;
+  }
 
   s->can_extents = lseek (fd, 0, SEEK_HOLE) != (off_t) -1;
   s->own_bytes = s->data_bytes = s->store_bytes;
@@ -221,19 +234,20 @@ store_open (struct store *s, const char *path, enum store_direct direct, char *e
 }
 
 /* As the data is addressed, if it can be: blocks of metadata are aligned for any device. */
-static void
+static bool
 open_meta_direct (struct store *s)
 {
   int fd = open (s->meta_path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_DIRECT);
 
   if (fd == -1)
-    return;
+    return false;
   if (probe_direct (fd, META_BLOCK_SIZE) == 0) {
     close (fd);
-    return;
+    return false;
   }
   close (s->meta.fd);
   s->meta.fd = fd;
+  return true;
 }
 
 int
@@ -254,8 +268,15 @@ store_open_with (struct store *s, const char *path, const char *meta, enum store
   s->data_bytes = s->meta.from;
   /* Only if neither of them ever waits for a device. */
   s->is_memory = s->is_memory && !s->meta.is_block && is_in_memory (s->meta.fd);
-  if (s->direct)
-    open_meta_direct (s);
+  if (s->direct && open_meta_direct (s))
+    return 0;
+  s->meta_sync_fd = open_for_sync (meta);
+  if (s->meta_sync_fd == -1) {
+    r = -errno;
+    snprintf (err, errlen, "metadata %s: cannot open it a second time: %s", meta, strerror (-r));
+    store_close (s);
+    return r;
+  }
   return 0;
 }
 
@@ -279,7 +300,11 @@ store_close (struct store *s)
   storefault_close (s);
   if (s->fd != -1)
     close (s->fd);
-  s->fd = -1;
+  if (s->sync_fd != -1)
+    close (s->sync_fd);
+  if (s->meta_sync_fd != -1)
+    close (s->meta_sync_fd);
+  s->fd = s->sync_fd = s->meta_sync_fd = -1;
   metafile_close (&s->meta);
   s->meta_path = "";
 }
@@ -380,6 +405,24 @@ full_pread (struct store *s, void *buf, size_t count, uint64_t offset)
   return 0;
 }
 
+/* A write at 'offset' failed, and may have been told of pages that earlier ones lost: then the store has failed. */
+static void
+check_lost (struct store *s, uint64_t offset)
+{
+  const int fd = store_sync_fd (s, offset);
+  int r;
+
+  if (fd == -1)
+    return;
+  r = storefault_lost (s);
+  if (r == 0)
+    do
+      r = fdatasync (fd) == -1 ? -errno : 0;
+    while (r == -EINTR);
+  if (r < 0)
+    store_fail (s, -r);
+}
+
 static int
 full_pwrite (struct store *s, const void *buf, size_t count, uint64_t offset, unsigned flags)
 {
@@ -408,6 +451,8 @@ full_pwrite (struct store *s, const void *buf, size_t count, uint64_t offset, un
         continue;
       if ((flags & STORE_F_FUA) && e != ENOSPC)
         store_fail (s, e);
+      else
+        check_lost (s, offset);
       return -e;
     }
     if (r == 0)

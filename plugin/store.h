@@ -7,7 +7,8 @@
  * one thread's, while nobody is in an operation.  It knows nothing of roles, leases or mirrors.
  *
  * Errors are -errno.  A failed flush (also the one in a write with FUA) is never retried into
- * success: the store is failed from then on and every later write and flush says so (F4).
+ * success: the store is failed from then on and every later write and flush says so (F4).  Of a buffered store any
+ * write may be what is told that pages of an earlier one are lost, and the flush after it says 0: sync_fd is for that.
  */
 #ifndef IASP_STORE_H
 #define IASP_STORE_H
@@ -39,6 +40,9 @@ enum store_direct {
 struct store {
   int fd; /* -1: closed */
   struct metafile meta;
+  /* Each a second description of the same, which never writes: an error of writeback is reported once to each
+   * description, so a write of fd that failed can't take it away here.  -1: none, as I/O is direct. */
+  int sync_fd, meta_sync_fd;
   const char *meta_path; /* "": none */
   bool is_block;
   bool is_rotational;
@@ -98,6 +102,12 @@ static inline int
 store_at (const struct store *s, uint64_t *offset)
 {
   return metafile_at (&s->meta, s->fd, offset);
+}
+/* The description to ask, after a write at 'offset' that failed, whether pages of earlier ones are lost; -1: none. */
+static inline int
+store_sync_fd (const struct store *s, uint64_t offset)
+{
+  return offset < s->meta.from ? s->sync_fd : s->meta_sync_fd;
 }
 /* Any length up to 4 GiB - 1.  -EOPNOTSUPP only with STORE_F_FAST_ZERO. */
 extern int store_zero (struct store *s, uint32_t count, uint64_t offset, unsigned flags);

@@ -92,6 +92,7 @@ struct storefault {
   struct timespec mtime;
   ino_t ino;
   uint64_t clock, last_write;
+  int lost; /* the error of the last flush that a rule made fail, until storefault_lost */
   /* Beside each slot, for this process: when its write was done (0: not yet), and the next of the
    * same write or of the free list. */
   uint64_t done[N_SLOTS];
@@ -602,6 +603,8 @@ storefault_begin (struct store *s, enum sf_op op, uint64_t offset, uint64_t leng
   if (!rule)
     return 0;
   count (&f->map, SF_N_FAILED);
+  if (rule->op == RU_FLUSH)
+    f->lost = rule->error;
   if (rule->half && op == SF_WRITE && data) {
     uint64_t half = round_down (length / 2, (uint64_t) MAX (s->align, 512u)), at = offset;
     int fd = store_at (s, &at);
@@ -637,6 +640,20 @@ storefault_end (struct store *s, struct sf_token *t, int64_t res)
   if (!t->stable || res < 0)
     return;
   make_range_stable (f, t->offset, t->op == SF_ZERO ? t->offset + t->length : t->offset + (uint64_t) res, f->clock);
+}
+
+int
+storefault_lost (struct store *s)
+{
+  struct storefault *f = s->fault;
+  int error;
+
+  if (!f)
+    return 0;
+  LOCK_SCOPE (&f->lock);
+  error = f->lost;
+  f->lost = 0;
+  return -error;
 }
 
 uint32_t

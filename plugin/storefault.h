@@ -64,6 +64,9 @@ extern int storefault_begin (struct store *s, enum sf_op op, uint64_t offset, ui
                              bool stable, struct sf_token *t);
 /* res: as of the system call; for a flush 0 or less, for a zero 0 for all of it. */
 extern void storefault_end (struct store *s, struct sf_token *t, int64_t res);
+/* What a buffered store's second description would say: -errno, once, if a rule for flushes made something fail since
+ * it was asked last, else 0. */
+extern int storefault_lost (struct store *s);
 /* How long the operation is to be delayed, before storefault_begin. */
 extern uint32_t storefault_delay_us (struct store *s, enum sf_op op, uint64_t offset);
 
@@ -100,6 +103,12 @@ storefault_begin (struct store *s, enum sf_op op, uint64_t offset, uint64_t leng
 static inline void
 storefault_end (struct store *s, struct sf_token *t, int64_t res)
 {
+}
+
+static inline int
+storefault_lost (struct store *s)
+{
+  return 0;
 }
 
 static inline uint32_t

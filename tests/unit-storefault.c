@@ -199,6 +199,65 @@ errors (void)
       (unsigned long long) n[SF_N_META_WRITE]);
 }
 
+/* F4: ENOSPC of a write with FUA is its own, or that of pages of an earlier write, which no later flush of the same
+ * description would report. */
+
+static int op_error;
+
+static void
+op_done (struct sop *op, int error)
+{
+  op_error = error;
+}
+
+static int
+fua_write (struct store *s, struct sop *op, void *buf)
+{
+  if (!op)
+    return store_pwrite (s, buf, BLOCK, 0, STORE_F_FUA);
+  op_error = 1;
+  sop_start (op, SOP_WRITE, 0, BLOCK, buf, true, false);
+  for (unsigned i = 0; i < 100 && op_error == 1; i++) {
+    sop_run (op->env);
+    ring_wait (op->env->ring, 100);
+    ring_reap (op->env->ring, 16);
+  }
+  return op_error;
+}
+
+static void
+no_space (enum store_direct direct, bool by_ring)
+{
+  struct ring r;
+  struct sop_env sop_env;
+  struct sop sop, *op = by_ring ? &sop : NULL;
+  struct store s;
+  const char *what;
+  void *buf;
+
+  rules ("cache\n");
+  open_store (&s, direct);
+  what = by_ring ? s.direct ? "ring, direct" : "ring, page cache" : s.direct ? "direct" : "page cache";
+  if (posix_memalign (&buf, BLOCK, BLOCK) != 0 || ring_init (&r) < 0 || sop_env_init (&sop_env, &r, &s) < 0
+      || sop_init (&sop, &sop_env, op_done) < 0)
+    abort ();
+  memset (buf, 7, BLOCK);
+  rules ("fail write ENOSPC times 1\n");
+  ok (fua_write (&s, op, buf) == -ENOSPC, "%s: a full store", what);
+  ok (atomic_load (&s.failed) == 0 && fua_write (&s, op, buf) == 0, "%s: is no failed one", what);
+  rules ("fail flush ENOSPC times 1\n");
+  ok (fua_write (&s, op, buf) == -ENOSPC, "%s: no space for what was written before", what);
+  if (s.direct)
+    ok (store_flush (&s) == 0, "%s: none of which can be lost", what);
+  else
+    ok (store_flush (&s) == -ENOSPC, "%s: it is lost, and a flush says so", what);
+  sop_free (&sop);
+  sop_env_free (&sop_env);
+  ring_exit (&r);
+  free (buf);
+  store_destroy (&s);
+}
+
 /* ---- killed at any instruction ------------------------------------------------------------ */
 
 /* What the child has done, in memory that outlives it.  Version v of a block is its number in each
@@ -436,6 +495,10 @@ main (void)
   by_hand (STORE_DIRECT_OFF, "page cache");
   by_hand (STORE_DIRECT_AUTO, "direct");
   errors ();
+  for (unsigned by_ring = 0; by_ring < 2; by_ring++) {
+    no_space (STORE_DIRECT_OFF, by_ring);
+    no_space (STORE_DIRECT_AUTO, by_ring);
+  }
 
   /* Another boot: its opening is the loss. */
   rules ("cache 0\n");
