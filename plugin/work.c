@@ -111,17 +111,24 @@ submit_change (struct iasp *ia, struct gate_pass *pass, struct engine_request *r
   return r;
 }
 
+/* Writes the first piece of 'count' bytes: *done of them. */
 static int
-pwrite_piece (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset, unsigned flags)
+pwrite_piece (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset, unsigned flags, uint32_t *done)
 {
-  struct engine_request rq = { .op = RO_WRITE, .offset = offset, .length = count };
+  struct engine_request rq = { .op = RO_WRITE, .offset = offset };
   GATE_SCOPE pass = gate_enter (&ia->gate);
+  uint32_t most;
   int r;
 
-  switch (pass.mode) {
-  case GATE_CLOSED:
+  if (pass.mode == GATE_CLOSED)
     return -ESHUTDOWN;
+  /* Pieces end on multiples of this, so that only the first and the last can be unaligned, and any
+   * piece fits a bounce buffer with its alignment.  Without one it is all that the core takes, which
+   * pipelines the frames of one request, and not those of two pieces.  Outside the gate it may be another store's. */
+  most = ia->store.direct ? STORE_BOUNCE_BYTES : NBD_MAX_REQUEST;
+  *done = count = (uint32_t) MIN ((uint64_t) count, most - offset % most);
 
+  switch (pass.mode) {
   case GATE_FAST:
     if (atomic_load (&ia->read_only))
       return -EROFS; /* a client of before */
@@ -129,6 +136,7 @@ pwrite_piece (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset,
     return r < 0 ? r : before_answer (ia, &pass, offset, count, false);
 
   default:
+    rq.length = count;
     rq.flags = flags & WORK_F_FUA ? RF_FUA : 0;
     rq.data = buf;
     if (ia->store.direct) {
@@ -146,15 +154,11 @@ pwrite_piece (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset,
 int
 work_pwrite (struct iasp *ia, const void *buf, uint32_t count, uint64_t offset, unsigned flags)
 {
-  /* Pieces end on multiples of this, so that only the first and the last can be unaligned, and any
-   * piece fits a bounce buffer with its alignment.  Without one it is all that the core takes, which
-   * pipelines the frames of one request, and not those of two pieces. */
-  const uint32_t most = ia->store.direct ? STORE_BOUNCE_BYTES : NBD_MAX_REQUEST;
   const char *p = buf;
 
   while (count > 0) {
-    uint32_t n = (uint32_t) MIN ((uint64_t) count, most - offset % most);
-    int r = pwrite_piece (ia, p, n, offset, flags);
+    uint32_t n;
+    int r = pwrite_piece (ia, p, count, offset, flags, &n);
 
     if (r < 0)
       return r;
