@@ -174,9 +174,10 @@ start_mirror (struct engine *e, json_t *request, json_int_t id, const struct rec
   control_ok (e, 0, id, role_fields (e));
 }
 
-/* The store is open, locked and checked. */
+/* The store is open, locked and checked.  serial: the controller that asked, which may be gone by now. */
 static void
-start_production (struct engine *e, json_t *request, json_int_t id, const struct record *r, uint8_t site)
+start_production (struct engine *e, json_t *request, uint32_t serial, json_int_t id, const struct record *r,
+                  uint8_t site)
 {
   const struct judge_start start = judge_starts (&e->judge, &e->meta.sb);
   uint32_t others = r->in_set & ~(1u << site);
@@ -191,7 +192,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   if (mapw_open (e, true, start.forced, err, sizeof err) < 0 || opening_write_record (e, err, sizeof err) < 0
       || prod_start (e, start.equal, start.again, err, sizeof err) < 0) {
     no_role (e);
-    control_error (e, 0, id, "store", "%s", err);
+    control_error (e, serial, id, "store", "%s", err);
     return;
   }
   e->role = ROLE_PRODUCTION;
@@ -202,7 +203,7 @@ start_production (struct engine *e, json_t *request, json_int_t id, const struct
   log_line ("production at %s, tenure %llu, generation %llu%s", e->ia->p.site, (unsigned long long) r->tenure,
             (unsigned long long) r->generation,
             start.equal || !others ? "" : ", after an unclean end: reads wait until the copies of the set are equal");
-  control_ok (e, 0, id, role_fields (e));
+  control_ok (e, serial, id, role_fields (e));
 }
 
 /* R6: a fork, for clients of its own: no lease, no copies, and on its disk a fork before the first
@@ -339,7 +340,7 @@ role_command (struct engine *e, json_t *request, json_int_t id)
     if (code)
       control_error (e, 0, id, code, "%s", err);
     else
-      start_production (e, request, id, &r, site);
+      start_production (e, request, 0, id, &r, site);
   }
 }
 
@@ -482,6 +483,7 @@ static void
 finish_promote (struct engine *e)
 {
   json_t *request = json_incref (e->task.request);
+  uint32_t serial = e->task.serial;
   json_int_t id = e->task.id;
   struct record r;
   uint8_t site = e->site;
@@ -496,10 +498,10 @@ finish_promote (struct engine *e)
     code = opening_promote (e, &r, site, request, err, sizeof err);
   if (code) {
     no_role (e);
-    control_error (e, 0, id, code, "%s", err);
+    control_error (e, serial, id, code, "%s", err);
   }
   else
-    start_production (e, request, id, &r, site);
+    start_production (e, request, serial, id, &r, site);
   json_decref (request);
 }
 

@@ -60,7 +60,16 @@ done
 sed 's/"tenure":1/"tenure":2/; s/"production_site":0/"production_site":1/' n0/record >record2
 expect=$(cat record2)
 refused n1 usage '"cmd":"role","role":"production","tenure":3,"record":'"$expect"
-tell n1 '"cmd":"role","role":"production","tenure":2,"lease_until_ms":999999999999,"record":'"$expect"
+# Its controller is replaced before it is done.  A new one counts its commands anew: the answer is not for it.
+kill -STOP "$PID_n1"
+echo '{"id":424242,"cmd":"role","role":"production","tenure":2,"lease_until_ms":999999999999,"record":'"$expect}" >&"$CTLFD_n1"
+sleep 0.5
+mirror_ctl n1
+sleep 0.5
+kill -CONT "$PID_n1"
+promoted () { status n1; [[ $ANSWER == *'"role":"production"'* ]]; }
+wait_for 10 promoted || fail "not promoted: $ANSWER"
+! grep -q '"id":424242,' n1/answers || fail "the new controller has the answer to another one's command"
 refused n1 role '"cmd":"role","role":"mirror","tenure":2,"record":'"$expect"
 tell n0 '"cmd":"role","role":"mirror","tenure":2,"peers":["n0","n1"],"production":"n1","record":'"$expect"
 tell n1 "\"cmd\":\"mirror\",\"site\":0,\"node\":\"n0\",\"addresses\":[\"127.0.0.1\"],\"port\":$PORT_n0,\"sync\":\"none\""
