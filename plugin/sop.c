@@ -326,9 +326,13 @@ begin (struct sop *op, enum step step)
     return;
 
   case ST_FALLOCATE:
+    op->mode = store_zero_mode (s, op->may_trim);
+    if (op->mode == -1) {
+      begin (op, ST_ZERO_MID);
+      return;
+    }
     sqe = step_sqe (op);
-    io_uring_prep_fallocate (sqe, s->fd, store_zero_mode (s, op->may_trim), (off_t) op->from,
-                             (off_t) (op->to - op->from));
+    io_uring_prep_fallocate (sqe, s->fd, op->mode, (off_t) op->from, (off_t) (op->to - op->from));
     submit_fault (op, sqe, SF_ZERO, op->from, op->to - op->from, false);
     return;
 
@@ -463,8 +467,8 @@ step_done (struct ring_op *ring, int res)
     begin (op, step);
     return;
   }
-  if (step == ST_FALLOCATE && res < 0 && store_learn (s, store_zero_mode (s, op->may_trim), -res)) {
-    begin (op, store_zero_mode (s, op->may_trim) == -1 ? ST_ZERO_MID : ST_FALLOCATE);
+  if (step == ST_FALLOCATE && res < 0 && store_learn (s, op->mode, -res)) {
+    begin (op, ST_FALLOCATE);
     return;
   }
   if (step == ST_LOST) {

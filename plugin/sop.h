@@ -49,7 +49,8 @@ struct sop {
   int error;
   uint64_t offset, length; /* as asked */
   uint64_t pos, end;       /* of the step's transfer */
-  uint64_t from, to;       /* SOP_ZERO: the part for fallocate */
+  uint64_t from, to;       /* SOP_ZERO: the part for fallocate, ... */
+  int mode;                /* ... and how it was asked: another operation may have learnt since */
   uint8_t *buf;            /* payload; in direct mode it stands at offset % align of a buffer with
                               room before and behind for whole units */
   uint8_t *at;             /* memory for pos */

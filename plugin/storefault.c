@@ -38,7 +38,8 @@ static const char *const op_names[RU_OPS] = { "read", "write", "flush", "meta-re
 static const struct {
   const char *name;
   int value;
-} error_names[] = { { "EIO", EIO }, { "ENOSPC", ENOSPC }, { "ENOMEM", ENOMEM }, { "EROFS", EROFS } };
+} error_names[] = { { "EIO", EIO }, { "ENOSPC", ENOSPC }, { "ENOMEM", ENOMEM }, { "EROFS", EROFS },
+                  { "EOPNOTSUPP", EOPNOTSUPP } };
 
 struct head {
   char magic[8];

@@ -13,8 +13,8 @@
  *                                 client, or for a digest)
  *   fail OP ERROR [after N] [times M] [half]
  *                                 OP: read, write, flush (also a write with FUA), meta-read,
- *                                 meta-write; ERROR: EIO, ENOSPC, ENOMEM, EROFS; after N good ones;
- *                                 M times, else always; half: the first half is written
+ *                                 meta-write; ERROR: EIO, ENOSPC, ENOMEM, EROFS, EOPNOTSUPP; after
+ *                                 N good ones; M times, else always; half: the first half is written
  *
  * The cache is an undo log.  Writes go to the store at once; what they overwrite is kept before,
  * in STORE.cache, which is mapped, so that it outlives the process whatever kills it.  A flush

@@ -258,6 +258,38 @@ no_space (enum store_direct direct, bool by_ring)
   store_destroy (&s);
 }
 
+/* Two trims under way whose way to give space back is refused: that says nothing of the next way, to zero a range. */
+static void
+refused_trims (void)
+{
+  struct ring r;
+  struct sop_env sop_env;
+  struct sop sops[2];
+  struct store s;
+
+  rules ("fail write EOPNOTSUPP times 2\n");
+  open_store (&s, STORE_DIRECT_OFF);
+  if (ring_init (&r) < 0 || sop_env_init (&sop_env, &r, &s) < 0)
+    abort ();
+  for (unsigned i = 0; i < 2; i++) {
+    if (sop_init (&sops[i], &sop_env, op_done) < 0)
+      abort ();
+    sop_start (&sops[i], SOP_ZERO, i * BLOCK, BLOCK, NULL, false, true);
+  }
+  for (unsigned i = 0; i < 100 && (sops[0].busy || sops[1].busy); i++) {
+    sop_run (&sop_env);
+    ring_wait (&r, 100);
+    ring_reap (&r, 16);
+  }
+  ok (!sops[0].busy && !sops[1].busy && op_error == 0, "two trims, each refused once, are done");
+  ok (s.no_punch && !s.no_zero_range, "of the next way to do them nothing bad is learnt");
+  for (unsigned i = 0; i < 2; i++)
+    sop_free (&sops[i]);
+  sop_env_free (&sop_env);
+  ring_exit (&r);
+  store_destroy (&s);
+}
+
 /* ---- killed at any instruction ------------------------------------------------------------ */
 
 /* What the child has done, in memory that outlives it.  Version v of a block is its number in each
@@ -499,6 +531,7 @@ main (void)
     no_space (STORE_DIRECT_OFF, by_ring);
     no_space (STORE_DIRECT_AUTO, by_ring);
   }
+  refused_trims ();
 
   /* Another boot: its opening is the loss. */
   rules ("cache 0\n");
