@@ -138,7 +138,7 @@ mlink_accepted (struct mlink *l, struct tlslink_ctx *ctx, const char *const *nam
 static void
 check_closed (struct mlink *l)
 {
-  if (l->state != LK_CLOSING || l->connect_busy || l->recv_busy || l->send_busy)
+  if (l->state != LK_CLOSING || l->connect_busy || l->recv_busy || l->send_busy || l->other_busy)
     return;
   ring_set_file (l->ring, l->index, -1);
   tlslink_free (l->tls);
@@ -154,13 +154,15 @@ mlink_close (struct mlink *l, const char *reason)
   if (l->state == LK_FREE || l->state == LK_ACCEPTING || l->state == LK_CLOSING)
     return;
   l->state = LK_CLOSING;
+  /* Until it is done it would hit whatever comes into this place. */
+  l->other_busy = l->connect_busy || l->recv_busy || l->send_busy;
   if (l->connect_busy) {
     sqe = ring_sqe (l->ring);
     io_uring_prep_cancel (sqe, &l->connect_op, 0);
     io_uring_sqe_set_data (sqe, &l->other_op);
     l->ring->pending++;
   }
-  else if (l->recv_busy || l->send_busy) {
+  else if (l->other_busy) {
     sqe = link_sqe (l, &l->other_op);
     io_uring_prep_shutdown (sqe, (int) l->index, SHUT_RDWR);
     sqe->flags |= IOSQE_FIXED_FILE;
@@ -175,6 +177,10 @@ mlink_close (struct mlink *l, const char *reason)
 static void
 other_done (struct ring_op *op, int res)
 {
+  struct mlink *l = container_of (op, struct mlink, other_op);
+
+  l->other_busy = false;
+  check_closed (l);
 }
 
 void

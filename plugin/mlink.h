@@ -49,7 +49,7 @@ struct mlink {
   bool is_server;
   bool told;      /* ops->closed was called */
   bool paused;    /* waits for room for a payload */
-  bool connect_busy, recv_busy, send_busy;
+  bool connect_busy, recv_busy, send_busy, other_busy;
   struct ring_op connect_op, recv_op, send_op, other_op;
   struct sockaddr_storage addr;
   socklen_t addr_len;
