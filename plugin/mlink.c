@@ -355,6 +355,7 @@ read_frames (struct mlink *l, uint64_t now_ms)
 void
 mlink_resume (struct mlink *l, uint64_t now_ms)
 {
+  const bool was_paused = l->paused;
   enum tlslink_state st;
   struct io_uring_sqe *sqe;
   uint8_t *buf;
@@ -370,6 +371,9 @@ mlink_resume (struct mlink *l, uint64_t now_ms)
   }
   if (l->state == LK_UP)
     read_frames (l, now_ms);
+  /* What has come since waits in the socket. */
+  if (was_paused && !l->paused)
+    l->heard_ms = now_ms;
   if (l->state != LK_TLS && l->state != LK_UP)
     return;
   st = tlslink_get_state (l->tls);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Connections of the mirror port without their TLS, which is a stub here that is up at once and reads what the test
- * gives it: a place is free only when nothing of the connection before is under way.
+ * gives it: a place is free only when nothing of the connection before is under way; a link that was paused is no
+ * silent one.
  */
 #include "config.h"
 
@@ -225,6 +226,35 @@ next_in_place (void)
   close (next);
 }
 
+static void
+paused (void)
+{
+  const struct wire_header h = { .type = WIRE_WRITE, .tenure = 1, .seq = 1, .length = sizeof room,
+                                 .payload_len = sizeof room };
+  const uint64_t later = 10 * LINK_DEAD_MS;
+  uint8_t header[WIRE_HEADER_LEN];
+  int peer = accepted (1000);
+
+  n_closed = 0;
+  wire_encode_header (&h, header);
+  plain = header;
+  plain_len = sizeof header;
+  mlink_resume (&l, 1000);
+  ok (l.paused, "no room for a payload: paused");
+  mlink_tick (&l, later);
+  is (l.state, LK_UP, "nobody expects to hear anything then");
+  has_room = true;
+  mlink_resume (&l, later);
+  ok (!l.paused, "room again");
+  mlink_tick (&l, later + 1);
+  is (l.state, LK_UP, "and time to hear something");
+  mlink_tick (&l, later + LINK_DEAD_MS + 1);
+  is (n_closed, 1, "but no more than always");
+  rounds (3);
+  is (l.state, LK_FREE, "free");
+  close (peer);
+}
+
 int
 main (void)
 {
@@ -232,6 +262,7 @@ main (void)
     return 1;
   mlink_init (&l, &ring, 0, &ops, NULL);
   next_in_place ();
+  paused ();
   ring_exit (&ring);
   return tap_done ();
 }
