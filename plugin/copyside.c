@@ -551,7 +551,8 @@ accept_done (struct ring_op *op, int res)
     names[i] = c->peers[i];
   l->conn = ++c->next_conn;
   l->site = e->site;
-  if (c->stopping || mlink_accepted (l, e->tls, names, c->n_peers, COPY_OUT_BYTES, e->now_ms) < 0) {
+  /* Without names TLS would take any node of the cluster. */
+  if (c->stopping || c->n_peers == 0 || mlink_accepted (l, e->tls, names, c->n_peers, COPY_OUT_BYTES, e->now_ms) < 0) {
     ring_set_file (&e->ring, l->index, -1);
     l->state = LK_FREE;
   }

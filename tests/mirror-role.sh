@@ -32,6 +32,19 @@ mirror_ctl n2
 refused n2 locked '"cmd":"role","role":"production","tenure":2,"record":'"$(sed 's/"tenure":1/"tenure":2/' n0/record)"
 stop_pid "$PID_n2"
 
+# The mirror port, once it is told that nobody may be at the other end: no node comes in, whatever its certificate.
+greeted () # by the copy at n1
+{
+  timeout 5 openssl s_client -brief -connect "127.0.0.1:$PORT_n1" -CAfile pki/ca-cert.pem -cert pki/n2-cert.pem \
+    -key pki/n2-key.pem </dev/null >s_client.out 2>&1
+  grep -q "CONNECTION ESTABLISHED" s_client.out
+}
+greeted || fail "its mirror port does not speak TLS: $(cat s_client.out)"
+tell n1 '"cmd":"record","peers":[]'
+! greeted || fail "without a list of peers every node of the cluster is one"
+tell n1 '"cmd":"record","peers":["n0","n1"]'
+greeted || fail "no peer comes in any more: $(cat s_client.out)"
+
 # S3, and the lock again.
 expect_fail timeout 10 "$CRG_NBDKIT" -f -U "$tmp/x.sock" "$PLUGIN" name=payroll store="$tmp/n0/store" role=production 2>err
 grep -q "another process has it open" err || fail "$(cat err)"
