@@ -484,9 +484,10 @@ listen_done (struct ring_op *op, int res)
   struct control_conn *c = NULL;
   uid_t uid = (uid_t) -1;
 
-  arm (e, &ctl->op, ctl->fd, POLLIN);
+  ctl->polling = fd >= 0;
   if (fd < 0)
-    return;
+    return; /* armed again by the next tick: no descriptor is left, and whoever waits makes it ready at once */
+  arm (e, &ctl->op, ctl->fd, POLLIN);
   if (jsonl_peer (fd, NULL, &uid, NULL) < 0 || (uid != 0 && uid != geteuid ())) {
     log_line ("controller: user %u may not control this plugin", (unsigned) uid);
     close (fd);
@@ -531,7 +532,7 @@ control_start (struct engine *e, char *err, size_t errlen)
     snprintf (err, errlen, "control=%s", e->ia->p.control);
     return ctl->fd;
   }
-  arm (e, &ctl->op, ctl->fd, POLLIN);
+  control_tick (e);
   return 0;
 }
 
@@ -554,6 +555,17 @@ control_stop (struct engine *e)
     close (ctl->fd);
     unlink (e->ia->p.control);
   }
+}
+
+void
+control_tick (struct engine *e)
+{
+  struct control *ctl = &e->control;
+
+  if (ctl->polling)
+    return;
+  ctl->polling = true;
+  arm (e, &ctl->op, ctl->fd, POLLIN);
 }
 
 void

@@ -399,6 +399,7 @@ round_tick (struct engine *e)
     mlink_tick (&e->links[i], e->now_ms);
   prod_tick (e);
   copyside_tick (e);
+  control_tick (e);
   if (!e->store_told && atomic_load (&e->ia->store.failed) != 0) {
     struct repl_event ev = { .kind = RE_STORE_FAILED, .reason = "a flush of the production store failed" };
 

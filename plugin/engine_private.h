@@ -234,6 +234,7 @@ struct control_conn {
 struct control {
   int fd;
   struct ring_op op;
+  bool polling;
   struct control_conn conns[CONTROL_MAX_CONNS];
   struct control_conn *current;
   uint32_t serial;
@@ -426,5 +427,6 @@ extern void control_ok (struct engine *e, uint32_t serial, json_int_t id, json_t
 extern void control_error (struct engine *e, uint32_t serial, json_int_t id, const char *code,
                            const char *fmt, ...) UTIL_PRINTF (5, 6);
 extern void control_round (struct engine *e);
+extern void control_tick (struct engine *e);
 
 #endif /* IASP_ENGINE_PRIVATE_H */

@@ -5,7 +5,7 @@
 # refused; role=production by hand is refused on it (S3); release, promotion and the way back.
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/pair-functions.sh"
-requires qemu-io nbdinfo openssl cmp
+requires qemu-io nbdinfo openssl cmp prlimit
 requires_plugin
 cd "$tmp"
 
@@ -68,6 +68,19 @@ for tenure in 2 3; do
   mirror_node n0 0
   mirror_ctl n0
 done
+
+# No descriptor is left for a new controller: the engine waits for one, and takes no processor for it.
+ticks () { awk '{ print $14 + $15 }' "/proc/$PID_n1/stat"; }
+limit=$(prlimit --pid "$PID_n1" --nofile --output SOFT --noheadings)
+prlimit --pid "$PID_n1" --nofile=3:
+mirror_ctl n1
+sleep 0.3
+before=$(ticks)
+sleep 1
+spent=$(($(ticks) - before))
+[ $spent -le 5 ] || fail "the engine took $spent ticks of the processor in a second in which it could do nothing"
+prlimit --pid "$PID_n1" --nofile="${limit// }":
+status n1
 
 # Promotion in place at a switchover, the old production mirrors back.
 sed 's/"tenure":1/"tenure":2/; s/"production_site":0/"production_site":1/' n0/record >record2
