@@ -11,8 +11,8 @@
  * healthy, quiet and equal.  A seed that breaks a rule is named with the rule; --shrink looks for
  * the fewest nodes, IASPs, faults and steps that still break it (shrink.c), and prints the options
  * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses, as --with KIND is
- * (a fault, or `peer`, `access` and `leases`, which are no faults: what the world is), --history K gives another history of its
- * mix, which --mix prints.  --lying-disks is beyond what is promised: disks
+ * (a fault, or `peer`, `access` and `leases`, which are no faults: what the world is), --history K gives another
+ * history of its mix, which --mix prints.  --lying-disks is beyond what is promised: disks
  * that answer a flush and have nothing flushed, to see that the checkers notice.
  */
 #include <inttypes.h>
