@@ -18,7 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <qb/qbdefs.h>
+#include <qb/qbloop.h>
 
 #include "common/ident.h"
 #include "common/util-posix.h"
@@ -235,6 +239,25 @@ process_find (const struct process_place *place, int *pidfd)
     return 0;
   }
   return pid;
+}
+
+static int
+on_end (int pidfd, int revents, void *loop)
+{
+  siginfo_t info;
+
+  (void) revents;
+  waitid (P_PIDFD, (id_t) pidfd, &info, WEXITED | WNOHANG); /* of somebody else's it is none */
+  qb_loop_poll_del (loop, pidfd);
+  close (pidfd);
+  return 0;
+}
+
+void
+process_reap (struct qb_loop *loop, int pidfd)
+{
+  if (qb_loop_poll_add (loop, QB_LOOP_LOW, pidfd, POLLIN, loop, on_end) < 0)
+    close (pidfd);
 }
 
 unsigned

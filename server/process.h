@@ -23,5 +23,8 @@ extern pid_t process_start (const struct plugin_spec *spec, const struct process
 /* The process that the pid file names, if it is an nbdkit with this control
  * socket, and a pidfd of it; else 0, and a stale pid file is removed. */
 extern pid_t process_find (const struct process_place *place, int *pidfd);
+/* Of a process that is about to end, and that nobody looks after any more: takes the pidfd, and when it has ended
+ * reaps it, if it is a child. */
+extern void process_reap (struct qb_loop *loop, int pidfd);
 
 #endif

@@ -226,7 +226,8 @@ on_exit_of_process (struct plugin *p)
   qb_loop_poll_del (p->loop, p->pidfd);
   close (p->pidfd);
   p->pidfd = -1;
-  if (p->is_child && waitpid (p->pid, &status, WNOHANG) == p->pid) {
+  /* Also an adopted one may be a child of ours: of the same crgd, whose shell of the CRG began anew. */
+  if (waitpid (p->pid, &status, WNOHANG) == p->pid) {
     if (WIFSIGNALED (status))
       snprintf (reason, sizeof reason, "the plugin's process %d was killed by signal %d",
                 (int) p->pid, WTERMSIG (status));
@@ -297,8 +298,10 @@ spawn (struct plugin *p)
   pid = process_start (&p->spec, &p->place);
   if (pid < 0 || !watch_process (p, pid, (int) syscall (SYS_pidfd_open, pid, 0), true)) {
     log_error ("%s: can't start %s: %s", p->spec.iasp, p->spec.nbdkit, strerror (errno));
-    if (pid > 0)
+    if (pid > 0) {
       kill (pid, SIGKILL);
+      waitpid (pid, NULL, 0);
+    }
     p->retry_at_ms = clock_boottime_ms () + PLUGIN_RETRY_MAX_MS;
     return;
   }
@@ -457,6 +460,7 @@ plugin_kill (struct plugin *p)
   if (p->phase == PH_IDLE)
     return;
   log_warning ("%s: process %d has not ended in time; it is killed", p->spec.iasp, (int) p->pid);
+  supervise_set_phase (p, PH_KILLING);
   supervise_send_signal (p, SIGKILL);
 }
 
@@ -469,7 +473,10 @@ plugin_free (struct plugin *p)
   qb_loop_timer_del (p->loop, p->timer);
   if (p->pidfd >= 0) {
     qb_loop_poll_del (p->loop, p->pidfd);
-    close (p->pidfd);
+    if (p->phase == PH_QUITTING || p->phase == PH_TERMING || p->phase == PH_KILLING)
+      process_reap (p->loop, p->pidfd);
+    else
+      close (p->pidfd);
   }
   supervise_forget_early (p);
   json_decref (p->record);

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The supervisor of a plugin process against a process that only speaks as one: whatever becomes of the shell of its
+ * CRG, no process is lost and none is left unreaped (S3).  The nbdkit of this test is a copy of this program, which in
+ * that name answers on its control socket; files beside that socket say how.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <qb/qbdefs.h>
+#include <qb/qblog.h>
+#include <qb/qbloop.h>
+
+#include "common/clock.h"
+#include "server/probe.h"
+#include "server/process.h"
+#include "server/supervise.h"
+#include "tests/tap.h"
+
+static char dir[200];
+static qb_loop_t *loop;
+static struct {
+  unsigned n;
+  enum host_role role;
+  bool ok;
+  char reason[CRG_REASON_MAX + 1];
+} hosted;
+
+/* ---- words ----------------------------------------------------------------------------- */
+
+static const char *
+at (const char *name)
+{
+  static char path[4][300];
+  static unsigned turn;
+
+  turn = (turn + 1) % ARRAY_SIZE (path);
+  snprintf (path[turn], sizeof path[turn], "%s/%s", dir, name);
+  return path[turn];
+}
+
+static void
+copy_program (const char *name)
+{
+  static char buf[1 << 16];
+  int in = open ("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  int out = open (at (name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
+  ssize_t n;
+
+  while ((n = read (in, buf, sizeof buf)) > 0)
+    if (write (out, buf, (size_t) n) != n)
+      abort ();
+  if (n < 0 || close (in) < 0 || close (out) < 0)
+    abort ();
+}
+
+/* Not even a zombie. */
+static bool
+is_gone (pid_t pid)
+{
+  return kill (pid, 0) < 0 && errno == ESRCH;
+}
+
+static void
+clear (void)
+{
+  static const char *const files[] = { "x.pid", "x.ctl", "x.log", "mute" };
+
+  for (unsigned i = 0; i < ARRAY_SIZE (files); i++)
+    unlink (at (files[i]));
+  memset (&hosted, 0, sizeof hosted);
+}
+
+/* ---- nbdkit ---------------------------------------------------------------------------- */
+
+static const char *
+argument (char **argv, const char *key)
+{
+  for (; *argv; argv++)
+    if (strncmp (*argv, key, strlen (key)) == 0)
+      return *argv + strlen (key);
+  return "";
+}
+
+static void
+answer (FILE *fp, const char *line, const char *lineage, char *role, size_t role_len)
+{
+  json_t *req = json_loads (line, 0, NULL);
+  const char *cmd = json_string_value (json_object_get (req, "cmd"));
+
+  if (cmd && strcmp (cmd, "role") == 0)
+    snprintf (role, role_len, "%s", json_string_value (json_object_get (req, "role")));
+  fprintf (fp, "{\"v\":1, \"id\":%lld, \"ok\":true, \"role\":\"%s\", \"tenure\":1, \"lineage\":\"%s\"}\n",
+           (long long) json_integer_value (json_object_get (req, "id")), role, lineage);
+  fflush (fp);
+  json_decref (req);
+}
+
+static int
+be_nbdkit (char **argv)
+{
+  struct sockaddr_un addr = { .sun_family = AF_UNIX };
+  const char *path = argument (argv, "control=");
+  char line[16384], mute[300], role[32] = "none";
+  int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+
+  signal (SIGPIPE, SIG_IGN);
+  snprintf (mute, sizeof mute, "%s", path);
+  snprintf (strrchr (mute, '/') + 1, 5, "mute");
+  while (access (mute, F_OK) == 0)
+    usleep (5000);
+  snprintf (addr.sun_path, sizeof addr.sun_path, "%s", path);
+  if (bind (fd, (struct sockaddr *) &addr, sizeof addr) < 0 || listen (fd, 5) < 0)
+    return 1;
+  for (;;) {
+    int conn = accept (fd, NULL, NULL);
+    FILE *in = fdopen (conn, "r"), *out = fdopen (dup (conn), "w");
+
+    while (in && out && fgets (line, sizeof line, in))
+      answer (out, line, argument (argv, "lineage="), role, sizeof role);
+    fclose (in);
+    fclose (out);
+  }
+}
+
+/* ---- the supervisor and its loop ------------------------------------------------------- */
+
+void
+export_check (const void *arg, void *result)
+{
+  (void) arg;
+  ((struct export_check *) result)->ok = true;
+}
+
+static void
+on_hosted (void *opaque, enum host_role role, uint64_t tenure, bool ok_, const char *reason, json_t *info)
+{
+  (void) opaque;
+  (void) tenure;
+  (void) info;
+  hosted.n++;
+  hosted.role = role;
+  hosted.ok = ok_;
+  snprintf (hosted.reason, sizeof hosted.reason, "%s", reason);
+}
+
+static void
+on_drained (void *opaque, bool ok_, const char *reason)
+{
+  (void) opaque;
+  (void) ok_;
+  (void) reason;
+}
+
+static void
+on_event (void *opaque, const char *event, json_t *obj)
+{
+  (void) opaque;
+  (void) event;
+  (void) obj;
+}
+
+static void
+on_changed (void *opaque)
+{
+  (void) opaque;
+}
+
+static void
+on_died (void *opaque, const char *reason)
+{
+  (void) opaque;
+  (void) reason;
+}
+
+static struct plugin_spec
+make_spec (void)
+{
+  struct plugin_spec spec = { .crg = "payroll", .iasp = "x", .node = "p1", .site = "rome", .node_id = 1,
+                              .lineage = { 1 }, .size = 1 << 20, .dirty_block = 65536, .threads = 1,
+                              .export_addr = "127.0.0.1", .plugin = "iasp", .store = "/nowhere" };
+
+  snprintf (spec.nbdkit, sizeof spec.nbdkit, "%s", at ("nbdkit"));
+  snprintf (spec.run_dir, sizeof spec.run_dir, "%s", dir);
+  return spec;
+}
+
+static struct plugin *
+new_plugin (void)
+{
+  static const struct plugin_callbacks cb = { on_hosted, on_drained, on_event, on_changed, on_died };
+  struct plugin_spec spec = make_spec ();
+
+  return plugin_new (loop, &spec, &cb, NULL);
+}
+
+static void
+on_stop (void *opaque)
+{
+  (void) opaque;
+  qb_loop_stop (loop);
+}
+
+/* The loop runs until that is so, or for 10 s. */
+#define run_until(cond)                                                                                 \
+  ({                                                                                                    \
+    uint64_t end_ = clock_boottime_ms () + 10000;                                                       \
+    while (!(cond) && clock_boottime_ms () < end_) {                                                    \
+      qb_loop_timer_add (loop, QB_LOOP_HIGH, 5 * (uint64_t) QB_TIME_NS_IN_MSEC, NULL, on_stop, NULL);   \
+      qb_loop_run (loop);                                                                               \
+    }                                                                                                   \
+    (cond);                                                                                             \
+  })
+
+/* A process that has its role. */
+static struct plugin *
+host (void)
+{
+  struct plugin *p = new_plugin ();
+
+  plugin_want (p, HOST_MIRROR, 1);
+  ok (run_until (hosted.n > 0) && hosted.ok && hosted.role == HOST_MIRROR, "a process has its role");
+  return p;
+}
+
+/* ---- the cases ------------------------------------------------------------------------- */
+
+/* The shell of the CRG begins anew in the same crgd: what it adopts is its own child. */
+static void
+is_reaped_after_adoption (void)
+{
+  struct plugin *p = host ();
+  pid_t pid = plugin_pid (p);
+
+  plugin_free (p);
+  p = new_plugin ();
+  ok (plugin_adopt (p) && plugin_pid (p) == pid, "it is adopted by the next shell of the same crgd");
+  hosted.n = 0;
+  ok (run_until (hosted.n > 0) && hosted.ok && hosted.role == HOST_MIRROR, "and has its role");
+  plugin_want (p, HOST_NONE, 1);
+  ok (run_until (hosted.n > 1) && hosted.ok && hosted.role == HOST_NONE, "it is ended");
+  ok (is_gone (pid), "and reaped");
+  plugin_free (p);
+  clear ();
+}
+
+static void
+is_reaped_when_forgotten (void)
+{
+  struct plugin *p = host ();
+  pid_t pid = plugin_pid (p);
+
+  plugin_kill (p);
+  plugin_free (p);
+  ok (run_until (is_gone (pid)), "one that is killed and forgotten is reaped");
+  clear ();
+}
+
+int
+main (int argc, char **argv)
+{
+  char cwd[150];
+
+  if (argc > 1 && strcmp (strrchr (argv[0], '/') ?: "", "/nbdkit") == 0)
+    return be_nbdkit (argv);
+  if (!getcwd (cwd, sizeof cwd))
+    abort ();
+  /* Short: it is the place of a socket. */
+  snprintf (dir, sizeof dir, "%s/sup-XXXXXX", cwd);
+  if (!mkdtemp (dir))
+    abort ();
+  qb_log_init ("unit-supervise", LOG_DAEMON, LOG_EMERG);
+  qb_log_ctl (QB_LOG_SYSLOG, QB_LOG_CONF_ENABLED, QB_FALSE);
+  signal (SIGPIPE, SIG_IGN);
+  loop = qb_loop_create ();
+  copy_program ("nbdkit");
+  is_reaped_after_adoption ();
+  is_reaped_when_forgotten ();
+  unlink (at ("nbdkit"));
+  rmdir (dir);
+  qb_loop_destroy (loop);
+  qb_log_fini ();
+  return tap_done ();
+}
