@@ -339,6 +339,10 @@
 #define PLUGIN_EARLY_EVENTS 32
 /* A plugin opens its control socket within this time after its start, or is started again. */
 #define PLUGIN_START_MS 10000
+/* Whose process a pid file names is looked at so often, so far apart, when that can't be said yet: between fork and
+ * execve lie a few system calls. */
+#define PROCESS_LOOKS   10
+#define PROCESS_LOOK_MS 10
 /* Answer to `role`: opening a store and writing its superblock twice, on a slow disk. */
 #define PLUGIN_ROLE_MS 15000
 /* Unanswered `status` in a row, PLUGIN_ROLE_MS each, after which a process hangs for good: it is

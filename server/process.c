@@ -192,10 +192,29 @@ read_pid_file (const char *path)
   return pid > 1 ? (pid_t) pid : 0;
 }
 
+enum whose { OURS, ANOTHER, UNKNOWN };
+
+static enum whose
+what_cant_be_read (void)
+{
+  return errno == ENOENT || errno == ESRCH ? ANOTHER : UNKNOWN; /* gone, or not now */
+}
+
+/* A child of a crgd, before it is run. */
+static bool
+is_to_be_run (pid_t pid, const char *exe)
+{
+  char own[CRG_PATH_MAX + 1];
+  ssize_t n = readlink ("/proc/self/exe", own, sizeof own - 1);
+
+  own[MAX (n, 0)] = '\0';
+  return pid != getpid () && strcmp (own, exe) == 0;
+}
+
 /* Is it an nbdkit that serves this control socket?  Its own command line and
  * executable say so; a reused process id does not pass. */
-static bool
-is_our_process (pid_t pid, const char *ctl_path)
+static enum whose
+whose_process (pid_t pid, const char *ctl_path)
 {
   char path[64], exe[CRG_PATH_MAX + 1], cmdline[16384], want[CRG_PATH_MAX + 96];
   CLEANUP_CLOSE int fd = -1;
@@ -204,41 +223,48 @@ is_our_process (pid_t pid, const char *ctl_path)
 
   snprintf (path, sizeof path, "/proc/%d/exe", (int) pid);
   n = readlink (path, exe, sizeof exe - 1);
-  if (n <= 0)
-    return false;
+  if (n < 0)
+    return what_cant_be_read ();
   exe[n] = '\0';
   base = strrchr (exe, '/');
-  if (base == NULL || strncmp (base + 1, "nbdkit", 6) != 0)
-    return false;
   snprintf (path, sizeof path, "/proc/%d/cmdline", (int) pid);
   fd = open (path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return false;
-  n = read (fd, cmdline, sizeof cmdline - 1);
-  if (n <= 0)
-    return false;
+  n = fd < 0 ? -1 : read (fd, cmdline, sizeof cmdline - 1);
+  if (n < 0)
+    return what_cant_be_read ();
+  if (n == 0)
+    return UNKNOWN; /* in the middle of its execve */
   cmdline[n] = '\0';
   snprintf (want, sizeof want, "control=%s", ctl_path);
   for (const char *arg = cmdline; arg < cmdline + n; arg += strlen (arg) + 1)
     if (strcmp (arg, want) == 0)
-      return true;
-  return false;
+      return base && strncmp (base + 1, "nbdkit", 6) == 0 ? OURS : UNKNOWN; /* a script that will run it */
+  return is_to_be_run (pid, exe) ? UNKNOWN : ANOTHER;
 }
 
 pid_t
 process_find (const struct process_place *place, int *pidfd)
 {
   pid_t pid = read_pid_file (place->pid_path);
+  enum whose whose = UNKNOWN;
 
   *pidfd = pid ? (int) syscall (SYS_pidfd_open, pid, 0) : -1;
-  if (*pidfd < 0)
-    return 0;
-  if (!is_our_process (pid, place->ctl_path)) {
-    close (*pidfd);
-    unlink (place->pid_path);
+  if (*pidfd < 0) {
+    if (pid && errno == ESRCH)
+      unlink (place->pid_path);
     return 0;
   }
-  return pid;
+  for (unsigned i = 0; i < PROCESS_LOOKS && whose == UNKNOWN; i++) {
+    if (i > 0)
+      poll (NULL, 0, PROCESS_LOOK_MS);
+    whose = whose_process (pid, place->ctl_path);
+  }
+  if (whose == OURS)
+    return pid;
+  close (*pidfd);
+  if (whose == ANOTHER)
+    unlink (place->pid_path);
+  return 0;
 }
 
 static int
@@ -294,9 +320,9 @@ plugin_end_strays (const char *run_dir, bool (*is_ours) (void *, const char *), 
           break;
       }
       close (pidfd);
+      unlink (place.pid_path);
       ended++;
     }
-    unlink (place.pid_path);
   }
   if (d)
     closedir (d);

@@ -21,7 +21,9 @@ extern void process_place (struct process_place *place, const char *run_dir, con
  * Its process id, or -1 and errno. */
 extern pid_t process_start (const struct plugin_spec *spec, const struct process_place *place);
 /* The process that the pid file names, if it is an nbdkit with this control
- * socket, and a pidfd of it; else 0, and a stale pid file is removed. */
+ * socket, and a pidfd of it; else 0, and a pid file that is certainly stale is
+ * removed.  Waits for at most PROCESS_LOOKS * PROCESS_LOOK_MS, for one that is
+ * about to become it. */
 extern pid_t process_find (const struct process_place *place, int *pidfd);
 /* Of a process that is about to end, and that nobody looks after any more: takes the pidfd, and when it has ended
  * reaps it, if it is a child. */

@@ -283,6 +283,7 @@ watch_process (struct plugin *p, pid_t pid, int pidfd, bool is_child)
   p->pid = pid;
   p->pidfd = pidfd;
   p->is_child = is_child;
+  p->was_asked = false;
   return true;
 }
 
@@ -473,6 +474,11 @@ plugin_free (struct plugin *p)
   qb_loop_timer_del (p->loop, p->timer);
   if (p->pidfd >= 0) {
     qb_loop_poll_del (p->loop, p->pidfd);
+    /* It may not be nbdkit yet, nor have written its pid file: nobody would find it, and it has no role yet. */
+    if (p->is_child && p->phase == PH_STARTING && !p->was_asked) {
+      supervise_set_phase (p, PH_KILLING);
+      supervise_send_signal (p, SIGKILL);
+    }
     if (p->phase == PH_QUITTING || p->phase == PH_TERMING || p->phase == PH_KILLING)
       process_reap (p->loop, p->pidfd);
     else

@@ -72,7 +72,8 @@ extern struct plugin *plugin_new (struct qb_loop *loop, const struct plugin_spec
 extern void plugin_respec (struct plugin *p, const struct plugin_spec *spec);
 /* At once, if it hasn't ended yet; before it is forgotten. */
 extern void plugin_kill (struct plugin *p);
-/* Forgets it; a process that runs goes on (a later crgd adopts it). */
+/* Forgets it; a process that runs goes on (a later crgd adopts it), unless it was
+ * started and has not been asked anything yet. */
 extern void plugin_free (struct plugin *p);
 
 /* The role that the process shall have; NONE ends it. */

@@ -356,6 +356,7 @@ supervise_try_control (struct plugin *p)
 
   p->ctl = pluginctl_connect (p->loop, p->place.ctl_path, &cb, p);
   if (p->ctl) {
+    p->was_asked = true;
     supervise_set_phase (p, PH_ASKING);
     pluginctl_call (p->ctl, supervise_request ("status"), PLUGIN_ROLE_MS, on_asked, p);
   }

@@ -54,6 +54,7 @@ struct plugin {
   pid_t pid;
   int pidfd;
   bool is_child;
+  bool was_asked;   /* this process, over its control socket */
   struct pluginctl *ctl;
   uint64_t phase_ms, retry_at_ms;
   unsigned deaths, refusals, asks_lost;

@@ -47,6 +47,21 @@ at (const char *name)
   return path[turn];
 }
 
+static bool
+is_there (const char *name)
+{
+  return access (at (name), F_OK) == 0;
+}
+
+static void
+make (const char *name, const char *text)
+{
+  int fd = open (at (name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+  if (fd < 0 || write (fd, text, strlen (text)) != (ssize_t) strlen (text) || close (fd) < 0)
+    abort ();
+}
+
 static void
 copy_program (const char *name)
 {
@@ -72,7 +87,7 @@ is_gone (pid_t pid)
 static void
 clear (void)
 {
-  static const char *const files[] = { "x.pid", "x.ctl", "x.log", "mute" };
+  static const char *const files[] = { "x.pid", "x.ctl", "x.log", "mute", "go", "wrap", "wrapped" };
 
   for (unsigned i = 0; i < ARRAY_SIZE (files); i++)
     unlink (at (files[i]));
@@ -264,6 +279,87 @@ is_reaped_when_forgotten (void)
   clear ();
 }
 
+/* It may not even be nbdkit yet, so that nobody could find it. */
+static void
+is_forgotten_before_asked (void)
+{
+  struct plugin *p = new_plugin ();
+  pid_t pid;
+
+  make ("mute", "");
+  plugin_want (p, HOST_MIRROR, 1);
+  pid = plugin_pid (p);
+  ok (pid > 0 && !is_gone (pid), "a process is started, and has not been asked anything");
+  plugin_free (p);
+  ok (run_until (is_gone (pid)), "it is ended and reaped when it is forgotten");
+  p = new_plugin ();
+  plugin_want (p, HOST_MIRROR, 1);
+  pid = plugin_pid (p);
+  ok (run_until (is_there ("x.pid")), "another one is started");
+  unlink (at ("mute"));
+  ok (run_until (hosted.n > 0) && hosted.ok, "which has its role");
+  plugin_free (p);
+  ok (!is_gone (pid), "and is left to the next crgd");
+  kill (pid, SIGKILL);
+  waitpid (pid, NULL, 0);
+  clear ();
+}
+
+static void
+wait_for (const char *name)
+{
+  while (!is_there (name))
+    usleep (2000);
+}
+
+/* A crgd dies after its fork. */
+static void
+is_found_before_it_is_run (void)
+{
+  struct plugin_spec spec = make_spec ();
+  struct process_place place;
+  char text[32], control[400], script[800];
+  pid_t pid, stranger;
+  int pidfd;
+
+  process_place (&place, spec.run_dir, spec.iasp);
+  snprintf (control, sizeof control, "control=%s", place.ctl_path);
+  snprintf (script, sizeof script, ": >%s; until [ -e %s ]; do sleep 0.01; done; exec %s \"$@\"", at ("wrapped"),
+            at ("go"), at ("nbdkit"));
+  pid = fork ();
+  if (pid == 0) {
+    wait_for ("wrap");
+    execl ("/bin/sh", "sh", "-c", script, "sh", control, "lineage=", NULL);
+    _exit (127);
+  }
+  make ("mute", "");
+  snprintf (text, sizeof text, "%d\n", (int) pid);
+  make ("x.pid", text);
+  ok (process_find (&place, &pidfd) == 0, "what is no nbdkit yet is not taken over");
+  ok (is_there ("x.pid"), "but not forgotten either");
+  make ("wrap", "");
+  ok (run_until (is_there ("wrapped")) && process_find (&place, &pidfd) == 0 && is_there ("x.pid"),
+      "nor is a script that is to run it");
+  make ("go", "");
+  ok (run_until (process_find (&place, &pidfd) == pid), "when it is, it is found");
+  close (pidfd);
+  kill (pid, SIGKILL);
+  waitpid (pid, NULL, 0);
+  ok (process_find (&place, &pidfd) == 0 && !is_there ("x.pid"), "when it is gone, its file is removed");
+
+  stranger = fork ();
+  if (stranger == 0) {
+    execlp ("sleep", "sleep", "60", NULL);
+    _exit (127);
+  }
+  snprintf (text, sizeof text, "%d\n", (int) stranger);
+  make ("x.pid", text);
+  ok (run_until (process_find (&place, &pidfd) == 0 && !is_there ("x.pid")), "another program's number is not ours");
+  ok (kill (stranger, SIGKILL) == 0, "which goes on");
+  waitpid (stranger, NULL, 0);
+  clear ();
+}
+
 int
 main (int argc, char **argv)
 {
@@ -284,6 +380,8 @@ main (int argc, char **argv)
   copy_program ("nbdkit");
   is_reaped_after_adoption ();
   is_reaped_when_forgotten ();
+  is_forgotten_before_asked ();
+  is_found_before_it_is_run ();
   unlink (at ("nbdkit"));
   rmdir (dir);
   qb_loop_destroy (loop);
