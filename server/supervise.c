@@ -362,6 +362,23 @@ drive_ready (struct plugin *p)
   }
 }
 
+/* Said once for each want: the group asks again, and hears it so much later if it is there still. */
+static void
+cant_be_killed (struct plugin *p)
+{
+  static const char reason[] = "its process can't be killed: it waits for its store in the kernel";
+
+  if (p->want_role != HOST_NONE)
+    supervise_give_up (p, reason);
+  else if (p->want_answer) {
+    if (strcmp (p->trouble, reason) != 0)
+      log_error ("%s: not ended: %s", p->spec.iasp, reason);
+    supervise_trouble (p, reason);
+    supervise_set_phase (p, PH_KILLING);
+    supervise_report_hosted (p, HOST_NONE, p->want_tenure, false, reason, NULL);
+  }
+}
+
 void
 supervise_drive (struct plugin *p)
 {
@@ -412,8 +429,8 @@ supervise_drive (struct plugin *p)
     }
     return;
   case PH_KILLING:
-    if (p->want_role != HOST_NONE && now - p->phase_ms > PLUGIN_KILL_MS)
-      supervise_give_up (p, "its process can't be killed: it waits for its store in the kernel");
+    if (now - p->phase_ms > PLUGIN_KILL_MS)
+      cant_be_killed (p);
     return;
   }
 }

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -128,6 +129,7 @@ be_nbdkit (char **argv)
   int fd = socket (AF_UNIX, SOCK_STREAM, 0);
 
   signal (SIGPIPE, SIG_IGN);
+  alarm (60); /* whatever becomes of the test */
   snprintf (mute, sizeof mute, "%s", path);
   snprintf (strrchr (mute, '/') + 1, 5, "mute");
   while (access (mute, F_OK) == 0)
@@ -144,6 +146,18 @@ be_nbdkit (char **argv)
     fclose (in);
     fclose (out);
   }
+}
+
+/* ---- a process that hangs in the kernel ------------------------------------------------- */
+
+static bool cant_be_signalled;
+long __real_syscall (long number, ...);
+long __wrap_syscall (long number, long a, long b, long c, long d);
+
+long
+__wrap_syscall (long number, long a, long b, long c, long d)
+{
+  return number == SYS_pidfd_send_signal && cant_be_signalled ? 0 : __real_syscall (number, a, b, c, d);
 }
 
 /* ---- the supervisor and its loop ------------------------------------------------------- */
@@ -360,6 +374,26 @@ is_found_before_it_is_run (void)
   clear ();
 }
 
+static void
+cant_be_killed (void)
+{
+  struct plugin *p = host ();
+  pid_t pid = plugin_pid (p);
+
+  cant_be_signalled = true;
+  hosted.n = 0;
+  plugin_want (p, HOST_NONE, 1);
+  ok (run_until (hosted.n > 0) && !hosted.ok && hosted.role == HOST_NONE, "it is said that it can't be ended");
+  ok (strstr (hosted.reason, "can't be killed") != NULL && plugin_is_alive (p), "and why");
+  plugin_want (p, HOST_NONE, 1);
+  is (hosted.n, 1, "asked again, it is not said at once");
+  kill (pid, SIGKILL);
+  ok (run_until (hosted.n > 1) && hosted.ok && hosted.role == HOST_NONE && is_gone (pid), "it ends after all");
+  cant_be_signalled = false;
+  plugin_free (p);
+  clear ();
+}
+
 int
 main (int argc, char **argv)
 {
@@ -382,6 +416,7 @@ main (int argc, char **argv)
   is_reaped_when_forgotten ();
   is_forgotten_before_asked ();
   is_found_before_it_is_run ();
+  cant_be_killed ();
   unlink (at ("nbdkit"));
   rmdir (dir);
   qb_loop_destroy (loop);
