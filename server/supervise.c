@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -287,15 +288,32 @@ watch_process (struct plugin *p, pid_t pid, int pidfd, bool is_child)
   return true;
 }
 
+/* What an earlier process has left.  False: something else is there, which an operator may need. */
+static bool
+remove_socket (const char *path)
+{
+  struct stat st;
+
+  if (lstat (path, &st) == 0 && !S_ISSOCK (st.st_mode))
+    return false;
+  unlink (path);
+  return true;
+}
+
 static void
 spawn (struct plugin *p)
 {
+  char reason[2 * CRG_PATH_MAX];
   pid_t pid;
 
   p->spec = p->next_spec;
   unlink (p->place.ctl_path);
-  if (p->spec.export_unix[0])
-    unlink (p->spec.export_unix);
+  if (p->spec.export_unix[0] && !remove_socket (p->spec.export_unix)) {
+    snprintf (reason, sizeof reason, "its export unix:%s: what is there is no socket; take it away",
+              p->spec.export_unix);
+    supervise_give_up (p, reason);
+    return;
+  }
   pid = process_start (&p->spec, &p->place);
   if (pid < 0 || !watch_process (p, pid, (int) syscall (SYS_pidfd_open, pid, 0), true)) {
     log_error ("%s: can't start %s: %s", p->spec.iasp, p->spec.nbdkit, strerror (errno));

@@ -88,7 +88,7 @@ is_gone (pid_t pid)
 static void
 clear (void)
 {
-  static const char *const files[] = { "x.pid", "x.ctl", "x.log", "mute", "go", "wrap", "wrapped" };
+  static const char *const files[] = { "x.pid", "x.ctl", "x.log", "mute", "go", "export", "wrap", "wrapped" };
 
   for (unsigned i = 0; i < ARRAY_SIZE (files); i++)
     unlink (at (files[i]));
@@ -223,12 +223,19 @@ make_spec (void)
 }
 
 static struct plugin *
-new_plugin (void)
+new_plugin_of (const struct plugin_spec *spec)
 {
   static const struct plugin_callbacks cb = { on_hosted, on_drained, on_event, on_changed, on_died };
+
+  return plugin_new (loop, spec, &cb, NULL);
+}
+
+static struct plugin *
+new_plugin (void)
+{
   struct plugin_spec spec = make_spec ();
 
-  return plugin_new (loop, &spec, &cb, NULL);
+  return new_plugin_of (&spec);
 }
 
 static void
@@ -394,6 +401,33 @@ cant_be_killed (void)
   clear ();
 }
 
+static void
+export_is_no_socket (void)
+{
+  struct sockaddr_un addr = { .sun_family = AF_UNIX };
+  struct plugin_spec spec = make_spec ();
+  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct plugin *p;
+
+  snprintf (spec.export_unix, sizeof spec.export_unix, "%s", at ("export"));
+  make ("export", "an operator's");
+  p = new_plugin_of (&spec);
+  plugin_want (p, HOST_MIRROR, 1);
+  ok (run_until (hosted.n > 0) && !hosted.ok && hosted.role == HOST_MIRROR, "a file in the place of its export");
+  ok (strstr (hosted.reason, "no socket") != NULL, "it is said why it isn't hosted");
+  ok (is_there ("export") && !plugin_is_alive (p), "and the file is left");
+  unlink (at ("export"));
+  snprintf (addr.sun_path, sizeof addr.sun_path, "%s", at ("export"));
+  ok (bind (fd, (struct sockaddr *) &addr, sizeof addr) == 0, "an old socket there");
+  close (fd);
+  plugin_want (p, HOST_MIRROR, 1);
+  ok (run_until (hosted.n > 1) && hosted.ok && hosted.role == HOST_MIRROR && !is_there ("export"), "is removed");
+  plugin_want (p, HOST_NONE, 1);
+  ok (run_until (hosted.n > 2) && hosted.ok, "the end of it");
+  plugin_free (p);
+  clear ();
+}
+
 int
 main (int argc, char **argv)
 {
@@ -417,6 +451,7 @@ main (int argc, char **argv)
   is_forgotten_before_asked ();
   is_found_before_it_is_run ();
   cant_be_killed ();
+  export_is_no_socket ();
   unlink (at ("nbdkit"));
   rmdir (dir);
   qb_loop_destroy (loop);
