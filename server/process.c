@@ -168,12 +168,17 @@ pid_t
 process_start (const struct plugin_spec *spec, const struct process_place *place)
 {
   struct args a = { 0 };
+  sigset_t all, old;
   pid_t pid;
 
   build_args (spec, place, &a);
+  /* Until the child has handlers of its own a signal to it would run ours, which tells our loop. */
+  sigfillset (&all);
+  sigprocmask (SIG_SETMASK, &all, &old);
   pid = a.failed ? -1 : fork ();
   if (pid == 0)
     exec_child (place, &a);
+  sigprocmask (SIG_SETMASK, &old, NULL);
   for (unsigned i = 0; i < a.n; i++)
     free (a.v[i]);
   return pid;

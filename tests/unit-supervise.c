@@ -428,6 +428,39 @@ export_is_no_socket (void)
   clear ();
 }
 
+static int
+on_term (int sig, void *opaque)
+{
+  (void) sig;
+  *(unsigned *) opaque += 1;
+  return 0;
+}
+
+/* Until its execve a child has the handlers, and the pipes, of crgd. */
+static void
+is_ended_before_it_is_run (void)
+{
+  unsigned terms = 0;
+  qb_loop_signal_handle handle;
+  bool all_gone = true;
+
+  qb_loop_signal_add (loop, QB_LOOP_HIGH, SIGTERM, &terms, on_term, &handle);
+  for (unsigned i = 0; i < 10; i++) {
+    struct plugin *p = new_plugin ();
+    pid_t pid;
+
+    plugin_want (p, HOST_MIRROR, 1);
+    pid = plugin_pid (p);
+    plugin_want (p, HOST_NONE, 1);
+    all_gone = all_gone && pid > 0 && run_until (is_gone (pid));
+    plugin_free (p);
+  }
+  ok (all_gone, "a process that is wanted no more ends as soon as it was forked");
+  is (terms, 0, "and crgd doesn't take that for its own end");
+  qb_loop_signal_del (loop, handle);
+  clear ();
+}
+
 int
 main (int argc, char **argv)
 {
@@ -452,6 +485,7 @@ main (int argc, char **argv)
   is_found_before_it_is_run ();
   cant_be_killed ();
   export_is_no_socket ();
+  is_ended_before_it_is_run ();
   unlink (at ("nbdkit"));
   rmdir (dir);
   qb_loop_destroy (loop);
