@@ -356,6 +356,22 @@ formats (const struct part *p, unsigned iasp)
          && s->rec[iasp].copies[self->site].host == self->id;
 }
 
+static void
+on_wiped (void *opaque, const void *result, const char *reason)
+{
+  const struct store_format *wiped = result;
+
+  (void) opaque;
+  if (wiped == NULL || !wiped->ok)
+    log_warning ("a store of a CRG that was not created keeps its superblock: %s", wiped ? wiped->reason : reason);
+}
+
+static void
+wipe (struct cluster *c, const struct store_format_arg *arg)
+{
+  task_start (c->d->loop, store_wipe, arg, sizeof (struct store_format), PROBE_MS, on_wiped, NULL);
+}
+
 void
 part_give_up (struct cluster *c)
 {
@@ -368,7 +384,7 @@ part_give_up (struct cluster *c)
   for (unsigned i = 0; written && i < p->state.def.n_iasps; i++)
     if (formats (p, i)) {
       format_arg (&p->state, i, p->self, &arg);
-      task_start (c->d->loop, store_wipe, &arg, sizeof (struct store_format), PROBE_MS, NULL, NULL);
+      wipe (c, &arg);
     }
   part_end (c);
 }
@@ -409,6 +425,7 @@ format_next (struct cluster *c)
     p->iasp++;
   if (p->iasp < s->def.n_iasps) {
     format_arg (s, p->iasp, p->self, &arg);
+    arg.force = p->force;
     p->task = task_start (c->d->loop, store_format, &arg, sizeof (struct store_format), PROBE_MS,
                           on_formatted, c);
     if (p->task == NULL)
@@ -488,7 +505,7 @@ part_on_forget (struct cluster *c, json_t *msg)
     if (s->def.nodes[self].site >= s->def.n_sites || s->def.iasps[i].store[self][0] == '\0')
       continue;
     format_arg (s, i, (unsigned) self, &arg);
-    task_start (c->d->loop, store_wipe, &arg, sizeof (struct store_format), PROBE_MS, NULL, NULL);
+    wipe (c, &arg);
   }
   statefile_remove (c->d->conf.state_dir, s->def.name);
   daemon_remove (c->d, m, false);

@@ -266,6 +266,12 @@ is_open_now (const struct superblock *sb)
   return (sb->flags & SUPER_F_OPEN) || !(sb->flags & SUPER_F_CLEAN);
 }
 
+static const char *
+opener (const struct superblock *sb)
+{
+  return sb->open_node[0] ? sb->open_node : "?";
+}
+
 static bool
 is_barred (const struct superblock *sb, struct store_probe_arg *arg)
 {
@@ -506,8 +512,12 @@ check_owner (const struct opened *o, bool at_start, struct store_check *res)
   else if (status == SUPER_OK) {
     res->has_crg = true;
     memcpy (res->crg_id, sb.crg_id, CRG_ID_LEN);
-    say (res->reason, "store %s: it belongs to IASP %s of CRG %s already; --force takes it", o->path,
-              sb.iasp, sb.crg);
+    if (is_open_now (&sb))
+      say (res->reason, "store %s: it belongs to IASP %s of CRG %s already, and node %s has it open, or had when it "
+                "died; --force takes it", o->path, sb.iasp, sb.crg, opener (&sb));
+    else
+      say (res->reason, "store %s: it belongs to IASP %s of CRG %s already; --force takes it", o->path,
+                sb.iasp, sb.crg);
   }
   else if (status != SUPER_EMPTY)
     say (res->reason, "store %s: it holds a damaged superblock of ours (%s); --force takes it",
@@ -580,6 +590,24 @@ store_check (const void *varg, void *vresult)
   close_store (&o);
 }
 
+/* Who uses the store, here or, by its superblock or a claim, on another node of its site (S1)?  True: somebody. */
+static bool
+is_in_use (const struct opened *o, const struct superblock *sb, char *reason)
+{
+  static struct store_probe_arg nobody;
+  char node[CRG_NAME_MAX + 1] = "";
+
+  if (!lock_is_free (o))
+    say (reason, "store %s: a process has it open", o->path);
+  else if (sb && is_open_now (sb))
+    say (reason, "store %s: node %s has it open, or had when it died", o->path, opener (sb));
+  else if (sb && (look_at_claims (o, sb, &nobody, node), node[0]))
+    say (reason, "store %s: node %s is opening it, or was when it died", o->path, node);
+  else
+    return false;
+  return true;
+}
+
 /* Writes both slots and flushes. */
 static int
 write_slots (const struct opened *o, const uint8_t *slot0)
@@ -621,12 +649,19 @@ store_format (const void *varg, void *vresult)
   const struct store_format_arg *arg = varg;
   struct store_format *res = vresult;
   static uint8_t block[META_BLOCK_SIZE];
-  struct superblock sb = { .sequence = 1, .site = arg->site, .role = SUPER_ROLE_NONE };
+  struct superblock sb = { .sequence = 1, .site = arg->site, .role = SUPER_ROLE_NONE }, old;
+  struct super_choice choice;
+  enum super_status status;
   struct opened o;
   int r = open_store (&o, arg->store, O_RDWR, res->reason);
 
   if (r < 0)
     return;
+  if (read_super (&o, &old, &choice, &status, res->reason) < 0
+      || is_in_use (&o, status == SUPER_OK && !arg->force ? &old : NULL, res->reason)) {
+    close_store (&o);
+    return;
+  }
   memcpy (sb.store_id, arg->store_id, CRG_ID_LEN);
   memcpy (sb.cluster_id, arg->cluster_id, CRG_ID_LEN);
   memcpy (sb.crg_id, arg->crg_id, CRG_ID_LEN);
@@ -668,10 +703,8 @@ wipe (const struct opened *o, const uint8_t crg_id[CRG_ID_LEN], struct store_for
     res->ok = true; /* not ours (any more) */
     return;
   }
-  if (!lock_is_free (o)) {
-    say (res->reason, "store %s: a process has it open", o->path);
+  if (is_in_use (o, &sb, res->reason))
     return;
-  }
   r = write_slots (o, NULL);
   if (r < 0)
     say (res->reason, "store %s: %s", o->path, strerror (-r));

@@ -69,6 +69,7 @@ struct store_format_arg {
   uint8_t store_id[CRG_ID_LEN];
   uint8_t site;
   bool in_set;
+  bool force; /* also if its superblock says that a node has it open: an operator was told */
   uint64_t size, tenure, generation;
   uint32_t dirty_block;
 };
@@ -77,7 +78,7 @@ struct store_format {
   char reason[CRG_REASON_MAX + 1];
 };
 extern void store_format (const void *arg, void *result);
-/* Takes our superblocks off again (a create that failed, `delete --wipe`). */
+/* Takes our superblocks off again (a create that failed), unless a node has the store open, or is opening it. */
 extern void store_wipe (const void *arg, void *result); /* struct store_format_arg: store, ids */
 
 /* ---- an export, with libnbd ---- */
