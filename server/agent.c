@@ -524,6 +524,12 @@ agent_is_alive (const struct agent *a)
   return a->may_run || a->call == CALL_START || a->call == CALL_STOP;
 }
 
+bool
+agent_is_ending (const struct agent *a)
+{
+  return !a->want_run && !((a->adopt_due || a->call == CALL_ADOPT) && !a->want_answer);
+}
+
 enum host_role
 agent_role (const struct agent *a)
 {

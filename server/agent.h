@@ -57,6 +57,8 @@ extern void agent_take_config (struct agent *a, const char *text, size_t len);
 
 /* Something runs, or may. */
 extern bool agent_is_alive (const struct agent *a);
+/* Nothing but agent_want begins it again. */
+extern bool agent_is_ending (const struct agent *a);
 /* It runs, in that role. */
 extern enum host_role agent_role (const struct agent *a);
 /* Why it doesn't, or "". */

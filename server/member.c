@@ -270,6 +270,19 @@ persist (struct member *m)
   return true;
 }
 
+/* Nothing new begins.  What runs of it here, as a mirror copy that was to be promoted, ends when stop.c says so. */
+static void
+refuse_host (struct iasp_shell *sh, const struct group_action *a)
+{
+  struct group_event ev = iasp_event (sh, GE_HOSTED);
+
+  log_notice ("%s: not hosted: this node is leaving", sh->m->crg);
+  ev.role = a->role;
+  ev.tenure = a->tenure;
+  set_reason (&ev, "this node is leaving");
+  member_step (sh->m, &ev);
+}
+
 static void
 act_host (struct member *m, const struct group_action *a)
 {
@@ -280,6 +293,10 @@ act_host (struct member *m, const struct group_action *a)
   struct group_event ev = iasp_event (sh, GE_HOSTED);
 
   sh->claimed = true;
+  if (m->d->stopping && a->role != HOST_NONE) {
+    refuse_host (sh, a);
+    return;
+  }
   if (agent) {
     agent_want (agent, a->role, a->tenure);
     if (a->role == HOST_PRODUCTION)

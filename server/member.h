@@ -58,8 +58,8 @@ extern void member_forget_requests (struct member *m, void *opaque);
 /* Answers what is still open: this shell is about to go. */
 extern void member_end_requests (struct member *m);
 
-/* Begins to end the plugins (stop.h), mirror copies only if asked;
- * member_is_idle tells when all have ended. */
+/* Begins to end the plugins (stop.h), mirror copies only if asked, and those
+ * that wait for their next start; member_is_idle tells when all have ended. */
 extern void member_stop_plugins (struct member *m, bool mirrors);
 extern bool member_is_idle (const struct member *m);
 /* Those that have not ended yet: nobody will look after them any more. */

@@ -185,11 +185,11 @@ void
 member_stop_plugins (struct member *m, bool mirrors)
 {
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-    if (m->iasps[i].plugin && plugin_is_alive (m->iasps[i].plugin)
+    if (m->iasps[i].plugin && !plugin_is_ending (m->iasps[i].plugin)
         && (mirrors || plugin_role (m->iasps[i].plugin) != HOST_MIRROR))
       plugin_want (m->iasps[i].plugin, HOST_NONE, 0);
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++)
-    if (m->iasps[i].agent && agent_is_alive (m->iasps[i].agent))
+    if (m->iasps[i].agent && !agent_is_ending (m->iasps[i].agent))
       agent_want (m->iasps[i].agent, HOST_NONE, 0);
 }
 

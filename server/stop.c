@@ -202,10 +202,11 @@ on_timer (void *opaque)
     st->kind = STOP_END; /* it can't go on; why is in the log */
     end_plugins (st);
   }
-  if (st->phase == STOP_PRODUCTION && now >= st->mirrors_ms) {
+  if (st->phase == STOP_PRODUCTION && now >= st->mirrors_ms)
     st->phase = STOP_MIRRORS;
-    stop_plugins (st, true);
-  }
+  /* Again: a CRG's shell that begins anew adopts what it finds. */
+  if (st->phase >= STOP_PRODUCTION)
+    stop_plugins (st, st->phase == STOP_MIRRORS);
   for (unsigned i = 0; i < CRG_MAX_CRGS; i++)
     if (d->members[i] && !member_is_idle (d->members[i]))
       idle = false;

@@ -645,6 +645,15 @@ plugin_is_alive (const struct plugin *p)
 }
 
 bool
+plugin_is_ending (const struct plugin *p)
+{
+  /* One that is adopted has what it has until somebody says otherwise (S3). */
+  bool unknown = p->phase != PH_IDLE && !p->is_child && !p->want_answer;
+
+  return p->want_role == HOST_NONE && !unknown;
+}
+
+bool
 plugin_has_store (const struct plugin *p)
 {
   bool unknown = !p->is_child && (p->phase == PH_STARTING || p->phase == PH_ASKING); /* S3 */

@@ -98,6 +98,8 @@ extern bool plugin_tell (struct plugin *p, json_t *request);
 extern bool plugin_adopt (struct plugin *p);
 /* True while a process runs or is being started or ended. */
 extern bool plugin_is_alive (const struct plugin *p);
+/* It has ended or is about to, and nothing but plugin_want begins it again. */
+extern bool plugin_is_ending (const struct plugin *p);
 /* Its process id, or 0. */
 extern pid_t plugin_pid (const struct plugin *p);
 /* As far as can be said from here, the process has the store open, or is opening it.  One that refused its role, or

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # A node leaves for maintenance: with --hand-over its production and its copies go to other nodes
-# first, under the recorder; without, its plugins end gracefully and release their stores.
+# first, under the recorder; without, its plugins end gracefully and release their stores.  Nothing new begins
+# on a node that is leaving.
 # timeout: 180
 . "${CRG_SRC_DIR:-$(dirname "$0")/..}/tests/functions.sh"
 . "$CRG_SRC_DIR/tests/cluster.sh"
@@ -89,3 +90,26 @@ grep -q "CRG payroll: not handed over: " "$tmp/leave.log" || { cat "$tmp/leave.l
 [ -n "$(plugin_pid "$p")" ] && node_answers "$p" || fail "it was refused, and something ended"
 ctl "$p" leave --hand-over --force >"$tmp/leave.log" 2>&1 || { cat "$tmp/leave.log"; fail "leave --force"; }
 ended "$p"
+
+# The host of a mirror copy is leaving, and its plugin takes its time, when the other site is lost: it takes
+# production no more, and leaves no plugin behind.
+for n in $p $others; do start_node "$n"; done
+for n in $p $others; do wait_for 15 node_answers "$n" || fail "crgd of $n"; done
+wait_serving 30
+wait_in_sync 30
+p=$(production_node)
+for n in p1 p2 c1 c2; do
+  [ "$n" = "$p" ] || [ -z "$(plugin_pid "$n")" ] || m=$n
+done
+lost=
+for n in p1 p2 c1 c2; do
+  [ "${NODE_SITE[$n]}" != "${NODE_SITE[$p]}" ] || lost+=" $n"
+done
+kill -STOP "$(plugin_pid "$m")"
+ctl "$m" leave >"$tmp/leave.log" 2>&1 &
+record_pid $!
+wait_for 10 grep -q 'ending the plugins of this node' "$tmp/leave.log" || { cat "$tmp/leave.log"; fail "it doesn't leave"; }
+# shellcheck disable=SC2086
+kill_node $lost
+ended "$m"
+grep -q 'not hosted: this node is leaving' "$tmp/$m/crgd.log" || too_slow "$m was not asked to be production"
