@@ -293,6 +293,7 @@ act_host (struct member *m, const struct group_action *a)
   struct group_event ev = iasp_event (sh, GE_HOSTED);
 
   sh->claimed = true;
+  sh->told = a->role;
   if (m->d->stopping && a->role != HOST_NONE) {
     refuse_host (sh, a);
     return;

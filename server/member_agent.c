@@ -16,6 +16,10 @@ on_hosted (void *opaque, enum host_role role, uint64_t tenure, bool ok, const ch
   struct iasp_shell *sh = opaque;
   struct group_event ev = iasp_event (sh, GE_HOSTED);
 
+  /* A stop for the end of this crgd has failed.  The group didn't ask for it, and would take it for gone, though it
+   * counts as running (L3). */
+  if (!ok && role == HOST_NONE && !(sh->claimed && sh->told == HOST_NONE) && agent_is_alive (sh->agent))
+    return;
   ev.role = (uint8_t) role;
   ev.tenure = tenure;
   ev.ok = ok;

@@ -42,7 +42,8 @@ struct iasp_shell {
   struct plugin *plugin; /* of an IASP */
   struct agent *agent;   /* of a script */
   struct task *probe;
-  bool claimed; /* the core has said what it wants of it */
+  bool claimed; /* the core has said what it wants of it: */
+  uint8_t told; /* enum host_role */
 };
 
 struct trace_event {
