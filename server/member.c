@@ -295,7 +295,9 @@ act_host (struct member *m, const struct group_action *a)
   sh->claimed = true;
   sh->told = a->role;
   if (m->d->stopping && a->role != HOST_NONE) {
-    refuse_host (sh, a);
+    /* What may still serve is not said to be gone before it is: the group would call the tenure released (L3). */
+    if (!(agent ? agent_is_alive (agent) : p != NULL && plugin_has_store (p)))
+      refuse_host (sh, a);
     return;
   }
   if (agent) {
