@@ -397,8 +397,11 @@ opening_store (struct engine *e, const struct record *r, uint8_t site, enum role
     store_close (&ia->store);
     return "locked";
   }
-  if (carry_out (e, judge_begin (&e->judge, &ask), request, err, errlen) == JUDGE_OPEN)
+  if (carry_out (e, judge_begin (&e->judge, &ask), request, err, errlen) == JUDGE_OPEN) {
+    /* From now on nobody else writes: what was read before may be of before another node's turn. */
+    store_forget_all (&ia->store);
     return NULL;
+  }
   code = judge_code ((enum judge_refusal) e->judge.refusal);
   opening_let_go (e);
   return code;

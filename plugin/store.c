@@ -472,6 +472,14 @@ store_forget (struct store *s, uint64_t offset, uint32_t count)
   posix_fadvise (fd, (off_t) offset, count, POSIX_FADV_DONTNEED);
 }
 
+void
+store_forget_all (struct store *s)
+{
+  posix_fadvise (s->fd, 0, 0, POSIX_FADV_DONTNEED);
+  if (s->meta.fd != -1)
+    posix_fadvise (s->meta.fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 int
 store_pread (struct store *s, void *buf, uint32_t count, uint64_t offset)
 {

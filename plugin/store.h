@@ -90,6 +90,7 @@ extern void store_close (struct store *s);
 
 /* What another node may have written is read from the store next, and not from this one's cache. */
 extern void store_forget (struct store *s, uint64_t offset, uint32_t count);
+extern void store_forget_all (struct store *s);
 extern int store_pread (struct store *s, void *buf, uint32_t count, uint64_t offset);
 extern int store_pwrite (struct store *s, const void *buf, uint32_t count, uint64_t offset,
                          unsigned flags);
