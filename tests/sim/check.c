@@ -50,6 +50,19 @@ check_hosts (const struct crg_state *s)
     }
 }
 
+static void
+check_record (const struct iasp_rec *was, const struct iasp_rec *is, unsigned n_sites)
+{
+  bool shrinks = false;
+
+  for (unsigned s = 0; s < n_sites; s++)
+    shrinks = shrinks || (was->copies[s].in_set && !is->copies[s].in_set);
+  if (is->generation < was->generation || (shrinks && is->generation == was->generation))
+    world_fail ("the set shrinks and the generation does not rise (R2)");
+  if (is->loss < was->loss)
+    world_fail ("loss goes back");
+}
+
 void
 check_commit (unsigned n)
 {
@@ -63,7 +76,7 @@ check_commit (unsigned n)
     return;
   node->seen_serial = node->g.serial;
   len = state_encode (c, buf, sizeof buf);
-  new = (struct wcommit) { c->stamp, UINT64_C (1469598103934665603), { 0 }, { 0 } };
+  new = (struct wcommit) { c->stamp, UINT64_C (1469598103934665603), { 0 }, { 0 }, lineage_number (c->lineage) };
   for (size_t i = 0; i < len; i++)
     new.hash = (new.hash ^ buf[i]) * UINT64_C (1099511628211);
   for (unsigned u = 0; u < state_units (c); u++) {
@@ -81,6 +94,8 @@ check_commit (unsigned n)
     const struct wcommit *o = &w.commits[i];
     int cmp = stamp_compare (o->stamp, new.stamp);
 
+    if (o->lineage != new.lineage)
+      continue; /* C9: its stamps and tenures say nothing of these */
     if (cmp == 0) {
       if (o->hash != new.hash)
         world_fail ("n%u commits another content as %llu.%llu (C2, C3)", n + 1,
@@ -101,21 +116,17 @@ check_commit (unsigned n)
   }
   w.commits[w.n_commits++] = new;
   w.st.commits++;
+  if (new.lineage != lineage_number (w.lineage))
+    return;
   if (w.has_top && stamp_compare (c->stamp, w.top.stamp) <= 0)
     return;
   for (unsigned i = 0; w.has_top && i < c->def.n_iasps; i++) {
     const struct iasp_rec *was = &w.top.rec[i], *is = &c->rec[i];
-    bool shrinks = false;
 
-    for (unsigned s = 0; s < c->def.n_sites; s++) {
-      shrinks = shrinks || (was->copies[s].in_set && !is->copies[s].in_set);
+    check_record (was, is, c->def.n_sites);
+    for (unsigned s = 0; s < c->def.n_sites; s++)
       if (!was->copies[s].in_set && is->copies[s].in_set)
         w.st.entered++;
-    }
-    if (is->generation < was->generation || (shrinks && is->generation == was->generation))
-      world_fail ("the set shrinks and the generation does not rise (R2)");
-    if (is->loss < was->loss)
-      world_fail ("loss goes back");
     if (is->loss > was->loss && is->forced)
       w.forced_loss[i] = is->loss;
     if (is->tenure > was->tenure)
@@ -133,6 +144,7 @@ check_persist (unsigned n)
   const struct group *g = &node->g;
   const uint64_t epoch = g->applied.stamp.epoch;
   struct wepoch *e = &w.epochs[epoch % W_COMMITS];
+  const unsigned lineage = lineage_number (g->applied.lineage);
 
   if (g->promised < node->promised)
     world_fail ("n%u promises backwards (C1)", n + 1);
@@ -141,11 +153,61 @@ check_persist (unsigned n)
   if (g->promised != epoch)
     world_fail ("n%u stores a state of epoch %llu, and has promised %llu (C1)", n + 1, (unsigned long long) epoch,
                 (unsigned long long) g->promised);
-  if (e->epoch == epoch && (e->view != g->view || e->round != g->round))
+  if (e->epoch == epoch && e->lineage == lineage && (e->view != g->view || e->round != g->round))
     world_fail ("epoch %llu belongs to two rounds: view %llu round %u, view %llu round %u (C2)",
                 (unsigned long long) epoch, (unsigned long long) e->view, e->round, (unsigned long long) g->view,
                 g->round);
-  *e = (struct wepoch) { epoch, g->view, g->round };
+  *e = (struct wepoch) { epoch, g->view, g->round, lineage };
+}
+
+static bool
+is_left (const struct crg_state *s, unsigned site, unsigned named)
+{
+  for (unsigned n = 0; n < s->def.n_nodes; n++)
+    if (s->def.nodes[n].site == site && state_may_host (s, n) && !(named >> (s->def.nodes[n].id - 1) & 1))
+      return true;
+  return false;
+}
+
+static bool
+is_able (const struct crg_state *s, uint32_t id, unsigned iasp, unsigned named)
+{
+  const int n = state_node_index (s, id);
+
+  return n >= 0 && may_open (s, (unsigned) n, iasp) && !(named >> (id - 1) & 1);
+}
+
+/* C9: the state that node n goes on with, before it is on its disk. */
+void
+check_recovered (unsigned n, const struct crg_state *made, unsigned named)
+{
+  const struct crg_state *old = group_applied (&w.node[n].g);
+
+  if (made->stamp.epoch <= w.node[n].promised)
+    world_fail ("n%u goes on in epoch %llu, and has promised %llu (C1)", n + 1, (unsigned long long) made->stamp.epoch,
+                (unsigned long long) w.node[n].promised);
+  for (unsigned i = 0; i < made->def.n_nodes; i++) {
+    const struct domain_node *d = &made->def.nodes[i];
+
+    if (d->marked_failed && !old->def.nodes[i].marked_failed && !(named >> (d->id - 1) & 1))
+      world_fail ("n%u is taken for dead, and nobody named it (C9, S1)", d->id);
+  }
+  for (unsigned i = 0; i < made->def.n_iasps; i++) {
+    const struct iasp_rec *was = &old->rec[i], *is = &made->rec[i];
+
+    check_record (was, is, made->def.n_sites);
+    if (is->loss == was->loss)
+      world_fail ("the group is recovered, and loss does not rise (C9)");
+    if (is->production_site != was->production_site && is->tenure == was->tenure)
+      world_fail ("production moves within tenure %llu (R1)", (unsigned long long) is->tenure);
+    if (is->production_site != was->production_site && !is_able (made, unit_host (made, i), i, named))
+      world_fail ("n%u goes on as production of iasp %u, and can't be (C9)", unit_host (made, i), i);
+    for (unsigned s = 0; s < made->def.n_sites; s++)
+      if (is->copies[s].in_set && !is_left (made, s, named))
+        world_fail ("the copy of site %u is in the set, and nobody is left for it (C9)", s);
+    if (is->production_site != NO_SITE && !is_left (made, is->production_site, named))
+      world_fail ("production of iasp %u is at site %u, and nobody is left for it (C9)", i, is->production_site);
+  }
 }
 
 /* A message that must not count, and what it finds. */
@@ -310,7 +372,7 @@ newest_production (unsigned iasp)
   for (unsigned n = 0; n < w.n_nodes; n++) {
     const struct wplugin *q = plugin_of (n, iasp);
 
-    if (q->running && q->prod_on)
+    if (q->running && q->prod_on && !is_past (q))
       tenure = MAX (tenure, q->rec.tenure);
   }
   return tenure;
@@ -368,6 +430,8 @@ check_answer (struct wplugin *p, struct wclient *c)
            n, first, c->is_read ? c->data[first] : c->stamp);
   if (plugin_ms (p) >= p->lease_until_ms)
     world_fail ("n%u answers without a lease (L2)", p->node + 1);
+  if (is_past (p))
+    return; /* C9: an operator has given up what it does */
   if (p->rec.tenure < newest_production (iasp) && is_outside_lease (p)) {
     check_late_answer (p, c);
     return;
@@ -426,6 +490,16 @@ check_answer (struct wplugin *p, struct wclient *c)
   }
 }
 
+/* C9: the group was recovered with a state that isn't the newest, and by that this copy counted, but it had left the
+ * set.  A copy that was still in the set has all that was flushed. */
+static bool
+is_without_the_newest (const struct wplugin *p)
+{
+  const uint64_t loss = w.recovered_loss[p->iasp];
+
+  return loss > w.loss[p->iasp] && loss <= p->rec.loss && !(w.recovered_kept[p->iasp] >> p->site & 1);
+}
+
 /* A copy becomes production: it must have all that was answered. */
 void
 check_opened (struct wplugin *p)
@@ -434,10 +508,13 @@ check_opened (struct wplugin *p)
   const bool loss = p->rec.loss > w.loss[p->iasp];
   /* R4: also if the one that was forced died before it opened, and this one opens the same copy after it. */
   const bool forced = loss && (p->rec.forced || (w.forced_loss[p->iasp] > w.loss[p->iasp]
-                                                 && w.forced_loss[p->iasp] <= p->rec.loss));
+                                                 && w.forced_loss[p->iasp] <= p->rec.loss)
+                               || is_without_the_newest (p));
 
   /* Superseded, and does not know: what it may still answer is judged then.  But if it was told of
    * a loss, it answers by that while it has its lease. */
+  if (is_past (p))
+    return;
   if (p->rec.tenure < top_rec (p->iasp)->tenure && !(loss && plugin_ms (p) < p->lease_until_ms))
     return;
   for (unsigned i = 0; i < W_UNITS; i++) {
@@ -462,7 +539,7 @@ check_drained (const struct wplugin *p)
 {
   const struct iasp_rec *r = top_rec (p->iasp);
 
-  for (unsigned s = 0; s < w.mix.n_sites; s++)
+  for (unsigned s = 0; s < w.mix.n_sites && !is_past (p); s++)
     if ((s == p->site || r->copies[s].in_set) && r->tenure == p->rec.tenure)
       for (unsigned i = 0; i < W_UNITS; i++)
         if (w.disk[s][p->iasp].stable[i] < w.floor[p->iasp][i])
@@ -513,7 +590,7 @@ void
 check_asked (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length)
 {
   /* A superblock that rotted: the one before it counts, which may say more. */
-  for (uint64_t at = offset; at < offset + length && !w.disk[site][p->iasp].rotten; at += W_BLOCK)
+  for (uint64_t at = offset; at < offset + length && !w.disk[site][p->iasp].rotten && !is_past (p); at += W_BLOCK)
     if (!w.may_differ[p->iasp][site][at / W_BLOCK]) {
       world_fail ("n%u: block %u is resynchronised to site %u, and was neither hot nor dirty", p->node + 1,
                   (unsigned) (at / W_BLOCK), site);
@@ -625,7 +702,7 @@ check_copies (void)
       struct repl_wait waits[REPL_MAX_WAITS];
       unsigned k;
 
-      if (!p->running || !p->prod_on || p->blocked || p->store_told || p->core.failed)
+      if (!p->running || !p->prod_on || p->blocked || p->store_told || p->core.failed || is_past (p))
         continue;
       k = repl_waits (&p->core, plugin_ms (p), waits);
       if (k == 0 && repl_inflight (&p->core) > 0)
@@ -665,6 +742,8 @@ check_disks (unsigned iasp)
     if (top_rec (iasp)->copies[s].fork == FORK_DIVERGED)
       continue; /* R4, R6: the record says it, and message 6 has it filled as a whole (H7) */
     slot_read (d, &sb, &choice, &status);
+    if (memcmp (sb.lineage, w.lineage, CRG_ID_LEN) != 0 && !top_rec (iasp)->copies[s].in_set)
+      continue; /* C9: nobody takes it for a copy */
     if (status != SUPER_OK || (sb.flags & SUPER_F_FORK)
         || (sb.flags & (SUPER_F_UNUSABLE | SUPER_F_FILLING)) == SUPER_F_UNUSABLE)
       continue;
@@ -684,7 +763,7 @@ check_step (void)
     unsigned able = 0;
 
     for (unsigned n = 0; n < w.n_nodes; n++)
-      able += can_answer (plugin_of (n, i)) && !is_outside_lease (plugin_of (n, i));
+      able += can_answer (plugin_of (n, i)) && !is_outside_lease (plugin_of (n, i)) && !is_past (plugin_of (n, i));
     if (able > 1)
       world_fail ("two productions could answer for iasp %u", i);
   }

@@ -10,6 +10,14 @@
 
 /* ---- member.c: events ----------------------------------------------------------------------- */
 
+static const struct crg_state *
+member_state (const struct wnode *node)
+{
+  const struct crg_state *s = group_committed (&node->g);
+
+  return s ? s : group_applied (&node->g);
+}
+
 static void
 set_reason (struct group_event *ev, const char *reason)
 {
@@ -28,9 +36,10 @@ crgd_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok,
 {
   struct group_event ev = { .kind = GE_HOSTED, .iasp = (uint8_t) iasp, .role = (uint8_t) role,
                             .tenure = tenure, .ok = ok };
+  const struct crg_state *s = member_state (&w.node[n]);
 
   set_reason (&ev, reason);
-  if (ok && info) {
+  if (ok && info && s) {
     ev.store.can_host = ev.store.has_super = ev.store.agrees_ids = true;
     ev.store.generation = info->generation;
     ev.store.restarted = info->restarted;
@@ -38,7 +47,7 @@ crgd_hosted (unsigned n, unsigned iasp, unsigned role, uint64_t tenure, bool ok,
     ev.store.tenure = tenure;
     ev.store.sites = info->sites;
     ev.store.size = W_SIZE;
-    memcpy (ev.store.lineage, w.created.lineage, CRG_ID_LEN);
+    memcpy (ev.store.lineage, s->lineage, CRG_ID_LEN);
     node_boot_id (n, ev.store.boot_id);
   }
   crgd_feed (n, &ev);
@@ -66,14 +75,6 @@ crgd_drained (unsigned n, unsigned iasp, bool ok)
 
   set_reason (&ev, ok ? "" : "not drained");
   crgd_feed (n, &ev);
-}
-
-static const struct crg_state *
-member_state (const struct wnode *node)
-{
-  const struct crg_state *s = group_committed (&node->g);
-
-  return s ? s : group_applied (&node->g);
 }
 
 /* ---- probe.c -------------------------------------------------------------------------------- */
@@ -220,6 +221,8 @@ make_record (const struct crg_state *s, unsigned n, unsigned iasp, struct prec *
   node_boot_id (n, boot);
   r->accept_loss = own && memcmp (rec->copies[site].boot_id, boot, CRG_ID_LEN) == 0;
   r->forced = own && rec->forced;
+  r->n_past = s->n_past;
+  memcpy (r->past, s->past, sizeof r->past);
 }
 
 static void
@@ -273,7 +276,7 @@ tell_cluster (void)
         after_us (1 + world_random (MS (50)), EV_BOOT)->node = (uint8_t) b;
       }
       else if (c != NULL && node->running && node->g.has_state && c->domain > node->g.applied.domain
-               && state_node_index (c, node->id) < 0)
+               && memcmp (c->lineage, node->g.applied.lineage, CRG_ID_LEN) == 0 && state_node_index (c, node->id) < 0)
         forget_later (b);
     }
   }
@@ -492,8 +495,12 @@ crgd_feed (unsigned n, struct group_event *ev)
       forget (n);
     else {
       crgd_die (n, node->left_kind != LEAVE_DELETED);
-      if (node->left_kind == LEAVE_LINEAGE)
+      if (node->left_kind == LEAVE_LINEAGE) { /* do_remove */
+        for (unsigned i = 0; i < w.mix.n_iasps; i++)
+          plugin_die (plugin_of (n, i), "its node begins empty");
         node->has_state = false;
+        node->promised = node->hold_ms = 0;
+      }
     }
     return;
   }
@@ -567,6 +574,8 @@ crgd_boot (unsigned n)
   node->seen_serial = 0;
   node->ring = 0;
   node->view_members = 0;
+  if (node->has_state && w.named >> n & 1)
+    w.past |= 1u << lineage_number (node->state.lineage);
   TRACE ("n%u boots, %s %llu.%llu promised %llu", n + 1, node->has_state ? "state" : "no state",
          (unsigned long long) node->state.stamp.epoch, (unsigned long long) node->state.stamp.version,
          (unsigned long long) node->promised);

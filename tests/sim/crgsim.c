@@ -290,6 +290,8 @@ main (int argc, char **argv)
     sum.nothing += w.st.nothing;
     sum.accepted += w.st.accepted;
     sum.rot_found += w.st.rot_found;
+    sum.recovered += w.st.recovered;
+    sum.not_recovered += w.st.not_recovered;
     for (unsigned k = 0; k < EV_KINDS; k++)
       sum.ev[k] += w.st.ev[k];
     if (show_mix)
@@ -320,6 +322,9 @@ main (int argc, char **argv)
     printf ("# %" PRIu64 " times an operator took over by force, as nobody could without (S2, R4)\n", sum.accepted);
   if (sum.rot_found)
     printf ("# %" PRIu64 " times a block of a map was found rotten\n", sum.rot_found);
+  if (sum.recovered || sum.not_recovered)
+    printf ("# %" PRIu64 " times a majority was recovered, %" PRIu64 " times it could not be (C9)\n", sum.recovered,
+            sum.not_recovered);
   if (getenv ("CRGSIM_EVENTS"))
     for (unsigned k = 0; k < EV_KINDS; k++)
       printf ("# event %u: %" PRIu64 "\n", k, sum.ev[k]);

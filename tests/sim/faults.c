@@ -14,6 +14,7 @@ const char *const fault_names[F_KINDS] = {
   "one-way", "reset-links", "slow-link", "slow-disk", "disk-error", "bit-rot", "persist-fail", "wipe",
   "switchover", "end", "mark-failed", "leave", "force", "suspend", "disaster", "detach", "stop-machine",
   "votes", "node", "slow-control", "kill-filling", "control", "rot-map", "both-open",
+  "recover",
 };
 
 static const char *const world_names[K_END - K_FIRST] = { "peer", "access", "leases" };
@@ -116,7 +117,7 @@ mix_choose (struct mix *m, uint64_t seed, const struct cluster_size *size)
   }
   /* Each apart, so that a seed without them (--without) has the history that it had before. */
   for (unsigned k = F_FIRST_NEW; k < F_KINDS; k++)
-    if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : k < F_BOTH_OPEN ? 12 : 8) == 0)
+    if (mix_hash (seed, 100 + k) % (k < F_SLOW_CONTROL ? 4 : k < F_BOTH_OPEN ? 12 : k < F_RECOVER ? 8 : 10) == 0)
       m->weight[k] = k == F_BOTH_OPEN ? 20 : k == F_DISASTER || k >= F_CONTROL ? 10 : 4;
   take_size (m, size);
   if (m->n_sites * m->per_site + m->n_replicates < 3)
@@ -267,7 +268,7 @@ power_off (unsigned machine)
 void
 power_on (unsigned machine)
 {
-  if (w.machine[machine].up)
+  if (w.machine[machine].up || (w.off | w.stay_off) >> machine & 1)
     return;
   w.machine[machine].up = true;
   w.machine[machine].boot++;
@@ -296,8 +297,8 @@ bit_rot (struct wdisk *d, uint32_t a)
   memcpy (d->meta_stable[block], d->meta[block], META_BLOCK_SIZE);
 }
 
-static void
-heal_network (void)
+void
+faults_heal_network (void)
 {
   for (unsigned n = 0; n < w.n_nodes; n++)
     w.reach[n] = W_REACH_ALL;
@@ -329,8 +330,8 @@ ask (unsigned node, enum group_request r, uint8_t iasp, uint8_t site, uint8_t mo
 }
 
 /* What an operator has to do: node n is asked. */
-static void
-operator (unsigned n, bool forced)
+void
+faults_attend (unsigned n, bool forced)
 {
   const struct crg_state *c;
 
@@ -419,7 +420,7 @@ disaster (const struct wfault *f, unsigned stage)
       power_on (m);
     for (unsigned n = 0; n < w.n_nodes; n++)
       if (w.node[n].running && !w.node[n].paused)
-        operator (n, f->a & 1);
+        faults_attend (n, f->a & 1);
     return false;
   }
   return true;
@@ -468,12 +469,12 @@ continue_machine (unsigned m)
       for (unsigned i = 0; i < w.mix.n_iasps; i++)
         plugin_of (n, i)->paused = false;
     }
-  heal_network ();
+  faults_heal_network ();
 }
 
 /* C7 */
-static void
-ask_node (unsigned node, const struct node_change *c)
+void
+faults_ask_node (unsigned node, const struct node_change *c)
 {
   struct group_event ev = { .kind = GE_REQUEST, .request = GR_NODE, .request_id = w.st.steps + 1, .node_change = c };
 
@@ -497,7 +498,7 @@ add_node (unsigned by, unsigned n)
     for (unsigned i = 0; i < w.mix.n_iasps; i++)
       memcpy (c.store[i], w.created.def.iasps[i].store[n], sizeof c.store[i]);
   }
-  ask_node (by, &c);
+  faults_ask_node (by, &c);
 }
 
 static void
@@ -519,7 +520,7 @@ change_domain (const struct wfault *f)
   }
   c.node.votes = (uint8_t) (f->a / 256 % 4);
   c.node.order = (uint8_t) (f->a / 256 % w.n_nodes);
-  ask_node (f->node, &c);
+  faults_ask_node (f->node, &c);
 }
 
 /* Production is killed while it fills a copy that has some of the blocks. */
@@ -624,6 +625,7 @@ fault_do (unsigned number)
 {
   struct wfault f;
   struct wplugin *p;
+  unsigned stage = 0;
   struct wev *e;
 
   fault_make (&f, number);
@@ -760,6 +762,11 @@ fault_do (unsigned number)
     both_open (&f, 0);
     f.undo_ms = 10;
     break;
+  case F_RECOVER:
+    f.undo_ms = recover_stage (&f, &stage);
+    if (f.undo_ms == 0)
+      return;
+    break;
   case F_KINDS:
     return;
   }
@@ -768,6 +775,7 @@ fault_do (unsigned number)
   e->node = f.node;
   e->iasp = f.iasp;
   e->life = p->life;
+  e->b = stage;
 }
 
 void
@@ -796,6 +804,18 @@ fault_undo (const struct wev *e)
 
     next->a = e->a;
     next->b = again ? e->b + 1 : BOTH_OPEN_LOOKS + 1;
+    return;
+  }
+  if (f.kind == F_RECOVER) {
+    unsigned stage = e->b;
+    const uint32_t ms = w.healing ? 0 : recover_stage (&f, &stage);
+
+    if (ms > 0) {
+      struct wev *next = after_us (MS (ms), EV_UNDO);
+
+      next->a = e->a;
+      next->b = stage;
+    }
     return;
   }
   if (f.kind == F_KILL_FILLING) {
@@ -843,7 +863,7 @@ fault_undo (const struct wev *e)
   case F_CUT:
   case F_CUT_SITES:
   case F_ONE_WAY:
-    heal_network ();
+    faults_heal_network ();
     break;
   case F_SLOW_LINK:
     w.link_slow_us[f.node] = 0;
@@ -891,6 +911,7 @@ faults_repair (void)
 {
   TRACE ("all is repaired");
   w.healing = true;
+  w.off = 0;
   for (unsigned m = 0; m < w.n_machines; m++)
     continue_machine (m);
   for (unsigned n = 0; n < w.n_nodes; n++) {
@@ -912,7 +933,7 @@ faults_repair (void)
     power_on (m);
   for (unsigned n = 0; n < w.n_nodes; n++)
     crgd_boot (n);
-  heal_network ();
+  faults_heal_network ();
 }
 
 /* Production isn't served, and the status says what an operator has to accept, after a minute: what a restart
@@ -927,18 +948,20 @@ accept_loss (unsigned n, unsigned unit)
   struct group_event ev = { .kind = GE_REQUEST, .request = GR_SWITCHOVER, .request_id = w.st.steps + 1 + unit,
                             .node = state_unit_host (c, unit), .iasp = (uint8_t) unit, .forced = true };
   const struct wplugin *p = ev.node == NO_NODE ? NULL : plugin_of (ev.node - 1, unit);
-  bool differ = false;
+  bool differ = false, in_vain = false;
 
+  for (unsigned i = 0; i < w.mix.n_iasps; i++)
+    in_vain |= unit_of (i) == unit && recovered_in_vain (c, i);
   for (unsigned i = unit + 1; i < w.mix.n_iasps; i++)
     for (unsigned s = 0; s < w.mix.n_sites && unit_of (i) == unit; s++)
       differ |= c->rec[i].copies[s].in_set != c->rec[unit].copies[s].in_set;
-  if (p == NULL || p->prod_on || (!differ && !c->rec[unit].forced)) {
+  if (p == NULL || p->prod_on || (!differ && !in_vain && !c->rec[unit].forced)) {
     w.unserved[unit] = 0;
     return;
   }
   if (++w.unserved[unit] < ACCEPT_AFTER)
     return;
-  if (differ)
+  if (differ && !in_vain && !(w.stay_off >> w.node[ev.node - 1].machine & 1)) /* C9: else another one, as it is dead */
     w.unserved[unit] = 0;
   else
     ev.node = 1 + (w.unserved[unit] - ACCEPT_AFTER) % w.n_nodes;
@@ -963,7 +986,7 @@ restore_roles (unsigned n)
     nc.node.id = k + 1;
     nc.node.preferred_role = MEMBER_BACKUP;
     nc.fields = NODE_SET_ROLE;
-    ask_node (n, &nc);
+    faults_ask_node (n, &nc);
   }
 }
 
@@ -973,11 +996,12 @@ faults_operator (void)
 {
   for (unsigned n = 0; n < w.n_nodes; n++)
     if (w.node[n].running && group_committed (&w.node[n].g) != NULL) {
-      operator (n, true);
+      faults_attend (n, true);
       for (unsigned i = 0; i < w.mix.n_iasps; i++)
         if (unit_of (i) == i)
           accept_loss (n, i);
       restore_roles (n);
+      recover_attend (n);
       for (unsigned k = 0; k < w.n_nodes; k++)
         if (w.node[k].gone)
           add_node (n, k);

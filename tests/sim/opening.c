@@ -53,7 +53,9 @@ what_is_asked (const struct wplugin *p, const struct ctlmsg *m, uint8_t role, st
   node_name (p->node, ask->node);
   node_boot_id (p->node, ask->boot_id);
   world_ids (p->iasp, ask->cluster_id, ask->crg_id, ask->iasp_id);
-  memcpy (ask->lineage, w.created.lineage, CRG_ID_LEN);
+  memcpy (ask->lineage, p->lineage, CRG_ID_LEN);
+  memcpy (ask->past, r->past, sizeof ask->past);
+  ask->n_past = r->n_past;
 }
 
 static const char *
@@ -61,6 +63,7 @@ why_not (const struct wplugin *p)
 {
   static const char *const why[JUDGE_N_REFUSALS] = {
     [JUDGE_DAMAGED] = "its superblocks can't be used",
+    [JUDGE_OTHER_LINEAGE] = "it is of another lineage (C9)",
     [JUDGE_OTHER_SITE] = "it is the copy of another site",
     [JUDGE_NOT_RELEASED] = "another node has it open, or did not release it (S1)",
     [JUDGE_FORK] = "it is a fork (R6)",
@@ -170,6 +173,8 @@ watch_open (struct wplugin *p)
                 (unsigned long long) r->tenure, (unsigned long long) sb.tenure);
   if (p->open)
     return;
+  if (memcmp (sb.lineage, p->lineage, CRG_ID_LEN) != 0 && !(r->in_set >> p->site & 1))
+    world_fail ("n%u opens the store of site %u, which is a fork of another lineage (C9, R6)", p->node + 1, p->site);
   if (status != SUPER_OK || sb.sequence != p->sb.sequence)
     world_fail ("n%u opens a store that has been written since it was judged (S1)", p->node + 1);
   if (!disk_claim (disk_of (p), claim_place (p->node + 1u), p->sb.store_id, &c) || c.session != p->session)

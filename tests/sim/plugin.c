@@ -631,6 +631,7 @@ void
 plugin_start (unsigned node, unsigned iasp)
 {
   struct wplugin *p = plugin_of (node, iasp);
+  const struct crg_state *s = group_committed (&w.node[node].g) ?: group_applied (&w.node[node].g);
 
   memset (p, 0, offsetof (struct wplugin, core));
   p->node = (uint8_t) node;
@@ -639,6 +640,8 @@ plugin_start (unsigned node, unsigned iasp)
   p->running = true;
   p->life = ++w.lives;
   p->session = mix_hash (w.seed, p->life);
+  if (s != NULL)
+    memcpy (p->lineage, s->lineage, CRG_ID_LEN); /* tell_spec */
   next_tick (p);
 }
 

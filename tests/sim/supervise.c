@@ -314,6 +314,8 @@ on_told (unsigned n, unsigned iasp, const struct ctlmsg *m)
 static void
 on_asked (unsigned n, unsigned iasp, const struct ctlmsg *m)
 {
+  const struct group *g = &w.node[n].g;
+  const struct crg_state *state = group_committed (g) ?: group_applied (g);
   struct sup *s = &w.node[n].sup[iasp];
 
   if (s->phase != PH_ASKING)
@@ -322,6 +324,11 @@ on_asked (unsigned n, unsigned iasp, const struct ctlmsg *m)
     return; /* it is asked again, on another connection */
   s->asks_lost = 0;
   if (m == NULL) {
+    begin_end (n, iasp);
+    return;
+  }
+  if (state != NULL && memcmp (plugin_of (n, iasp)->lineage, state->lineage, CRG_ID_LEN) != 0) {
+    TRACE ("n%u iasp %u: the process is of another lineage", n + 1, iasp);
     begin_end (n, iasp);
     return;
   }

@@ -228,8 +228,8 @@ world_ids (unsigned iasp, uint8_t cluster_id[CRG_ID_LEN], uint8_t crg_id[CRG_ID_
 }
 
 /* As server/probe.c formats it for `create`. */
-static void
-make_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t lineage[CRG_ID_LEN])
+void
+world_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t lineage[CRG_ID_LEN])
 {
   const bool production = site == w.created.rec[iasp].production_site;
 
@@ -306,6 +306,12 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
   memset (w.link_slow_us, 0, sizeof w.link_slow_us);
   memset (w.control_slow_us, 0, sizeof w.control_slow_us);
   memset (w.epochs, 0, sizeof w.epochs);
+  memcpy (w.lineage, lineage, CRG_ID_LEN);
+  w.n_recovered = 0;
+  w.past = 0;
+  w.named = w.left = w.off = w.stay_off = 0;
+  memset (w.recovered_loss, 0, sizeof w.recovered_loss);
+  memset (w.recovered_kept, 0, sizeof w.recovered_kept);
   memset (w.may_differ, 1, sizeof w.may_differ);
 
   w.n_nodes = nodes_of_mix (m);
@@ -347,7 +353,7 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
     for (unsigned i = 0; i < m->n_iasps; i++) {
       struct superblock sb;
 
-      make_super (&sb, s, i, lineage);
+      world_super (&sb, s, i, lineage);
       disk_init (&w.disk[s][i], &sb);
     }
   for (unsigned n = 0; n < w.n_nodes; n++) {

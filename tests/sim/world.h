@@ -60,7 +60,7 @@ enum fault_kind {
   F_ONE_WAY, F_RESET_LINKS, F_SLOW_LINK, F_SLOW_DISK, F_DISK_ERROR, F_BITROT, F_PERSIST_FAIL,
   F_WIPE, F_SWITCHOVER, F_END, F_MARK_FAILED, F_LEAVE, F_FORCE, F_SUSPEND,
   F_FIRST_NEW, F_DISASTER = F_FIRST_NEW, F_DETACH, F_STOP_MACHINE, F_VOTES, F_NODE,
-  F_SLOW_CONTROL, F_KILL_FILLING, F_CONTROL, F_ROT_MAP, F_BOTH_OPEN, F_KINDS,
+  F_SLOW_CONTROL, F_KILL_FILLING, F_CONTROL, F_ROT_MAP, F_BOTH_OPEN, F_RECOVER, F_KINDS,
 };
 extern const char *const fault_names[F_KINDS];
 
@@ -181,6 +181,8 @@ struct prec { /* plugin/engine_private.h: struct record */
   uint8_t production_site, n_sites, exported;
   uint64_t since[W_SITES];
   uint32_t host[W_SITES];
+  uint8_t n_past;          /* C9 */
+  uint8_t past[CRG_MAX_PAST][CRG_ID_LEN];
 };
 
 enum ctl_kind {
@@ -225,6 +227,7 @@ struct wplugin { /* plugin/: one nbdkit process */
   bool running, paused, blocked;
   uint32_t life;
   uint8_t node, iasp, site;
+  uint8_t lineage[CRG_ID_LEN]; /* lineage= */
   uint64_t session;
   uint8_t role;            /* enum host_role */
   struct prec rec;
@@ -377,11 +380,13 @@ struct wcommit {
   struct stamp stamp;
   uint64_t hash, tenure[W_IASPS]; /* of each unit */
   uint32_t host[W_IASPS];
+  unsigned lineage;
 };
 
 struct wepoch {
   uint64_t epoch, view;
   uint32_t round;
+  unsigned lineage;
 };
 
 struct wfault {
@@ -391,7 +396,7 @@ struct wfault {
 
 struct stats {
   uint64_t steps, ms, answered, reads, flushes, faults, commits, takeovers, switchovers, entered, lost,
-    power, resyncs, nothing, accepted, rot_found, ev[EV_KINDS], fault[F_KINDS];
+    power, resyncs, nothing, accepted, rot_found, recovered, not_recovered, ev[EV_KINDS], fault[F_KINDS];
 };
 
 struct world {
@@ -443,6 +448,13 @@ struct world {
   unsigned n_commits;
   struct wepoch epochs[W_COMMITS];   /* by their number: the round that each belongs to */
   bool votes_changed;
+  uint8_t lineage[CRG_ID_LEN];       /* C9: the last one */
+  unsigned n_recovered;
+  uint32_t past;                     /* of these lineages somebody who was named as dead has run since, or may */
+  uint8_t named, left;               /* nodes: as dead; not */
+  uint8_t off, stay_off;             /* machines: until an operator gives up; until those that live go on */
+  uint8_t recovered_kept[W_IASPS];   /* sites whose copy had all that was answered when the group was recovered */
+  uint64_t recovered_loss[W_IASPS];  /* that came with it */
   unsigned unserved[W_IASPS]; /* how often an operator has seen that a unit's production is not open */
   bool may_differ[W_IASPS][W_SITES][W_BLOCKS]; /* written to since it was known to be equal everywhere */
 
@@ -474,6 +486,7 @@ extern unsigned unit_of (unsigned iasp);
 extern void world_print_tail (void);
 /* history: another one of the same mix, 0: the seed's own. */
 extern void world_init (uint64_t seed, uint64_t history, const struct mix *mix);
+extern void world_super (struct superblock *sb, unsigned site, unsigned iasp, const uint8_t lineage[CRG_ID_LEN]);
 extern bool world_step (void); /* false: failed, or nothing left */
 extern void node_boot_id (unsigned node, uint8_t id[CRG_ID_LEN]);
 extern void world_ids (unsigned iasp, uint8_t cluster_id[CRG_ID_LEN], uint8_t crg_id[CRG_ID_LEN],
@@ -509,6 +522,7 @@ extern void check_asked (const struct wplugin *p, unsigned site, uint64_t offset
 extern void check_unwritten (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
 extern void check_resync (const struct wplugin *p, unsigned site, uint64_t offset, uint64_t length);
 extern void check_persist (unsigned node);
+extern void check_recovered (unsigned node, const struct crg_state *made, unsigned named);
 extern void check_message (unsigned node, const uint8_t *buf, size_t len);
 extern void check_delivered (unsigned node);
 extern void check_send (unsigned node, const uint8_t *buf, size_t len);
@@ -669,8 +683,18 @@ extern void fault_undo (const struct wev *e);
 extern void faults_repair (void);
 extern void faults_operator (void);
 extern uint32_t fault_gap_ms (unsigned number);
+extern void faults_heal_network (void);
+extern void faults_ask_node (unsigned node, const struct node_change *c);
+extern void faults_attend (unsigned node, bool forced); /* what an operator has to do there */
 extern void power_off (unsigned machine);
 extern void power_on (unsigned machine);
+
+/* ---- recover.c: C9 --------------------------------------------------------------------------- */
+extern unsigned lineage_number (const uint8_t lineage[CRG_ID_LEN]);
+extern bool is_past (const struct wplugin *p); /* it runs on in a history that an operator gave up */
+extern uint32_t recover_stage (const struct wfault *f, unsigned *stage); /* ms until the next one; 0: it was the last */
+extern void recover_attend (unsigned node);
+extern bool recovered_in_vain (const struct crg_state *c, unsigned iasp);
 
 /* ---- crgsim.c, shrink.c --------------------------------------------------------------------- */
 #define FAULTS_MAX 4096
