@@ -560,12 +560,17 @@ static bool
 can_mirror (const struct place_in *in, unsigned node, unsigned iasp)
 {
   const struct group_host_status *h = said (in, node, iasp);
+  const struct copy_rec *c;
 
   if (!in->node[node].present || h == NULL || h->failed || !h->probed || !h->can_host
       || !state_may_host (in->state, node))
     return false;
-  if (h->store.fork && !in->state->rec[iasp].copies[in->state->def.nodes[node].site].fork)
+  c = &in->state->rec[iasp].copies[in->state->def.nodes[node].site];
+  if (h->store.fork && !c->fork)
     return false; /* R6: the record knows of no fork */
+  /* C9: it would refuse it, and then can't be asked to open it as what it may be: the copy that an operator forces. */
+  if (h->store.has_super && !c->in_set && memcmp (h->store.lineage, in->state->lineage, CRG_ID_LEN) != 0)
+    return false;
   return !h->store.has_super || h->store.agrees_ids;
 }
 

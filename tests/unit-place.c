@@ -492,6 +492,11 @@ copies (void)
   TAKE ("another's store", false, said[C2].iasp[0].store.agrees_ids = false);
   TAKE ("a fork that the record doesn't know", false, said[C2].iasp[0].store.fork = true);
   TAKE ("one that it knows", true, said[C2].iasp[0].store.fork = true, s.rec[0].copies[1].fork = FORK_BEHIND);
+  TAKE ("of the lineage before, out of the set", false, said[C2].iasp[0].store.lineage[0] = 1, s.n_past = 1,
+        s.past[0][0] = 1, s.rec[0].copies[1].in_set = false);
+  TAKE ("of the lineage before, in the set", true, said[C2].iasp[0].store.lineage[0] = 1, s.n_past = 1,
+        s.past[0][0] = 1);
+  TAKE ("out of the set, and emptied", true, said[C2].iasp[0].store.has_super = false, s.rec[0].copies[1].in_set = false);
   TAKE ("who failed", false, said[C2].iasp[0].failed = true);
   TAKE ("who is gone", false, in.node[C2].present = false);
 }
