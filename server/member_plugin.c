@@ -281,6 +281,7 @@ member_probe (struct member *m, unsigned iasp)
   memcpy (arg.iasp_id, s->def.iasps[iasp].id, CRG_ID_LEN);
   arg.site = s->def.nodes[self].site;
   arg.size = s->def.iasps[iasp].size;
+  memcpy (arg.lineage, s->lineage, CRG_ID_LEN);
   arg.fork = s->rec[iasp].copies[arg.site].detached;
   /* With a reservation the next one has to know whose key it is. */
   arg.tells_restart = !m->d->conf.reservation;

@@ -31,7 +31,8 @@ struct store_probe_arg {
    * for PROBE_DYING_MS, which the lease's hold (L3) takes anyhow. */
   unsigned n_present;
   char present[CRG_MAX_NODES][CRG_NAME_MAX + 1];
-  bool fork; /* R6: the record says so; the disk is made to say so too */
+  bool fork; /* R6: the record says so; the disk is made to say so too, if it is of its lineage (C9) */
+  uint8_t lineage[CRG_ID_LEN];
   bool tells_restart; /* S1 b: that this machine restarted since it had the store open is noted there */
   unsigned n_fenced; /* S1 d: marked failed, so their writes can't come any more */
   char fenced[CRG_MAX_NODES + CRG_MAX_GONE][CRG_NAME_MAX + 1];

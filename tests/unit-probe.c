@@ -129,6 +129,33 @@ check_says (bool force, bool good, const char *text)
       force ? "by force" : "without force", good ? "it may be taken" : "it is refused", res.reason);
 }
 
+/* R6: as the node p3, whose record of this lineage has the copy detached. */
+static bool
+becomes_fork (uint8_t lineage)
+{
+  static struct store_probe_arg ask;
+  static struct store_probe res;
+  struct superblock sb;
+  enum super_status status;
+
+  memset (&ask, 0, sizeof ask);
+  memset (&res, 0, sizeof res);
+  snprintf (ask.store, sizeof ask.store, "%s", path);
+  snprintf (ask.node, sizeof ask.node, "p3");
+  ask.node_id = 3;
+  memcpy (ask.cluster_id, arg.cluster_id, CRG_ID_LEN);
+  memcpy (ask.crg_id, arg.crg_id, CRG_ID_LEN);
+  memcpy (ask.iasp_id, arg.iasp_id, CRG_ID_LEN);
+  ask.lineage[0] = lineage;
+  ask.size = arg.size;
+  ask.fork = true;
+  store_probe (&ask, &res);
+  load (&sb, &status);
+  if (!res.ok || status != SUPER_OK || res.info.fork != ((sb.flags & SUPER_F_FORK) != 0))
+    printf ("# probe: %s\n", res.reason);
+  return res.info.fork && (sb.flags & SUPER_F_FORK);
+}
+
 int
 main (void)
 {
@@ -158,6 +185,9 @@ main (void)
   ok (refuses (store_wipe, "node p2 is opening it"), "nor one that another node is opening");
   ok (refuses (store_format, "node p2 is opening it"), "which gets no other superblock");
   set_claim (false);
+  ok (!becomes_fork (5), "C9: a store of another lineage is marked as a fork by nobody's record");
+  ok (becomes_fork (4), "R6: one of the lineage is");
+  set_flags (SUPER_F_CLEAN);
   if (fcntl (fd, F_OFD_SETLK, &fl) < 0)
     abort ();
   ok (refuses (store_wipe, "a process has it open") && refuses (store_format, "a process has it open"),

@@ -177,7 +177,8 @@ crgd_probed (unsigned n, unsigned iasp)
   }
   else
     set_reason (&ev, "another node had it open and did not release it");
-  if (s != NULL && s->rec[iasp].copies[site_of_node (n)].detached && info->can_host && !info->fork && !own) {
+  if (s != NULL && s->rec[iasp].copies[site_of_node (n)].detached && info->can_host && !info->fork && !own
+      && memcmp (info->lineage, s->lineage, CRG_ID_LEN) == 0) {
     sb.flags |= SUPER_F_FORK; /* R6 */
     disk_mark (d, &sb, choice.slot);
     info->fork = true;
