@@ -269,18 +269,6 @@ is_in_use (unsigned site, unsigned iasp)
   return w.disk[site][iasp].lock_life != 0;
 }
 
-/* Who comes back with a state of the old lineage takes the store for that copy; if it is detached there, the disk is to
- * say that it is a fork (R6; probe.c: as_fork).  So it is not emptied before all who reach it have joined. */
-static bool
-is_of_old_lineage (unsigned site, unsigned iasp)
-{
-  for (unsigned n = 0; n < w.n_nodes; n++)
-    if (reaches_store (n, iasp) && site_of_node (n) == (int) site && w.node[n].has_state
-        && memcmp (w.node[n].state.lineage, w.lineage, CRG_ID_LEN) != 0)
-      return true;
-  return false;
-}
-
 static bool
 is_served (unsigned iasp)
 {
@@ -324,7 +312,7 @@ empty_fork (unsigned site, unsigned iasp)
 
   slot_read (d, &was, &choice, &status);
   if (status != SUPER_OK || memcmp (was.lineage, w.lineage, CRG_ID_LEN) == 0 || top_rec (iasp)->copies[site].in_set
-      || is_in_use (site, iasp) || is_of_old_lineage (site, iasp) || !is_served (iasp))
+      || is_in_use (site, iasp) || !is_served (iasp))
     return;
   TRACE ("the store of site %u is of lineage %u: it is emptied", site, lineage_number (was.lineage));
   world_super (&sb, site, iasp, w.lineage);
