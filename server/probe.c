@@ -480,7 +480,8 @@ store_probe (const void *varg, void *vresult)
     tidy_claim (&arg);
   if (own_past && arg.tells_restart)
     mark (&arg, as_over, "left by a machine that restarted", ignored); /* or next time */
-  if (arg.fork && ident_id_equal (res->info.lineage, arg.lineage) && res->info.agrees_ids && res->info.can_host && !res->info.fork && !arg.own_has_open) {
+  if (arg.fork && ident_id_equal (res->info.lineage, arg.lineage) && res->info.agrees_ids && res->info.can_host
+      && !res->info.fork && !arg.own_has_open) {
     mark (&arg, as_fork, "a fork", res->reason);
     res->info.fork = res->reason[0] == '\0';
   }

@@ -34,9 +34,9 @@ ${CC:-cc} --coverage -o sim-repl ./*-*.o "$CRG_BUILD_DIR"/tests/sim-repl.o "$CRG
 # gcov's counters of two programs at once would be merged at their end, which is fine.
 ./sim-group "${CRG_SEED:-1}" 150 >sim-group.log && ./sim-repl "${CRG_SEED:-1}" 100 >sim-repl.log &
 pid=$!
-# What is rare is in histories without peers and units; those have their own.
-./crgsim --seed "${CRG_SEED:-1}" --seeds 950 --steps 5000 --without peer,access >crgsim.log
-./crgsim --seed "${CRG_SEED:-1}" --seeds 50 --steps 5000 --with peer,access >>crgsim.log
+# What is rare is in histories without peers, units and recoveries; those have their own.
+./crgsim --seed "${CRG_SEED:-1}" --seeds 950 --steps 5000 --without peer,access,recover >crgsim.log
+./crgsim --seed "${CRG_SEED:-1}" --seeds 50 --steps 5000 --with peer,access,recover >>crgsim.log
 grep good crgsim.log
 wait $pid
 gcov ./*-*.gcda >gcov.log 2>&1
