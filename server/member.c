@@ -276,7 +276,6 @@ refuse_host (struct iasp_shell *sh, const struct group_action *a)
 {
   struct group_event ev = iasp_event (sh, GE_HOSTED);
 
-  log_notice ("%s: not hosted: this node is leaving", sh->m->crg);
   ev.role = a->role;
   ev.tenure = a->tenure;
   set_reason (&ev, "this node is leaving");
@@ -295,6 +294,7 @@ act_host (struct member *m, const struct group_action *a)
   sh->claimed = true;
   sh->told = a->role;
   if (m->d->stopping && a->role != HOST_NONE) {
+    log_notice ("%s: not hosted: this node is leaving", m->crg);
     /* What may still serve is not said to be gone before it is: the group would call the tenure released (L3). */
     if (!(agent ? agent_is_alive (agent) : p != NULL && plugin_has_store (p)))
       refuse_host (sh, a);

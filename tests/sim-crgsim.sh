@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 240
+# timeout: 300
 # The whole cluster in one simulated world: the seeds that once broke a rule, the same history for
 # the same seed, a failure made small, and 2,000 seeds of 2,000 steps and of 6,000 on two processors.  More: tests/soak.
 . "$(dirname "$0")/functions.sh"
