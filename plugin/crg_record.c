@@ -24,9 +24,10 @@ static bool
 get_id (const json_t *obj, const char *key, uint8_t id[CRG_ID_LEN])
 {
   const json_t *j = json_object_get (obj, key);
+  const char *text = json_string_value (j);
 
   memset (id, 0, CRG_ID_LEN);
-  return j == NULL || (json_is_string (j) && ident_id_from_text (json_string_value (j), id) == 0);
+  return j == NULL || (text && ident_id_from_text (text, id) == 0);
 }
 
 /* The same way back. */

@@ -37,6 +37,9 @@ main (void)
         && r.flags == most.flags && memcmp (&r.lineage, &most.lineage, sizeof r.lineage) == 0,
       "there and back, all as large as may be");
   free (text);
+  ok (parse (GOOD, &r) == NULL && (text = crg_record_text (&r, "payroll")) != NULL && strstr (text, "lineage") == NULL,
+      "what is not known is not said");
+  free (text);
   untouched = r;
 #define WITH(more) parse ("{\"iasp\":\"payroll\",\"tenure\":3,\"loss\":1,\"size\":4096,\"flags\":7,\"" more "}", &r)
   ok (WITH ("lineage\":7") != NULL && WITH ("lineage\":\"ab\"") != NULL && WITH ("past_lineage\":null") != NULL,
