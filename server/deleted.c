@@ -7,12 +7,12 @@
 #include "server/deleted.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/ident.h"
 #include "common/util-posix.h"
+#include "server/statefile.h"
 
 #define DELETED_FILE "deleted"
 #define DELETED_LINE (2 * IDENT_ID_TEXT_LEN + 16)
@@ -55,8 +55,6 @@ static int
 save (const struct deleted *d, const char *dir)
 {
   static char text[DELETED_MAX * DELETED_LINE + 1];
-  CLEANUP_CLOSE int dir_fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  CLEANUP_CLOSE int fd = -1;
   size_t used = 0;
 
   for (unsigned i = 0; i < d->n; i++) {
@@ -67,16 +65,7 @@ save (const struct deleted *d, const char *dir)
     used += (size_t) snprintf (text + used, sizeof text - used, "%s %s %s\n", id, lineage,
                                d->crg[i].failed ? "failed" : "deleted");
   }
-  if (dir_fd < 0)
-    return -errno;
-  fd = openat (dir_fd, DELETED_FILE ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0)
-    return -errno;
-  errno = ENOSPC; /* of a short write */
-  if (write (fd, text, used) != (ssize_t) used || fsync (fd) < 0
-      || renameat (dir_fd, DELETED_FILE ".new", dir_fd, DELETED_FILE) < 0 || fsync (dir_fd) < 0)
-    return -errno;
-  return 0;
+  return statefile_replace (dir, DELETED_FILE, text, used);
 }
 
 int

@@ -130,22 +130,38 @@ statefile_load (const char *dir, const char *crg, struct crg_state *s, uint64_t 
 }
 
 int
+statefile_replace (const char *dir, const char *name, const void *buf, size_t len)
+{
+  char beside[CRG_NAME_MAX + sizeof STATEFILE_SUFFIX + sizeof ".new"];
+  CLEANUP_CLOSE int dir_fd = open_dir (dir);
+  CLEANUP_CLOSE int fd = -1;
+  int r;
+
+  if (dir_fd < 0)
+    return dir_fd;
+  if (snprintf (beside, sizeof beside, "%s.new", name) >= (int) sizeof beside)
+    return -ENAMETOOLONG;
+  fd = openat (dir_fd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0)
+    return -errno;
+  r = write_full (fd, buf, len);
+  if (r < 0)
+    return r;
+  if (fsync (fd) < 0 || renameat (dir_fd, beside, dir_fd, name) < 0 || fsync (dir_fd) < 0)
+    return -errno;
+  return 0;
+}
+
+int
 statefile_save (const char *dir, const char *crg, const struct crg_state *s, uint64_t promised, uint32_t hold_ms)
 {
   char name[CRG_NAME_MAX + sizeof STATEFILE_SUFFIX];
-  char tmp_name[CRG_NAME_MAX + sizeof ".state.new"];
-  CLEANUP_CLOSE int dir_fd = open_dir (dir);
-  CLEANUP_CLOSE int fd = -1;
   CLEANUP_FREE uint8_t *buf = NULL;
   size_t len;
   int r = file_name (name, sizeof name, crg, STATEFILE_SUFFIX);
 
-  if (r == 0)
-    r = file_name (tmp_name, sizeof tmp_name, crg, ".state.new");
   if (r < 0)
     return r;
-  if (dir_fd < 0)
-    return dir_fd;
   buf = calloc (1, STATEFILE_HEADER + STATE_ENCODED_MAX);
   if (buf == NULL)
     return -ENOMEM;
@@ -158,16 +174,7 @@ statefile_save (const char *dir, const char *crg, const struct crg_state *s, uin
   put_le64 (buf + 16, promised);
   put_le32 (buf + 24, hold_ms);
   put_le32 (buf + 28, file_crc (buf, buf + STATEFILE_HEADER, len));
-
-  fd = openat (dir_fd, tmp_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0)
-    return -errno;
-  r = write_full (fd, buf, STATEFILE_HEADER + len);
-  if (r < 0)
-    return r;
-  if (fsync (fd) < 0 || renameat (dir_fd, tmp_name, dir_fd, name) < 0 || fsync (dir_fd) < 0)
-    return -errno;
-  return 0;
+  return statefile_replace (dir, name, buf, STATEFILE_HEADER + len);
 }
 
 int

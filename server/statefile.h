@@ -23,6 +23,8 @@ extern int statefile_load (const char *dir, const char *crg, struct crg_state *s
  * fsynced.  On an error the old file is whole (C6: the caller leaves). */
 extern int statefile_save (const char *dir, const char *crg, const struct crg_state *s,
                            uint64_t promised, uint32_t hold_ms);
+/* Replaces another file of that directory in the same way. */
+extern int statefile_replace (const char *dir, const char *name, const void *buf, size_t len);
 /* 0, also if there was none; else -errno. */
 /* Renames it to CRG.state.past: it is of an older lineage (C9). */
 extern int statefile_set_aside (const char *dir, const char *crg);
