@@ -292,13 +292,14 @@
 #define CONF_MIRROR_PORT 10810
 /* --- group engine and hub ------------------------------------------------------------------ */
 
+/* Longest lease of a production host (L1), and longest time for which one that was granted holds others back (L3). */
+#define LEASE_MAX_MS      300000
+#define LEASE_HOLD_MAX_MS (2 * LEASE_MAX_MS)
 /* Unsent bytes of one connection between hub and node: sixteen of the largest messages, and hours
  * of heartbeats.  A node that lets more pile up does not read, and counts as dead. */
 #define HUB_OUT_MAX (16 * 1024 * 1024)
 /* One connection a node. */
 #define HUB_MAX_MEMBERS CRG_MAX_NODES
-/* Longest lease of a production host (L1). */
-#define LEASE_MAX_MS 300000
 /* A node that keeps out of a group, for its state file can't be written (C6) or it could not join, tries again
  * after this.  Nobody notices a try in vain. */
 #define MEMBER_REJOIN_MS 1000

@@ -9,8 +9,8 @@
  */
 #include <string.h>
 
-#include "server/bytes.h"
 #include "common/util.h"
+#include "server/bytes.h"
 #include "server/group_private.h"
 
 static struct change *

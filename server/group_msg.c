@@ -315,7 +315,7 @@ decode_body (struct reader *r, struct msg *m)
     for (unsigned i = 0; i < m->u.persisted.n_units; i++)
       m->u.persisted.hold_ms[i] = r_u32 (r);
     m->u.persisted.longest_ms = r_u32 (r);
-    if (m->u.persisted.longest_ms > 2 * LEASE_MAX_MS)
+    if (m->u.persisted.longest_ms > LEASE_HOLD_MAX_MS)
       r->bad = true;
     break;
   case MSG_CHANGE:

@@ -125,9 +125,10 @@ lease_on_renewed (struct group *g, struct peer *from, struct group_actions *out)
 
   (void) out;
   g->counters.renewed++;
-  /* A send time that was never ours would lengthen the lease. */
+  /* A send time that was never ours would lengthen the lease, and so would an
+   * answer that grants less than we take. */
   if (m->host != g->cfg.node_id || l->tenure == 0 || m->tenure != l->tenure
-      || m->sent_ms > l->sent_ms)
+      || m->sent_ms > l->sent_ms || m->lease_ms != g->cfg.lease_ms)
     return;
   if (m->sent_ms > from->ack_ms[unit])
     from->ack_ms[unit] = m->sent_ms;

@@ -117,7 +117,7 @@ statefile_load (const char *dir, const char *crg, struct crg_state *s, uint64_t 
   if (r < 0)
     return r;
   if (memcmp (buf, magic, sizeof magic) != 0 || get_le32 (buf + 8) != STATEFILE_VERSION
-      || get_le32 (buf + 12) != len
+      || get_le32 (buf + 12) != len || get_le32 (buf + 24) > LEASE_HOLD_MAX_MS
       || get_le32 (buf + 28) != file_crc (buf, buf + STATEFILE_HEADER, len)
       || state_decode (tmp, buf + STATEFILE_HEADER, len) != 0)
     return -EBADMSG;

@@ -553,11 +553,26 @@ silence (void)
 }
 
 static void
-renewed (uint32_t from, uint64_t tenure, uint64_t sent_ms)
+renewed_for (uint32_t from, uint64_t tenure, uint64_t sent_ms, uint32_t lease_ms)
 {
   memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, g.cfg.node_id, tenure, sent_ms, 0 };
+  m.u.renew = (struct msg_renew) { 0, g.cfg.node_id, tenure, sent_ms, 0, lease_ms };
   peer (from, MSG_RENEWED);
+}
+
+static void
+renewed (uint32_t from, uint64_t tenure, uint64_t sent_ms)
+{
+  renewed_for (from, tenure, sent_ms, g.cfg.lease_ms);
+}
+
+/* The host `from` asks, as it may. */
+static void
+renew (uint32_t from, uint8_t unit, uint64_t tenure, uint64_t domain, uint32_t lease_ms)
+{
+  memset (&m, 0, sizeof m);
+  m.u.renew = (struct msg_renew) { unit, from, tenure, 12345, domain, lease_ms };
+  peer (from, MSG_RENEW);
 }
 
 static void
@@ -580,6 +595,8 @@ leases (void)
   ok (lease_until == 0, "L1: a send time that was never ours is refused");
   renewed (3, 2, at);
   ok (lease_until == 0, "L1: a reply of another tenure is none");
+  renewed_for (3, 1, at, 2999);
+  ok (lease_until == 0, "L1: one to a shorter lease grants no longer one");
   renewed (3, 1, at);
   ok (lease_until == at + 3000, "L1: with a majority: RENEW's send time + T, not the receipt's");
   tick (300);
@@ -604,23 +621,15 @@ leases (void)
   commit_view ();
   n_queue = 0;
   now += 10000;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 1, 0, 3000);
   ok (sent (MSG_RENEWED) && m.u.renew.sent_ms == 12345, "L1: a member echoes the send time");
   n_queue = 0;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 3, 1, 12345, 0, 3000 };
-  peer (3, MSG_RENEW);
+  renew (3, 0, 1, 0, 3000);
   ok (!sent (MSG_RENEWED), "L1: only to the named host");
   g.applied.domain++;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain - 1, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 1, g.applied.domain - 1, 3000);
   ok (!sent (MSG_RENEWED), "C7: a host that counts by older votes gets no lease by them");
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, g.applied.domain, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 1, g.applied.domain, 3000);
   ok (sent (MSG_RENEWED), "C7: ... one that counts by the same does");
   g.applied.domain--;
   n_queue = 0;
@@ -633,9 +642,7 @@ leases (void)
       "L3: hold is what is left of T x 1.05 since the last reply to another host: %u ms",
       m.u.persisted.hold_ms[0]);
   n_queue = 0;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 13345, 0, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 1, 0, 3000);
   ok (!sent (MSG_RENEWED), "L3: who has persisted an appointment answers no earlier host");
 
   /* L3, from the new host's side; its own hold is 2150 ms. */
@@ -656,9 +663,7 @@ leases (void)
   boot_as (2, true, 1);
   commit_view ();
   now += 10000;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 1, 0, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 1, 0, 3000);
   memset (&m, 0, sizeof m);
   m.u.change = (struct change) { .kind = CH_APPOINT, .iasps = 1, .site = 0, .node = 2,
                                  .expect_node = 1, .expect_tenure = 1, .base = g.applied.stamp };
@@ -696,22 +701,16 @@ longer_leases (void)
   n_queue = 0;
   now += 10000;
   g.applied.rec[0].tenure = g.committed.rec[0].tenure = 4;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 4, 12345, 0, 10000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 4, 0, 10000);
   ok (out.n >= 2 && out.a[0].kind == GA_PERSIST && group_hold_ms (&g) == 10500 && sent (MSG_RENEWED),
       "L3: a longer lease is on disk before it is granted");
   n_queue = 0;
   now += 100;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 4, 12445, 0, 10000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 4, 0, 10000);
   ok (out.n > 0 && out.a[0].kind == GA_SEND && sent (MSG_RENEWED), "L3: ... once");
   n_queue = 0;
   now += 100;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 4, 100, 0, 1000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 4, 0, 1000);
   ok (sent (MSG_RENEWED), "L1: a new run of its host may have a shorter one");
   n_queue = 0;
   now += 1000;
@@ -752,17 +751,11 @@ units (void)
       "L1: the host of the second unit renews that one");
   n_queue = 0;
   now += 10000;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 1, 1, 12345, 0, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 1, 1, 0, 3000);
   ok (!sent (MSG_RENEWED), "L1: a host of one unit gets no lease of another");
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 7, 1, 1, 12345, 0, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 7, 1, 0, 3000);
   ok (!sent (MSG_RENEWED), "L1: nor of one that isn't there");
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 0, 1, 1, 12345, 0, 3000 };
-  peer (1, MSG_RENEW);
+  renew (1, 0, 1, 0, 3000);
   ok (sent (MSG_RENEWED) && m.u.renew.unit == 0, "L1: but of its own");
   n_queue = 0;
   /* The second unit goes to node 1, in the same view; everybody says that
@@ -787,9 +780,7 @@ units (void)
         && state_unit_host (&g.applied, 0) == 1 && state_unit_host (&g.applied, 1) == 1,
       "one moves, the other stays");
   n_queue = 0;
-  memset (&m, 0, sizeof m);
-  m.u.renew = (struct msg_renew) { 1, 2, 1, 12345, 0, 3000 };
-  peer (2, MSG_RENEW);
+  renew (2, 1, 1, 0, 3000);
   ok (!sent (MSG_RENEWED), "L3: the earlier host of that unit gets no answer");
   /* The first unit's release says nothing of the second's lease. */
   g.lease[1].cleared = 0;

@@ -196,7 +196,7 @@ senseless (void)
   m.u.persisted.n_units = CRG_MAX_IASPS + 1;
   ok (is_refused (), "refused: too many units");
   fill (MSG_PERSISTED);
-  m.u.persisted.longest_ms = 2 * LEASE_MAX_MS + 1;
+  m.u.persisted.longest_ms = LEASE_HOLD_MAX_MS + 1;
   ok (is_refused (), "refused: a lease that nobody can have granted");
   fill (MSG_RENEW);
   m.u.renew.lease_ms = LEASE_MAX_MS + 1;

@@ -115,7 +115,6 @@ main (void)
     bad[i / 8] ^= (uint8_t) (1u << i % 8);
     write_file (path, bad, len);
     if (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms) != -EBADMSG) {
-      /* The header's unused bytes are in the CRC too. */
       accepted++;
       printf ("# bit %zu of byte %zu is not noticed\n", i % 8, i / 8);
     }
@@ -154,6 +153,8 @@ main (void)
   is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), 0, "and the old file is whole");
   is (promised, 7, "with the old promise");
   is (statefile_save (dir, "../x", &state, 1, 1), -EINVAL, "a name that leads elsewhere is refused");
+  is (statefile_save (dir, "payroll", &state, 7, LEASE_HOLD_MAX_MS + 1), 0, "a lease longer than any");
+  is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), -EBADMSG, "is waited for by nobody");
   is (statefile_remove (dir, "payroll"), 0, "removed");
   is (statefile_load (dir, "payroll", &loaded, &promised, &hold_ms), -ENOENT, "and gone");
   is (statefile_remove (dir, "payroll"), 0, "to remove it again is fine");
