@@ -21,6 +21,7 @@
 #include "server/agent.h"
 #include "server/guard.h"
 #include "server/script.h"
+#include "tests/loop.h"
 #include "tests/tap.h"
 
 #define LONG_MS 60000
@@ -40,8 +41,6 @@ static const char script[] =
   "  config) echo duplex = on ;;\n"
   "esac\n";
 
-static char dir[200];
-static qb_loop_t *loop;
 static struct {
   unsigned n;
   enum host_role role;
@@ -49,32 +48,6 @@ static struct {
 } hosted;
 
 /* ---- words ----------------------------------------------------------------------------- */
-
-static const char *
-at (const char *name)
-{
-  static char path[2][300];
-  static unsigned turn;
-
-  turn = !turn;
-  snprintf (path[turn], sizeof path[turn], "%s/%s", dir, name);
-  return path[turn];
-}
-
-static bool
-is_there (const char *name)
-{
-  return access (at (name), F_OK) == 0;
-}
-
-static void
-make (const char *name, const char *text, mode_t mode)
-{
-  int fd = open (at (name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-
-  if (fd < 0 || write (fd, text, strlen (text)) != (ssize_t) strlen (text) || close (fd) < 0)
-    abort ();
-}
 
 static void
 drop (const char *name)
@@ -163,23 +136,6 @@ new_agent (const char *run_dir)
   return agent_new (loop, &spec, &cb, NULL);
 }
 
-static void
-on_stop (void *opaque)
-{
-  (void) opaque;
-  qb_loop_stop (loop);
-}
-
-/* The loop runs until that is so, or for 10 s. */
-#define run_until(cond)                                                                                 \
-  ({                                                                                                    \
-    uint64_t end_ = clock_boottime_ms () + 10000;                                                       \
-    while (!(cond) && clock_boottime_ms () < end_) {                                                    \
-      qb_loop_timer_add (loop, QB_LOOP_HIGH, 5 * (uint64_t) QB_TIME_NS_IN_MSEC, NULL, on_stop, NULL);   \
-      qb_loop_run (loop);                                                                               \
-    }                                                                                                   \
-    (cond);                                                                                             \
-  })
 /* It doesn't: crgd stands still, or is dead. */
 #define wait_until(cond)                                                                                \
   ({                                                                                                    \

@@ -24,10 +24,9 @@
 #include "server/probe.h"
 #include "server/process.h"
 #include "server/supervise.h"
+#include "tests/loop.h"
 #include "tests/tap.h"
 
-static char dir[200];
-static qb_loop_t *loop;
 static struct {
   unsigned n;
   enum host_role role;
@@ -36,32 +35,6 @@ static struct {
 } hosted;
 
 /* ---- words ----------------------------------------------------------------------------- */
-
-static const char *
-at (const char *name)
-{
-  static char path[4][300];
-  static unsigned turn;
-
-  turn = (turn + 1) % ARRAY_SIZE (path);
-  snprintf (path[turn], sizeof path[turn], "%s/%s", dir, name);
-  return path[turn];
-}
-
-static bool
-is_there (const char *name)
-{
-  return access (at (name), F_OK) == 0;
-}
-
-static void
-make (const char *name, const char *text)
-{
-  int fd = open (at (name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-  if (fd < 0 || write (fd, text, strlen (text)) != (ssize_t) strlen (text) || close (fd) < 0)
-    abort ();
-}
 
 static void
 copy_program (const char *name)
@@ -238,23 +211,6 @@ new_plugin (void)
   return new_plugin_of (&spec);
 }
 
-static void
-on_stop (void *opaque)
-{
-  (void) opaque;
-  qb_loop_stop (loop);
-}
-
-/* The loop runs until that is so, or for 10 s. */
-#define run_until(cond)                                                                                 \
-  ({                                                                                                    \
-    uint64_t end_ = clock_boottime_ms () + 10000;                                                       \
-    while (!(cond) && clock_boottime_ms () < end_) {                                                    \
-      qb_loop_timer_add (loop, QB_LOOP_HIGH, 5 * (uint64_t) QB_TIME_NS_IN_MSEC, NULL, on_stop, NULL);   \
-      qb_loop_run (loop);                                                                               \
-    }                                                                                                   \
-    (cond);                                                                                             \
-  })
 
 /* A process that has its role. */
 static struct plugin *
@@ -307,7 +263,7 @@ is_forgotten_before_asked (void)
   struct plugin *p = new_plugin ();
   pid_t pid;
 
-  make ("mute", "");
+  make ("mute", "", 0600);
   plugin_want (p, HOST_MIRROR, 1);
   pid = plugin_pid (p);
   ok (pid > 0 && !is_gone (pid), "a process is started, and has not been asked anything");
@@ -353,15 +309,15 @@ is_found_before_it_is_run (void)
     execl ("/bin/sh", "sh", "-c", script, "sh", control, "lineage=", NULL);
     _exit (127);
   }
-  make ("mute", "");
+  make ("mute", "", 0600);
   snprintf (text, sizeof text, "%d\n", (int) pid);
-  make ("x.pid", text);
+  make ("x.pid", text, 0600);
   ok (process_find (&place, &pidfd) == 0, "what is no nbdkit yet is not taken over");
   ok (is_there ("x.pid"), "but not forgotten either");
-  make ("wrap", "");
+  make ("wrap", "", 0600);
   ok (run_until (is_there ("wrapped")) && process_find (&place, &pidfd) == 0 && is_there ("x.pid"),
       "nor is a script that is to run it");
-  make ("go", "");
+  make ("go", "", 0600);
   ok (run_until (process_find (&place, &pidfd) == pid), "when it is, it is found");
   close (pidfd);
   kill (pid, SIGKILL);
@@ -374,7 +330,7 @@ is_found_before_it_is_run (void)
     _exit (127);
   }
   snprintf (text, sizeof text, "%d\n", (int) stranger);
-  make ("x.pid", text);
+  make ("x.pid", text, 0600);
   ok (run_until (process_find (&place, &pidfd) == 0 && !is_there ("x.pid")), "another program's number is not ours");
   ok (kill (stranger, SIGKILL) == 0, "which goes on");
   waitpid (stranger, NULL, 0);
@@ -410,7 +366,7 @@ export_is_no_socket (void)
   struct plugin *p;
 
   snprintf (spec.export_unix, sizeof spec.export_unix, "%s", at ("export"));
-  make ("export", "an operator's");
+  make ("export", "an operator's", 0600);
   p = new_plugin_of (&spec);
   plugin_want (p, HOST_MIRROR, 1);
   ok (run_until (hosted.n > 0) && !hosted.ok && hosted.role == HOST_MIRROR, "a file in the place of its export");
