@@ -17,7 +17,8 @@
 #include <jansson.h>
 
 #include "server/daemon.h"
-#include "server/state.h"
+
+struct crg_state;
 
 #define CLUSTER_GROUP "@cluster"
 
