@@ -90,6 +90,8 @@ refused n1 usage '"cmd":"role","role":"production","tenure":3,"record":'"$expect
 kill -STOP "$PID_n1"
 echo '{"id":424242,"cmd":"role","role":"production","tenure":2,"lease_until_ms":999999999999,"record":'"$expect}" >&"$CTLFD_n1"
 sleep 0.5
+# The old one may well have its answer first: it goes on writing to its own file.
+mv n1/answers n1/answers.old
 mirror_ctl n1
 sleep 0.5
 kill -CONT "$PID_n1"
