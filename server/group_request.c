@@ -441,12 +441,7 @@ want_force (struct group *g, const struct request *r, struct change *c)
   /* Who hasn't said yet what it can host may take over without a loss. */
   if (!in.ready || place_force_refusal (&in, unit, (unsigned) n) != NULL)
     return false;
-  /* S2: it is the named host, and stays it. */
-  if (r->node == state_unit_host (&g->committed, unit))
-    return place_unit_restarted (&in, unit, true, c);
-  place_appointment (&in, unit, (unsigned) n, c);
-  c->forced = true;
-  return true;
+  return place_force (&in, unit, (unsigned) n, c);
 }
 
 /* A switchover while production isn't served: nothing can be drained, so it

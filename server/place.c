@@ -35,6 +35,14 @@ place_has_access (const struct crg_state *s, unsigned iasp, const struct announc
                                                : h->store.has_super && h->store.agrees_ids;
 }
 
+/* R1, R2: it has heard of what the record has not: an older record, or, in a group that was recovered, what its dead
+ * committed last (C9). */
+static bool
+is_ahead (const struct iasp_rec *r, const struct store_info *store)
+{
+  return store->generation > r->generation || store->tenure > r->tenure;
+}
+
 const char *
 place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
                  const struct store_info *store)
@@ -60,8 +68,7 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
       && !(r->forced && site == r->production_site && store->tenure < r->tenure))
     return "its store is a fork (R6): reattach it";
   /* R2: a store agrees if since <= its generation <= the record's. */
-  if (store->generation < c->since || store->generation > r->generation
-      || store->tenure > r->tenure)
+  if (store->generation < c->since || is_ahead (r, store))
     return "disk and record disagree (R6)";
   return NULL;
 }
@@ -499,6 +506,28 @@ place_unit_restarted (const struct place_in *in, unsigned unit, bool accepted, s
 }
 
 bool
+place_force (const struct place_in *in, unsigned unit, unsigned node, struct change *c)
+{
+  const struct crg_state *s = in->state;
+  uint32_t ahead = 0;
+
+  FOR_UNIT (i, s, unit) {
+    const struct group_host_status *h = said (in, node, i);
+
+    if (h != NULL && is_ahead (&s->rec[i], &h->store))
+      ahead |= 1u << i;
+  }
+  /* S2: it is the named host, and stays it. */
+  if (ahead == 0 && s->def.nodes[node].id == state_unit_host (s, unit))
+    return place_unit_restarted (in, unit, true, c);
+  place_appointment (in, unit, node, c);
+  c->forced = true;
+  /* C9: it may be in the set; the others of the set may lack what its store has. */
+  c->loss_iasps |= ahead;
+  return true;
+}
+
+bool
 place_restarted (const struct place_in *in, struct change *c)
 {
   for (unsigned unit = 0; unit < state_units (in->state); unit++)
@@ -545,10 +574,10 @@ place_force_refusal (const struct place_in *in, unsigned unit, unsigned node)
     /* Never coherent: there is no point in time that it would take back. */
     if (st->unusable)
       return "its store was never filled, or is the target of an unfinished resync";
-    if (st->generation > r->generation || st->tenure > r->tenure)
+    if (is_ahead (r, st) && !state_is_past (s, st->lineage))
       return "disk and record disagree (R6)";
     /* S2: as an answered write may be on the copies that it would wait for. */
-    behind = behind || !c->in_set || restarted_must_wait (in, node, i);
+    behind = behind || !c->in_set || is_ahead (r, st) || restarted_must_wait (in, node, i);
   }
   return behind ? NULL
                 : "its copies are in the set: it takes over by itself as soon as no host is "

@@ -51,6 +51,8 @@ extern const char *place_disagrees (const struct crg_state *s, unsigned iasp,
                                     uint8_t site, const struct store_info *store);
 /* R4: NULL if an operator may force the node to take over, else why not. */
 extern const char *place_force_refusal (const struct place_in *in, unsigned unit, unsigned node);
+/* R4: the change by which it does, if it was not refused.  False: the named host waits for nothing more (S2). */
+extern bool place_force (const struct place_in *in, unsigned unit, unsigned node, struct change *c);
 /* R5, S2: is the store of this node a restarted one that nobody has filled,
  * or accepted, in this boot of its machine? */
 extern bool place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp);

@@ -337,7 +337,8 @@ check_appoint (const struct crg_state *s, const struct change *c)
     return "the named node cannot host at that site";
   if (c->expect_node != state_unit_host (s, unit))
     return "production has another host by now";
-  if (c->node == c->expect_node)
+  /* C9, R4: the named host is forced where its store has heard more than the group that was recovered. */
+  if (c->node == c->expect_node && !(c->forced && s->n_past > 0))
     return "it is the production host already";
   for (unsigned i = 0; i < s->def.n_iasps; i++) {
     const struct copy_rec *copy = &s->rec[i].copies[c->site];
@@ -535,7 +536,7 @@ reorder (struct crg_state *s, unsigned unit, const struct change *c)
     for (unsigned i = 0; i < n; i++)
       if (state_order (s, unit, i) == place && (int) i != first && (int) i != old)
         list[count++] = (uint8_t) i;
-  if (old >= 0) {
+  if (old >= 0 && old != first) {
     for (unsigned k = 0; k < count; k++)
       if (!c->graceful || (c->present & (1u << list[k])))
         after = (int) k;
@@ -569,6 +570,16 @@ say_why_outside (struct copy_rec *copy, const char *reason)
     str_set (copy->reason, sizeof copy->reason, reason);
 }
 
+/* C9: how far the nodes that are lost had gone is unknown, and a store may know.  What is forced in a group that was
+ * recovered is newer than that: more commits than any group makes between two looks of its operator. */
+#define RECOVERED_STEP (1u << 20)
+
+static uint64_t
+forced_step (const struct crg_state *s)
+{
+  return s->n_past > 0 ? RECOVERED_STEP : 1;
+}
+
 /* R4: forced.  What the former set answered since this copy left it may be
  * gone, and what it holds is of another history: forks, until reattached.
  * The others lack an unknown part, so each is filled from the start. */
@@ -590,7 +601,7 @@ fork_others (struct crg_state *s, struct iasp_rec *r, const struct change *c)
     other->suspended = false;
     other->host = NO_NODE;
   }
-  r->generation++;
+  r->generation += forced_step (s);
 }
 
 static void
@@ -603,8 +614,8 @@ apply_appoint (struct crg_state *s, const struct change *c)
 
     if (!(c->iasps & (1u << i)))
       continue;
-    /* R1: tenure rises only when the production host changes. */
-    r->tenure++;
+    /* R1: tenure rises only when the production host changes, or is forced. */
+    r->tenure += c->forced ? forced_step (s) : 1;
     r->forced = !copy->in_set || (c->forced && (c->loss_iasps & (1u << i)));
     /* R5: another machine's boot says nothing about this one. */
     if (copy->host != c->node)

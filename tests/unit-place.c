@@ -275,10 +275,55 @@ forced (void)
   FORCE ("never filled", "never filled", C1, said[C1].iasp[1].store.unusable = true);
   FORCE ("newer than the record", "R6", C1, said[C1].iasp[1].store.generation = 2);
   FORCE ("of a tenure to come", "R6", C1, said[C1].iasp[1].store.tenure = 2);
+  FORCE ("... in a group that was recovered, and of its lineage", "R6", C1, said[C1].iasp[1].store.generation = 2, s.n_past = 1,
+         s.past[0][0] = 1);
+  FORCE ("... and of the one before", NULL, C1, said[C1].iasp[1].store.generation = 2, said[C1].iasp[1].store.lineage[0] = 1,
+         s.n_past = 1, s.past[0][0] = 1);
+  FORCE ("... of production's host", NULL, P1, said[P1].iasp[1].store.tenure = 2, said[P1].iasp[1].store.lineage[0] = 1,
+         s.n_past = 1, s.past[0][0] = 1);
   FORCE ("a script beside it", NULL, C1, s.def.iasps[1].type = RES_SCRIPT, said[C1].iasp[1].store.has_super = false);
   FORCE ("a copy of the set", "takes over by itself", C1, s.rec[0].copies[1].in_set = true);
   FORCE ("a copy of the set that restarted and has to wait", NULL, C1, s.rec[0].copies[1].in_set = true,
          said[C1].iasp[1].store.restarted = true);
+}
+
+/* C9, R4: the store has heard of commits of the dead, which the recovered group has not. */
+static void
+forced_ahead (void)
+{
+  struct change c;
+
+  for (unsigned self = 0; self < 2; self++) {
+    const unsigned node = self ? P1 : P2;
+
+    fresh (PLACEMENT_SITE);
+    s.n_past = 1;
+    s.past[0][0] = 1;
+    said[node].iasp[0].store.lineage[0] = said[node].iasp[1].store.lineage[0] = 1;
+    said[node].iasp[1].store.generation = 2;
+    ok (place_force (&in, 0, node, &c) && c.kind == CH_APPOINT && c.node == ID (node) && c.forced && c.loss_iasps == 2,
+        self ? "its host is appointed anew" : "a neighbour with it is appointed");
+    ok (state_check (&s, &c) == NULL, "... and may");
+    state_apply (&s, &c);
+    ok (state_order (&s, 0, node) == 0 && state_order (&s, 0, self ? P2 : P1) == (self ? 1 : s.def.n_nodes - 1u),
+        "... and the backup order holds each node once");
+    ok (s.rec[0].tenure == s.rec[1].tenure && s.rec[0].tenure > 1000000, "... in a tenure that the dead did not reach");
+    ok (s.rec[1].generation > 1000000 && s.rec[1].forced && s.rec[1].loss == 1, "... and in such a generation");
+    ok (!s.rec[1].copies[1].in_set && s.rec[1].copies[1].detached, "the other copy is a fork");
+    ok (s.rec[0].copies[1].in_set && s.rec[0].loss == 0 && !s.rec[0].forced, "... of that IASP only");
+    says (place_disagrees (&s, 1, 0, &said[node].iasp[1].store), NULL, "it is opened");
+    s.n_past = 0;
+    is (state_check (&s, &c) == NULL, 0, "it is appointed once");
+  }
+  fresh (PLACEMENT_SITE);
+  ok (!place_force (&in, 0, P1, &c), "the host of a store that is not ahead is not appointed");
+  said[P1].iasp[0].opened = said[P1].iasp[1].opened = false;
+  said[P1].iasp[1].store.restarted = true;
+  ok (place_force (&in, 0, P1, &c) && c.kind == CH_RESTARTED, "S2: ... it waits no more, if it is restarted");
+  memset (&c, 0, sizeof c);
+  place_appointment (&in, 0, P1, &c);
+  c.forced = true;
+  says (state_check (&s, &c), "host already", "nor is it in a group that was never recovered");
 }
 
 /* R4: the forced host died before it had opened what was a fork; its neighbour goes on. */
@@ -509,6 +554,7 @@ main (void)
   refusal ();
   forced ();
   forced_again ();
+  forced_ahead ();
   left ();
   owner ();
   production ();
