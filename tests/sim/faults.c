@@ -951,7 +951,7 @@ accept_loss (unsigned n, unsigned unit)
   bool differ = false, in_vain = false;
 
   for (unsigned i = 0; i < w.mix.n_iasps; i++)
-    in_vain |= unit_of (i) == unit && recovered_in_vain (c, i);
+    in_vain |= unit_of (i) == unit && production_in_vain (c, i);
   for (unsigned i = unit + 1; i < w.mix.n_iasps; i++)
     for (unsigned s = 0; s < w.mix.n_sites && unit_of (i) == unit; s++)
       differ |= c->rec[i].copies[s].in_set != c->rec[unit].copies[s].in_set;

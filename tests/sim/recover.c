@@ -281,11 +281,11 @@ is_served (unsigned iasp)
   return false;
 }
 
-/* C9: the record says that production's copy is in the set, as it did when the node that goes on had heard last; but
- * the others went on before they died, and its disk has heard of it: the copy had left the set, and was being filled
- * (R4, R6). */
+/* Production is at a copy that can't be it, and explain says so.  R4: it was forced as production had just begun to
+ * fill it.  C9: the record has it in the set, as it did when the node that goes on had heard last; but the others went
+ * on before they died, and its disk has heard of it (R6). */
 bool
-recovered_in_vain (const struct crg_state *c, unsigned iasp)
+production_in_vain (const struct crg_state *c, unsigned iasp)
 {
   struct super_choice choice;
   enum super_status status;
@@ -293,11 +293,12 @@ recovered_in_vain (const struct crg_state *c, unsigned iasp)
 
   const struct iasp_rec *r = &c->rec[iasp];
 
-  if (w.n_recovered == 0 || r->production_site == NO_SITE)
+  if (r->production_site == NO_SITE)
     return false;
   slot_read (&w.disk[r->production_site][iasp], &sb, &choice, &status);
   return status == SUPER_OK
-         && ((sb.flags & SUPER_F_UNUSABLE) || sb.generation > r->generation || sb.tenure > r->tenure);
+         && ((sb.flags & SUPER_F_UNUSABLE)
+             || (w.n_recovered > 0 && (sb.generation > r->generation || sb.tenure > r->tenure)));
 }
 
 /* R6: what it holds is given up: it is emptied, and made a copy again. */

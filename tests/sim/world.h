@@ -694,7 +694,7 @@ extern unsigned lineage_number (const uint8_t lineage[CRG_ID_LEN]);
 extern bool is_past (const struct wplugin *p); /* it runs on in a history that an operator gave up */
 extern uint32_t recover_stage (const struct wfault *f, unsigned *stage); /* ms until the next one; 0: it was the last */
 extern void recover_attend (unsigned node);
-extern bool recovered_in_vain (const struct crg_state *c, unsigned iasp);
+extern bool production_in_vain (const struct crg_state *c, unsigned iasp);
 
 /* ---- crgsim.c, shrink.c --------------------------------------------------------------------- */
 #define FAULTS_MAX 4096
