@@ -397,7 +397,7 @@ add_age (struct text *t, uint64_t ms)
 /* What a forced takeover by this node would cost, as far as the record knows:
  * of the IASP whose copy has been out of the set for longest. */
 static void
-say_loss (const struct group *g, unsigned unit, unsigned node, struct text *t)
+say_loss (const struct group *g, const struct place_in *in, unsigned unit, unsigned node, struct text *t)
 {
   const struct crg_state *s = &g->committed;
   uint8_t site = s->def.nodes[node].site;
@@ -408,6 +408,11 @@ say_loss (const struct group *g, unsigned unit, unsigned node, struct text *t)
         && (s->rec[worst].copies[site].in_set
             || s->rec[i].copies[site].left_ms < s->rec[worst].copies[site].left_ms))
       worst = i;
+  for (unsigned i = unit; i < s->def.n_iasps && s->rec[worst].copies[site].in_set; i++)
+    if (state_unit (s, i) == unit && place_is_ahead (in, node, i)) {
+      worst = i;
+      break;
+    }
   const struct copy_rec *c = &s->rec[worst].copies[site];
 
   text_add (t, s->def.nodes[node].name);
@@ -419,7 +424,10 @@ say_loss (const struct group *g, unsigned unit, unsigned node, struct text *t)
     text_add (t, ", which left the set ");
     add_age (t, g->wall_ms - c->left_ms);
     text_add (t, " ago: what was answered since is lost");
-  } else if (c->in_set)
+  } else if (c->in_set && place_is_ahead (in, node, worst))
+    text_add (t, ", whose store has heard of commits that the group lacks since it was recovered: what other "
+                 "copies answered since may be lost");
+  else if (c->in_set)
     text_add (t, ", whose machine restarted: what was answered and not flushed then is lost, if "
                  "it has not got it");
   else
@@ -502,7 +510,7 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
     text_add (&t, why);
   } else {
     code = r->dry_run && r->forced ? CODE_FINE : CODE_NEEDS_FORCE;
-    say_loss (g, unit, (unsigned) n, &t);
+    say_loss (g, &in, unit, (unsigned) n, &t);
     if (code == CODE_NEEDS_FORCE)
       text_add (&t, "; --force takes over with it");
   }

@@ -506,17 +506,22 @@ place_unit_restarted (const struct place_in *in, unsigned unit, bool accepted, s
 }
 
 bool
+place_is_ahead (const struct place_in *in, unsigned node, unsigned iasp)
+{
+  const struct group_host_status *h = said (in, node, iasp);
+
+  return h != NULL && is_ahead (&in->state->rec[iasp], &h->store);
+}
+
+bool
 place_force (const struct place_in *in, unsigned unit, unsigned node, struct change *c)
 {
   const struct crg_state *s = in->state;
   uint32_t ahead = 0;
 
-  FOR_UNIT (i, s, unit) {
-    const struct group_host_status *h = said (in, node, i);
-
-    if (h != NULL && is_ahead (&s->rec[i], &h->store))
+  FOR_UNIT (i, s, unit)
+    if (place_is_ahead (in, node, i))
       ahead |= 1u << i;
-  }
   /* S2: it is the named host, and stays it. */
   if (ahead == 0 && s->def.nodes[node].id == state_unit_host (s, unit))
     return place_unit_restarted (in, unit, true, c);

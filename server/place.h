@@ -53,6 +53,8 @@ extern const char *place_disagrees (const struct crg_state *s, unsigned iasp,
 extern const char *place_force_refusal (const struct place_in *in, unsigned unit, unsigned node);
 /* R4: the change by which it does, if it was not refused.  False: the named host waits for nothing more (S2). */
 extern bool place_force (const struct place_in *in, unsigned unit, unsigned node, struct change *c);
+/* C9: has the store of this node heard of what the record has not? */
+extern bool place_is_ahead (const struct place_in *in, unsigned node, unsigned iasp);
 /* R5, S2: is the store of this node a restarted one that nobody has filled,
  * or accepted, in this boot of its machine? */
 extern bool place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp);
