@@ -460,6 +460,9 @@ check_answer (struct wplugin *p, struct wclient *c)
     /* R4: what is answered before the one that was forced opens is lost to it. */
     if (s != p->site && (!r->copies[s].in_set || (r->forced && p->rec.tenure < r->tenure)))
       continue;
+    /* C9: its node lost its state, and another one, which had not heard that this copy left, let the group go on. */
+    if (s != p->site && memcmp (p->lineage, w.lineage, CRG_ID_LEN) != 0 && !(p->rec.in_set >> s & 1))
+      continue;
     if (c->op == RO_FLUSH) {
       for (unsigned i = 0; i < W_UNITS; i++)
         if (d->stable[i] < c->floor[i])
