@@ -69,26 +69,33 @@ is_forced (const struct judge_ask *a, const struct superblock *sb)
   return a->forced && sb->tenure < a->tenure;
 }
 
-static bool
-is_of_past (const struct judge_ask *a, const struct superblock *sb)
+/* C9: the index of its lineage among those that the group was recovered from, or -1. */
+static int
+past_of (const struct judge_ask *a, const struct superblock *sb)
 {
-  for (unsigned i = 0; i < a->n_past; i++)
+  for (int i = 0; i < a->n_past; i++)
     if (ident_id_equal (sb->lineage, a->past[i]))
-      return true;
-  return false;
+      return i;
+  return -1;
 }
 
 /* Is it the store that is meant? */
 static enum judge_refusal
 judge_identity (const struct judge_ask *a, const struct judge_found *found, struct superblock *sb)
 {
+  const int past = past_of (a, sb);
+
   if (!ident_id_equal (sb->cluster_id, a->cluster_id) || !ident_id_equal (sb->crg_id, a->crg_id)
       || !ident_id_equal (sb->iasp_id, a->iasp_id))
     return JUDGE_OTHER_IASP;
   /* C9: the group was recovered, and this store was in its set: it goes on under the new lineage, with the
    * superblock that is written next.  So it does if the group was recovered again before anybody had opened it. */
-  if (is_in_set (a) && is_of_past (a, sb))
+  if (is_in_set (a) && past >= 0) {
+    /* Of a later time than the recovered state; the record may have got as far meanwhile, but not with it (R6). */
+    if (sb->generation > a->past_generation[past] && !(is_production (a) && is_forced (a, sb)))
+      return JUDGE_NEWER;
     memcpy (sb->lineage, a->lineage, CRG_ID_LEN);
+  }
   if (!ident_id_equal (sb->lineage, a->lineage))
     return JUDGE_OTHER_LINEAGE;
   if (sb->site != a->site)

@@ -38,6 +38,7 @@ struct judge_ask {
   /* which store is meant */
   uint8_t cluster_id[CRG_ID_LEN], crg_id[CRG_ID_LEN], iasp_id[CRG_ID_LEN];
   uint8_t lineage[CRG_ID_LEN], past[CRG_MAX_PAST][CRG_ID_LEN];
+  uint64_t past_generation[CRG_MAX_PAST]; /* C9: what was known of them */
   uint64_t data_bytes;
   uint32_t dirty_block_size; /* bytes */
   /* the committed record */

@@ -60,6 +60,7 @@ struct record {
   uint8_t n_sites;
   uint8_t n_past;
   uint8_t past[CRG_MAX_PAST][CRG_ID_LEN]; /* C9: the lineages before, the last one first */
+  uint64_t past_generation[CRG_MAX_PAST]; /* and what was known of them */
   char site[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   char host[CRG_MAX_SITES][CRG_NAME_MAX + 1];
   uint64_t since[CRG_MAX_SITES];

@@ -64,6 +64,7 @@ what_is_asked (const struct engine *e, const struct record *r, uint8_t site, enu
   memcpy (ask.iasp_id, p->iasp_id, CRG_ID_LEN);
   memcpy (ask.lineage, p->lineage, CRG_ID_LEN);
   memcpy (ask.past, r->past, sizeof ask.past);
+  memcpy (ask.past_generation, r->past_generation, sizeof ask.past_generation);
   return ask;
 }
 

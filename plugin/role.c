@@ -67,10 +67,11 @@ read_record (const struct engine *e, const json_t *j, struct record *r)
   if (!ident_id_equal (id, e->ia->p.lineage))
     return "record: another lineage than this plugin's (C9)";
   json_array_foreach (json_object_get (j, "past_lineages"), i, past)
-    if (i < CRG_MAX_PAST && ident_id_from_text (json_string_value (past) ?: "", r->past[i]) == 0)
+    if (i < CRG_MAX_PAST && ident_id_from_text (json_string_value (json_object_get (past, "id")) ?: "", r->past[i]) == 0
+        && get_u64 (past, "generation", &r->past_generation[i]))
       r->n_past = (uint8_t) (i + 1);
     else
-      return "record: past_lineages are too many, or no ids";
+      return "record: past_lineages are too many, or have no id or generation";
   if (get_u64 (j, "production_site", &v))
     r->production_site = (uint8_t) MIN (v, (uint64_t) UINT8_MAX);
   else

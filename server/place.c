@@ -38,9 +38,9 @@ place_has_access (const struct crg_state *s, unsigned iasp, const struct announc
 /* R1, R2: it has heard of what the record has not: an older record, or, in a group that was recovered, what its dead
  * committed last (C9). */
 static bool
-is_ahead (const struct iasp_rec *r, const struct store_info *store)
+is_ahead (const struct crg_state *s, unsigned iasp, const struct store_info *store)
 {
-  return store->generation > r->generation || store->tenure > r->tenure;
+  return store->generation > state_newest_generation (s, iasp, store->lineage) || store->tenure > s->rec[iasp].tenure;
 }
 
 const char *
@@ -49,6 +49,7 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
 {
   const struct iasp_rec *r = &s->rec[iasp];
   const struct copy_rec *c = &r->copies[site];
+  bool forced;
 
   if (s->def.iasps[iasp].type == RES_SCRIPT)
     return NULL; /* no disk, so nothing that could disagree */
@@ -63,12 +64,12 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
   /* R4: the target of an unfinished resync is never used. */
   if (store->unusable)
     return "its store is the target of an unfinished resync";
-  /* R4: until it was opened in the tenure that was forced, it may be a fork. */
-  if (store->fork
-      && !(r->forced && site == r->production_site && store->tenure < r->tenure))
+  /* R4: until it was opened in the tenure that was forced, it may be a fork, or ahead (C9). */
+  forced = r->forced && site == r->production_site && store->tenure < r->tenure;
+  if (store->fork && !forced)
     return "its store is a fork (R6): reattach it";
   /* R2: a store agrees if since <= its generation <= the record's. */
-  if (store->generation < c->since || is_ahead (r, store))
+  if (store->generation < c->since || (is_ahead (s, iasp, store) && !forced))
     return "disk and record disagree (R6)";
   return NULL;
 }
@@ -510,7 +511,7 @@ place_is_ahead (const struct place_in *in, unsigned node, unsigned iasp)
 {
   const struct group_host_status *h = said (in, node, iasp);
 
-  return h != NULL && is_ahead (&in->state->rec[iasp], &h->store);
+  return h != NULL && h->store.has_super && is_ahead (in->state, iasp, &h->store);
 }
 
 bool
@@ -579,10 +580,10 @@ place_force_refusal (const struct place_in *in, unsigned unit, unsigned node)
     /* Never coherent: there is no point in time that it would take back. */
     if (st->unusable)
       return "its store was never filled, or is the target of an unfinished resync";
-    if (is_ahead (r, st) && !state_is_past (s, st->lineage))
+    if (is_ahead (s, i, st) && !state_is_past (s, st->lineage))
       return "disk and record disagree (R6)";
     /* S2: as an answered write may be on the copies that it would wait for. */
-    behind = behind || !c->in_set || is_ahead (r, st) || restarted_must_wait (in, node, i);
+    behind = behind || !c->in_set || is_ahead (s, i, st) || restarted_must_wait (in, node, i);
   }
   return behind ? NULL
                 : "its copies are in the set: it takes over by itself as soon as no host is "

@@ -139,6 +139,8 @@ struct iasp_rec {
   uint64_t loss;                /* answered writes may be gone */
   bool forced;                  /* R4: this tenure was forced by an operator */
   uint8_t production_site;      /* or NO_SITE */
+  /* C9: the generation when the group was recovered from the past lineage of that index */
+  uint64_t past_generation[CRG_MAX_PAST];
   struct copy_rec copies[CRG_MAX_SITES];
 };
 
@@ -258,6 +260,9 @@ extern const char *state_recover (struct crg_state *s, uint32_t self, uint16_t d
 extern bool state_is_fenced (const struct crg_state *s, const char *name);
 /* Was the group recovered from this lineage, at some time? */
 extern bool state_is_past (const struct crg_state *s, const uint8_t lineage[CRG_ID_LEN]);
+/* R2, C9: the newest generation of which a store of this lineage can be and agree with the record: of a past
+ * one, what was known of it; 0 for one that is none of ours. */
+extern uint64_t state_newest_generation (const struct crg_state *s, unsigned iasp, const uint8_t lineage[CRG_ID_LEN]);
 /* The unit that an appointment is about: of the first IASP in its mask. */
 extern unsigned state_change_unit (const struct crg_state *s, const struct change *c);
 extern int state_node_index (const struct crg_state *s, uint32_t id);

@@ -12,7 +12,7 @@
 #include "server/state.h"
 
 #define STATE_MAGIC 0x53475243u /* "CRGS" */
-#define STATE_VERSION 4 /* 3: without those that are gone */
+#define STATE_VERSION 5 /* 4: without the generations of past lineages; 3: without those that are gone */
 
 static void
 w_id (struct writer *w, const uint8_t id[CRG_ID_LEN])
@@ -113,13 +113,15 @@ decode_iasp (struct reader *r, struct iasp_def *d, unsigned n_nodes)
 }
 
 static void
-encode_rec (struct writer *w, const struct iasp_rec *rec, unsigned n_sites)
+encode_rec (struct writer *w, const struct iasp_rec *rec, unsigned n_sites, unsigned n_past)
 {
   w_u64 (w, rec->tenure);
   w_u64 (w, rec->generation);
   w_u64 (w, rec->loss);
   w_u8 (w, rec->forced);
   w_u8 (w, rec->production_site);
+  for (unsigned i = 0; i < n_past && i < CRG_MAX_PAST; i++)
+    w_u64 (w, rec->past_generation[i]);
   for (unsigned i = 0; i < n_sites; i++) {
     const struct copy_rec *c = &rec->copies[i];
 
@@ -138,7 +140,7 @@ encode_rec (struct writer *w, const struct iasp_rec *rec, unsigned n_sites)
 }
 
 static void
-decode_rec (struct reader *r, struct iasp_rec *rec, unsigned n_sites)
+decode_rec (struct reader *r, struct iasp_rec *rec, unsigned n_sites, unsigned n_past, uint16_t version)
 {
   rec->tenure = r_u64 (r);
   rec->generation = r_u64 (r);
@@ -147,6 +149,8 @@ decode_rec (struct reader *r, struct iasp_rec *rec, unsigned n_sites)
   rec->production_site = r_u8 (r);
   if (rec->production_site >= n_sites)
     r->bad = true;
+  for (unsigned i = 0; i < n_past; i++)
+    rec->past_generation[i] = version < 5 ? rec->generation : r_u64 (r);
   for (unsigned i = 0; i < n_sites; i++) {
     struct copy_rec *c = &rec->copies[i];
 
@@ -205,7 +209,7 @@ state_encode (const struct crg_state *s, uint8_t *buf, size_t len)
   for (unsigned i = 0; i < d->n_iasps; i++)
     encode_iasp (&w, &d->iasps[i], d->n_nodes);
   for (unsigned i = 0; i < d->n_iasps; i++)
-    encode_rec (&w, &s->rec[i], d->n_sites);
+    encode_rec (&w, &s->rec[i], d->n_sites, s->n_past);
   return w.bad ? 0 : w.used;
 }
 
@@ -310,7 +314,7 @@ state_decode (struct crg_state *s, const uint8_t *buf, size_t len)
   for (unsigned i = 0; i < d->n_iasps; i++)
     decode_iasp (&r, &d->iasps[i], d->n_nodes);
   for (unsigned i = 0; i < d->n_iasps; i++)
-    decode_rec (&r, &s->rec[i], d->n_sites);
+    decode_rec (&r, &s->rec[i], d->n_sites, s->n_past, version);
   if (r.bad || r.used != len || !consistent (s))
     return -STATE_EBADMSG;
   return 0;

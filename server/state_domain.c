@@ -517,6 +517,10 @@ state_recover (struct crg_state *s, uint32_t self, uint16_t dead, uint64_t epoch
     struct iasp_rec *r = &s->rec[k];
     bool shrunk = false;
 
+    /* A store of that lineage with a newer one has heard what isn't known here, whatever generation comes here. */
+    memmove (r->past_generation + 1, r->past_generation, sizeof r->past_generation - sizeof r->past_generation[0]);
+    r->past_generation[0] = r->generation;
+
     for (uint8_t site = 0; site < s->def.n_sites; site++) {
       struct copy_rec *c = &r->copies[site];
 
@@ -546,11 +550,27 @@ state_recover (struct crg_state *s, uint32_t self, uint16_t dead, uint64_t epoch
   return NULL;
 }
 
+static int
+past_index (const struct crg_state *s, const uint8_t lineage[CRG_ID_LEN])
+{
+  for (int i = 0; i < s->n_past; i++)
+    if (memcmp (s->past[i], lineage, CRG_ID_LEN) == 0)
+      return i;
+  return -1;
+}
+
 bool
 state_is_past (const struct crg_state *s, const uint8_t lineage[CRG_ID_LEN])
 {
-  for (unsigned i = 0; i < s->n_past; i++)
-    if (memcmp (s->past[i], lineage, CRG_ID_LEN) == 0)
-      return true;
-  return false;
+  return past_index (s, lineage) >= 0;
+}
+
+uint64_t
+state_newest_generation (const struct crg_state *s, unsigned iasp, const uint8_t lineage[CRG_ID_LEN])
+{
+  const int past = past_index (s, lineage);
+
+  if (memcmp (s->lineage, lineage, CRG_ID_LEN) == 0)
+    return s->rec[iasp].generation;
+  return past < 0 ? 0 : s->rec[iasp].past_generation[past];
 }

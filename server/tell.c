@@ -112,7 +112,7 @@ tell_record (const struct crg_state *s, unsigned iasp)
     char id[IDENT_ID_TEXT_LEN];
 
     ident_id_to_text (s->past[i], id);
-    json_array_append_new (past, json_string (id));
+    json_array_append_new (past, json_pack ("{s:s, s:I}", "id", id, "generation", (json_int_t) r->past_generation[i]));
   }
   return json_pack ("{s:I, s:I, s:I, s:s, s:o, s:i, s:o}", "generation", (json_int_t) r->generation,
                     "loss", (json_int_t) r->loss, "tenure", (json_int_t) r->tenure, "lineage",

@@ -178,7 +178,7 @@ open_io g
 good "write -P 1 0 64k"
 good flush
 ends
-sed -i "s/$old\"/$new\",\"past_lineages\":[\"$old\"]/" record
+sed -i "s/$old\"/$new\",\"past_lineages\":[{\"id\":\"$old\",\"generation\":1}]/" record
 mirror_ids=("${mirror_ids[@]/lineage=$old/lineage=$new}")
 serve 2 0
 where 2 0 $new
@@ -194,7 +194,7 @@ open_io h
 good "read 0 64k"
 # ... and never as before, though a dead node is there again, with a newer tenure.
 ends
-sed -i "s/$new\",\"past_lineages\":\\[\"$old\"\\]/$old\"/" record
+sed -i "s/$new\",\"past_lineages\":\\[{[^}]*}\\]/$old\"/" record
 mirror_ids=("${mirror_ids[@]/lineage=$new/lineage=$old}")
 serve 20 0
 where 20 0 $old

@@ -35,6 +35,7 @@ good (uint8_t role)
   memcpy (g.ask.lineage, lineage, CRG_ID_LEN);
   memcpy (g.ask.past[0], past, CRG_ID_LEN);
   memcpy (g.ask.past[1], older, CRG_ID_LEN);
+  g.ask.past_generation[0] = g.ask.past_generation[1] = 9;
   memcpy (g.sb.lineage, lineage, CRG_ID_LEN);
   memcpy (g.sb.open_boot_id, old_boot, CRG_ID_LEN);
   return g;
@@ -190,6 +191,20 @@ lineages (void)
     check (memcmp (g.sb.lineage, ours ? lineage : of[k / 6], CRG_ID_LEN) == 0, "C9: lineage %u is changed", k);
   }
   ok (true, "C9: of the lineages before only what was in the set goes on");
+  for (unsigned k = 0; k < 12; k++) {
+    const bool production = k & 1, forced = k & 2, newer = k / 4 == 1, of_this = k / 4 == 2;
+    struct given g = good (production ? SUPER_ROLE_PRODUCTION : SUPER_ROLE_MIRROR);
+    const enum judge_refusal want = newer && !(production && forced) ? JUDGE_NEWER : JUDGE_NOT_REFUSED;
+    struct judge j;
+
+    g.ask.n_past = 2;
+    g.ask.forced = forced;
+    if (newer)
+      g.ask.past_generation[1] = 8;
+    memcpy (g.sb.lineage, of_this ? lineage : older, CRG_ID_LEN);
+    check (verdict (&g, &j) == want, "C9, R6: a store of a past lineage, %u", k);
+  }
+  ok (true, "C9, R6: of a past lineage nothing is newer than what was known of it, though the record has got as far");
 }
 
 /* ---- new stores --------------------------------------------------------------------------- */

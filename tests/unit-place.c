@@ -60,6 +60,7 @@ fresh (enum placement placement)
   for (unsigned k = 0; k < 2; k++) {
     s.rec[k].copies[1].in_set = true;
     s.rec[k].copies[1].since = 1;
+    s.rec[k].past_generation[0] = s.rec[k].past_generation[1] = 1;
   }
   for (unsigned i = 0; i < 5; i++) {
     in.node[i].present = true;
@@ -136,6 +137,10 @@ disagreement (void)
   STORE ("another lineage", "another lineage", st.lineage[0] = 1);
   STORE ("the lineage before, and none was", "another lineage", memset (st.lineage, 0, CRG_ID_LEN));
   STORE ("the lineage before", NULL, st.lineage[0] = 1, s.n_past = 1, s.past[0][0] = 1);
+  STORE ("the lineage before, and of a time that the record had not reached then", "R6", st.lineage[0] = 1, s.n_past = 1,
+         s.past[0][0] = 1, st.generation = s.rec[0].generation = 2);
+  STORE ("... or had reached", NULL, st.lineage[0] = 1, s.n_past = 1, s.past[0][0] = 1,
+         st.generation = s.rec[0].generation = s.rec[0].past_generation[0] = 2);
   STORE ("one from long ago", "another lineage", st.lineage[0] = 2, s.n_past = 1, s.past[0][0] = 1);
   STORE ("the one before that", NULL, st.lineage[0] = 2, s.n_past = 2, s.past[0][0] = 1, s.past[1][0] = 2);
   STORE ("the lineage before, outside the set", "another lineage", st.lineage[0] = 1, s.n_past = 1, s.past[0][0] = 1,

@@ -10,7 +10,7 @@
 
 static struct crg_state s;
 static struct crg_def def;
-static const uint8_t lineage[CRG_ID_LEN] = { 9 }, next[CRG_ID_LEN] = { 10 };
+static const uint8_t lineage[CRG_ID_LEN] = { 9 }, next[CRG_ID_LEN] = { 10 }, again[CRG_ID_LEN] = { 11 };
 
 enum { P1 = 10, P2, C1, C2, W };
 
@@ -548,6 +548,13 @@ recovered (void)
         && memcmp (s.lineage, next, CRG_ID_LEN) == 0 && s.stamp.epoch == 42 && s.stamp.version == 0
         && s.def.nodes[3].order == 0,
       "C9: a new lineage, above whatever was promised");
+  ok (state_newest_generation (&s, 0, lineage) == 1 && state_newest_generation (&s, 0, next) == 2
+        && state_newest_generation (&s, 0, s.past[1]) == 0,
+      "C9, R6: of the old lineage no store may be newer than what was known of it");
+  s.rec[0].generation = 7;
+  ok (state_recover (&s, C2, rome, 99, again) == NULL && state_newest_generation (&s, 0, lineage) == 1
+        && state_newest_generation (&s, 0, next) == 7 && state_newest_generation (&s, 0, again) == 7,
+      "... nor after another recovery");
   RECOVER ("recover: without the copy's site", NULL, P1, oslo, (void) 0);
   ok (state_production_host (&s) == P1 && s.rec[0].tenure == 1 && !s.rec[0].copies[1].in_set
         && s.rec[0].generation == 2,

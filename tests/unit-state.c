@@ -379,6 +379,9 @@ bytes (void)
   strcpy (s.def.iasps[0].store[3], "/store");
   s.n_gone = 1;
   strcpy (s.gone[0], "p7");
+  s.n_past = 1;
+  s.past[0][0] = 7;
+  s.rec[0].past_generation[0] = 5;
   s.def.iasps[0].snapshot = true;
   n = state_encode (&s, buf, sizeof buf);
   ok (n > 0 && state_decode (&copy, buf, n) == 0 && copy.def.iasps[0].snapshot
@@ -401,7 +404,12 @@ bytes (void)
   }
   ok (unequal == 0, "of %zu flipped bits %zu are accepted, each with its own content", n * 8,
       accepted);
-  /* A state of the version before: nobody is gone.  After magic, version, stamp, lineage, no past, domain. */
+  /* A state of the versions before: nothing is known of a past lineage (the record's generation counts), and nobody
+   * is gone.  After magic, version, stamp, lineage, past, domain. */
+  s.n_past = 0;
+  n = state_encode (&s, buf, sizeof buf);
+  buf[4] = 4;
+  ok (state_decode (&copy, buf, n) == 0 && copy.n_gone == 1, "version 4 is read too");
   memmove (buf + 47, buf + 52, n - 52);
   buf[4] = 3;
   ok (state_decode (&copy, buf, n - 5) == 0 && copy.n_gone == 0 && copy.def.n_nodes == s.def.n_nodes

@@ -224,6 +224,7 @@ make_record (const struct crg_state *s, unsigned n, unsigned iasp, struct prec *
   r->forced = own && rec->forced;
   r->n_past = s->n_past;
   memcpy (r->past, s->past, sizeof r->past);
+  memcpy (r->past_generation, rec->past_generation, sizeof r->past_generation);
 }
 
 static void

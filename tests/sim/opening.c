@@ -55,6 +55,7 @@ what_is_asked (const struct wplugin *p, const struct ctlmsg *m, uint8_t role, st
   world_ids (p->iasp, ask->cluster_id, ask->crg_id, ask->iasp_id);
   memcpy (ask->lineage, p->lineage, CRG_ID_LEN);
   memcpy (ask->past, r->past, sizeof ask->past);
+  memcpy (ask->past_generation, r->past_generation, sizeof ask->past_generation);
   ask->n_past = r->n_past;
 }
 

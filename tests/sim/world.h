@@ -183,6 +183,7 @@ struct prec { /* plugin/engine_private.h: struct record */
   uint32_t host[W_SITES];
   uint8_t n_past;          /* C9 */
   uint8_t past[CRG_MAX_PAST][CRG_ID_LEN];
+  uint64_t past_generation[CRG_MAX_PAST];
 };
 
 enum ctl_kind {
