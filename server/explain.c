@@ -162,6 +162,20 @@ state_name (const struct page *p, unsigned site)
                         : "not in the set";
 }
 
+/* C9: has nobody opened its store since the group was recovered? */
+static bool
+is_of_past (const struct page *p, unsigned site)
+{
+  for (unsigned i = 0; i < p->s->def.n_nodes; i++) {
+    const struct domain_node *n = &p->s->def.nodes[i];
+    const struct group_host_status *h = group_announced (member_group (p->m), n->id, (uint8_t) p->iasp);
+
+    if (n->site == site && h != NULL && !h->opened && h->store.has_super && state_is_past (p->s, h->store.lineage))
+      return true;
+  }
+  return false;
+}
+
 static void
 say_why (const struct page *p, unsigned site, json_t *lines)
 {
@@ -171,8 +185,8 @@ say_why (const struct page *p, unsigned site, json_t *lines)
   char buf[64];
 
   if (c->in_set)
-    say (lines, "It is in the in-sync set since generation %" PRIu64 ": it has every acknowledged write.",
-         c->since);
+    say (lines, "It is in the in-sync set since generation %" PRIu64 ": it has every acknowledged write%s.", c->since,
+         is_of_past (p, site) ? ", as far as is known since the group was recovered (C9)" : "");
   else if (c->left_ms)
     say (lines, "It left the in-sync set (%s), where it was since generation %" PRIu64 ": %s.",
          when (c->left_ms, buf), c->since, *c->reason ? c->reason : "no reason was given");

@@ -11,7 +11,7 @@
 #include "server/group.h"
 
 #define MSG_MAGIC 0x47475243u /* "CRGG" */
-#define MSG_VERSION 4
+#define MSG_VERSION 5
 #define MSG_EBADMSG STATE_EBADMSG
 
 enum msg_type {

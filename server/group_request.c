@@ -401,6 +401,7 @@ say_loss (const struct group *g, const struct place_in *in, unsigned unit, unsig
 {
   const struct crg_state *s = &g->committed;
   uint8_t site = s->def.nodes[node].site;
+  const uint32_t apart = place_apart (in, unit);
   unsigned worst = unit;
 
   for (unsigned i = unit + 1; i < s->def.n_iasps; i++)
@@ -409,7 +410,7 @@ say_loss (const struct group *g, const struct place_in *in, unsigned unit, unsig
             || s->rec[i].copies[site].left_ms < s->rec[worst].copies[site].left_ms))
       worst = i;
   for (unsigned i = unit; i < s->def.n_iasps && s->rec[worst].copies[site].in_set; i++)
-    if (state_unit (s, i) == unit && place_is_ahead (in, node, i)) {
+    if (apart >> i & 1) {
       worst = i;
       break;
     }
@@ -424,9 +425,9 @@ say_loss (const struct group *g, const struct place_in *in, unsigned unit, unsig
     text_add (t, ", which left the set ");
     add_age (t, g->wall_ms - c->left_ms);
     text_add (t, " ago: what was answered since is lost");
-  } else if (c->in_set && place_is_ahead (in, node, worst))
-    text_add (t, ", whose store has heard of commits that the group lacks since it was recovered: what other "
-                 "copies answered since may be lost");
+  } else if (c->in_set && (apart >> worst & 1))
+    text_add (t, ". A store has heard of commits that the group lacks since it was recovered (crgctl explain): what "
+                 "only another copy has is lost, and that copy becomes a fork");
   else if (c->in_set)
     text_add (t, ", whose machine restarted: what was answered and not flushed then is lost, if "
                  "it has not got it");
@@ -499,7 +500,7 @@ settle_force (struct group *g, struct request *r, struct group_actions *out)
   if (r->accepting && !place_unit_restarted (&in, unit, true, &c))
     return true; /* committed: it opens */
   if (why == NULL && r->forced && !r->dry_run) {
-    r->accepting = host == r->node;
+    r->accepting = host == r->node && place_apart (&in, unit) == 0;
     return true; /* proposed, until it is so */
   }
   text_begin (&t, text, sizeof text);

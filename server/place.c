@@ -74,6 +74,26 @@ place_disagrees (const struct crg_state *s, unsigned iasp, uint8_t site,
   return NULL;
 }
 
+uint32_t
+place_apart (const struct place_in *in, unsigned unit)
+{
+  const struct crg_state *s = in->state;
+  uint32_t apart = 0;
+
+  for (unsigned n = 0; n < s->def.n_nodes && s->n_past > 0; n++)
+    FOR_UNIT (i, s, unit) {
+      const struct group_host_status *h = in->node[n].present ? said (in, n, i) : NULL;
+      const struct store_info *st = h == NULL ? NULL : &h->store;
+      const uint8_t site = s->def.nodes[n].site;
+
+      if (st != NULL && site != NO_SITE && h->probed && !h->opened && st->has_super && st->agrees_ids && !st->unusable
+          && s->rec[i].copies[site].in_set && state_is_past (s, st->lineage)
+          && place_disagrees (s, i, site, st) != NULL)
+        apart |= 1u << i;
+    }
+  return apart;
+}
+
 bool
 place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp)
 {
@@ -252,7 +272,8 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
     if (restarted_must_wait (in, (unsigned) k, i))
       return "its store was restarted and waits for the other copies of the set (S2)";
   }
-  return NULL;
+  return switches || place_apart (in, unit) == 0
+           ? NULL : "a store has heard of commits that the recovered group lacks: an operator has to choose (C9, R4)";
 }
 
 /* The node at place `place` of the backup order. */
@@ -392,6 +413,8 @@ place_owner (const struct place_in *in, unsigned unit)
 bool
 place_may_begin (const struct place_in *in, unsigned unit)
 {
+  if (in->state->n_past > 0 && (!in->ready || place_apart (in, unit) != 0))
+    return false;
   return in->state->def.placement != PLACEMENT_ACCESS || state_unit_tenure (in->state, unit) != 1
          || (in->ready && place_owner (in, unit) < 0);
 }
@@ -507,29 +530,21 @@ place_unit_restarted (const struct place_in *in, unsigned unit, bool accepted, s
 }
 
 bool
-place_is_ahead (const struct place_in *in, unsigned node, unsigned iasp)
-{
-  const struct group_host_status *h = said (in, node, iasp);
-
-  return h != NULL && h->store.has_super && is_ahead (in->state, iasp, &h->store);
-}
-
-bool
 place_force (const struct place_in *in, unsigned unit, unsigned node, struct change *c)
 {
   const struct crg_state *s = in->state;
-  uint32_t ahead = 0;
+  const uint32_t apart = place_apart (in, unit);
 
-  FOR_UNIT (i, s, unit)
-    if (place_is_ahead (in, node, i))
-      ahead |= 1u << i;
   /* S2: it is the named host, and stays it. */
-  if (ahead == 0 && s->def.nodes[node].id == state_unit_host (s, unit))
+  if (apart == 0 && s->def.nodes[node].id == state_unit_host (s, unit))
     return place_unit_restarted (in, unit, true, c);
   place_appointment (in, unit, node, c);
   c->forced = true;
-  /* C9: it may be in the set; the others of the set may lack what its store has. */
-  c->loss_iasps |= ahead;
+  /* C9: it may be in the set; the others of the set are not as it is. */
+  c->loss_iasps |= apart;
+  FOR_UNIT (i, s, unit)
+    if (is_unopened (in, i, node))
+      c->loss_iasps |= 1u << i;
   return true;
 }
 
@@ -547,7 +562,7 @@ place_force_refusal (const struct place_in *in, unsigned unit, unsigned node)
 {
   const struct crg_state *s = in->state;
   uint8_t site = s->def.nodes[node].site;
-  bool behind = false;
+  bool behind = place_apart (in, unit) != 0;
 
   if (site == NO_SITE)
     return "it is a replicate";
@@ -583,7 +598,7 @@ place_force_refusal (const struct place_in *in, unsigned unit, unsigned node)
     if (is_ahead (s, i, st) && !state_is_past (s, st->lineage))
       return "disk and record disagree (R6)";
     /* S2: as an answered write may be on the copies that it would wait for. */
-    behind = behind || !c->in_set || is_ahead (s, i, st) || restarted_must_wait (in, node, i);
+    behind = behind || !c->in_set || restarted_must_wait (in, node, i);
   }
   return behind ? NULL
                 : "its copies are in the set: it takes over by itself as soon as no host is "

@@ -53,8 +53,10 @@ extern const char *place_disagrees (const struct crg_state *s, unsigned iasp,
 extern const char *place_force_refusal (const struct place_in *in, unsigned unit, unsigned node);
 /* R4: the change by which it does, if it was not refused.  False: the named host waits for nothing more (S2). */
 extern bool place_force (const struct place_in *in, unsigned unit, unsigned node, struct change *c);
-/* C9: has the store of this node heard of what the record has not? */
-extern bool place_is_ahead (const struct place_in *in, unsigned node, unsigned iasp);
+/* C9: the IASPs of a unit (bit set) of which a copy of the set that was not opened since the group was recovered
+ * doesn't agree with it.  It may hold what was answered and no other copy has, so nobody begins: an operator chooses
+ * (R4). */
+extern uint32_t place_apart (const struct place_in *in, unsigned unit);
 /* R5, S2: is the store of this node a restarted one that nobody has filled,
  * or accepted, in this boot of its machine? */
 extern bool place_is_restarted (const struct place_in *in, unsigned node, unsigned iasp);

@@ -574,10 +574,11 @@ say_why_outside (struct copy_rec *copy, const char *reason)
  * recovered is newer than that: more commits than any group makes between two looks of its operator. */
 #define RECOVERED_STEP (1u << 20)
 
+/* ... and further than another recovery has undone. */
 static uint64_t
 forced_step (const struct crg_state *s)
 {
-  return s->n_past > 0 ? RECOVERED_STEP : 1;
+  return s->n_past > 0 ? (uint64_t) s->n_past * RECOVERED_STEP : 1;
 }
 
 /* R4: forced.  What the former set answered since this copy left it may be

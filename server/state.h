@@ -134,7 +134,7 @@ struct copy_rec {
 
 /* The record of an IASP (R1 to R6). */
 struct iasp_rec {
-  uint64_t tenure;              /* R1: rises when the production host changes */
+  uint64_t tenure;              /* R1: rises when the production host changes, or is forced */
   uint64_t generation;          /* R2: rises when the set shrinks */
   uint64_t loss;                /* answered writes may be gone */
   bool forced;                  /* R4: this tenure was forced by an operator */
@@ -212,7 +212,7 @@ struct change {
   uint64_t expect_tenure;       /* SHRINK, ENTER, BAR */
   uint64_t incarnation;         /* EXPEL */
   uint8_t boot_id[CRG_ID_LEN];  /* ENTER, APPOINT, RESTARTED */
-  uint32_t loss_iasps;          /* APPOINT: restarted stores among them (S2 b) */
+  uint32_t loss_iasps;          /* APPOINT: restarted stores among them (S2 b), or forced */
   uint64_t at_ms;               /* wall clock of the proposer, for people */
   uint16_t present;             /* APPOINT: bit set of present node indices (F5) */
   bool graceful;                /* APPOINT by switchover (F6): set kept */

@@ -188,7 +188,7 @@ on_quit (void *opaque, json_t *answer, const char *reason)
 void
 supervise_begin_end (struct plugin *p)
 {
-  /* R1: another host was appointed.  What this one still holds can't be
+  /* R1: another host was appointed, or this one anew.  What this one still holds can't be
    * completed any more, so there is little to wait for. */
   bool superseded = p->told_role == HOST_PRODUCTION && p->want_tenure > p->told_tenure;
 

@@ -34,6 +34,7 @@ ctl p2 recover payroll --without p1,c1,w1 --i-confirm-they-are-dead >out || { ca
 
 explained () { ctl p2 explain payroll >explained 2>&1 || :; grep -qF "disk and record disagree (R6)" explained; }
 wait_for 20 explained || { cat explained; fail "explain does not say why nothing is served"; }
+grep -qF "as far as is known since the group was recovered" explained || { cat explained; fail "all is called well"; }
 grep -qF -- "switchover" explained || { cat explained; fail "nor what can be done"; }
 code=0
 ctl p2 switchover payroll --to p2 >out 2>err || code=$?

@@ -617,6 +617,20 @@ forcing (void)
   g.applied = g.committed;
   feed (switchover (N3, false));
   answers ("in the set, and restarted (S2)", NEEDS_FORCE, "whose machine restarted");
+  without_production (60);
+  g.committed.n_past = 1;
+  g.committed.past[0][0] = 77;
+  for (unsigned i = 0; i < 2; i++) {
+    g.committed.rec[i].copies[1].in_set = true;
+    memset (peer (N3)->announce.iasp[i].store.lineage, 0, CRG_ID_LEN);
+    peer (N3)->announce.iasp[i].store.lineage[0] = 77;
+    peer (N3)->announce.iasp[i].opened = false;
+  }
+  g.committed.rec[0].past_generation[0] = 99;
+  g.applied = g.committed;
+  feed (switchover (N3, false));
+  answers ("newer than a recovered group (C9)", NEEDS_FORCE, "heard of commits that the group lacks");
+  ok (strstr (find (GA_REPLY)->reason, g.committed.def.iasps[1].name) != NULL, "... the second is");
 
   without_production (60);
   peer (N3)->announce.iasp[1].store.unusable = true;

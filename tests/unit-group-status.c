@@ -111,6 +111,10 @@ named (void)
         g.lease[0].cleared = 0);
   CASE (N1, "no lease", "a majority to renew the lease (L1)", peer (N1)->announce.iasp[0].opened = false, g.host[0].open = false,
         g.lease[0].until_ms = g.now_ms);
+  CASE (N3, "a store knows more than the recovered group", "waits for an operator to choose a copy",
+        peer (N1)->announce.iasp[1].opened = peer (N3)->announce.iasp[1].opened = false, g.committed.n_past = 1,
+        g.committed.rec[1].copies[1].in_set = true, peer (N3)->announce.iasp[1].probed = true,
+        memset (peer (N3)->announce.iasp[1].store.lineage, 0, CRG_ID_LEN));
   CASE (N1, "does not open itself", "waits for n1 to open the production copy", peer (N1)->announce.iasp[0].opened = false,
         g.host[0].open = false);
 }

@@ -331,6 +331,50 @@ forced_ahead (void)
   says (state_check (&s, &c), "host already", "nor is it in a group that was never recovered");
 }
 
+/* C9: p2's store may hold what was answered; p1, which is gone, is the named host. */
+static void
+chosen (void)
+{
+  struct change c;
+
+#define APART(what, want, ...)                                                                        \
+  do {                                                                                                \
+    fresh (PLACEMENT_SITE);                                                                           \
+    s.n_past = 1;                                                                                     \
+    s.past[0][0] = 1;                                                                                 \
+    said[P2].iasp[0].store.lineage[0] = said[P2].iasp[1].store.lineage[0] = 1;                        \
+    said[P2].iasp[1].store.generation = 2;                                                            \
+    in.node[P1].present = false;                                                                      \
+    __VA_ARGS__;                                                                                      \
+    is (place_apart (&in, 0), (want), what);                                                          \
+    ok (place_production (&in, &c) == ((want) == 0) && place_may_begin (&in, 0) == ((want) == 0), "... who begins"); \
+  } while (0)
+  APART ("a store that has heard more", 2, (void) 0);
+  says (place_refusal (&in, 0, C1, PLACE_FOR_FAILOVER), "operator has to choose", "another copy, which agrees, waits as well");
+  says (place_force_refusal (&in, 0, C1), NULL, "... but may be chosen");
+  ok (place_force (&in, 0, C1, &c) && c.node == ID (C1) && c.forced && c.loss_iasps == 2, "... and is then appointed");
+  state_apply (&s, &c);
+  ok (s.rec[1].forced && s.rec[1].copies[0].detached && !s.rec[0].forced && s.rec[0].copies[0].in_set,
+      "what had heard more becomes a fork");
+  is (place_apart (&in, 0), 0, "... and nobody waits any more");
+  APART ("a fork on its disk that the record has in the set", 3, said[P2].iasp[0].store.fork = true);
+  ok (place_force (&in, 0, P2, &c) && c.loss_iasps == 3, "... is chosen with the other");
+  APART ("one that agrees", 0, said[P2].iasp[1].store.generation = 1);
+  APART ("one that left the set", 0, s.rec[1].copies[0].in_set = s.rec[0].copies[0].in_set = false);
+  APART ("one that was half filled", 0, said[P2].iasp[1].store.unusable = true);
+  APART ("one of this lineage", 0, said[P2].iasp[1].store.lineage[0] = 9);
+  APART ("one that is open", 0, said[P2].iasp[0].opened = said[P2].iasp[1].opened = true);
+  APART ("a node that is gone", 0, in.node[P2].present = false);
+  APART ("not probed", 0, said[P2].iasp[1].probed = false);
+  APART ("another's store", 0, said[P2].iasp[1].store.agrees_ids = false);
+  APART ("an empty store", 0, said[P2].iasp[1].store.has_super = false);
+  APART ("a replicate's word", 0, s.def.nodes[P2].site = NO_SITE);
+  in.ready = false;
+  ok (!place_may_begin (&in, 0), "who is there is heard first");
+  s.n_past = 0;
+  ok (place_may_begin (&in, 0) && place_apart (&in, 0) == 0, "... but in a group that was never recovered");
+}
+
 /* R4: the forced host died before it had opened what was a fork; its neighbour goes on. */
 static void
 forced_again (void)
@@ -560,6 +604,7 @@ main (void)
   forced ();
   forced_again ();
   forced_ahead ();
+  chosen ();
   left ();
   owner ();
   production ();

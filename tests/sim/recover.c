@@ -281,24 +281,29 @@ is_served (unsigned iasp)
   return false;
 }
 
-/* Production is at a copy that can't be it, and explain says so.  R4: it was forced as production had just begun to
- * fill it.  C9: the record has it in the set, as it did when the node that goes on had heard last; but the others went
- * on before they died, and its disk has heard of it (R6). */
+/* Nobody serves, and explain says that an operator has to choose.  R4: production is at a copy that was forced as it
+ * had just begun to be filled.  C9: a copy of the set was not opened since the group was recovered, and does not agree
+ * with it, as others went on before they died (R6). */
 bool
 production_in_vain (const struct crg_state *c, unsigned iasp)
 {
-  struct super_choice choice;
-  enum super_status status;
-  struct superblock sb;
-
   const struct iasp_rec *r = &c->rec[iasp];
 
-  if (r->production_site == NO_SITE)
-    return false;
-  slot_read (&w.disk[r->production_site][iasp], &sb, &choice, &status);
-  return status == SUPER_OK
-         && ((sb.flags & SUPER_F_UNUSABLE)
-             || (w.n_recovered > 0 && (sb.generation > r->generation || sb.tenure > r->tenure)));
+  for (unsigned s = 0; s < w.mix.n_sites && r->production_site != NO_SITE; s++) {
+    struct super_choice choice;
+    enum super_status status;
+    struct superblock sb;
+
+    slot_read (&w.disk[s][iasp], &sb, &choice, &status);
+    if (status != SUPER_OK || !r->copies[s].in_set)
+      continue;
+    if (sb.flags & SUPER_F_UNUSABLE ? s == r->production_site
+        : state_is_past (c, sb.lineage)
+            && ((sb.flags & SUPER_F_FORK) || sb.generation > state_newest_generation (c, iasp, sb.lineage)
+                || sb.generation < r->copies[s].since || sb.tenure > r->tenure))
+      return true;
+  }
+  return false;
 }
 
 /* R6: what it holds is given up: it is emptied, and made a copy again. */
