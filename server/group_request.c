@@ -178,6 +178,16 @@ request_on_drained (struct group *g, const struct group_event *ev, struct group_
     g->sw.phase = SWITCH_APPOINTING;
 }
 
+/* Was an IASP that is to be drained told to let go, as its store failed?  It will not say that it is drained. */
+static bool
+is_let_go (const struct group *g, unsigned unit)
+{
+  for (unsigned i = 0; i < g->committed.def.n_iasps; i++)
+    if (state_unit (&g->committed, i) == unit && g->host[i].told_role != HOST_PRODUCTION)
+      return true;
+  return false;
+}
+
 /* F6: from the hold on the old plugin resumes only on an appointment, or on a
  * GROUP-STATE committed in a later epoch that still names it; never by a
  * timer.  A proposal with a stale base is known to be ignored (C3). */
@@ -203,6 +213,8 @@ settle_switch (struct group *g, struct group_actions *out)
       give_up (g, out, "the group changed meanwhile; production stays; try again");
     else if (!g->committed.started)
       give_up (g, out, "the CRG was ended meanwhile");
+    else if (sw->phase == SWITCH_HOLDING && is_let_go (g, sw->unit))
+      give_up (g, out, "production was given up before it was drained; see crgctl explain");
   }
   if (sw->phase == SWITCH_WAITING) {
     if (host != sw->target) {

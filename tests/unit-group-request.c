@@ -302,6 +302,14 @@ switching (void)
   feed ((struct group_event){ .kind = GE_DRAINED, .iasp = 0, .reason = "the copy is slow" });
   answers ("not drained", ERROR, "the copy is slow");
 
+  g = base[N1];
+  begin_switch (0);
+  feed ((struct group_event){ .kind = GE_DRAINED, .iasp = 1, .ok = true });
+  g.host[0].told_role = HOST_NONE;
+  tick ();
+  answers ("one whose store failed is let go meanwhile, and will not say that it is drained", ERROR, "before it was drained");
+  ok (count (GA_RESUME) == 2 && g.sw.phase == SWITCH_NONE, "... production of the other goes on");
+
   /* What else may come. */
   g = base[N1];
   begin_switch (0);

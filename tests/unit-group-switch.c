@@ -114,12 +114,10 @@ switchover (void)
   /* The plugin dies for good while it is held: its successor shall not be held. */
   up ();
   struct group_event died = { .kind = GE_HOSTED, .role = HOST_NONE };
-  struct group_event drained = { .kind = GE_DRAINED };
   unsigned resumed = 0;
-  ev.now_ms = died.now_ms = drained.now_ms = s.node[N1].g->now_ms;
+  ev.now_ms = died.now_ms = s.node[N1].g->now_ms;
   group_step (s.node[N1].g, &ev, &out);
   group_step (s.node[N1].g, &died, &out);
-  group_step (s.node[N1].g, &drained, &out);
   for (unsigned k = 0; k < out.n; k++)
     resumed += out.a[k].kind == GA_RESUME;
   is (resumed, 1, "F6: given up after the plugin's end: the next one is not held");
