@@ -27,7 +27,7 @@ compile "${cores[@]:half}"
 wait $first
 
 libs=("$CRG_BUILD_DIR"/.libs/{libgroup,libcores,libcommon}.a)
-objects=("$CRG_BUILD_DIR"/tests/sim/{check,clients,copyside,crgd,crgsim,digests,disk,faults,maps,net,opening,plugin,prodside,recover,ring,shrink,supervise,world}.o)
+objects=("$CRG_BUILD_DIR"/tests/sim/{check,clients,copyside,crgd,crgsim,digests,disk,faults,fences,maps,net,opening,plugin,prodside,recover,ring,shrink,supervise,world}.o)
 ${CC:-cc} --coverage -o crgsim ./*-*.o "${objects[@]}" "${libs[@]}"
 ${CC:-cc} --coverage -o sim-group ./*-*.o "$CRG_BUILD_DIR"/tests/sim-group.o "$CRG_BUILD_DIR"/.libs/libsimcluster.a "${libs[@]}"
 ${CC:-cc} --coverage -o sim-repl ./*-*.o "$CRG_BUILD_DIR"/tests/sim-repl.o "$CRG_BUILD_DIR"/.libs/libsimmirror.a "${libs[@]}"

@@ -63,6 +63,21 @@ check_record (const struct iasp_rec *was, const struct iasp_rec *is, unsigned n_
     world_fail ("loss goes back");
 }
 
+/* S1 d: who is marked failed from now on has no store open, whatever it had before. */
+static void
+check_marked (const struct crg_state *c)
+{
+  for (unsigned n = 0; n < w.n_nodes; n++) {
+    const int was = w.has_top ? state_node_index (&w.top, n + 1) : -1, is = state_node_index (c, n + 1);
+
+    if (is < 0 || !c->def.nodes[is].marked_failed || was < 0 || w.top.def.nodes[was].marked_failed)
+      continue;
+    for (unsigned i = 0; i < c->def.n_iasps; i++)
+      if (plugin_of (n, i)->running && plugin_of (n, i)->open && !is_past (plugin_of (n, i)))
+        world_fail ("n%u is marked failed, and has the store of iasp %u open (S1)", n + 1, i);
+  }
+}
+
 void
 check_commit (unsigned n)
 {
@@ -120,6 +135,7 @@ check_commit (unsigned n)
     return;
   if (w.has_top && stamp_compare (c->stamp, w.top.stamp) <= 0)
     return;
+  check_marked (c);
   for (unsigned i = 0; w.has_top && i < c->def.n_iasps; i++) {
     const struct iasp_rec *was = &w.top.rec[i], *is = &c->rec[i];
 
@@ -329,6 +345,8 @@ check_host (unsigned n, const struct group_action *a)
     world_fail ("n%u is told to host in a view without a majority (C4)", n + 1);
   else if (!may_open (c, (unsigned) state_node_index (c, n + 1), a->iasp))
     world_fail ("n%u is told to host iasp %u, and is a peer, or has no store for it (H4)", n + 1, a->iasp);
+  else if (c->def.nodes[state_node_index (c, n + 1)].marked_failed)
+    world_fail ("n%u is told to host iasp %u, and is marked failed (S1)", n + 1, a->iasp);
 }
 
 /* R3: in the order in which production said it, and no more than it still says.  What it said on a connection

@@ -99,20 +99,31 @@ start_probe (unsigned n, unsigned iasp)
   e->life = w.node[n].life;
 }
 
-/* look_at_claims */
-static bool
-is_claimed (const struct wdisk *d, const struct superblock *sb, unsigned n, const struct crg_state *s)
+/* look_at_claims: the name of who claims it, or "". */
+static void
+claimed_by (const struct wdisk *d, const struct superblock *sb, unsigned n, const struct crg_state *s,
+            char by[CRG_NAME_MAX + 1])
 {
   const char name[3] = { 'n', (char) ('1' + n), '\0' };
   struct claim_block c;
   uint8_t boot[CRG_ID_LEN];
 
+  by[0] = '\0';
   node_boot_id (n, boot);
   for (unsigned i = 0; i <= W_NODES; i++)
     if (disk_claim (d, i, sb->store_id, &c)
         && !claim_is_over (c.node, c.boot_id, name, boot, s != NULL && state_is_fenced (s, c.node)))
-      return true;
-  return false;
+      memcpy (by, c.node, sizeof c.node);
+}
+
+/* member_plugin.c */
+static uint32_t
+id_of (const struct crg_state *s, const char *name)
+{
+  for (unsigned i = 0; s != NULL && i < s->def.n_nodes; i++)
+    if (strcmp (s->def.nodes[i].name, name) == 0)
+      return s->def.nodes[i].id;
+  return NO_NODE;
 }
 
 /* look_at_store */
@@ -129,6 +140,7 @@ crgd_probed (unsigned n, unsigned iasp)
   enum super_status status;
   struct superblock sb;
   const char name[3] = { 'n', (char) ('1' + n), '\0' };
+  char claimed[CRG_NAME_MAX + 1];
   uint8_t boot[CRG_ID_LEN];
 
   if (w.node[n].paused) {
@@ -166,8 +178,10 @@ crgd_probed (unsigned n, unsigned iasp)
     info->can_host = true;
   else if (disk_is_locked (d, w.node[n].machine))
     set_reason (&ev, "another process on this machine has it open");
-  else if (is_claimed (d, &sb, n, s))
+  else if (claimed_by (d, &sb, n, s, claimed), claimed[0] != '\0') {
+    info->held_by = id_of (s, claimed);
     set_reason (&ev, "another node is opening it");
+  }
   else if (!is_open || claim_record_is_over (&sb, name, boot, s != NULL && state_is_fenced (s, sb.open_node))) {
     info->can_host = true; /* S1 a, b, d */
     if (claim_is_of_the_past (&sb, name, boot)) {
@@ -175,8 +189,10 @@ crgd_probed (unsigned n, unsigned iasp)
       disk_mark (d, &sb, choice.slot);
     }
   }
-  else
+  else {
+    info->held_by = id_of (s, sb.open_node);
     set_reason (&ev, "another node had it open and did not release it");
+  }
   if (s != NULL && s->rec[iasp].copies[site_of_node (n)].detached && info->can_host && !info->fork && !own
       && memcmp (info->lineage, s->lineage, CRG_ID_LEN) == 0) {
     sb.flags |= SUPER_F_FORK; /* R6 */
@@ -241,6 +257,7 @@ set_record (unsigned n, unsigned iasp, const struct crg_state *s, uint64_t seq)
 static void
 forget (unsigned n)
 {
+  fence_cancel (n);
   crgd_die (n, false);
   for (unsigned i = 0; i < w.mix.n_iasps; i++)
     plugin_die (plugin_of (n, i), "its node was removed");
@@ -374,6 +391,9 @@ carry_out (unsigned n, const struct group_action *a)
   case GA_HOLD:
     sup_hold (n, a->iasp);
     return true;
+  case GA_FENCE:
+    fence_begin (n, a->node);
+    return true;
   case GA_RESUME:
     sup_resume (n, a->iasp);
     return true;
@@ -493,6 +513,7 @@ crgd_feed (unsigned n, struct group_event *ev)
     return;
   if (node->left) {
     node->left = false;
+    fence_cancel (n);
     if (node->left_kind == LEAVE_REMOVED)
       forget (n);
     else {
@@ -566,6 +587,7 @@ crgd_boot (unsigned n)
   cfg.lease_ms = lease_of_node (n);
   cfg.hold_ms = node->has_state ? node->hold_ms : 0;
   cfg.start_wait_ms = w.mix.start_wait_ms;
+  cfg.can_fence = w.mix.fence;
   node_boot_id (n, cfg.boot_id);
   memset (node->sup, 0, sizeof node->sup);
   node->running = true;

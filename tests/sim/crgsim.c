@@ -11,8 +11,8 @@
  * healthy, quiet and equal.  A seed that breaks a rule is named with the rule; --shrink looks for
  * the fewest nodes, IASPs, faults and steps that still break it (shrink.c), and prints the options
  * that show it and the end of its trace.  --nodes and --iasps are instead of what the seed chooses, as --with KIND is
- * (a fault, or `peer`, `access` and `leases`, which are no faults: what the world is), --history K gives another
- * history of its mix, which --mix prints.  --lying-disks is beyond what is promised: disks
+ * (a fault, or `peer`, `access`, `leases` and `fence`, which are no faults: what the world is), --history K gives
+ * another history of its mix, which --mix prints.  --lying-disks is beyond what is promised: disks
  * that answer a flush and have nothing flushed, to see that the checkers notice.
  */
 #include <inttypes.h>
@@ -79,13 +79,14 @@ choose_mix (struct mix *mix)
     mix->peer = is_so (K_PEER);
     mix->access = is_so (K_ACCESS);
     mix->leases = is_so (K_LEASES);
+    mix->fence = is_so (K_FENCE);
     for (unsigned k = 0; k < F_KINDS; k++)
       if (run.without & KIND (k))
         mix->weight[k] = 0;
       else if (run.with & KIND (k))
         mix->weight[k] = 20;
-    if (mix->weight[F_BOTH_OPEN] != 0)
-      mix->one_machine = false; /* nodes of one machine share the store's lock */
+    if (mix->weight[F_BOTH_OPEN] != 0 || mix->fence)
+      mix->one_machine = false; /* nodes of one machine share the store's lock, and its power */
     if (mix->per_site > 1 || size.sites != 0
         || (mix->weight[F_BOTH_OPEN] == 0 && !wants_neighbours (mix, run.seed)))
       break;
@@ -172,7 +173,10 @@ print_mix (const struct mix *m)
   for (unsigned n = 0; n < nodes_of_mix (m); n++)
     if (m->peers & 1u << n)
       printf ("; n%u is a peer of site %d", n + 1, site_of_node (n));
-  printf ("%s\n", m->leases ? "; leases differ" : "");
+  printf ("%s", m->leases ? "; leases differ" : "");
+  if (m->fence)
+    printf ("; a fence hook of %u ms", m->fence_ms);
+  printf ("\n");
   if (m->access)
     print_access (m);
 }
@@ -292,6 +296,8 @@ main (int argc, char **argv)
     sum.rot_found += w.st.rot_found;
     sum.recovered += w.st.recovered;
     sum.not_recovered += w.st.not_recovered;
+    sum.fenced += w.st.fenced;
+    sum.not_fenced += w.st.not_fenced;
     for (unsigned k = 0; k < EV_KINDS; k++)
       sum.ev[k] += w.st.ev[k];
     if (show_mix)
@@ -325,6 +331,8 @@ main (int argc, char **argv)
   if (sum.recovered || sum.not_recovered)
     printf ("# %" PRIu64 " times a majority was recovered, %" PRIu64 " times it could not be (C9)\n", sum.recovered,
             sum.not_recovered);
+  if (sum.fenced || sum.not_fenced)
+    printf ("# %" PRIu64 " times a node was fenced, %" PRIu64 " times its fence failed (S1 d)\n", sum.fenced, sum.not_fenced);
   if (getenv ("CRGSIM_EVENTS"))
     for (unsigned k = 0; k < EV_KINDS; k++)
       printf ("# event %u: %" PRIu64 "\n", k, sum.ev[k]);

@@ -17,7 +17,7 @@ const char *const fault_names[F_KINDS] = {
   "recover",
 };
 
-static const char *const world_names[K_END - K_FIRST] = { "peer", "access", "leases" };
+static const char *const world_names[K_END - K_FIRST] = { "peer", "access", "leases", "fence" };
 
 #define BOTH_OPEN_LOOKS 400u /* one each 10 ms */
 
@@ -134,11 +134,12 @@ kind_is_drawn (uint64_t seed, unsigned kind)
   return mix_hash (seed, 200 + kind - K_FIRST) % 6 == 0;
 }
 
-/* A node that reaches one IASP and not the other one, or was made a peer, is of a site that has several. */
+/* A node that reaches one IASP and not the other one, or was made a peer, or fences another, is of a site that has
+ * several. */
 bool
 wants_neighbours (const struct mix *m, uint64_t seed)
 {
-  return (m->access && mix_hash (seed, 220) % 4 != 0) || (m->peer && mix_hash (seed, 223) % 4 == 0);
+  return m->fence || (m->access && mix_hash (seed, 220) % 4 != 0) || (m->peer && mix_hash (seed, 223) % 4 == 0);
 }
 
 /* Nodes of sites that never host, and have no store; or one that could, and was made one, with its store and place. */
@@ -191,6 +192,25 @@ choose_access (struct mix *m, uint64_t h)
   }
 }
 
+/* Mostly few faults, of nodes that are gone for so long that they are fenced. */
+static void
+choose_fence (struct mix *m, uint64_t h)
+{
+  static const uint8_t often[] = { F_POWER, F_LEAVE, F_KILL_CRGD, F_CUT, F_STOP_MACHINE };
+
+  m->fence_ms = h % 3 == 0 ? 2000 : 10000;
+  if ((h = mix_hash (h, 3)) % 4 == 0)
+    return;
+  m->think_us = 1000000;
+  m->gap_ms = h / 4 % 2 == 0 ? 1200 : 3000;
+  m->token_ms = 100;
+  m->lease_ms = 600;
+  m->start_wait_ms = 1500;
+  m->kill_ppm = 0;
+  for (unsigned k = 0; k < ARRAY_SIZE (often); k++)
+    m->weight[often[k]] = (uint8_t) (4 * m->weight[often[k]]);
+}
+
 /* What the world is, of what was drawn or asked for. */
 void
 mix_kinds (struct mix *m, uint64_t seed, const struct cluster_size *size)
@@ -202,6 +222,8 @@ mix_kinds (struct mix *m, uint64_t seed, const struct cluster_size *size)
     m->lease_ms = 600;
     m->start_wait_ms = 1500;
   }
+  if (m->fence)
+    choose_fence (m, mix_hash (seed, 225));
   if (m->peer)
     choose_peers (m, mix_hash (seed, 221));
   if (m->access) {
@@ -239,6 +261,8 @@ fault_make (struct wfault *f, unsigned number)
   f->a = (uint32_t) (h >> 20);
   h = mix_hash (h, 2);
   f->undo_ms = h % 3 == 0 ? 50 + (uint32_t) (h / 8 % 400) : 200 + (uint32_t) (h / 8 % 5000);
+  if (w.mix.fence && mix_hash (h, 3) % 2 == 0) /* nobody is fenced who is back soon */
+    f->undo_ms = 3000 + (uint32_t) (h / 8 % 12000);
 }
 
 /* ---- doing and undoing ---------------------------------------------------------------------- */

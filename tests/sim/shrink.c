@@ -56,6 +56,14 @@ nodes_of (const struct cluster_size *size)
   return size->sites * size->per_site + size->replicates;
 }
 
+static bool
+is_of_kind (unsigned kind)
+{
+  const struct mix *m = &w.mix;
+
+  return kind == K_PEER ? m->peer : kind == K_ACCESS ? m->access : kind == K_LEASES ? m->leases : m->fence;
+}
+
 /* Does it need to be such a world? */
 static void
 shrink_kinds (void)
@@ -64,7 +72,7 @@ shrink_kinds (void)
     const struct run was = run;
     bool found = false;
 
-    if ((run.without & KIND (k)) || !(k == K_PEER ? w.mix.peer : k == K_ACCESS ? w.mix.access : w.mix.leases))
+    if ((run.without & KIND (k)) || !is_of_kind (k))
       continue;
     run.with &= ~KIND (k);
     run.without |= KIND (k);

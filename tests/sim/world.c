@@ -279,7 +279,8 @@ world_init (uint64_t seed, uint64_t history, const struct mix *m)
   w.trace = trace;
   w.failure[0] = '\0';
   memset (&w.st, 0, sizeof w.st);
-  w.lives = w.conn_ids = w.ctl_ids = 0;
+  w.lives = w.conn_ids = w.ctl_ids = w.n_fences = 0;
+  memset (w.fence, 0, sizeof w.fence);
   w.rings = 0;
   w.reform_pending = false;
   w.msg_next = w.frame_next = w.dop_next = 0;
@@ -454,6 +455,9 @@ dispatch (const struct wev *e)
     break;
   case EV_UNDO:
     fault_undo (e);
+    break;
+  case EV_FENCE:
+    fence_event (e);
     break;
   case EV_BOOT:
     crgd_boot (e->node);

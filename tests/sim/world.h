@@ -46,6 +46,7 @@
 #define W_CTL 64
 #define W_CALENDAR 16384
 #define W_COMMITS 4096
+#define W_FENCES 64
 #define W_REACH_ALL ((1u << W_NODES) - 1)
 
 
@@ -65,7 +66,7 @@ enum fault_kind {
 extern const char *const fault_names[F_KINDS];
 
 /* What a world may be, beside its size; --with and --without name these and the faults. */
-enum world_kind { K_FIRST = F_KINDS, K_PEER = K_FIRST, K_ACCESS, K_LEASES, K_END };
+enum world_kind { K_FIRST = F_KINDS, K_PEER = K_FIRST, K_ACCESS, K_LEASES, K_FENCE, K_END };
 extern const char *kind_name (unsigned kind);
 #define KIND(k) (UINT64_C (1) << (k))
 
@@ -74,6 +75,8 @@ struct mix {
   bool peer;                /* K_PEER: nodes of a site that never host */
   bool leases;              /* K_LEASES: lease-ms differs, by node and by start of its crgd */
   bool access;              /* K_ACCESS: each IASP is a unit, and not every node reaches each */
+  bool fence;               /* K_FENCE: nodes have a fence hook (S1 d) */
+  uint32_t fence_ms;        /* ... which is killed after this */
   unsigned n_peers;         /* that come after the replicates */
   uint8_t peer_site[W_NODES], peers; /* bit set of all of them */
   uint8_t no_store[W_IASPS]; /* bit set of nodes with a site that don't reach it */
@@ -102,7 +105,7 @@ struct cluster_size {
 enum wev_kind {
   EV_NONE, EV_ORDER, EV_DELIVER, EV_REFORM, EV_TICK, EV_CTL_DOWN, EV_CTL_UP, EV_SUP, EV_PROBED,
   EV_PTICK, EV_DISK, EV_FWD, EV_BACK, EV_DRAIN, EV_CLOSED, EV_CLIENT, EV_FAULT, EV_UNDO, EV_BOOT, EV_FORGET,
-  EV_CTL_LOST, EV_CTL_BREAK, EV_KINDS,
+  EV_CTL_LOST, EV_CTL_BREAK, EV_FENCE, EV_KINDS,
 };
 
 struct wev {
@@ -377,6 +380,13 @@ struct wclient { /* one request of a client */
   stamp_t data[W_UNITS];   /* read */
 };
 
+struct wfence { /* a fence hook, and what it has asked the power switch for */
+  bool runs, cuts;         /* cuts: it is still to come */
+  uint8_t by, target, fate, boot;
+  uint32_t life, number;   /* life: of the crgd that waits for it */
+  uint64_t deadline_ms;    /* ... by its clock */
+};
+
 struct wcommit {
   struct stamp stamp;
   uint64_t hash, tenure[W_IASPS]; /* of each unit */
@@ -397,7 +407,7 @@ struct wfault {
 
 struct stats {
   uint64_t steps, ms, answered, reads, flushes, faults, commits, takeovers, switchovers, entered, lost,
-    power, resyncs, nothing, accepted, rot_found, recovered, not_recovered, ev[EV_KINDS], fault[F_KINDS];
+    power, resyncs, nothing, accepted, rot_found, recovered, not_recovered, fenced, not_fenced, ev[EV_KINDS], fault[F_KINDS];
 };
 
 struct world {
@@ -428,6 +438,8 @@ struct world {
   unsigned msg_next;
   struct wconn conn[W_CONNS];
   uint32_t conn_ids, ctl_ids;
+  struct wfence fence[W_FENCES];
+  uint32_t n_fences;
   struct wframe frame[W_FRAMES];
   unsigned frame_next;
   struct dop dop[W_DOPS];
@@ -532,6 +544,11 @@ extern void check_enters (const struct wplugin *p);
 extern void check_link (const struct wplugin *p, uint64_t tenure, const char *what);
 extern void check_host (unsigned node, const struct group_action *a);
 extern void check_heard (unsigned node, unsigned iasp, const struct ctlmsg *m);
+
+/* ---- fences.c: server/member.c, fence.c, script.c ------------------------------------------- */
+extern void fence_begin (unsigned node, uint32_t target);
+extern void fence_cancel (unsigned node); /* its crgd ends, and was not killed */
+extern void fence_event (const struct wev *e);
 
 /* ---- supervise.c: server/supervise.c, supervise_ctl.c, pluginctl.c -------------------------- */
 extern void sup_timer (unsigned node, unsigned iasp);
