@@ -548,8 +548,10 @@ on_group_state (struct group *g, struct peer *p, struct group_actions *out)
   }
   version_begins (g);
   memset (g->appoint_version, 0, sizeof g->appoint_version);
-  if (g->has_state && p->promised_stamp.epoch > g->applied.stamp.epoch)
-    host_void_fence (g); /* others were a group without this node */
+  if (g->has_state && p->promised_stamp.epoch > g->applied.stamp.epoch) { /* others were a group without this node */
+    host_void_fence (g);
+    request_void_marks (g, true);
+  }
   /* C1: a member persists nothing of an epoch other than its `promised`. */
   if (g->has_state && g->promised != g->epoch)
     return;

@@ -28,6 +28,7 @@ host_on_view (struct group *g)
 {
   const struct peer *fenced = group_peer_const (g, g->fence.node);
 
+  request_void_marks (g, false);
   if (fenced != NULL && fenced->in_view)
     host_void_fence (g);
   for (unsigned i = 0; i < CRG_MAX_IASPS; i++) {

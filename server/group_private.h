@@ -167,6 +167,7 @@ struct request {
   uint64_t tenure;          /* SWITCHOVER forced: when it was asked for */
   struct node_change node_change; /* NODE */
   uint64_t until_ms;        /* then it is given up */
+  bool is_void;             /* MARK_FAILED: the node came back, or may have (S1 d) */
   bool accepting;           /* S2: forced, to the named host: that its machine restarted */
   bool sent;                /* SWITCHOVER: multicast to the production host */
   uint64_t epoch;           /* ... in this epoch */
@@ -340,5 +341,7 @@ extern void request_on_reply (struct group *g, struct peer *from, struct group_a
 extern void request_settle (struct group *g, struct group_actions *out);
 /* The change that a pending request or the switchover wants, if any. */
 extern bool request_want (struct group *g, struct change *c);
+/* S1 d: who was to be marked failed is in the view; or others were a group without this node. */
+extern void request_void_marks (struct group *g, bool all);
 
 #endif

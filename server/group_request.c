@@ -659,6 +659,18 @@ settle_node (struct group *g, struct request *r, struct group_actions *out)
 }
 
 void
+request_void_marks (struct group *g, bool all)
+{
+  for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++) {
+    struct request *r = &g->requests[i];
+    const struct peer *p = r->used && r->request == GR_MARK_FAILED ? group_peer_const (g, r->node) : NULL;
+
+    if (r->used && r->request == GR_MARK_FAILED && (all || (p != NULL && p->in_view)))
+      r->is_void = true;
+  }
+}
+
+void
 request_settle (struct group *g, struct group_actions *out)
 {
   struct change c;
@@ -703,6 +715,10 @@ request_settle (struct group *g, struct group_actions *out)
     if (is_done (g, r)) {
       r->used = false;
       answer (out, r->request_id, CODE_FINE, "");
+    } else if (r->is_void) {
+      r->used = false;
+      answer (out, r->request_id, CODE_REFUSED,
+              "the node came back since this was asked for, or may have: ask again if it is dead now");
     } else {
       const char *why = state_check (&g->committed, &c);
 
@@ -736,7 +752,7 @@ request_want (struct group *g, struct change *c)
     }
     if (g->requests[i].request != GR_NODE) {
       request_change (&g->requests[i], c);
-      if (is_done (g, &g->requests[i]) || state_check (&g->committed, c) != NULL)
+      if (g->requests[i].is_void || is_done (g, &g->requests[i]) || state_check (&g->committed, c) != NULL)
         continue; /* answered at the next event */
       return true;
     }

@@ -263,6 +263,7 @@ comes_and_goes (void)
   view.n_members = 4;
   feed (view);
   was.fence = g.fence;
+  memcpy (was.requests, g.requests, sizeof was.requests);
   g = was;
 }
 
@@ -288,6 +289,14 @@ void_fences (void)
   ok (marks_failed (done), "... and that one counts");
   comes_and_goes ();
   ok (!marks_failed ((struct group_event){ .kind = GE_TICK }), "S1 d: nor if it was here before that was committed");
+  held ();
+  gone ();
+  ok (marks_failed ((struct group_event){ .kind = GE_REQUEST, .request = GR_MARK_FAILED, .request_id = 5, .node = N3 + 1 }),
+      "S1 d: so is whom an operator calls dead");
+  comes_and_goes ();
+  ok (!marks_failed ((struct group_event){ .kind = GE_TICK }) && find (GA_REPLY)->kind == GA_REPLY
+        && find (GA_REPLY)->code == 7,
+      "... but not if it was here since, before that was committed");
 }
 
 /* The same in a view that n4, which fences n3, did not see. */
@@ -303,9 +312,13 @@ missed_view (void)
   sim_part (&s, (unsigned[SIM_NODES]){ 0, 0, 0, 1, 0 });
   sim_run (&s, 10000);
   ok (!n4->fence.is_void, "... and one of this node alone");
+  s.node[N4].g->requests[0] = (struct request){ .used = true, .request = GR_MARK_FAILED, .request_id = 5, .node = N3 + 1,
+                                                .until_ms = UINT64_MAX };
   sim_part (&s, (unsigned[SIM_NODES]){ 0, 0, 1, 0, 0 });
   sim_run (&s, 10000);
   ok (n4->fence.is_void, "S1 d: the others may have had it among them meanwhile");
+  ok (!n4->requests[0].used && !n4->committed.def.nodes[N3].marked_failed,
+      "... so what an operator of this node said before counts no more");
   s.node[N4].g->fence.node = NO_NODE;
 }
 
