@@ -99,7 +99,7 @@ cp keep/store* n0/
 serve 8 0
 io_end "read"
 ! grep -qE 'error|failed' f.out || { cat f.out; fail "after the wait"; }
-stop_pid "$PROXY_PID"
+kill_pid "$PROXY_PID"
 kill_pid "$PID_n0"
 stop_pid "$CTLPID_n0"
 fresh_store
@@ -127,7 +127,7 @@ power_fails
 pattern 2 | cmp -n 65536 - n0/store || fail "a flushed write is lost"
 serve 3 1
 good "read -P 2 0 64k"
-stop_pid "$PROXY_PID"
+kill_pid "$PROXY_PID"
 
 # --- nothing kept
 start_proxy b iasp=payroll nodes="unix:$tmp/crgd.sock" keep=0
@@ -141,7 +141,7 @@ bad "write 0 64k"
 proxy_has b .state lost || fail "state $(proxy_status b .state)"
 grep -q 'answered writes are lost' b.log
 # Attached again, all is as it is.
-stop_pid "$PROXY_PID"
+kill_pid "$PROXY_PID"
 start_proxy c iasp=payroll nodes="unix:$tmp/crgd.sock" client=c state="$tmp/c.state"
 open_io c
 good "read 0 64k"
@@ -165,7 +165,7 @@ kill_pid "$PID_n0"
 stop_pid "$CTLPID_n0"
 serve 6 4 '"forced":true'
 bad flush
-stop_pid "$PROXY_PID"
+kill_pid "$PROXY_PID"
 
 # --- recovered (C9) with what a node knew that was cut off long ago: tenures behind, and nothing unflushed
 ends () { kill_pid "$PID_n0"; stop_pid "$CTLPID_n0"; fresh_store; }
