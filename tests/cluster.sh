@@ -231,12 +231,19 @@ alive_node ()
   return 1
 }
 
-# status_of JQ: one datum of the status, as a node that is alive tells it
+# status_of JQ: one datum of the status, as the first node that answers tells it
 status_of ()
 {
-  local n
-  n=$(alive_node) || return 1
-  { ctl "$n" status --json 2>/dev/null || :; } | jq -r "$1"
+  local n out code
+  for n in "${NODE_NAMES[@]}"; do
+    [ -n "${NODE_PID[$n]-}" ] && is_running "${NODE_PID[$n]}" || continue
+    code=0
+    out=$(ctl "$n" status --json 2>/dev/null) || code=$?
+    case $code in 0 | 4 | 5) ;; *) continue ;; esac
+    jq -r "$1" <<<"$out"
+    return
+  done
+  return 1
 }
 production_node () { status_of '.crgs[0].iasps[0].production_node'; }
 production_site () { status_of '.crgs[0].iasps[0].production_site'; }
@@ -245,8 +252,20 @@ host_of () { status_of ".crgs[0].iasps[0].copies[] | select(.site == \"$1\") | .
 # copy_of SITE FIELD
 copy_of () { status_of ".crgs[0].iasps[0].copies[] | select(.site == \"$1\") | .$2"; }
 
-is_in_sync () { local n; n=$(alive_node) && ctl "$n" is in-sync payroll >/dev/null 2>&1; }
-is_serving () { local n; n=$(alive_node) && ctl "$n" is serving payroll >/dev/null 2>&1; }
+# payroll_is WHAT: so it is, as the first node that answers knows it
+payroll_is ()
+{
+  local n code
+  for n in "${NODE_NAMES[@]}"; do
+    [ -n "${NODE_PID[$n]-}" ] && is_running "${NODE_PID[$n]}" || continue
+    code=0
+    ctl "$n" is "$1" payroll >/dev/null 2>&1 || code=$?
+    case $code in 3 | 6) ;; *) return $code ;; esac
+  done
+  return 1
+}
+is_in_sync () { payroll_is in-sync; }
+is_serving () { payroll_is serving; }
 wait_in_sync () { wait_for "$1" is_in_sync || { show_logs; fail "not in sync after $1 s"; }; }
 wait_serving () { wait_for "$1" is_serving || { show_logs; fail "not served after $1 s"; }; }
 

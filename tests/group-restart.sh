@@ -16,7 +16,8 @@ permutations ()
   local w rest
   [ -n "$1" ] || { echo "${2# }"; return; }
   for w in $1; do
-    rest=$(printf "%s\n" $1 | { grep -vx "$w" || :; } | paste -sd" ")
+    rest=" $1 "
+    read -r rest <<<"${rest/ $w / }"
     permutations "$rest" "${2-} $w"
   done
 }
