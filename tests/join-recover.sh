@@ -53,6 +53,7 @@ status 0 ctl c1 recover payroll --without p1,p2,w1 --i-confirm-they-are-dead
 grep -q "crgctl node set payroll c2 --votes 1" out || { cat out; fail "not told how c2 gets its vote"; }
 # (and its crgd dies before it has ended the plugin that it had)
 kill -KILL "${NODE_PID[c1]}"
+wait_for 5 not_running "${NODE_PID[c1]}" || fail "c1's crgd can't be killed"
 start_node c1
 wait_for 15 node_answers c1 || { show_logs; fail "c1 does not answer"; }
 wait_serving 40

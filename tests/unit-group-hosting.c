@@ -291,7 +291,8 @@ void_fences (void)
   ok (!marks_failed ((struct group_event){ .kind = GE_TICK }), "S1 d: nor if it was here before that was committed");
   held ();
   gone ();
-  ok (marks_failed ((struct group_event){ .kind = GE_REQUEST, .request = GR_MARK_FAILED, .request_id = 5, .node = N3 + 1 }),
+  ok (marks_failed ((struct group_event){ .kind = GE_REQUEST, .request = GR_MARK_FAILED, .request_id = 5,
+                                          .node = N3 + 1 }),
       "S1 d: so is whom an operator calls dead");
   comes_and_goes ();
   ok (!marks_failed ((struct group_event){ .kind = GE_TICK }) && find (GA_REPLY)->kind == GA_REPLY
@@ -312,8 +313,8 @@ missed_view (void)
   sim_part (&s, (unsigned[SIM_NODES]){ 0, 0, 0, 1, 0 });
   sim_run (&s, 10000);
   ok (!n4->fence.is_void, "... and one of this node alone");
-  s.node[N4].g->requests[0] = (struct request){ .used = true, .request = GR_MARK_FAILED, .request_id = 5, .node = N3 + 1,
-                                                .until_ms = UINT64_MAX };
+  s.node[N4].g->requests[0] = (struct request){ .used = true, .request = GR_MARK_FAILED, .request_id = 5,
+                                                .node = N3 + 1, .until_ms = UINT64_MAX };
   sim_part (&s, (unsigned[SIM_NODES]){ 0, 0, 1, 0, 0 });
   sim_run (&s, 10000);
   ok (n4->fence.is_void, "S1 d: the others may have had it among them meanwhile");

@@ -436,6 +436,14 @@ check_nothing (const struct wplugin *p, const struct wclient *c)
   }
 }
 
+/* C9: the node of this production lost its state, and another one, which had not heard that the copy of site s left the
+ * set, let the group go on. */
+static bool
+left_before (const struct wplugin *p, unsigned s)
+{
+  return s != p->site && memcmp (p->lineage, w.lineage, CRG_ID_LEN) != 0 && !(p->rec.in_set >> s & 1);
+}
+
 void
 check_answer (struct wplugin *p, struct wclient *c)
 {
@@ -478,8 +486,7 @@ check_answer (struct wplugin *p, struct wclient *c)
     /* R4: what is answered before the one that was forced opens is lost to it. */
     if (s != p->site && (!r->copies[s].in_set || (r->forced && p->rec.tenure < r->tenure)))
       continue;
-    /* C9: its node lost its state, and another one, which had not heard that this copy left, let the group go on. */
-    if (s != p->site && memcmp (p->lineage, w.lineage, CRG_ID_LEN) != 0 && !(p->rec.in_set >> s & 1))
+    if (left_before (p, s))
       continue;
     if (c->op == RO_FLUSH) {
       for (unsigned i = 0; i < W_UNITS; i++)
@@ -561,7 +568,7 @@ check_drained (const struct wplugin *p)
   const struct iasp_rec *r = top_rec (p->iasp);
 
   for (unsigned s = 0; s < w.mix.n_sites && !is_past (p); s++)
-    if ((s == p->site || r->copies[s].in_set) && r->tenure == p->rec.tenure)
+    if ((s == p->site || r->copies[s].in_set) && r->tenure == p->rec.tenure && !left_before (p, s))
       for (unsigned i = 0; i < W_UNITS; i++)
         if (w.disk[s][p->iasp].stable[i] < w.floor[p->iasp][i])
           world_fail ("n%u is drained, but unit %u is not stable at site %u (F6)", p->node + 1, i, s);

@@ -407,7 +407,8 @@ struct wfault {
 
 struct stats {
   uint64_t steps, ms, answered, reads, flushes, faults, commits, takeovers, switchovers, entered, lost,
-    power, resyncs, nothing, accepted, rot_found, recovered, not_recovered, fenced, not_fenced, ev[EV_KINDS], fault[F_KINDS];
+    power, resyncs, nothing, accepted, rot_found, recovered, not_recovered, fenced, not_fenced, ev[EV_KINDS],
+    fault[F_KINDS];
 };
 
 struct world {
