@@ -663,7 +663,7 @@ request_void_marks (struct group *g, bool all)
 {
   for (unsigned i = 0; i < GROUP_MAX_REQUESTS; i++) {
     struct request *r = &g->requests[i];
-    const struct peer *p = r->used && r->request == GR_MARK_FAILED ? group_peer_const (g, r->node) : NULL;
+    const struct peer *p = group_peer_const (g, r->node);
 
     if (r->used && r->request == GR_MARK_FAILED && (all || (p != NULL && p->in_view)))
       r->is_void = true;
