@@ -438,7 +438,7 @@ say_loss (const struct group *g, const struct place_in *in, unsigned unit, unsig
     add_age (t, g->wall_ms - c->left_ms);
     text_add (t, " ago: what was answered since is lost");
   } else if (c->in_set && (apart >> worst & 1))
-    text_add (t, ". A store has heard of commits that the group lacks since it was recovered (crgctl explain): what "
+    text_add (t, ". A store does not agree with the recovered group (C9; crgctl explain): what "
                  "only another copy has is lost, and that copy becomes a fork");
   else if (c->in_set)
     text_add (t, ", whose machine restarted: what was answered and not flushed then is lost, if "

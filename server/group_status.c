@@ -200,8 +200,8 @@ say_named (const struct group *g, const struct place_in *in, unsigned unit, int 
   } else if (s->def.nodes[n].id == g->cfg.node_id && g->lease[unit].until_ms <= now_ms) {
     text_add (t, "waits for a majority to renew the lease (L1)");
   } else if (place_apart (in, unit) != 0) {
-    text_add (t, "waits for an operator to choose a copy (crgctl switchover --force): a store has heard of commits that "
-                 "the group lacks since it was recovered (C9)");
+    text_add (t, "waits for an operator to choose a copy (crgctl switchover --force): a store does not agree with the "
+                 "recovered group (C9)");
   } else {
     text_add (t, "waits for ");
     text_add (t, name);

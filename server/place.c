@@ -273,7 +273,7 @@ place_refusal (const struct place_in *in, unsigned unit, unsigned node, enum pla
       return "its store was restarted and waits for the other copies of the set (S2)";
   }
   return switches || place_apart (in, unit) == 0
-           ? NULL : "a store has heard of commits that the recovered group lacks: an operator has to choose (C9, R4)";
+           ? NULL : "a store does not agree with the recovered group: an operator has to choose (C9, R4)";
 }
 
 /* The node at place `place` of the backup order. */

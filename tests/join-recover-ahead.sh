@@ -39,7 +39,7 @@ grep -qF -- "switchover" explained || { cat explained; fail "nor what can be don
 code=0
 ctl p2 switchover payroll --to p2 >out 2>err || code=$?
 [ $code = 8 ] || { cat out err; fail "exit $code, not 8, without --force"; }
-grep -qF "heard of commits that the group lacks" err || { cat err; fail "not told what it may cost"; }
+grep -qF "does not agree with the recovered group" err || { cat err; fail "not told what it may cost"; }
 ctl p2 switchover payroll --to p2 --force >out 2>err || { cat out err; show_logs; fail "p2 can't be forced"; }
 wait_serving 40
 [ "$(production_node)" = p2 ] || fail "p2 does not serve"

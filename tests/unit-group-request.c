@@ -637,7 +637,7 @@ forcing (void)
   g.committed.rec[0].past_generation[0] = 99;
   g.applied = g.committed;
   feed (switchover (N3, false));
-  answers ("newer than a recovered group (C9)", NEEDS_FORCE, "heard of commits that the group lacks");
+  answers ("newer than a recovered group (C9)", NEEDS_FORCE, "does not agree with the recovered group");
   ok (strstr (find (GA_REPLY)->reason, g.committed.def.iasps[1].name) != NULL, "... the second is");
 
   without_production (60);
